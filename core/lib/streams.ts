@@ -1,0 +1,63 @@
+import { type Bytes, concatBytes } from "./bytes.ts";
+
+/**
+ * A body that is read once, in order, and whose consumer sets the pace. A producer that fails throws from `next()`;
+ * a consumer that stops early calls `return()` (as `for await` does on `break`) and the producer lets go of its source.
+ */
+export type ByteStream = AsyncIterable<Uint8Array>;
+
+/** More bytes arrived than the caller allows. */
+export class LimitExceededError extends Error {
+  override readonly name = "LimitExceededError";
+}
+
+/** Reads a whole body into memory; throws `LimitExceededError` as soon as it is larger than `maxBytes`. */
+export async function collect(stream: ByteStream, maxBytes: number): Promise<Bytes> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of stream) {
+    length += part.length;
+    if (length > maxBytes) throw new LimitExceededError(`more than ${maxBytes} bytes`);
+    parts.push(part);
+  }
+  return concatBytes(parts);
+}
+
+export async function* streamOf(...parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* parts;
+}
+
+/** Adapts to what `Response` takes. Cancelling the stream ends the iterable; an error of the iterable errors the stream. */
+export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array> {
+  const iterator = stream[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await iterator.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** Adapts a request's body. Stopping early cancels the stream. */
+export async function* fromReadableStream(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  let finished = false;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      yield value;
+    }
+    finished = true;
+  } finally {
+    if (!finished) await reader.cancel().catch(() => {});
+    reader.releaseLock();
+  }
+}
