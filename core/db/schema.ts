@@ -1,0 +1,409 @@
+import type { ColumnType, Generated, Insertable, Selectable } from "kysely";
+
+/** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
+export interface Database {
+  user_account: UserAccountTable;
+  session: SessionTable;
+  api_key: ApiKeyTable;
+  organization: OrganizationTable;
+  organization_member: OrganizationMemberTable;
+  role: RoleTable;
+  cache: CacheTable;
+  cache_role: CacheRoleTable;
+  cache_member: CacheMemberTable;
+  organization_cache: OrganizationCacheTable;
+  nar: NarTable;
+  nar_file: NarFileTable;
+  cache_path: CachePathTable;
+  project: ProjectTable;
+  evaluation: EvaluationTable;
+  evaluation_message: EvaluationMessageTable;
+  entry_point: EntryPointTable;
+  evaluation_build: EvaluationBuildTable;
+  build: BuildTable;
+  build_derivation: BuildDerivationTable;
+  build_output: BuildOutputTable;
+  build_edge: BuildEdgeTable;
+  build_source: BuildSourceTable;
+  attempt: AttemptTable;
+  attempt_log_chunk: AttemptLogChunkTable;
+  worker_registration: WorkerRegistrationTable;
+  worker_connection: WorkerConnectionTable;
+}
+
+type CreatedAt = ColumnType<Date, Date | undefined, never>;
+/** A column with a default that may also be given. */
+type Defaulted<T> = Generated<T>;
+/** PostgreSQL's `jsonb`: read as a value, written as JSON text. */
+type Json<T> = ColumnType<T, string, string>;
+
+export interface UserAccountTable {
+  id: string;
+  username: string;
+  name: string;
+  email: string;
+  password_hash: string | null;
+  email_verified: Defaulted<boolean>;
+  superuser: Defaulted<boolean>;
+  active: Defaulted<boolean>;
+  managed: Defaulted<boolean>;
+  created_at: CreatedAt;
+  last_login_at: Date | null;
+}
+export type UserAccountRow = Selectable<UserAccountTable>;
+
+export interface SessionTable {
+  id: string;
+  user_id: string;
+  created_at: CreatedAt;
+  expires_at: Date;
+  last_used_at: Defaulted<Date>;
+  revoked_at: Date | null;
+  remember_me: Defaulted<boolean>;
+  user_agent: string | null;
+  ip: string | null;
+}
+
+export interface ApiKeyTable {
+  id: string;
+  owner_id: string;
+  name: string;
+  token_hash: Uint8Array;
+  permissions: number;
+  organization_id: string | null;
+  cache_id: string | null;
+  allowed_ips: Defaulted<string[]>;
+  managed: Defaulted<boolean>;
+  created_at: CreatedAt;
+  last_used_at: Date | null;
+  expires_at: Date | null;
+  revoked_at: Date | null;
+}
+
+export interface OrganizationTable {
+  id: string;
+  name: string;
+  display_name: string;
+  description: string;
+  public: Defaulted<boolean>;
+  hide_build_requests: Defaulted<boolean>;
+  ssh_public_key: string;
+  ssh_secret_key: Uint8Array;
+  managed: Defaulted<boolean>;
+  created_by: string | null;
+  created_at: CreatedAt;
+}
+export type OrganizationRow = Selectable<OrganizationTable>;
+
+export interface RoleTable {
+  id: string;
+  organization_id: string | null;
+  name: string;
+  permissions: number;
+  managed: Defaulted<boolean>;
+  created_at: CreatedAt;
+}
+
+export interface OrganizationMemberTable {
+  organization_id: string;
+  user_id: string;
+  role_id: string;
+  created_at: CreatedAt;
+}
+
+export interface CacheTable {
+  id: string;
+  /** 0 named cache, 1 an organization's internal store. */
+  kind: Defaulted<number>;
+  organization_id: string | null;
+  name: string | null;
+  display_name: string;
+  description: string;
+  active: Defaulted<boolean>;
+  public: Defaulted<boolean>;
+  priority: Defaulted<number>;
+  local_priority: number | null;
+  max_storage_gb: Defaulted<number>;
+  public_key: string;
+  secret_key: Uint8Array;
+  managed: Defaulted<boolean>;
+  created_by: string | null;
+  created_at: CreatedAt;
+}
+export type CacheRow = Selectable<CacheTable>;
+
+export interface CacheRoleTable {
+  id: string;
+  cache_id: string | null;
+  name: string;
+  permissions: number;
+  managed: Defaulted<boolean>;
+  created_at: CreatedAt;
+}
+
+export interface CacheMemberTable {
+  cache_id: string;
+  user_id: string;
+  role_id: string;
+  created_at: CreatedAt;
+}
+
+export interface OrganizationCacheTable {
+  id: string;
+  organization_id: string;
+  cache_id: string;
+  /** 0 read and write, 1 read only, 2 write only. */
+  mode: Defaulted<number>;
+  created_at: CreatedAt;
+}
+
+export interface NarTable {
+  nar_hash: Uint8Array;
+  nar_size: number;
+  file_hash: Uint8Array;
+  file_size: number;
+  compression: string;
+  object_key: string;
+  created_at: CreatedAt;
+  verified_at: Defaulted<Date>;
+  damaged_at: Date | null;
+}
+export type NarRow = Selectable<NarTable>;
+
+export interface NarFileTable {
+  file_hash: Uint8Array;
+  nar_hash: Uint8Array;
+}
+
+export interface CachePathTable {
+  cache_id: string;
+  /** The 32 characters of the store path's hash. */
+  hash: string;
+  /** Base name, `hash-name`. */
+  store_path: string;
+  nar_hash: Uint8Array;
+  /** Base names, sorted. */
+  references: Defaulted<string[]>;
+  /** Base name. */
+  deriver: string | null;
+  ca: string | null;
+  /** `name:base64`, the cache's own among them. */
+  signatures: Defaulted<string[]>;
+  created_at: CreatedAt;
+  last_used_at: Defaulted<Date>;
+}
+export type CachePathRow = Selectable<CachePathTable>;
+
+export interface ProjectTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  display_name: string;
+  description: string;
+  repository: string;
+  wildcard: string;
+  active: Defaulted<boolean>;
+  keep_evaluations: Defaulted<number>;
+  /** 0 hard_abort, 1 soft_abort, 2 all, 3 skip. */
+  concurrency: Defaulted<number>;
+  sign_cache: Defaulted<boolean>;
+  force_evaluation: Defaulted<boolean>;
+  managed: Defaulted<boolean>;
+  created_by: string | null;
+  created_at: CreatedAt;
+  last_check_at: Date | null;
+}
+export type ProjectRow = Selectable<ProjectTable>;
+
+/** Why an evaluation does not go on. The API shows it as it is. */
+export type WaitingReason =
+  | { readonly kind: "no_cache" }
+  | { readonly kind: "eval_workers"; readonly capability: "fetch" | "eval"; readonly connected_workers: number }
+  | {
+      readonly kind: "workers";
+      readonly unmet: readonly {
+        readonly architecture: string;
+        readonly required_features: readonly string[];
+        readonly build_count: number;
+      }[];
+      readonly connected_workers: number;
+      readonly available_architectures: readonly string[];
+    };
+
+export interface EvaluationTable {
+  id: string;
+  ordinal: Generated<number>;
+  organization_id: string;
+  project_id: string;
+  repository: string;
+  commit_hash: string;
+  commit_message: Defaulted<string>;
+  commit_author: Defaulted<string>;
+  wildcard: string;
+  status: number;
+  trusted: Defaulted<boolean>;
+  waiting_reason: Json<WaitingReason | null> | null;
+  previous_id: string | null;
+  started_by: string | null;
+  failure: string | null;
+  created_at: CreatedAt;
+  updated_at: Defaulted<Date>;
+  fetch_started_at: Date | null;
+  eval_flake_started_at: Date | null;
+  eval_drv_started_at: Date | null;
+  building_started_at: Date | null;
+  finished_at: Date | null;
+}
+export type EvaluationRow = Selectable<EvaluationTable>;
+
+export interface EvaluationMessageTable {
+  id: string;
+  evaluation_id: string;
+  /** 0 error, 1 warning, 2 notice. */
+  level: number;
+  message: string;
+  source: string;
+  attribute: string[] | null;
+  created_at: CreatedAt;
+}
+
+export interface EntryPointTable {
+  id: string;
+  evaluation_id: string;
+  attribute: string[];
+  build_id: string;
+  created_at: CreatedAt;
+}
+
+export interface EvaluationBuildTable {
+  id: string;
+  evaluation_id: string;
+  build_id: string;
+  outcome: number | null;
+  attempt_id: string | null;
+  created_at: CreatedAt;
+}
+
+export interface BuildTable {
+  id: string;
+  organization_id: string;
+  /** Base name, `hash-name.drv`. */
+  drv_path: string;
+  name: string;
+  system: string;
+  required_features: Defaulted<string[]>;
+  prefer_local_build: Defaulted<boolean>;
+  allow_substitutes: Defaulted<boolean>;
+  fixed_output: Defaulted<boolean>;
+  timeout_seconds: number | null;
+  max_silent_seconds: number | null;
+  status: number;
+  pending_dependencies: Defaulted<number>;
+  transient_failures: Defaulted<number>;
+  retry_at: Date | null;
+  deterministic_failure: Defaulted<boolean>;
+  priority: Defaulted<number>;
+  pruned_at: Date | null;
+  pruned_cache_id: string | null;
+  created_at: CreatedAt;
+  updated_at: Defaulted<Date>;
+  ready_at: Date | null;
+}
+export type BuildRow = Selectable<BuildTable>;
+export type NewBuild = Insertable<BuildTable>;
+
+export interface BuildDerivationTable {
+  build_id: string;
+  aterm: Uint8Array;
+}
+
+export interface BuildOutputTable {
+  build_id: string;
+  name: string;
+  /** Base name; null where the path is known only after the build. */
+  store_path: string | null;
+  available: Defaulted<boolean>;
+}
+
+export interface BuildEdgeTable {
+  build_id: string;
+  dependency_id: string;
+  outputs: string[];
+  satisfied: Defaulted<boolean>;
+}
+
+export interface BuildSourceTable {
+  build_id: string;
+  /** Base name. */
+  store_path: string;
+}
+
+export interface AttemptTable {
+  id: string;
+  /** 0 evaluation, 1 build. */
+  kind: number;
+  organization_id: string;
+  evaluation_id: string | null;
+  build_id: string | null;
+  worker_id: string;
+  assigned_at: Defaulted<Date>;
+  lease_expires_at: Date;
+  started_at: Date | null;
+  finished_at: Date | null;
+  outcome: Defaulted<number>;
+  reason: number | null;
+  message: string | null;
+  log_bytes: Defaulted<number>;
+  log_lines: Defaulted<number>;
+}
+export type AttemptRow = Selectable<AttemptTable>;
+
+export interface AttemptLogChunkTable {
+  attempt_id: string;
+  byte_start: number;
+  byte_length: number;
+  line_start: number;
+  data: Uint8Array;
+}
+
+export interface WorkerRegistrationTable {
+  id: string;
+  organization_id: string;
+  worker_id: string;
+  display_name: string;
+  token_hash: string;
+  url: string | null;
+  active: Defaulted<boolean>;
+  enable_fetch: Defaulted<boolean>;
+  enable_eval: Defaulted<boolean>;
+  enable_build: Defaulted<boolean>;
+  managed: Defaulted<boolean>;
+  created_by: string | null;
+  created_at: CreatedAt;
+}
+export type WorkerRegistrationRow = Selectable<WorkerRegistrationTable>;
+
+/** What a connected worker told of itself. */
+export interface WorkerDescription {
+  readonly capabilities: {
+    readonly fetch: boolean;
+    readonly eval: boolean;
+    readonly build: boolean;
+    readonly sign: boolean;
+    readonly federate: boolean;
+  };
+  readonly architectures: readonly string[];
+  readonly system_features: readonly string[];
+  readonly max_concurrent_builds: number;
+  readonly max_concurrent_evaluations: number;
+  readonly draining: boolean;
+}
+
+export interface WorkerConnectionTable {
+  id: string;
+  worker_id: string;
+  connected_at: CreatedAt;
+  last_seen_at: Defaulted<Date>;
+  disconnected_at: Date | null;
+  description: Json<WorkerDescription>;
+}

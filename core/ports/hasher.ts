@@ -1,0 +1,12 @@
+import type { Bytes } from "../lib/bytes.ts";
+
+/** Incremental hashing; `crypto.subtle` hashes only what is whole in memory. */
+export interface Hasher {
+  sha256(): IncrementalHash;
+}
+
+export interface IncrementalHash {
+  update(chunk: Uint8Array): void;
+  /** Ends the hash; call it once. */
+  digest(): Bytes;
+}

@@ -1,0 +1,19 @@
+/**
+ * Wake-ups between loops and servers. They say only "look again": level-triggered, coalesced, sent after the commit.
+ * A lost one costs a poll interval, never a job.
+ */
+export interface Notifier {
+  notify(topic: Topic, subject: string): void;
+  /** The returned function ends the subscription. Handlers must not throw. */
+  subscribe(topic: Topic, handler: (subject: string) => void): () => void;
+}
+
+/**
+ * - `work`: something became ready to assign, or an assignment must end; the subject is an organization's id.
+ * - `evaluation`: an evaluation or one of its builds changed; the subject is the evaluation's id.
+ * - `log`: a log grew or ended; the subject is the attempt's id.
+ * - `abort`: an attempt was ended from outside; the subject is its id.
+ * - `registration`: a worker's registration changed; the subject is the worker's id.
+ * - `path`: a path of a cache changed or went; the subject is `cache id/hash`.
+ */
+export type Topic = "work" | "evaluation" | "log" | "abort" | "registration" | "path";
