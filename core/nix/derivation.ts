@@ -1,0 +1,204 @@
+import type { Bytes } from "../lib/bytes.ts";
+import { AtermReader, DerivationParseError, printAtermString } from "./aterm.ts";
+import { type ByteString, byteStringBytes, byteStringText } from "./byte-string.ts";
+import { makeTextPath, parseStorePath, type StorePath, storePathName } from "./store-path.ts";
+
+export { DerivationParseError } from "./aterm.ts";
+export { type DerivationFacts, derivationFacts } from "./derivation-facts.ts";
+
+/**
+ * One output as the derivation states it. Input-addressed: a path alone. Fixed: path, algorithm (`r:` in front when
+ * the hash is of the NAR) and hash in hexadecimal. Floating content-addressed: the algorithm alone. Impure: the
+ * algorithm, and the hash is the word `impure`. Deferred: all three empty.
+ */
+export interface DerivationOutput {
+  readonly path: string;
+  readonly hashAlgorithm: string;
+  readonly hash: string;
+}
+
+/**
+ * A parsed `.drv` file. Builder, arguments and environment are byte strings (`byte-string.ts`): what is not UTF-8 in them
+ * survives parsing and printing. Maps iterate in the order of the file, which is bytewise ascending.
+ */
+export interface Derivation {
+  readonly outputs: ReadonlyMap<string, DerivationOutput>;
+  /** For each derivation that must be built first, the names of the outputs that are needed. */
+  readonly inputDerivations: ReadonlyMap<StorePath, readonly string[]>;
+  readonly inputSources: readonly StorePath[];
+  readonly system: string;
+  readonly builder: ByteString;
+  readonly args: readonly ByteString[];
+  readonly env: ReadonlyMap<ByteString, ByteString>;
+}
+
+/** The largest ones of nixpkgs are some MiB (a list of sources as `__json`). */
+export const DERIVATION_BYTES_MAX: number = 64 * 1024 * 1024;
+const OUTPUTS_MAX = 1_000;
+const INPUTS_MAX = 100_000;
+const ARGS_MAX = 100_000;
+const ENV_MAX = 100_000;
+
+/**
+ * Reads a `.drv` file. Only what Nix itself writes is accepted (sorted, without duplicates, one spelling a string), so
+ * that `printDerivation` gives back the same bytes. Throws `DerivationParseError`.
+ */
+export function parseDerivation(bytes: Uint8Array): Derivation {
+  if (bytes.length > DERIVATION_BYTES_MAX) {
+    throw new DerivationParseError(`larger than ${DERIVATION_BYTES_MAX} bytes`, { offset: null });
+  }
+  const reader = new AtermReader(bytes);
+  if (reader.startsWith("DrvWithVersion(")) {
+    throw new DerivationParseError("dynamic derivations are not supported", { offset: 0, isDynamic: true });
+  }
+  reader.expect("Derive(");
+  const outputs = readOutputs(reader);
+  reader.expect(",");
+  const inputDerivations = readInputDerivations(reader);
+  reader.expect(",");
+  const inputSources = readSorted(reader, INPUTS_MAX, readStorePath);
+  reader.expect(",");
+  const system = reader.string();
+  reader.expect(",");
+  const builder = reader.string();
+  reader.expect(",");
+  const args: ByteString[] = [];
+  reader.list(ARGS_MAX, () => void args.push(reader.string()));
+  reader.expect(",");
+  const env = readEnv(reader);
+  reader.expect(")");
+  if (!reader.atEnd) reader.fail("something follows the derivation");
+  return { outputs, inputDerivations, inputSources, system, builder, args, env };
+}
+
+/** The bytes of the `.drv` file. Maps and lists of paths may be in any order: they are written sorted, as Nix does. */
+export function printDerivation(derivation: Derivation): Bytes {
+  const outputs = sortedEntries(derivation.outputs).map(
+    ([name, { path, hashAlgorithm, hash }]) => `(${[name, path, hashAlgorithm, hash].map(printAtermString).join(",")})`,
+  );
+  const inputs = sortedEntries(derivation.inputDerivations).map(
+    ([path, names]) => `(${printAtermString(path)},${printList([...names].sort())})`,
+  );
+  const env = sortedEntries(derivation.env).map(
+    ([name, value]) => `(${printAtermString(name)},${printAtermString(value)})`,
+  );
+  const { system, builder, args, inputSources } = derivation;
+  const fields = [
+    `[${outputs.join(",")}]`,
+    `[${inputs.join(",")}]`,
+    printList([...inputSources].sort()),
+    printAtermString(system),
+    printAtermString(builder),
+    printList(args),
+    `[${env.join(",")}]`,
+  ];
+  return byteStringBytes(`Derive(${fields.join(",")})`);
+}
+
+/** Everything the `.drv` file refers to: its input derivations and input sources, sorted. */
+export function derivationReferences(derivation: Derivation): StorePath[] {
+  return [...new Set([...derivation.inputDerivations.keys(), ...derivation.inputSources])].sort();
+}
+
+/**
+ * Whether these bytes are what the path names: a derivation's path is made of its content, so a match proves that
+ * nobody changed it. Throws `DerivationParseError`. A caller that parsed the bytes already passes the result.
+ */
+export async function verifyDerivationPath(
+  path: StorePath,
+  bytes: Uint8Array,
+  derivation: Derivation = parseDerivation(bytes),
+): Promise<boolean> {
+  const name = storePathName(path);
+  return name.endsWith(".drv") && (await makeTextPath(name, bytes, derivationReferences(derivation))) === path;
+}
+
+/** The value of an environment variable as text (bytes that are not UTF-8 become U+FFFD), or null when it is not set. */
+export function envText(derivation: Derivation, name: string): string | null {
+  const value = derivation.env.get(name);
+  return value === undefined ? null : byteStringText(value);
+}
+
+function readOutputs(reader: AtermReader): Map<string, DerivationOutput> {
+  const outputs = new Map<string, DerivationOutput>();
+  readSorted(reader, OUTPUTS_MAX, () => {
+    reader.expect("(");
+    const start = reader.offset;
+    const name = reader.string();
+    if (!/^[0-9a-zA-Z+\-._?=]{1,211}$/.test(name)) reader.fail("an output's name that no store path can end in", start);
+    reader.expect(",");
+    const pathStart = reader.offset;
+    const path = reader.string();
+    if (path !== "" && parseStorePath(path) === null) reader.fail("an output's path is no store path", pathStart);
+    reader.expect(",");
+    const hashAlgorithm = reader.string();
+    reader.expect(",");
+    const hash = reader.string();
+    reader.expect(")");
+    outputs.set(name, { path, hashAlgorithm, hash });
+    return name;
+  });
+  if (outputs.size === 0) reader.fail("it has no outputs");
+  return outputs;
+}
+
+function readInputDerivations(reader: AtermReader): Map<StorePath, readonly string[]> {
+  const inputs = new Map<StorePath, readonly string[]>();
+  readSorted(reader, INPUTS_MAX, () => {
+    reader.expect("(");
+    const start = reader.offset;
+    const path = readStorePath(reader);
+    if (!path.endsWith(".drv")) reader.fail("an input derivation whose name does not end in .drv", start);
+    reader.expect(",");
+    inputs.set(
+      path,
+      readSorted(reader, OUTPUTS_MAX, () => reader.string()),
+    );
+    reader.expect(")");
+    return path;
+  });
+  return inputs;
+}
+
+function readEnv(reader: AtermReader): Map<ByteString, ByteString> {
+  const env = new Map<ByteString, ByteString>();
+  readSorted(reader, ENV_MAX, () => {
+    reader.expect("(");
+    const name = reader.string();
+    reader.expect(",");
+    env.set(name, reader.string());
+    reader.expect(")");
+    return name;
+  });
+  return env;
+}
+
+function readStorePath(reader: AtermReader): StorePath {
+  const start = reader.offset;
+  return parseStorePath(reader.string()) ?? reader.fail("an input that is no store path", start);
+}
+
+/** Reads a list whose items, or the keys that `readItem` returns for them, ascend strictly. */
+function readSorted<T extends string>(
+  reader: AtermReader,
+  countMax: number,
+  readItem: (reader: AtermReader) => T,
+): T[] {
+  const keys: T[] = [];
+  reader.list(countMax, () => {
+    const start = reader.offset;
+    const key = readItem(reader);
+    const previous = keys.at(-1);
+    if (previous !== undefined && previous >= key) reader.fail("a list that is not sorted or repeats an item", start);
+    keys.push(key);
+  });
+  return keys;
+}
+
+function sortedEntries<K extends string, V>(map: ReadonlyMap<K, V>): [K, V][] {
+  return [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function printList(items: readonly string[]): string {
+  return `[${items.map(printAtermString).join(",")}]`;
+}
