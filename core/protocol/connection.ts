@@ -1,0 +1,176 @@
+import type { Clock } from "../lib/clock.ts";
+import type { ByteStream } from "../lib/streams.ts";
+import { decodeFrame, encodeFrame } from "./frame.ts";
+import { IncomingStream } from "./incoming-stream.ts";
+import { Lanes } from "./lanes.ts";
+import { CONTROL_MESSAGE_BYTES_MAX, DATA_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MS, STREAMS_OPEN_MAX } from "./limits.ts";
+import { OutgoingStream } from "./outgoing-stream.ts";
+import type { Socket } from "./socket.ts";
+
+/** Messages that the connection itself deals with; neither side's handler sees them. */
+type TransportMessage =
+  | { readonly type: "credit"; readonly stream: number; readonly offset: number }
+  | { readonly type: "stream_stop"; readonly stream: number }
+  | { readonly type: "heartbeat" };
+
+export interface ConnectionOptions<In extends { readonly type: string }> {
+  readonly socket: Socket;
+  readonly clock: Clock;
+  /** Turns JSON into a message, or throws with what was wrong with it. */
+  readonly parse: (value: unknown) => In | TransportMessage;
+  /**
+   * Called for each message in the order of arrival, on the read loop: a handler that has something to wait for
+   * starts it and returns. A throw closes the connection.
+   */
+  readonly onMessage: (message: Exclude<In, TransportMessage>) => void;
+  /** Called once, whatever ended the connection. */
+  readonly onClose: (reason: string) => void;
+  /** Nothing at all was heard for this long: the peer is gone. */
+  readonly silenceTimeoutMs: number;
+}
+
+/**
+ * One end of a /proto session: control messages as JSON text that overtake data; data in streams with flow control by
+ * credit, so that a slow reader holds back one transfer and never the session. It knows no particular message but its
+ * own three, no sockets and no clock of its own.
+ */
+export class Connection<In extends { readonly type: string }, Out extends { readonly type: string }> {
+  readonly #options: ConnectionOptions<In>;
+  readonly #lanes: Lanes;
+  readonly #incoming = new Map<number, IncomingStream>();
+  readonly #outgoing = new Map<number, OutgoingStream>();
+  #nextStream = 1;
+  #closed: string | null = null;
+  #lastHeardMs: number;
+  #cancelHeartbeat: () => void = () => {};
+
+  constructor(options: ConnectionOptions<In>) {
+    this.#options = options;
+    this.#lanes = new Lanes(options.socket, options.clock, (reason) => this.close(1011, reason));
+    this.#lastHeardMs = options.clock.monotonic();
+    options.socket.onMessage = (data) => this.#receive(data);
+    options.socket.onClose = (reason) => this.#finish(reason);
+    this.#heartbeat();
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null;
+  }
+
+  /** Queues a control message. After the connection has ended it does nothing: `onClose` has told. */
+  send(message: Out): void {
+    if (this.#closed === null) this.#lanes.control(JSON.stringify(message));
+  }
+
+  /**
+   * Opens a stream of ours. Announce its id in a control message before the first write: control overtakes data, so
+   * the peer knows the stream when its first frame arrives.
+   */
+  openStream(): OutgoingStream {
+    const id = this.#nextStream++;
+    const stream = new OutgoingStream(id, {
+      send: (frame) => this.#lanes.bulk(encodeFrame(frame)),
+      onEnd: () => this.#outgoing.delete(id),
+    });
+    if (this.#closed !== null) stream.fail(this.#closed);
+    else this.#outgoing.set(id, stream);
+    return stream;
+  }
+
+  /**
+   * The peer's stream of that id, which a message of the peer has just announced. To be called while that message is
+   * handled. The stream ends with an error when the connection does; ending the iteration early tells the peer to stop.
+   */
+  acceptStream(id: number): ByteStream {
+    if (this.#incoming.has(id)) throw new Error(`stream ${id} was announced twice`);
+    if (this.#incoming.size >= STREAMS_OPEN_MAX) throw new Error("too many open streams");
+    const stream = new IncomingStream({
+      grant: (offset) => this.#transport({ type: "credit", stream: id, offset }),
+      stop: () => this.#transport({ type: "stream_stop", stream: id }),
+      onEnd: () => this.#incoming.delete(id),
+    });
+    if (this.#closed !== null) stream.fail(new Error(this.#closed));
+    else this.#incoming.set(id, stream);
+    return stream;
+  }
+
+  /** Refuses a stream that was announced: the peer stops sending it. */
+  refuseStream(id: number): void {
+    this.#transport({ type: "stream_stop", stream: id });
+  }
+
+  /** Sends what is queued on the control lane, then closes. `code` is a WebSocket close code. */
+  close(code: number, reason: string): void {
+    if (this.#closed !== null) return;
+    this.#lanes.flushControl();
+    this.#options.socket.close(code, reason);
+    this.#finish(reason);
+  }
+
+  #transport(message: TransportMessage): void {
+    if (this.#closed === null) this.#lanes.control(JSON.stringify(message));
+  }
+
+  #receive(data: string | Uint8Array): void {
+    if (this.#closed !== null) return;
+    this.#lastHeardMs = this.#options.clock.monotonic();
+    try {
+      if (typeof data === "string") this.#receiveControl(data);
+      else this.#receiveData(data);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#lanes.control(JSON.stringify({ type: "error", code: 400, message: reason.slice(0, 8192) }));
+      this.close(1008, reason);
+    }
+  }
+
+  #receiveControl(text: string): void {
+    if (text.length > CONTROL_MESSAGE_BYTES_MAX) throw new Error("control message is larger than allowed");
+    const message = this.#options.parse(JSON.parse(text));
+    if (isTransport(message)) this.#receiveTransport(message);
+    else this.#options.onMessage(message as Exclude<In, TransportMessage>);
+  }
+
+  #receiveTransport(message: TransportMessage): void {
+    switch (message.type) {
+      case "credit":
+        return this.#outgoing.get(message.stream)?.grant(message.offset);
+      case "stream_stop":
+        return this.#outgoing.get(message.stream)?.fail("the peer stopped the transfer");
+      case "heartbeat":
+        return;
+    }
+  }
+
+  #receiveData(bytes: Uint8Array): void {
+    const frame = decodeFrame(bytes, DATA_FRAME_BYTES_MAX);
+    // Frames of a stream that ended on this side are still under way: they are dropped.
+    this.#incoming.get(frame.stream)?.receive(frame);
+  }
+
+  #heartbeat(): void {
+    this.#cancelHeartbeat = this.#options.clock.schedule(HEARTBEAT_INTERVAL_MS, () => {
+      if (this.#closed !== null) return;
+      const silentMs = this.#options.clock.monotonic() - this.#lastHeardMs;
+      if (silentMs > this.#options.silenceTimeoutMs) {
+        return this.close(1001, `nothing was heard for ${Math.round(silentMs / 1000)} s`);
+      }
+      this.#transport({ type: "heartbeat" });
+      this.#heartbeat();
+    });
+  }
+
+  #finish(reason: string): void {
+    if (this.#closed !== null) return;
+    this.#closed = reason;
+    this.#cancelHeartbeat();
+    this.#lanes.stop();
+    for (const stream of [...this.#outgoing.values()]) stream.fail(reason);
+    for (const stream of [...this.#incoming.values()]) stream.fail(new Error(`connection ended: ${reason}`));
+    this.#options.onClose(reason);
+  }
+}
+
+function isTransport(message: { readonly type: string }): message is TransportMessage {
+  return message.type === "credit" || message.type === "stream_stop" || message.type === "heartbeat";
+}

@@ -1,0 +1,71 @@
+import { fromUtf8Lossy } from "../lib/bytes.ts";
+import { AsyncQueue } from "../lib/queue.ts";
+import type { ByteStream } from "../lib/streams.ts";
+import type { DataFrame } from "./frame.ts";
+import { STREAM_WINDOW_BYTES } from "./limits.ts";
+import { StreamEndedError } from "./outgoing-stream.ts";
+
+interface Transport {
+  grant(offset: number): void;
+  stop(): void;
+  onEnd(): void;
+}
+
+/**
+ * A body that the peer sends. At most one window of it is in memory: further credit is granted as the reader takes
+ * what has come, half a window at a time.
+ */
+export class IncomingStream implements ByteStream {
+  readonly #transport: Transport;
+  readonly #queue = new AsyncQueue<Uint8Array>();
+  #received = 0;
+  #consumed = 0;
+  #granted = STREAM_WINDOW_BYTES;
+  #ended = false;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Throws for what no well-behaved sender does. */
+  receive(frame: DataFrame): void {
+    if (frame.aborted) return this.fail(new StreamEndedError(`the sender gave up: ${fromUtf8Lossy(frame.body)}`));
+    if (frame.offset !== this.#received) throw new Error("a data frame is out of order");
+    this.#received += frame.body.length;
+    if (this.#received > this.#granted) throw new Error("more data than was granted");
+    if (frame.body.length > 0) this.#queue.push(frame.body);
+    if (frame.end) {
+      this.#finish();
+      this.#queue.close();
+    }
+  }
+
+  fail(error: Error): void {
+    this.#finish();
+    this.#queue.fail(error);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const bytes of this.#queue) {
+        yield bytes;
+        this.#consumed += bytes.length;
+        if (!this.#ended && this.#granted - this.#consumed <= STREAM_WINDOW_BYTES / 2) {
+          this.#granted = this.#consumed + STREAM_WINDOW_BYTES;
+          this.#transport.grant(this.#granted);
+        }
+      }
+    } finally {
+      if (!this.#ended) {
+        this.#transport.stop();
+        this.#finish();
+      }
+    }
+  }
+
+  #finish(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#transport.onEnd();
+  }
+}

@@ -1,0 +1,94 @@
+import type { Clock } from "../lib/clock.ts";
+import { BULK_QUEUE_MAX, CONTROL_QUEUE_MAX, SEND_TIMEOUT_MS } from "./limits.ts";
+import type { Socket } from "./socket.ts";
+
+interface BulkFrame {
+  readonly bytes: Uint8Array;
+  readonly sent: () => void;
+}
+
+/**
+ * The two lanes of a connection. One message at a time is with the socket; the next is a control message if there is
+ * one. A data frame's promise resolves when the frame has left, which is what paces its sender.
+ */
+export class Lanes {
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  readonly #stalled: (reason: string) => void;
+  #control: string[] = [];
+  readonly #bulk: BulkFrame[] = [];
+  readonly #waitingForRoom: (() => void)[] = [];
+  #running = false;
+  #stopped = false;
+
+  constructor(socket: Socket, clock: Clock, stalled: (reason: string) => void) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#stalled = stalled;
+  }
+
+  control(text: string): void {
+    if (this.#stopped) return;
+    if (this.#control.length >= CONTROL_QUEUE_MAX) {
+      return this.#stalled("the peer has stalled: too many control messages wait for it");
+    }
+    this.#control.push(text);
+    this.#run();
+  }
+
+  /** Resolves when the frame has left, or when the connection has ended. */
+  async bulk(bytes: Uint8Array): Promise<void> {
+    while (this.#bulk.length >= BULK_QUEUE_MAX && !this.#stopped) {
+      await new Promise<void>((resolve) => this.#waitingForRoom.push(resolve));
+    }
+    if (this.#stopped) return;
+    await new Promise<void>((sent) => {
+      this.#bulk.push({ bytes, sent });
+      this.#run();
+    });
+  }
+
+  /** Hands every control message to the socket at once: it is about to be closed. */
+  flushControl(): void {
+    const texts = this.#control;
+    this.#control = [];
+    for (const text of texts) this.#socket.send(text).catch(() => {});
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#control = [];
+    for (const { sent } of this.#bulk.splice(0)) sent();
+    for (const resolve of this.#waitingForRoom.splice(0)) resolve();
+  }
+
+  #run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    while (!this.#stopped) {
+      const text = this.#control.shift();
+      const frame = text === undefined ? this.#bulk.shift() : undefined;
+      if (text === undefined && frame === undefined) break;
+      await this.#sendWithin(text ?? (frame as BulkFrame).bytes);
+      frame?.sent();
+      if (frame) this.#waitingForRoom.shift()?.();
+    }
+    this.#running = false;
+  }
+
+  async #sendWithin(data: string | Uint8Array): Promise<void> {
+    const cancel = this.#clock.schedule(SEND_TIMEOUT_MS, () => this.#stalled("the peer has stalled: it reads nothing"));
+    try {
+      await this.#socket.send(data);
+    } catch {
+      // The socket is closed; its `onClose` ends the connection.
+      this.#stopped = true;
+    } finally {
+      cancel();
+    }
+  }
+}

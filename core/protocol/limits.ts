@@ -1,0 +1,31 @@
+/** The version of /proto. Both sides must have the same. `docs/protocol.md` describes it. */
+export const PROTOCOL_VERSION = 1;
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** A control message, as JSON text. The largest is a `cache_status` of 1000 paths with 200 bytes a path and room. */
+export const CONTROL_MESSAGE_BYTES_MAX: number = 1 * MIB;
+/** The body of one data frame: small enough that a control message waits at most one of them on a slow line. */
+export const DATA_FRAME_BYTES_MAX: number = 256 * KIB;
+/** What a sender may have under way on one stream before the receiver has granted more. */
+export const STREAM_WINDOW_BYTES: number = 1 * MIB;
+/** Streams that one side may have open at a time. With the window: at most 64 MiB of a connection's data in memory. */
+export const STREAMS_OPEN_MAX = 64;
+/** Control messages that may wait for the socket. A peer that lets more pile up has stalled. */
+export const CONTROL_QUEUE_MAX = 4096;
+/** Data frames that may wait for the socket: 4 MiB. */
+export const BULK_QUEUE_MAX = 16;
+/** Paths or derivations that one query names. */
+export const QUERY_PATHS_MAX = 1000;
+/** The whole handshake. */
+export const HANDSHAKE_TIMEOUT_MS = 15_000;
+/** How long one frame may wait for the socket to take it before the peer counts as stalled. */
+export const SEND_TIMEOUT_MS = 30_000;
+/** How often each side sends a sign of life. */
+export const HEARTBEAT_INTERVAL_MS = 10_000;
+/** The largest derivation that travels. */
+export const DERIVATION_BYTES_MAX: number = 64 * MIB;
+/** The records of one `eval_batch` together. */
+export const EVAL_BATCH_BYTES_MAX: number = 80 * MIB;
+export const EVAL_BATCH_NODES_MAX = 1000;

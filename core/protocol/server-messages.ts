@@ -1,0 +1,92 @@
+import * as v from "valibot";
+import { Count, list, PathInfoField, Size, StorePathField, StreamField, StreamId, text, Uuid, Word } from "./fields.ts";
+import { QUERY_PATHS_MAX } from "./limits.ts";
+import { Capabilities } from "./worker-messages.ts";
+
+const FailedPeers = list(v.object({ peer_id: Uuid, reason: text(256) }), 10_000);
+
+const EvaluationJob = v.object({
+  kind: v.literal("evaluation"),
+  evaluation: Uuid,
+  organization: Uuid,
+  repository: text(4096),
+  commit: v.pipe(v.string(), v.regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/, "not a commit")),
+  wildcard: text(65_536),
+  timeout_ms: Count,
+  attributes_max: Count,
+  derivations_max: Count,
+});
+export type EvaluationJob = v.InferOutput<typeof EvaluationJob>;
+
+const BuildJob = v.object({
+  kind: v.literal("build"),
+  build: Uuid,
+  organization: Uuid,
+  drv_path: StorePathField,
+  /** The bytes of the `.drv` file. */
+  drv: StreamField,
+  /** Store paths that must be valid in the worker's store before the build. */
+  inputs: list(StorePathField, 100_000),
+  timeout_ms: Count,
+  max_silent_ms: Count,
+});
+export type BuildJob = v.InferOutput<typeof BuildJob>;
+
+export const REJECT_CODES = [400, 401, 403, 495] as const;
+
+/** Every message a server sends. The meaning of each is in `docs/protocol.md`. */
+export const ServerMessage = v.variant("type", [
+  v.object({ type: v.literal("auth_challenge"), peers: list(Uuid, 10_000) }),
+  v.object({
+    type: v.literal("init_ack"),
+    version: Count,
+    capabilities: Capabilities,
+    authorized_peers: list(Uuid, 10_000),
+    failed_peers: FailedPeers,
+    /** How long a worker that hears nothing may go on with what it runs. */
+    lease_ms: Count,
+  }),
+  v.object({ type: v.literal("auth_update"), authorized_peers: list(Uuid, 10_000), failed_peers: FailedPeers }),
+  v.object({ type: v.literal("reject"), code: Count, reason: text(1024) }),
+  v.object({ type: v.literal("error"), code: Count, message: text(8192) }),
+  /** Of the attempts that the worker listed, those whose lease still holds. The worker stops the others. */
+  v.object({ type: v.literal("attempts"), held: list(Uuid, 10_000) }),
+  v.object({
+    type: v.literal("assign_job"),
+    attempt: Uuid,
+    job: v.variant("kind", [EvaluationJob, BuildJob]),
+  }),
+  v.object({ type: v.literal("abort_job"), attempt: Uuid, reason: text(1024) }),
+  v.object({ type: v.literal("eval_batch_ack"), attempt: Uuid, sequence: Count, error: v.nullable(text(8192)) }),
+  v.object({
+    type: v.literal("derivation_status"),
+    query: Count,
+    /** In the order of the question: whether the worker need not look below this derivation. */
+    known: list(v.boolean(), QUERY_PATHS_MAX),
+  }),
+  v.object({
+    type: v.literal("cache_status"),
+    query: Count,
+    /** Those of the paths asked for that the worker can have from the server, with what is known of them. */
+    present: list(PathInfoField, QUERY_PATHS_MAX),
+  }),
+  /** The server could not find out. It never means "absent"; ask again. */
+  v.object({ type: v.literal("query_error"), query: Count, message: text(1024) }),
+  v.object({
+    type: v.literal("nar_offer"),
+    request: Count,
+    info: PathInfoField,
+    compression: Word,
+    file_size: Size,
+    stream: StreamId,
+  }),
+  v.object({ type: v.literal("nar_unavailable"), request: Count, reason: text(1024), retry: v.boolean() }),
+  v.object({ type: v.literal("nar_committed"), upload: Count }),
+  v.object({ type: v.literal("nar_refused"), upload: Count, message: text(8192), retry: v.boolean() }),
+  v.object({ type: v.literal("job_result_ack"), attempt: Uuid }),
+  v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),
+  v.object({ type: v.literal("stream_stop"), stream: StreamId }),
+  v.object({ type: v.literal("heartbeat") }),
+  v.object({ type: v.literal("draining") }),
+]);
+export type ServerMessage = v.InferOutput<typeof ServerMessage>;

@@ -1,0 +1,157 @@
+import * as v from "valibot";
+import {
+  AttributePath,
+  Count,
+  list,
+  PathInfoField,
+  Size,
+  StorePathField,
+  StreamField,
+  StreamId,
+  text,
+  Uuid,
+  Word,
+  WorkerId,
+} from "./fields.ts";
+import { EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX } from "./limits.ts";
+
+export const Capabilities = v.object({
+  fetch: v.boolean(),
+  eval: v.boolean(),
+  build: v.boolean(),
+  sign: v.boolean(),
+  federate: v.boolean(),
+});
+export type Capabilities = v.InferOutput<typeof Capabilities>;
+
+/** Why a job failed, as far as the worker knows. What it does not know is `transient`. */
+export const FailureClass = v.picklist([
+  "transient",
+  "permanent",
+  "timeout",
+  "silent_timeout",
+  "inputs_unavailable",
+  "out_of_memory",
+  "disk_full",
+  "aborted",
+]);
+export type FailureClass = v.InferOutput<typeof FailureClass>;
+
+const BuildResult = v.object({
+  kind: v.literal("build"),
+  /** `already_valid`: the daemon had the outputs, nothing was built. */
+  status: v.picklist(["built", "already_valid", "failed"]),
+  outputs: list(v.object({ name: Word, path: StorePathField }), 1000),
+  failure: v.nullable(
+    v.object({ class: FailureClass, message: text(8192), missing: list(StorePathField, QUERY_PATHS_MAX) }),
+  ),
+  build_ms: Count,
+});
+export type BuildResult = v.InferOutput<typeof BuildResult>;
+
+const EvaluationResult = v.object({
+  kind: v.literal("evaluation"),
+  status: v.picklist(["completed", "failed"]),
+  failure: v.nullable(v.object({ class: FailureClass, message: text(8192) })),
+});
+export type EvaluationResult = v.InferOutput<typeof EvaluationResult>;
+
+/** Every message a worker sends. The meaning of each is in `docs/protocol.md`. */
+export const WorkerMessage = v.variant("type", [
+  v.object({
+    type: v.literal("init_connection"),
+    version: Count,
+    worker_id: WorkerId,
+    capabilities: Capabilities,
+  }),
+  v.object({
+    type: v.literal("auth_response"),
+    tokens: list(v.object({ peer: Uuid, token: text(128) }), 10_000),
+  }),
+  v.object({ type: v.literal("reauth_request") }),
+  v.object({
+    type: v.literal("worker_capabilities"),
+    architectures: list(Word, 64),
+    system_features: list(Word, 256),
+    max_concurrent_builds: Count,
+    max_concurrent_evaluations: Count,
+    cpu_count: Count,
+    ram_total_mb: Count,
+    /** The attempts this worker still runs or has results of. Others that the server knows of are freed at once. */
+    attempts: list(Uuid, 10_000),
+  }),
+  v.object({
+    type: v.literal("worker_metrics"),
+    cpu_usage_percent: v.number(),
+    ram_free_mb: Count,
+  }),
+  v.object({ type: v.literal("request_job"), kind: v.picklist(["evaluation", "build"]), free: Count }),
+  v.object({
+    type: v.literal("assign_job_response"),
+    attempt: Uuid,
+    accepted: v.boolean(),
+    reason: v.optional(text(1024)),
+  }),
+  v.object({
+    type: v.literal("job_update"),
+    attempt: Uuid,
+    phase: v.picklist(["fetching", "evaluating_flake", "evaluating_derivations", "building"]),
+    commit: v.optional(v.object({ message: text(1024), author: text(256) })),
+  }),
+  v.object({
+    type: v.literal("eval_message"),
+    attempt: Uuid,
+    /** Counts the messages of an attempt, so that a repeated one is recorded once. */
+    sequence: Count,
+    level: v.picklist(["error", "warning", "notice"]),
+    message: text(65_536),
+    source: Word,
+    attribute: v.nullable(AttributePath),
+  }),
+  v.object({
+    type: v.literal("eval_batch"),
+    attempt: Uuid,
+    sequence: Count,
+    nodes: v.pipe(
+      v.array(v.object({ drv_path: StorePathField, size: Size, pruned: v.boolean() })),
+      v.maxLength(EVAL_BATCH_NODES_MAX),
+    ),
+    entry_points: list(v.object({ attribute: AttributePath, drv_path: StorePathField }), 10_000),
+    /** The bytes of the nodes' `.drv` files, one after the other in the order of `nodes`. */
+    content: StreamField,
+  }),
+  v.object({
+    type: v.literal("query_derivations"),
+    query: Count,
+    attempt: Uuid,
+    derivations: list(v.object({ drv_path: StorePathField, outputs: list(StorePathField, 1000) }), QUERY_PATHS_MAX),
+  }),
+  v.object({
+    type: v.literal("cache_query"),
+    query: Count,
+    attempt: Uuid,
+    paths: list(StorePathField, QUERY_PATHS_MAX),
+  }),
+  v.object({ type: v.literal("nar_request"), request: Count, attempt: Uuid, path: StorePathField }),
+  v.object({
+    type: v.literal("nar_push"),
+    upload: Count,
+    attempt: Uuid,
+    /** `source`: into the organization's internal store. `output`: into the caches it writes to. */
+    target: v.picklist(["source", "output"]),
+    info: PathInfoField,
+    compression: v.picklist(["none", "zstd"]),
+    stream: StreamId,
+  }),
+  v.object({ type: v.literal("log_open"), attempt: Uuid, stream: StreamId }),
+  v.object({
+    type: v.literal("job_result"),
+    attempt: Uuid,
+    result: v.variant("kind", [BuildResult, EvaluationResult]),
+  }),
+  v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),
+  v.object({ type: v.literal("stream_stop"), stream: StreamId }),
+  v.object({ type: v.literal("heartbeat") }),
+  v.object({ type: v.literal("draining") }),
+]);
+export type WorkerMessage = v.InferOutput<typeof WorkerMessage>;
