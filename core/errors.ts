@@ -1,6 +1,6 @@
 /**
  * Every failure the domain reports, by stable code: the `code` field of the API's envelope. Statuses live in
- * `handlers/errors.ts`, in a table that does not compile while a code is missing from it.
+ * `core/http/envelope.ts`, in a table that does not compile while a code is missing from it.
  */
 export type ErrorCode =
   | "bad_request"

@@ -79,6 +79,7 @@ export interface ApiKeyTable {
   expires_at: Date | null;
   revoked_at: Date | null;
 }
+export type ApiKeyRow = Selectable<ApiKeyTable>;
 
 export interface OrganizationTable {
   id: string;

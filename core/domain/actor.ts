@@ -1,3 +1,5 @@
+import { DomainError } from "../errors.ts";
+
 /** Who asks. Anonymous when `user` is null. What the actor may do is decided in services, from rows. */
 export interface Actor {
   readonly user: ActorUser | null;
@@ -5,6 +7,8 @@ export interface Actor {
   readonly key: ActorKey | null;
   /** Set when the request came with a session's token. */
   readonly sessionId: string | null;
+  /** Why the credentials that came were refused. Where no user is needed the actor is simply anonymous. */
+  readonly refusal?: DomainError;
 }
 
 export interface ActorUser {
@@ -22,3 +26,12 @@ export interface ActorKey {
 }
 
 export const ANONYMOUS: Actor = { user: null, key: null, sessionId: null };
+
+/** The signed-in user. Throws `unauthorized`, or the reason why the credentials were refused, for anyone else. */
+export function requireUser(actor: Actor): ActorUser {
+  if (actor.user) return actor.user;
+  throw (
+    actor.refusal ??
+    new DomainError("unauthorized", "Authentication is required: send `Authorization: Bearer <token or API key>`")
+  );
+}

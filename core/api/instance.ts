@@ -1,0 +1,12 @@
+/** `GET /config`. */
+export interface InstanceView {
+  readonly version: string;
+  readonly oidc_enabled: boolean;
+  readonly oidc_required: boolean;
+  readonly registration_enabled: boolean;
+  readonly email_verification_enabled: boolean;
+  readonly smtp_enabled: boolean;
+  readonly quic: boolean;
+  readonly create_org: "none" | "superusers" | "everyone";
+  readonly create_cache: "none" | "superusers" | "everyone";
+}

@@ -1,0 +1,56 @@
+import { DomainError } from "../errors.ts";
+
+/** Longer names do not fit into file names, signing key names and log lines together with what is put around them. */
+const SLUG_MAX_LENGTH = 100;
+const DISPLAY_NAME_MAX_BYTES = 100;
+/** RFC 5321 section 4.5.3.1.3 less the angle brackets. */
+const EMAIL_MAX_LENGTH = 254;
+
+const SLUG = /^[a-z0-9]+(-+[a-z0-9]+)*$/;
+const USERNAME = /^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$/;
+const DISPLAY_NAME = /^[\p{L}\p{N}'._-]+( [\p{L}\p{N}'._-]+)*$/u;
+const EMAIL =
+  /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$/;
+
+const RESERVED_USERNAMES: readonly string[] =
+  "admin root system api www mail ftp test user support help info null undefined".split(" ");
+
+/** Names of organizations, projects, caches, roles and integrations. */
+export function isSlug(text: string): boolean {
+  return text.length <= SLUG_MAX_LENGTH && SLUG.test(text);
+}
+
+/** `what` begins the message: "Organization name". */
+export function requireSlug(text: string, what: string): string {
+  if (isSlug(text)) return text;
+  throw new DomainError(
+    "invalid_name",
+    `${what} must be 1 to ${SLUG_MAX_LENGTH} lower-case letters (a-z), digits and \`-\`, without \`-\` at its ends`,
+  );
+}
+
+export function requireUsername(text: string): string {
+  if (text.length < 3 || text.length > 50 || !USERNAME.test(text)) {
+    throw new DomainError(
+      "invalid_username",
+      "username must be 3 to 50 letters (A-Z, a-z), digits, `_` and `-`; `_` and `-` stand between letters or digits only",
+    );
+  }
+  if (RESERVED_USERNAMES.includes(text.toLowerCase())) {
+    throw new DomainError("invalid_username", "username is reserved: choose another one");
+  }
+  return text;
+}
+
+export function requireDisplayName(text: string, what: string): string {
+  if (new TextEncoder().encode(text).length <= DISPLAY_NAME_MAX_BYTES && DISPLAY_NAME.test(text)) return text;
+  throw new DomainError(
+    "invalid_name",
+    `${what} must be 1 to ${DISPLAY_NAME_MAX_BYTES} bytes of letters, digits, \`'\`, \`.\`, \`-\`, \`_\` and single spaces between them`,
+  );
+}
+
+export function requireEmail(text: string): string {
+  if (text.length <= EMAIL_MAX_LENGTH && EMAIL.test(text)) return text;
+  throw new DomainError("invalid_email", "email must be an address of the form `name@host`");
+}

@@ -1,0 +1,34 @@
+import { formatIpAddress, type IpNetwork, networkContains, parseIpAddress } from "../domain/ip-address.ts";
+
+/** Forwarded addresses looked at from the right; a longer chain of proxies is nobody's. */
+const FORWARDED_MAX = 32;
+
+/**
+ * The client's address. The peer's own, unless the peer is a trusted proxy: then the first address from the right of
+ * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address is skipped.
+ * A null peer (a Unix socket, which only this machine reaches) counts as 127.0.0.1.
+ */
+export function clientAddress(
+  peer: string | null,
+  forwardedFor: string | null,
+  trustedProxies: readonly IpNetwork[],
+): string {
+  let client = canonical(peer ?? "127.0.0.1") ?? "0.0.0.0";
+  if (!isTrusted(client, trustedProxies)) return client;
+  for (const entry of (forwardedFor ?? "").split(",").slice(-FORWARDED_MAX).reverse()) {
+    const address = canonical(entry.trim());
+    if (!address) continue;
+    client = address;
+    if (!isTrusted(client, trustedProxies)) break;
+  }
+  return client;
+}
+
+function canonical(text: string): string | null {
+  const bytes = parseIpAddress(text.split("%", 1)[0] as string);
+  return bytes && formatIpAddress(bytes);
+}
+
+function isTrusted(address: string, networks: readonly IpNetwork[]): boolean {
+  return networks.some((network) => networkContains(network, address));
+}

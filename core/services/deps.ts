@@ -1,0 +1,36 @@
+import type { Kysely } from "kysely";
+import type { Database } from "../db/schema.ts";
+import type { Bytes } from "../lib/bytes.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { RandomBytes } from "../lib/ids.ts";
+import type { Logger } from "../ports/logger.ts";
+import type { Notifier } from "../ports/notifier.ts";
+import type { PasswordHasher } from "../ports/password-hasher.ts";
+import type { SecretBox } from "./secret-box.ts";
+
+/** Who may create organizations, or caches. */
+export type CreationGate = "none" | "superusers" | "everyone";
+
+/** What of the configuration decides in services. Read once at start, checked there. */
+export interface ServiceSettings {
+  readonly version: string;
+  /** Origin under which clients reach the API, without a trailing slash: its host names signing keys. */
+  readonly serveUrl: string;
+  /** Contents of the JWT secret file, outer white space removed; at least 32 bytes. */
+  readonly jwtSecret: Bytes;
+  readonly registrationEnabled: boolean;
+  readonly createOrganization: CreationGate;
+  readonly createCache: CreationGate;
+}
+
+/** What services work with. A service names the part it needs (`Pick<ServiceDeps, "db">`). */
+export interface ServiceDeps {
+  readonly db: Kysely<Database>;
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  readonly log: Logger;
+  readonly notifier: Notifier;
+  readonly passwords: PasswordHasher;
+  readonly secrets: SecretBox;
+  readonly settings: ServiceSettings;
+}

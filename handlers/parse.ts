@@ -1,0 +1,40 @@
+import type { Context } from "hono";
+import * as v from "valibot";
+import { DomainError } from "#core/errors.ts";
+import { readJsonBody } from "#core/http/json-body.ts";
+import { isUuid } from "#core/lib/ids.ts";
+import type { AppEnv } from "./env.ts";
+
+type Schema<T> = v.GenericSchema<unknown, T>;
+
+/** The body by its schema; an absent body counts as `{}`. Throws `validation` that names each wrong field. */
+export async function readJson<T>(c: Context<AppEnv>, schema: Schema<T>): Promise<T> {
+  return parseAs(schema, (await readJsonBody(c.req.raw, c.get("bodyBytesMax"))) ?? {});
+}
+
+/** The query by its schema; of a name that comes twice, the first value counts. */
+export function readQuery<T>(c: Context<AppEnv>, schema: Schema<T>): T {
+  return parseAs(schema, c.req.query());
+}
+
+/** A UUID from the path. `what` begins the message: "worker id". */
+export function readId(c: Context<AppEnv>, name: string, what: string): string {
+  const id = (c.req.param(name) ?? "").toLowerCase();
+  if (!isUuid(id)) throw new DomainError("validation", `${what} must be a UUID`);
+  return id;
+}
+
+function parseAs<T>(schema: Schema<T>, value: unknown): T {
+  const result = v.safeParse(schema, value, { abortPipeEarly: true });
+  if (result.success) return result.output;
+  const problems = result.issues.slice(0, 5).map((issue) => `${v.getDotPath(issue) ?? "body"}: ${describe(issue)}`);
+  throw new DomainError("validation", problems.join("; "));
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === "strict_object" || issue.type === "object" || issue.kind === "schema") {
+    if (issue.received === "undefined") return `is missing, expected ${issue.expected}`;
+    return `expected ${issue.expected} but received ${issue.received}`;
+  }
+  return issue.message;
+}
