@@ -1,0 +1,86 @@
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, readdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+/** A program that some tests need and npm does not bring. */
+export interface Tool {
+  readonly name: string;
+  /** The program whose presence counts. */
+  readonly command: string;
+  readonly versionArguments: readonly string[];
+  /** The Debian package that brings it. */
+  readonly aptPackage: string;
+  /** The tests that are skipped without it. */
+  readonly neededBy: string;
+}
+
+export interface FoundTool extends Tool {
+  /** Null when the program is not on this machine. */
+  readonly path: string | null;
+  readonly version: string;
+}
+
+export const TOOLS: readonly Tool[] = [
+  {
+    name: "nix",
+    command: "nix",
+    versionArguments: ["--version"],
+    aptPackage: "nix-bin",
+    neededBy: "the tests that compare with Nix and the end-to-end tests",
+  },
+  {
+    name: "git",
+    command: "git",
+    versionArguments: ["--version"],
+    aptPackage: "git",
+    neededBy: "the tests of repositories and the end-to-end tests",
+  },
+  {
+    name: "nginx",
+    command: "nginx",
+    versionArguments: ["-v"],
+    aptPackage: "nginx-light",
+    neededBy: "the tests of the cache behind a proxy",
+  },
+  {
+    name: "postgres",
+    command: "postgres",
+    versionArguments: ["--version"],
+    aptPackage: "postgresql",
+    neededBy: "the database tests on the distribution's PostgreSQL",
+  },
+];
+
+/** PATH, followed by the folders that an ordinary user's PATH leaves out and PostgreSQL's own. */
+export function toolPath(path: string = process.env.PATH ?? ""): string {
+  const postgres = "/usr/lib/postgresql";
+  const versions = existsSync(postgres) ? readdirSync(postgres).sort((a, b) => Number(b) - Number(a)) : [];
+  const folders = ["/usr/sbin", "/sbin", ...versions.map((version) => join(postgres, version, "bin"))];
+  return [...path.split(delimiter), ...folders].join(delimiter);
+}
+
+export function findTools(): FoundTool[] {
+  return TOOLS.map((tool) => {
+    const path = findCommand(tool.command);
+    return { ...tool, path, version: path === null ? "" : readVersion(path, tool.versionArguments) };
+  });
+}
+
+function findCommand(command: string): string | null {
+  for (const folder of toolPath().split(delimiter)) {
+    const path = join(folder, command);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not here: the next folder may have it.
+    }
+  }
+  return null;
+}
+
+/** Some programs print their version to stderr. */
+function readVersion(path: string, versionArguments: readonly string[]): string {
+  const { stdout, stderr } = spawnSync(path, versionArguments, { encoding: "utf8", timeout: 10_000 });
+  return /\d+(?:\.\d+)+/.exec(`${stdout}${stderr}`)?.[0] ?? "of an unknown version";
+}
