@@ -1,0 +1,79 @@
+import * as v from "valibot";
+import { nameText, secretText, text } from "./text.ts";
+
+export const RegisterWorkerBody: v.GenericSchema<unknown, RegisterWorkerBody> = v.object({
+  worker_id: text(64),
+  display_name: v.optional(nameText),
+  url: v.nullish(text(2_000)),
+  token: v.nullish(secretText),
+  enable_fetch: v.optional(v.boolean(), true),
+  enable_eval: v.optional(v.boolean(), true),
+  enable_build: v.optional(v.boolean(), true),
+});
+export interface RegisterWorkerBody {
+  /** A UUID of version 4. */
+  readonly worker_id: string;
+  /** The worker's id when absent. */
+  readonly display_name?: string | undefined;
+  /** Where the server dials the worker; without one the worker dials the server. */
+  readonly url?: string | null | undefined;
+  /** base64 of 48 bytes; made by the server when absent. */
+  readonly token?: string | null | undefined;
+  readonly enable_fetch: boolean;
+  readonly enable_eval: boolean;
+  readonly enable_build: boolean;
+}
+
+export const ChangeWorkerBody: v.GenericSchema<unknown, ChangeWorkerBody> = v.object({
+  active: v.optional(v.boolean()),
+  display_name: v.optional(nameText),
+  enable_fetch: v.optional(v.boolean()),
+  enable_eval: v.optional(v.boolean()),
+  enable_build: v.optional(v.boolean()),
+});
+export interface ChangeWorkerBody {
+  readonly active?: boolean | undefined;
+  readonly display_name?: string | undefined;
+  readonly enable_fetch?: boolean | undefined;
+  readonly enable_eval?: boolean | undefined;
+  readonly enable_build?: boolean | undefined;
+}
+
+export interface WorkerRegistered {
+  /** The organization's id: what the worker's peers file names before the token. */
+  readonly peer_id: string;
+  /** Only when the server made it; it is shown once. */
+  readonly token?: string;
+}
+
+export interface WorkerView {
+  readonly worker_id: string;
+  readonly display_name: string;
+  readonly registered_at: string;
+  readonly active: boolean;
+  readonly url: string | null;
+  readonly created_by: string | null;
+  readonly enable_fetch: boolean;
+  readonly enable_eval: boolean;
+  readonly enable_build: boolean;
+  readonly is_base: boolean;
+  /** Null while the worker is not connected. */
+  readonly live: WorkerLiveView | null;
+}
+
+export interface WorkerLiveView {
+  readonly capabilities: {
+    readonly core: boolean;
+    readonly federate: boolean;
+    readonly fetch: boolean;
+    readonly eval: boolean;
+    readonly build: boolean;
+    readonly sign: boolean;
+    readonly cache: boolean;
+  };
+  readonly architectures: readonly string[];
+  readonly system_features: readonly string[];
+  readonly max_concurrent_builds: number;
+  readonly assigned_job_count: number;
+  readonly draining: boolean;
+}
