@@ -1,6 +1,7 @@
-import { chmodSync, closeSync, openSync } from "node:fs";
-import { join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { hasCode } from "./files.ts";
 
 const LOCK_FILE = "lock";
 const SQLITE_BUSY = 5;
@@ -9,17 +10,20 @@ export interface FolderLock {
   release(): void;
 }
 
+/** The kernel's lock belongs to the process, and closing the file anywhere in the process would drop it. */
+const heldHere = new Set<string>();
+
 /**
- * Takes the folder for this process, or answers null when another process has it. The lock ends with the process,
- * however it ends, and it also holds between containers that share the folder.
+ * Takes the folder for this holder, or answers null when somebody else has it. The lock ends with the process, however
+ * that ends, and it also holds between containers that share the folder.
  *
  * Node has no `flock`, and a file with a process id in it cannot be taken over from a dead process without a race.
  * SQLite comes with Node and holds the kernel's own file lock; nothing is ever written into the file.
  */
 export function lockFolder(folder: string): FolderLock | null {
-  const path = join(folder, LOCK_FILE);
-  closeSync(openSync(path, "a", 0o600));
-  chmodSync(path, 0o600);
+  const path = join(resolve(folder), LOCK_FILE);
+  if (heldHere.has(path)) return null;
+  createPrivately(path);
   const handle = new DatabaseSync(path, { timeout: 0 });
   try {
     handle.exec("pragma locking_mode = exclusive; begin exclusive");
@@ -28,5 +32,18 @@ export function lockFolder(folder: string): FolderLock | null {
     if (error instanceof Error && "errcode" in error && error.errcode === SQLITE_BUSY) return null;
     throw error;
   }
-  return { release: () => handle.close() };
+  heldHere.add(path);
+  return {
+    release: () => {
+      if (heldHere.delete(path)) handle.close();
+    },
+  };
+}
+
+function createPrivately(path: string): void {
+  try {
+    writeFileSync(path, "", { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    if (!hasCode(error, "EEXIST")) throw error;
+  }
 }

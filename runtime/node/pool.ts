@@ -20,6 +20,8 @@ export interface PoolOptions {
   readonly connectionsMin?: number;
   /** Longest run of one statement; 0 is no limit. */
   readonly statementTimeoutMs?: number;
+  /** Told of the end of a connection that nobody was using. */
+  readonly onConnectionLost?: (error: Error) => void;
 }
 
 /** How long a request waits for a free connection before it fails. */
@@ -35,9 +37,9 @@ const INT8_ARRAY = 1016;
 const BYTEA = 17;
 const TEXT_ARRAY = 1009;
 
-/** Rows come as `core/db/schema.ts` says. The caller ends the pool, and listens for its `error` event. */
+/** Rows come as `core/db/schema.ts` says. The caller ends the pool. */
 export function openPool(target: ConnectionTarget, options: PoolOptions): Pool {
-  return new pg.Pool({
+  const pool = new pg.Pool({
     ...clientConfig(target, options.name),
     max: options.connectionsMax,
     min: options.connectionsMin ?? 0,
@@ -47,6 +49,12 @@ export function openPool(target: ConnectionTarget, options: PoolOptions): Pool {
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     ...(options.statementTimeoutMs && { statement_timeout: options.statementTimeoutMs }),
   });
+  const lost = options.onConnectionLost ?? (() => {});
+  // An idle connection reports its end to the pool. One in use reports it to its statement and once more by itself,
+  // which would end the process if nobody listened.
+  pool.on("error", lost);
+  pool.on("connect", (client) => client.on("error", () => {}));
+  return pool;
 }
 
 /** For a connection of its own (listening, migrations). */

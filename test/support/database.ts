@@ -7,7 +7,7 @@ import { inject } from "vitest";
 import type { Database } from "#core/db/schema.ts";
 import { openPool, type Pool } from "#runtime/node/pool.ts";
 import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
-import { TEMPLATE } from "./postgres-server.ts";
+import { TEMPLATE } from "./template.ts";
 
 export interface TestDatabase extends AsyncDisposable {
   readonly db: Kysely<Database>;
@@ -34,8 +34,6 @@ async function makeDatabase(template: string, connectionsMax = 10): Promise<Test
 
   const address = { ...server, database };
   const pool = openPool(address, { name: "test", connectionsMax });
-  // Dropping the database ends the connections of what a test left open.
-  pool.on("error", () => {});
   const db = new Kysely<Database>({ dialect: new PostgresDialect({ pool }) });
   const dispose = async (): Promise<void> => {
     await db.destroy();

@@ -10,6 +10,7 @@ import { migrate } from "#runtime/node/migrate.ts";
 import { openPool } from "#runtime/node/pool.ts";
 import { type DatabaseAddress, type RunningPostgres, startPostgres } from "#runtime/node/postgres/start.ts";
 import { quietLogger } from "./quiet-logger.ts";
+import { TEMPLATE } from "./template.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -18,7 +19,6 @@ declare module "vitest" {
   }
 }
 
-export const TEMPLATE = "template_gradient";
 const SYSTEM_BINARIES = "/usr/lib/postgresql/15/bin";
 
 /**

@@ -62,10 +62,10 @@ export function commandFor(account: Account, file: string, args: readonly string
 }
 
 /** Whether `file` can be run under the account (a folder above it may be closed to that user). */
-export function works(account: Account, file = "true", args: readonly string[] = []): boolean {
+export function works(account: Account, file = "true", args: readonly string[] = [], env?: NodeJS.ProcessEnv): boolean {
   const command = commandFor(account, file, args);
   const options = { ...command.user, cwd: "/", stdio: "ignore", timeout: PROBE_TIMEOUT_MS } as const;
-  return spawnSync(command.file, command.args, options).status === 0;
+  return spawnSync(command.file, command.args, { ...options, ...(env && { env }) }).status === 0;
 }
 
 let deathSignalKnown: boolean | null = null;

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { mkdir, readFile, realpath, rm } from "node:fs/promises";
+import { mkdir, readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "#core/ports/logger.ts";
-import { writeFileAtomically } from "../files.ts";
+import { hasCode, writeFileAtomically } from "../files.ts";
 import { type Account, chooseAccount, otherUserAccount, works } from "./account.ts";
 import { type Binaries, copyBinaries, installedBinaries, packagedBinaries } from "./binaries.ts";
 import { PostgresError } from "./error.ts";
-import { dataMajorVersion } from "./initialize.ts";
+import { dataMajorVersion, postgresEnvironment } from "./initialize.ts";
 
 /** Where PostgreSQL lives, who it runs as, and what is run. */
 export interface Home {
@@ -72,18 +72,20 @@ export async function recordLocation(folder: string, home: Home): Promise<void> 
   if (home.path !== folder) await writeFileAtomically(join(folder, LOCATION_FILE), home.path, 0o600);
 }
 
-async function reachable(binaries: Binaries, account: Account, path: string): Promise<Binaries> {
-  if (!binaries.package && works(account, binaries.postgres, ["--version"])) return binaries;
+async function reachable(binaries: Binaries, account: Account & { kind: "user" }, path: string): Promise<Binaries> {
   const copy = await copyBinaries(binaries, path);
-  await rm(join(path, "libraries.unfinished"), { recursive: true, force: true });
-  return copy;
+  if (works(account, copy.postgres, ["--version"], postgresEnvironment(copy))) return copy;
+  throw new PostgresError(
+    `the user ${account.name} cannot run ${copy.postgres}: let that user enter the folders above it, ` +
+      "run the server as another user than root, or set GRADIENT_DATABASE_URL",
+  );
 }
 
 async function readLocation(folder: string): Promise<string | null> {
   try {
     return (await readFile(join(folder, LOCATION_FILE), "utf8")).trim();
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (hasCode(error, "ENOENT")) return null;
     throw error;
   }
 }

@@ -3,6 +3,7 @@ import { chown, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { searchPath } from "../config/environment.ts";
+import { hasCode } from "../files.ts";
 import type { Account } from "./account.ts";
 import { commandFor } from "./account.ts";
 import type { Binaries } from "./binaries.ts";
@@ -51,7 +52,7 @@ export async function dataMajorVersion(home: string): Promise<number | null> {
   try {
     return Number.parseInt(await readFile(join(home, "data", "PG_VERSION"), "utf8"), 10);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (hasCode(error, "ENOENT")) return null;
     throw error;
   }
 }

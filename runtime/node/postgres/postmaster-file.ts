@@ -1,6 +1,7 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, readlink, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { hasCode } from "../files.ts";
 import { PostgresError } from "./error.ts";
 
 const POLL_MS = 50;
@@ -13,7 +14,7 @@ export async function readPostmasterFile(data: string): Promise<{ pid: number; r
   try {
     lines = (await readFile(join(data, "postmaster.pid"), "utf8")).split("\n");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (hasCode(error, "ENOENT")) return null;
     throw error;
   }
   const pid = Number.parseInt(lines[0] ?? "", 10);
@@ -21,13 +22,19 @@ export async function readPostmasterFile(data: string): Promise<{ pid: number; r
 }
 
 /**
- * Ends a PostgreSQL that an earlier, killed server left behind on this data folder. The caller holds the folder's lock,
- * so it belongs to nobody. The process is touched only when its command line says that it is PostgreSQL on this folder:
- * its id may have been given to another program since.
+ * Makes the data folder free for a new start, and answers the process id of a PostgreSQL that had to be ended: an
+ * earlier, killed server left it behind. The caller holds the folder's lock, so it belongs to nobody. A process is
+ * touched only when its command line says that it is PostgreSQL on this folder: its id may have been given to another
+ * program since, and then only the file goes, which PostgreSQL itself would take for a running server.
  */
 export async function endLeftover(data: string): Promise<number | null> {
   const found = await readPostmasterFile(data);
-  if (!found || !(await isPostmasterOf(found.pid, data))) return null;
+  if (!found) return null;
+  if (!(await isPostmasterOf(found.pid, data))) {
+    await waitForBackends(data);
+    await rm(join(data, "postmaster.pid"), { force: true });
+    return null;
+  }
 
   // A fast shutdown writes a checkpoint; an immediate one leaves recovery to the next start.
   for (const [signal, waitMs] of [
@@ -45,6 +52,29 @@ export async function endLeftover(data: string): Promise<number | null> {
   );
 }
 
+/** The processes of a killed postmaster notice its death within seconds. None of them may write under a new one. */
+async function waitForBackends(data: string): Promise<void> {
+  for (let waited = 0; ; waited += POLL_MS) {
+    const [left] = await processesIn(data);
+    if (left === undefined) return;
+    if (waited >= IMMEDIATE_STOP_MS) {
+      throw new PostgresError(`a process of an earlier PostgreSQL (${left}) does not end: end it, then start again`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/** Every process of PostgreSQL works in its data folder. */
+async function processesIn(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of await readdir("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    const place = await readlink(`/proc/${pid}/cwd`).catch(() => null);
+    if (place === folder) found.push(pid);
+  }
+  return found;
+}
+
 async function isPostmasterOf(pid: number, data: string): Promise<boolean> {
   const words = await readFile(`/proc/${pid}/cmdline`, "utf8").then(
     (text) => text.split("\0"),
@@ -58,6 +88,6 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+    if (!hasCode(error, "ESRCH")) throw error;
   }
 }
