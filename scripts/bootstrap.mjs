@@ -118,13 +118,13 @@ async function withInstallLock(action) {
 /**
  * No install scripts run. Development and optional packages are asked for by name: NODE_ENV=production drops them.
  *
- * @param {string[]} command @param {string} [path] the PATH on which npm finds its node
+ * @param {string[]} command @param {Record<string, string>} [extraEnv]
  */
-async function runNpm(command, path = process.env.PATH) {
+async function runNpm(command, extraEnv = {}) {
   const options = ["--ignore-scripts", "--include=dev", "--include=optional", "--no-audit", "--no-fund"];
-  const npm = spawn("npm", [...command, ...options, "--loglevel=error"], {
+  const npm = spawn("npm", [...command, ...options, "--loglevel=error", "--no-update-notifier"], {
     cwd: root,
-    env: { ...process.env, PATH: path },
+    env: { ...process.env, ...extraEnv },
     stdio: ["ignore", 2, 2],
   });
   const end = await new Promise((done) => {
@@ -134,18 +134,28 @@ async function runNpm(command, path = process.env.PATH) {
   if (end !== null) throw new Error(`npm ${command[0]} ${end}; run "npm ci --ignore-scripts" in ${root} to see why`);
 }
 
+/** npm looks for the machine's settings (registry, certificates) beside the Node it runs on: name the usual place. */
+function environmentOfPinnedNode() {
+  const { stdout } = spawnSync("npm", ["config", "get", "globalconfig"], { cwd: root, encoding: "utf8" });
+  return {
+    PATH: [dirname(pinnedNode), process.env.PATH].join(delimiter),
+    npm_config_globalconfig: stdout.trim(),
+  };
+}
+
 /**
  * npm leaves out, without a word, an optional package whose `engines` do not fit the Node that npm itself runs on. The
  * first pass brings the pinned Node, the second one runs npm on it and adds those packages.
  */
 async function installDependencies() {
+  if (missingDependencies() === "nothing") return;
   const started = Date.now();
   if (missingDependencies() === "everything") {
     say("installing dependencies with npm ci (once; again when package-lock.json changes)");
     await runNpm(["ci"]);
   }
   if (missingDependencies() === "binaries") {
-    await runNpm(["install", "--no-save"], [dirname(pinnedNode), process.env.PATH].join(delimiter));
+    await runNpm(["install", "--no-save"], environmentOfPinnedNode());
   }
   if (missingDependencies() === "binaries") say("npm left out packages for this machine; what needs them will say so");
   say(`dependencies installed in ${((Date.now() - started) / 1000).toFixed(1)} s`);
