@@ -47,7 +47,14 @@ function named(folder: string): string {
   return folder.endsWith(".ts") ? `\`${folder}\`` : `\`${folder}/\``;
 }
 
+/** Columns of equal width, as the formatter writes them: what it would change would be stale at once. */
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [head, head.map(() => "---"), ...rows];
-  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+  const widths = head.map((name, column) => Math.max(...[name, ...rows.map((row) => row[column] ?? "")].map(length)));
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
+  return [line(head), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)].join("\n");
+}
+
+function length(text: string): number {
+  return text.length;
 }
