@@ -9,6 +9,8 @@ export interface FunctionLength {
   readonly describes: boolean;
 }
 
+/** How far in front of a body its `describe` is looked for. */
+const HEAD_LENGTH_MAX = 400;
 const NOT_A_FUNCTION = /\b(?:if|for|while|switch|catch|with|await)\s*$/;
 
 /** Every function, method and arrow function that has a body in braces, in the order of their closing braces. */
@@ -23,10 +25,18 @@ export function functionLengths(text: string): FunctionLength[] {
     const start = open.pop();
     if (!start?.isFunction) continue;
     const line = lineAt(code, start.at);
-    const describes = /\bdescribe\b[^;{}]*$/.test(code.slice(Math.max(0, start.at - 300), start.at));
+    const describes = isInsideDescribe(code.slice(Math.max(0, start.at - HEAD_LENGTH_MAX), start.at));
     lengths.push({ line, lines: lineAt(code, at) - line + 1, describes });
   }
   return lengths;
+}
+
+/** Whether the text before a body ends within the arguments of `describe`, whose title may hold braces of its own. */
+function isInsideDescribe(before: string): boolean {
+  const start = before.search(/^[ \t]*describe\b(?![\s\S]*^[ \t]*describe\b)/m);
+  if (start === -1) return false;
+  const count = (character: string) => before.slice(start).split(character).length - 1;
+  return count("(") - count(")") === 1 && count("{") === count("}");
 }
 
 function opensFunction(code: string, brace: number): boolean {
