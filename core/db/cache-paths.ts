@@ -1,0 +1,248 @@
+import { type Expression, type Kysely, type SqlBool, sql, type Transaction } from "kysely";
+import type { CachePathRow, CacheRow, Database, NarRow } from "./schema.ts";
+import { databaseNow } from "./time.ts";
+
+/** What the cache surface decides with. */
+export type ServedCache = Pick<
+  CacheRow,
+  "id" | "name" | "active" | "public" | "priority" | "local_priority" | "created_by"
+>;
+
+/** A path with the NAR it is served from. */
+export type PathWithNar = Pick<
+  CachePathRow,
+  "cache_id" | "hash" | "store_path" | "nar_hash" | "references" | "deriver" | "ca" | "signatures"
+> &
+  Pick<NarRow, "nar_size" | "file_hash" | "file_size" | "compression" | "object_key">;
+
+export type NewCachePath = Pick<
+  CachePathRow,
+  "cache_id" | "hash" | "store_path" | "nar_hash" | "references" | "deriver" | "ca" | "signatures"
+>;
+
+const PATH_COLUMNS = [
+  "cache_path.cache_id",
+  "cache_path.hash",
+  "cache_path.store_path",
+  "cache_path.nar_hash",
+  "cache_path.references",
+  "cache_path.deriver",
+  "cache_path.ca",
+  "cache_path.signatures",
+] as const;
+const NAR_COLUMNS = ["nar.nar_size", "nar.file_hash", "nar.file_size", "nar.compression", "nar.object_key"] as const;
+
+/** A cache that clients know by name; inactive ones too, internal stores never. */
+export async function findServedCache(db: Kysely<Database>, name: string): Promise<ServedCache | undefined> {
+  return await db
+    .selectFrom("cache")
+    .select(["id", "name", "active", "public", "priority", "local_priority", "created_by"])
+    .where("name", "=", name)
+    .where("kind", "=", 0)
+    .executeTakeFirst();
+}
+
+/** A path of one cache, when its NAR is sound. */
+export async function findPathWithNar(
+  db: Kysely<Database>,
+  { cacheId, hash }: { readonly cacheId: string; readonly hash: string },
+): Promise<PathWithNar | undefined> {
+  return await db
+    .selectFrom("cache_path")
+    .innerJoin("nar", "nar.nar_hash", "cache_path.nar_hash")
+    .select([...PATH_COLUMNS, ...NAR_COLUMNS])
+    .where("cache_path.cache_id", "=", cacheId)
+    .where("cache_path.hash", "=", hash)
+    .where("nar.damaged_at", "is", null)
+    .executeTakeFirst();
+}
+
+/** Subscription modes: 0 read and write, 1 read only, 2 write only. */
+const READABLE_MODES = [0, 1];
+const WRITABLE_MODES = [0, 2];
+
+/** Active caches that the organization writes to, the oldest first. */
+export async function listWritableCaches(db: Kysely<Database>, organizationId: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom("organization_cache")
+    .innerJoin("cache", "cache.id", "organization_cache.cache_id")
+    .select("cache.id")
+    .where("organization_cache.organization_id", "=", organizationId)
+    .where("organization_cache.mode", "in", WRITABLE_MODES)
+    .where("cache.kind", "=", 0)
+    .where("cache.active", "=", true)
+    .orderBy("cache.id")
+    .execute();
+  return rows.map((row) => row.id);
+}
+
+/** The organization's internal store, and active caches that it reads. The internal store, when there is one, is first. */
+export async function listReadableStores(
+  db: Kysely<Database>,
+  organizationId: string,
+): Promise<{ id: string; kind: number }[]> {
+  return await db
+    .selectFrom("cache")
+    .leftJoin("organization_cache", (join) =>
+      join
+        .onRef("organization_cache.cache_id", "=", "cache.id")
+        .on("organization_cache.organization_id", "=", organizationId),
+    )
+    .select(["cache.id", "cache.kind"])
+    .where("cache.active", "=", true)
+    .where((where) =>
+      where.or([
+        where.and([where("cache.kind", "=", 1), where("cache.organization_id", "=", organizationId)]),
+        where.and([where("cache.kind", "=", 0), where("organization_cache.mode", "in", READABLE_MODES)]),
+      ]),
+    )
+    .orderBy("cache.kind", "desc")
+    .orderBy("cache.id")
+    .execute();
+}
+
+/** Which of `hashes` these stores hold with a sound NAR. The path is named too: the caller compares the whole of it. */
+export async function listPresentPaths(
+  db: Kysely<Database>,
+  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+): Promise<{ cache_id: string; store_path: string }[]> {
+  return await db
+    .selectFrom("cache_path")
+    .innerJoin("nar", "nar.nar_hash", "cache_path.nar_hash")
+    .select(["cache_path.cache_id", "cache_path.store_path"])
+    .where(isAnyOf("cache_path.cache_id", cacheIds, "uuid"))
+    .where(isAnyOf("cache_path.hash", hashes, "text"))
+    .where("nar.damaged_at", "is", null)
+    .execute();
+}
+
+/** As `listPresentPaths`, with everything that is known of each. */
+export async function listPathsWithNar(
+  db: Kysely<Database>,
+  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+): Promise<PathWithNar[]> {
+  return await db
+    .selectFrom("cache_path")
+    .innerJoin("nar", "nar.nar_hash", "cache_path.nar_hash")
+    .select([...PATH_COLUMNS, ...NAR_COLUMNS])
+    .where(isAnyOf("cache_path.cache_id", cacheIds, "uuid"))
+    .where(isAnyOf("cache_path.hash", hashes, "text"))
+    .where("nar.damaged_at", "is", null)
+    .execute();
+}
+
+/**
+ * The paths among `hashes` that one cache holds with a sound NAR. Path and NAR stay until the transaction ends: a sweep
+ * that locks before it looks, and whoever marks a NAR damaged, waits.
+ */
+export async function lockPresentPaths(
+  trx: Transaction<Database>,
+  { cacheId, hashes }: { readonly cacheId: string; readonly hashes: readonly string[] },
+): Promise<{ hash: string; store_path: string }[]> {
+  return await trx
+    .selectFrom("cache_path")
+    .innerJoin("nar", "nar.nar_hash", "cache_path.nar_hash")
+    .select(["cache_path.hash", "cache_path.store_path"])
+    .where("cache_path.cache_id", "=", cacheId)
+    .where(isAnyOf("cache_path.hash", hashes, "text"))
+    .where("nar.damaged_at", "is", null)
+    .orderBy("cache_path.hash")
+    .forShare()
+    .execute();
+}
+
+/** Returns the hashes that were new. The others exist, committed by whoever was first. */
+export async function insertCachePaths(trx: Transaction<Database>, paths: readonly NewCachePath[]): Promise<string[]> {
+  const rows = await trx
+    .insertInto("cache_path")
+    .values([...paths])
+    .onConflict((conflict) => conflict.columns(["cache_id", "hash"]).doNothing())
+    .returning("hash")
+    .execute();
+  return rows.map((row) => row.hash);
+}
+
+export type PresentPath = Pick<CachePathRow, "hash" | "store_path" | "nar_hash" | "references" | "signatures"> & {
+  readonly damaged: boolean;
+};
+
+/** Rows of one cache with their NAR's state, held in order of their hashes. */
+export async function lockPathsForUpdate(
+  trx: Transaction<Database>,
+  { cacheId, hashes }: { readonly cacheId: string; readonly hashes: readonly string[] },
+): Promise<PresentPath[]> {
+  return await trx
+    .selectFrom("cache_path")
+    .innerJoin("nar", "nar.nar_hash", "cache_path.nar_hash")
+    .select(["cache_path.hash", "cache_path.store_path", "cache_path.nar_hash"])
+    .select(["cache_path.references", "cache_path.signatures"])
+    .select((column) => column("nar.damaged_at", "is not", null).$castTo<boolean>().as("damaged"))
+    .where("cache_path.cache_id", "=", cacheId)
+    .where(isAnyOf("cache_path.hash", hashes, "text"))
+    .orderBy("cache_path.hash")
+    .forUpdate("cache_path")
+    .execute();
+}
+
+/** Gives a path another NAR and what goes with it. The caller holds the row. */
+export async function replaceCachePath(trx: Transaction<Database>, path: NewCachePath): Promise<void> {
+  await trx
+    .updateTable("cache_path")
+    .set({
+      store_path: path.store_path,
+      nar_hash: path.nar_hash,
+      references: path.references,
+      deriver: path.deriver,
+      ca: path.ca,
+      signatures: path.signatures,
+      last_used_at: databaseNow,
+    })
+    .where("cache_id", "=", path.cache_id)
+    .where("hash", "=", path.hash)
+    .execute();
+}
+
+export async function setPathSignatures(
+  trx: Transaction<Database>,
+  { cacheId, hash, signatures }: { readonly cacheId: string; readonly hash: string; readonly signatures: string[] },
+): Promise<void> {
+  await trx
+    .updateTable("cache_path")
+    .set({ signatures })
+    .where("cache_id", "=", cacheId)
+    .where("hash", "=", hash)
+    .execute();
+}
+
+/** Rows that went meanwhile are passed over. Both lists have the same length. */
+export async function touchPaths(
+  db: Kysely<Database>,
+  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+): Promise<void> {
+  await sql`
+    update cache_path set last_used_at = ${databaseNow}
+    from unnest(${cacheIds}::uuid[], ${hashes}::text[]) as used (cache_id, hash)
+    where cache_path.cache_id = used.cache_id and cache_path.hash = used.hash
+  `.execute(db);
+}
+
+export type SigningCache = Pick<CacheRow, "id" | "secret_key">;
+
+/** Keys of the caches that exist among `cacheIds`; the rows cannot go before the transaction ends. */
+export async function lockCachesForSigning(
+  trx: Transaction<Database>,
+  cacheIds: readonly string[],
+): Promise<SigningCache[]> {
+  return await trx
+    .selectFrom("cache")
+    .select(["id", "secret_key"])
+    .where(isAnyOf("id", cacheIds, "uuid"))
+    .orderBy("id")
+    .forKeyShare()
+    .execute();
+}
+
+/** One parameter whatever the length of the list, so that the statement's text stays the same. */
+function isAnyOf(column: string, values: readonly string[], type: "uuid" | "text"): Expression<SqlBool> {
+  return sql<SqlBool>`${sql.ref(column)} = any(${values}::${sql.raw(type)}[])`;
+}

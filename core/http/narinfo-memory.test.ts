@@ -1,0 +1,83 @@
+import { expect, test } from "vitest";
+import { NarInfoMemory, type RenderedNarInfo } from "./narinfo-memory.ts";
+
+const LIMITS = { entriesMax: 3, bytesMax: 1_000_000, ageMsMax: 100 };
+
+function narInfo(text: string): RenderedNarInfo {
+  return { text, etag: `"${text.length}"`, contentLength: String(text.length) };
+}
+
+function clockAt(time: { ms: number }) {
+  return { now: () => time.ms, monotonic: () => time.ms, schedule: () => () => {} };
+}
+
+async function fill(memory: NarInfoMemory, keys: readonly string[], text = "x"): Promise<void> {
+  for (const key of keys) await memory.load(key, async () => narInfo(text));
+}
+
+test("the ones not used for longest go first, by count", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
+  await fill(memory, ["a", "b", "c"]);
+  memory.get("a");
+  await fill(memory, ["d"]);
+
+  expect(["a", "b", "c", "d"].filter((key) => memory.get(key))).toEqual(["a", "c", "d"]);
+});
+
+test("the memory never holds more bytes than its limit", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), { ...LIMITS, entriesMax: 1_000, bytesMax: 10_000 });
+  await fill(
+    memory,
+    Array.from({ length: 100 }, (_, index) => `key${index}`),
+    "x".repeat(2_000),
+  );
+  expect(memory.size).toBe(4);
+
+  await fill(memory, ["huge"], "x".repeat(20_000));
+  expect(memory.get("huge")).toBeUndefined();
+  expect(memory.size).toBe(4);
+});
+
+test("what has become too old is looked up again", async () => {
+  const time = { ms: 0 };
+  const memory = new NarInfoMemory(clockAt(time), LIMITS);
+  await fill(memory, ["a"]);
+  time.ms = 99;
+  expect(memory.get("a")).toBeDefined();
+  time.ms = 100;
+  expect(memory.get("a")).toBeUndefined();
+});
+
+test("a path that changes while it is looked up is not kept as it was", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
+  const gate = Promise.withResolvers<RenderedNarInfo>();
+  const before = memory.load("cache/a", () => gate.promise);
+  memory.forget("cache/a");
+  const after = memory.load("cache/a", async () => narInfo("after"));
+  gate.resolve(narInfo("before"));
+
+  await Promise.all([before, after]);
+  expect(memory.get("cache/a")?.text).toBe("after");
+});
+
+test("many who ask at once cause one look-up, and a failed one is not remembered", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
+  let lookUps = 0;
+  const lookUp = async () => {
+    lookUps++;
+    throw new Error("no database");
+  };
+  const answers = await Promise.allSettled([memory.load("a", lookUp), memory.load("a", lookUp)]);
+  expect(answers.map((answer) => answer.status)).toEqual(["rejected", "rejected"]);
+  expect(lookUps).toBe(1);
+
+  await fill(memory, ["a"]);
+  expect(memory.get("a")).toBeDefined();
+});
+
+test("a cache that goes takes its narinfos along, and no other's", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
+  await fill(memory, ["one/a", "one/b", "two/a"]);
+  memory.forgetAll("one/");
+  expect(["one/a", "one/b", "two/a"].filter((key) => memory.get(key))).toEqual(["two/a"]);
+});

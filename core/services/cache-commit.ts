@@ -1,0 +1,121 @@
+import type { Transaction } from "kysely";
+import { listReadableStores, lockCachesForSigning } from "../db/cache-paths.ts";
+import type { Database } from "../db/schema.ts";
+import { DomainError } from "../errors.ts";
+import { toHex } from "../lib/bytes.ts";
+import type { Hash } from "../nix/hash.ts";
+import type { SecretKey } from "../nix/signature.ts";
+import type { StorePath } from "../nix/store-path.ts";
+import type { Notifier } from "../ports/notifier.ts";
+import { type Candidate, lockNars, promotedReferences } from "./cache-promote.ts";
+import type { SecretKeyOf } from "./cache-sign.ts";
+import { writePaths } from "./cache-write.ts";
+
+export interface CommitDeps {
+  readonly secretKeyOf: SecretKeyOf;
+}
+
+export interface CommittedPath {
+  readonly storePath: StorePath;
+  /** Of a NAR that `receiveNar` stored. */
+  readonly narHash: Hash;
+  readonly references: readonly StorePath[];
+  readonly deriver: StorePath | null;
+  readonly ca: string | null;
+  /** Others' signatures (`name:base64`), kept beside the cache's own. */
+  readonly signatures?: readonly string[];
+}
+
+export interface PathCommit {
+  readonly cacheIds: readonly string[];
+  /** Whose readable stores lend references that a cache does not hold yet. Null: nobody's. */
+  readonly organizationId: string | null;
+  /** Whole closures may come in any order. */
+  readonly paths: readonly CommittedPath[];
+}
+
+export interface CachedPath {
+  readonly cacheId: string;
+  readonly storePath: StorePath;
+}
+
+export interface CommitResult {
+  /** Offered from now on, and not offered before (not at all, or only with a damaged NAR). */
+  readonly added: readonly CachedPath[];
+  /** References that came along from another store. */
+  readonly promoted: readonly CachedPath[];
+  /** Present already with another NAR, which stays: first come, first kept. `narHash` is the one that is served. */
+  readonly differing: readonly (CachedPath & { readonly narHash: Hash })[];
+  /** Subjects of the topic `path`, for `announceCommit`. */
+  readonly changed: readonly string[];
+}
+
+const SIGNATURES_MAX = 32;
+const ONE_LINE = /^[!-~]{1,1000}$/;
+
+/**
+ * Offers paths in caches: one signed row a cache, once the NAR is stored and every reference is in that cache, among
+ * `paths`, or lent by a store that the organization reads (then it comes along, with its closure and this cache's
+ * signature). Throws `DomainError` and changes nothing when a NAR is not stored (`conflict`), a reference is nowhere
+ * (`unprocessable_entity`) or a cache is gone (`not_found`).
+ *
+ * Runs at READ COMMITTED. What it relies on (NARs, references, caches) is locked, so none of it goes before the commit;
+ * a sweep must lock its victims first and look for referrers in a later statement.
+ */
+export async function commitPaths(
+  trx: Transaction<Database>,
+  { secretKeyOf }: CommitDeps,
+  { cacheIds, organizationId, paths }: PathCommit,
+): Promise<CommitResult> {
+  const caches = await lockCachesForSigning(trx, cacheIds);
+  if (caches.length !== new Set(cacheIds).size) throw new DomainError("not_found", "Cache not found");
+  const committed = await candidatesOf(trx, paths);
+  const lenders = organizationId === null ? [] : await listReadableStores(trx, organizationId);
+
+  const result = { added: [], promoted: [], differing: [], changed: [] } as MutableResult;
+  for (const cache of caches) {
+    const others = lenders.map((store) => store.id).filter((id) => id !== cache.id);
+    const promoted = await promotedReferences(trx, { cacheId: cache.id, lenders: others, committed });
+    const key: SecretKey = await secretKeyOf(cache);
+    const written = await writePaths(trx, { cacheId: cache.id, key, candidates: [...promoted, ...committed] });
+    const isPromoted = new Set(promoted.map((path) => path.storePath));
+    for (const path of written.added) (isPromoted.has(path.storePath) ? result.promoted : result.added).push(path);
+    result.differing.push(...written.differing.filter((path) => !isPromoted.has(path.storePath)));
+    result.changed.push(...written.changed);
+  }
+  return result;
+}
+
+/** To be called after the commit: no server goes on answering with what a path was before. */
+export function announceCommit(notifier: Notifier, { changed }: CommitResult): void {
+  for (const subject of changed) notifier.notify("path", subject);
+}
+
+type MutableResult = { -readonly [Name in keyof CommitResult]: CommitResult[Name][number][] };
+
+async function candidatesOf(trx: Transaction<Database>, paths: readonly CommittedPath[]): Promise<Candidate[]> {
+  const named = new Map<StorePath, CommittedPath>();
+  for (const path of paths) {
+    requirePrintable(path);
+    if (named.has(path.storePath)) throw new DomainError("validation", `${path.storePath} is named twice`);
+    named.set(path.storePath, path);
+  }
+  const nars = await lockNars(trx, paths);
+  return paths.map((path) => ({
+    ...path,
+    narSize: nars.get(toHex(path.narHash.digest))?.nar_size as number,
+    signatures: path.signatures ?? [],
+  }));
+}
+
+/** What goes into a narinfo as it came must not be able to end its line. */
+function requirePrintable({ storePath, ca, signatures = [] }: CommittedPath): void {
+  if (ca !== null && !ONE_LINE.test(ca)) throw new DomainError("validation", `the CA of ${storePath} is not valid`);
+  if (signatures.length > SIGNATURES_MAX) {
+    throw new DomainError("validation", `${storePath} has more than ${SIGNATURES_MAX} signatures`);
+  }
+  for (const signature of signatures) {
+    if (ONE_LINE.test(signature) && signature.indexOf(":") > 0) continue;
+    throw new DomainError("validation", `a signature of ${storePath} is not of the form name:base64`);
+  }
+}

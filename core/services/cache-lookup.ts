@@ -1,0 +1,48 @@
+import type { Kysely } from "kysely";
+import { findPathWithNar, findServedCache } from "../db/cache-paths.ts";
+import { findServedNar } from "../db/nars.ts";
+import type { Database } from "../db/schema.ts";
+import type { Bytes } from "../lib/bytes.ts";
+import { printNarInfo } from "../nix/narinfo.ts";
+import { narInfoOf } from "./cache-path.ts";
+import { type Nar, narOf } from "./nar.ts";
+
+export interface CacheLookupDeps {
+  readonly db: Kysely<Database>;
+}
+
+/** A named cache as its HTTP surface knows it. */
+export interface ServedCache {
+  readonly id: string;
+  readonly name: string;
+  readonly public: boolean;
+  /** Lower is asked first. */
+  readonly priority: number;
+  /** For clients of the operator's own networks; null is the same for all. */
+  readonly localPriority: number | null;
+}
+
+/** Null for a cache that does not exist, is inactive, or is an organization's internal store. */
+export async function lookUpCache({ db }: CacheLookupDeps, name: string): Promise<ServedCache | null> {
+  const row = await findServedCache(db, name);
+  if (!row?.active) return null;
+  return { id: row.id, name, public: row.public, priority: row.priority, localPriority: row.local_priority || null };
+}
+
+/** The narinfo's text. Null when the cache does not name the path or its NAR is damaged. */
+export async function lookUpNarInfo(
+  { db }: CacheLookupDeps,
+  path: { readonly cacheId: string; readonly hash: string },
+): Promise<string | null> {
+  const row = await findPathWithNar(db, path);
+  return row ? printNarInfo(narInfoOf(row)) : null;
+}
+
+/** What a file name of this cache leads to: the NAR itself, or what it was stored as anew. Null as for `lookUpNarInfo`. */
+export async function lookUpNar(
+  { db }: CacheLookupDeps,
+  file: { readonly cacheId: string; readonly fileHash: Bytes },
+): Promise<Nar | null> {
+  const row = await findServedNar(db, file);
+  return row ? narOf(row) : null;
+}

@@ -1,0 +1,68 @@
+import { equalBytes } from "../lib/bytes.ts";
+import type { ByteStream } from "../lib/streams.ts";
+import type { Blob, BlobStore, ByteRange } from "../ports/blob-store.ts";
+import type { Hasher } from "../ports/hasher.ts";
+import type { Nar } from "./nar.ts";
+import { type NarDamageDeps, reportDamage } from "./nar-damage.ts";
+
+export interface NarOpenDeps extends NarDamageDeps {
+  readonly blobs: BlobStore;
+  readonly hasher: Hasher;
+}
+
+/** The stored bytes are not what was stored; the NAR is out of service already. */
+export class NarDamagedError extends Error {
+  override readonly name = "NarDamagedError";
+}
+
+/**
+ * The whole stored file, hashed as it is read: its last chunk is held back until the hash of all of it was right, else
+ * `NarDamagedError` comes in its place. So a file of one chunk is proven before its first byte is given out. Null when
+ * the object is missing or has another size; the NAR is taken out of service then.
+ */
+export async function openNar(deps: NarOpenDeps, nar: Nar): Promise<ByteStream | null> {
+  const blob = await openSound(deps, nar);
+  return blob && provenBody(deps, nar, blob.body);
+}
+
+/** A part of the stored file. Only the object's size is proven: the hash belongs to the whole. */
+export async function openNarRange(deps: NarOpenDeps, nar: Nar, range: ByteRange): Promise<ByteStream | null> {
+  const blob = await openSound(deps, nar, range);
+  return blob?.body ?? null;
+}
+
+/** Whether the object is there in its full size. When it is not, the NAR is taken out of service. */
+export async function isNarStored(deps: NarOpenDeps, nar: Nar): Promise<boolean> {
+  return await hasRightSize(deps, nar, await deps.blobs.head(nar.objectKey));
+}
+
+async function openSound(deps: NarOpenDeps, nar: Nar, range?: ByteRange): Promise<Blob | null> {
+  const blob = await deps.blobs.get(nar.objectKey, range);
+  if (await hasRightSize(deps, nar, blob)) return blob;
+  await blob?.discard();
+  return null;
+}
+
+async function hasRightSize(deps: NarOpenDeps, nar: Nar, object: { readonly size: number } | null): Promise<boolean> {
+  if (object?.size === nar.fileSize) return true;
+  const found = object ? `the object has ${object.size} bytes, not ${nar.fileSize}` : "the object is missing";
+  await reportDamage(deps, nar, found);
+  return false;
+}
+
+async function* provenBody(deps: NarOpenDeps, nar: Nar, body: ByteStream): AsyncGenerator<Uint8Array> {
+  const hash = deps.hasher.sha256();
+  let size = 0;
+  let held: Uint8Array | null = null;
+  for await (const chunk of body) {
+    hash.update(chunk);
+    size += chunk.length;
+    if (held) yield held;
+    held = chunk;
+  }
+  if (size !== nar.fileSize || !equalBytes(hash.digest(), nar.fileHash.digest)) {
+    await reportDamage(deps, nar, "the object's bytes do not have the hash they were stored with");
+    throw new NarDamagedError(`the object ${nar.objectKey} is damaged`);
+  }
+  if (held) yield held;
+}
