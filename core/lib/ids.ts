@@ -1,4 +1,4 @@
-import { toHex } from "./bytes.ts";
+import { toHex, utf8 } from "./bytes.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const UUID_V4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -25,6 +25,15 @@ export function uuidV7(nowMs: number, random: RandomBytes = systemRandom): strin
 export function uuidV4(random: RandomBytes = systemRandom): string {
   const bytes = random(new Uint8Array(16));
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
+  return format(bytes);
+}
+
+/** The same id for the same words, always: for rows that may be written twice. RFC 9562 section 5.8, over SHA-256. */
+export async function derivedUuid(...words: readonly string[]): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", utf8(JSON.stringify(words)));
+  const bytes = new Uint8Array(digest).slice(0, 16);
+  bytes[6] = ((bytes[6] as number) & 0x0f) | 0x80;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
   return format(bytes);
 }

@@ -50,7 +50,11 @@ export const ServerMessage = v.variant("type", [
   v.object({ type: v.literal("reject"), code: Count, reason: text(1024) }),
   v.object({ type: v.literal("error"), code: Count, message: text(8192) }),
   /** Of the attempts that the worker listed, those whose lease still holds. The worker stops the others. */
-  v.object({ type: v.literal("attempts"), held: list(Uuid, 10_000) }),
+  v.object({
+    type: v.literal("attempts"),
+    /** `log_bytes`: how much of the attempt's log the server has; the worker goes on from there. */
+    held: v.pipe(v.array(v.object({ attempt: Uuid, log_bytes: Count })), v.maxLength(10_000)),
+  }),
   v.object({
     type: v.literal("assign_job"),
     attempt: Uuid,

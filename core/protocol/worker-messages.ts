@@ -143,7 +143,8 @@ export const WorkerMessage = v.variant("type", [
     compression: v.picklist(["none", "zstd"]),
     stream: StreamId,
   }),
-  v.object({ type: v.literal("log_open"), attempt: Uuid, stream: StreamId }),
+  /** `offset`: where in the attempt's log the stream begins. */
+  v.object({ type: v.literal("log_open"), attempt: Uuid, offset: Count, stream: StreamId }),
   v.object({
     type: v.literal("job_result"),
     attempt: Uuid,

@@ -1,0 +1,89 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { BuildStatus } from "../domain/states.ts";
+import type { Database } from "./schema.ts";
+
+export interface LockedBuild {
+  readonly id: string;
+  readonly organization_id: string;
+  readonly drv_path: string;
+  readonly status: BuildStatus;
+  readonly pending_dependencies: number;
+  readonly transient_failures: number;
+}
+
+const LOCKED_BUILD = [
+  "id",
+  "organization_id",
+  "drv_path",
+  "status",
+  "pending_dependencies",
+  "transient_failures",
+] as const;
+
+/** Locks builds in id order: every transition that touches several does, so that none waits on another in a ring. */
+export async function lockBuilds(trx: Transaction<Database>, ids: readonly string[]): Promise<LockedBuild[]> {
+  const rows = await trx
+    .selectFrom("build")
+    .select(LOCKED_BUILD)
+    .where("id", "=", sql<string>`any(${ids})`)
+    .orderBy("id")
+    .forUpdate()
+    .execute();
+  return rows as LockedBuild[];
+}
+
+/** Moves builds from one of `from` to `to`; a build in another state stays. Returns those that moved. */
+export async function moveBuilds(
+  trx: Transaction<Database>,
+  ids: readonly string[],
+  {
+    from,
+    to,
+    retryInMs,
+  }: { readonly from: readonly BuildStatus[]; readonly to: BuildStatus; readonly retryInMs?: number },
+): Promise<string[]> {
+  const result = await sql<{ id: string }>`
+    update build set
+      status = ${to},
+      updated_at = gradient_now(),
+      ready_at = case when ${to} = 1 then gradient_now() else ready_at end,
+      retry_at = case when ${to} = 8 then gradient_now() + ${retryInMs ?? 0} * interval '1 millisecond' end,
+      transient_failures = transient_failures + case when ${to} = 8 then 1 else 0 end,
+      deterministic_failure = false
+    where id = any(${ids}) and status = any(${from}::smallint[])
+    returning id`.execute(trx);
+  return result.rows.map(({ id }) => id);
+}
+
+export async function markDeterministicFailure(trx: Transaction<Database>, id: string): Promise<void> {
+  await trx.updateTable("build").set({ deterministic_failure: true }).where("id", "=", id).execute();
+}
+
+/** Every build that rests on these, however far above, and waits. Locked, in id order. */
+export async function lockWaitingDependents(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
+  const result = await sql<{ id: string }>`
+    select id from build where status in (0, 1, 8) and id in (
+      with recursive above as (
+        select build_id from build_edge where dependency_id = any(${ids})
+        union
+        select e.build_id from build_edge e join above on e.dependency_id = above.build_id
+      )
+      select build_id from above)
+    order by id for update`.execute(trx);
+  return result.rows.map(({ id }) => id);
+}
+
+/** Failed builds whose pause is over go back into the queue. Returns their organizations. */
+export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
+  const result = await sql<{ organization_id: string }>`
+    update build set status = case when pending_dependencies = 0 then 1 else 0 end, retry_at = null,
+      ready_at = gradient_now(), updated_at = gradient_now()
+    where id in (
+      select id from build where status = 8 and retry_at <= gradient_now() order by id limit 1000 for update skip locked)
+    returning organization_id`.execute(db);
+  return [...new Set(result.rows.map((row) => row.organization_id))];
+}
+
+export async function setEveryOutputAvailable(trx: Transaction<Database>, buildId: string): Promise<void> {
+  await trx.updateTable("build_output").set({ available: true }).where("build_id", "=", buildId).execute();
+}

@@ -1,0 +1,46 @@
+import { sql, type Transaction } from "kysely";
+import type { Database } from "./schema.ts";
+
+/** Links builds to an evaluation: what the API calls the evaluation's builds. Links that exist stay. */
+export async function linkBuilds(
+  trx: Transaction<Database>,
+  evaluationId: string,
+  links: readonly { readonly id: string; readonly build_id: string }[],
+): Promise<void> {
+  await sql`
+    insert into evaluation_build (id, evaluation_id, build_id)
+    select l.id, ${evaluationId}, l.build_id
+    from unnest(${links.map((l) => l.id)}::uuid[], ${links.map((l) => l.build_id)}::uuid[]) as l(id, build_id)
+    on conflict (evaluation_id, build_id) do nothing`.execute(trx);
+}
+
+export async function insertEntryPoints(
+  trx: Transaction<Database>,
+  evaluationId: string,
+  entryPoints: readonly { readonly id: string; readonly attribute: readonly string[]; readonly build_id: string }[],
+): Promise<void> {
+  if (entryPoints.length === 0) return;
+  await sql`
+    insert into entry_point (id, evaluation_id, attribute, build_id)
+    select r.id, ${evaluationId}, r.attribute, r.build_id
+    from jsonb_to_recordset(${JSON.stringify(entryPoints)}::jsonb) as r(id uuid, attribute text[], build_id uuid)
+    on conflict (evaluation_id, attribute) do nothing`.execute(trx);
+}
+
+export async function insertMessage(
+  trx: Transaction<Database>,
+  message: {
+    readonly id: string;
+    readonly evaluation_id: string;
+    readonly level: number;
+    readonly message: string;
+    readonly source: string;
+    readonly attribute: readonly string[] | null;
+  },
+): Promise<void> {
+  await trx
+    .insertInto("evaluation_message")
+    .values({ ...message, attribute: message.attribute === null ? null : [...message.attribute] })
+    .onConflict((conflict) => conflict.column("id").doNothing())
+    .execute();
+}

@@ -1,0 +1,211 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { BuildStatus } from "../domain/states.ts";
+import type { Database } from "./schema.ts";
+
+/** A build as ingest sees it. */
+export interface GraphBuild {
+  readonly id: string;
+  readonly drv_path: string;
+  readonly status: BuildStatus;
+  readonly deterministic_failure: boolean;
+  readonly pruned_at: Date | null;
+}
+
+/** A build that is to be recorded; its state is set by `updateBuildStates` in the same transaction. */
+export interface NewGraphBuild {
+  readonly id: string;
+  readonly drv_path: string;
+  readonly name: string;
+  readonly system: string;
+  readonly required_features: readonly string[];
+  readonly prefer_local_build: boolean;
+  readonly allow_substitutes: boolean;
+  readonly fixed_output: boolean;
+  readonly timeout_seconds: number | null;
+  readonly max_silent_seconds: number | null;
+}
+
+/** Inserts those that the organization does not have yet. In order of path, so that two batches cannot deadlock. */
+export async function insertBuilds(
+  trx: Transaction<Database>,
+  organizationId: string,
+  builds: readonly NewGraphBuild[],
+): Promise<readonly string[]> {
+  if (builds.length === 0) return [];
+  const rows = builds.toSorted((a, b) => (a.drv_path < b.drv_path ? -1 : 1));
+  const result = await sql<{ id: string }>`
+    insert into build (id, organization_id, drv_path, name, system, required_features, prefer_local_build,
+      allow_substitutes, fixed_output, timeout_seconds, max_silent_seconds, status)
+    select r.id, ${organizationId}, r.drv_path, r.name, r.system, r.required_features, r.prefer_local_build,
+      r.allow_substitutes, r.fixed_output, r.timeout_seconds, r.max_silent_seconds, 0
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(id uuid, drv_path text, name text, system text,
+      required_features text[], prefer_local_build boolean, allow_substitutes boolean, fixed_output boolean,
+      timeout_seconds integer, max_silent_seconds integer)
+    on conflict (organization_id, drv_path) do nothing
+    returning id`.execute(trx);
+  return result.rows.map(({ id }) => id);
+}
+
+/**
+ * Locks builds of an organization in id order and returns them as they are once the locks are held. `share` holds off
+ * whoever wants to change their state; `update` also holds off other readers who lock.
+ */
+export async function lockBuildsByPath(
+  trx: Transaction<Database>,
+  organizationId: string,
+  drvPaths: readonly string[],
+  strength: "share" | "update",
+): Promise<GraphBuild[]> {
+  if (drvPaths.length === 0) return [];
+  const query = trx
+    .selectFrom("build")
+    .select(["id", "drv_path", "status", "deterministic_failure", "pruned_at"])
+    .where("organization_id", "=", organizationId)
+    .where("drv_path", "=", sql<string>`any(${drvPaths})`)
+    .orderBy("id");
+  const rows = await (strength === "share" ? query.forShare() : query.forNoKeyUpdate()).execute();
+  return rows as GraphBuild[];
+}
+
+export interface BuildOutputState {
+  readonly build_id: string;
+  readonly name: string;
+  readonly store_path: string | null;
+  readonly available: boolean;
+}
+
+export async function listBuildOutputs(
+  db: Kysely<Database>,
+  buildIds: readonly string[],
+): Promise<readonly BuildOutputState[]> {
+  return await db
+    .selectFrom("build_output")
+    .select(["build_id", "name", "store_path", "available"])
+    .where("build_id", "=", sql<string>`any(${buildIds})`)
+    .execute();
+}
+
+/** The parts of new builds that never change: bytes, outputs, sources. What is there already stays. */
+export async function insertBuildParts(
+  trx: Transaction<Database>,
+  parts: {
+    readonly derivations: readonly { readonly build_id: string; readonly aterm: Uint8Array }[];
+    readonly outputs: readonly {
+      readonly build_id: string;
+      readonly name: string;
+      readonly store_path: string | null;
+    }[];
+    readonly sources: readonly { readonly build_id: string; readonly store_path: string }[];
+  },
+): Promise<void> {
+  await sql`
+    insert into build_derivation (build_id, aterm)
+    select * from unnest(${parts.derivations.map((d) => d.build_id)}::uuid[], ${parts.derivations.map((d) => d.aterm)}::bytea[])
+    on conflict do nothing`.execute(trx);
+  await sql`
+    insert into build_output (build_id, name, store_path)
+    select * from unnest(${parts.outputs.map((o) => o.build_id)}::uuid[], ${parts.outputs.map((o) => o.name)}::text[],
+      ${parts.outputs.map((o) => o.store_path)}::text[])
+    on conflict do nothing`.execute(trx);
+  await sql`
+    insert into build_source (build_id, store_path)
+    select * from unnest(${parts.sources.map((s) => s.build_id)}::uuid[], ${parts.sources.map((s) => s.store_path)}::text[])
+    on conflict do nothing`.execute(trx);
+}
+
+export interface GraphEdge {
+  readonly build_id: string;
+  readonly dependency_id: string;
+  readonly outputs: readonly string[];
+  readonly satisfied: boolean;
+}
+
+/** Records edges, or brings their `satisfied` up to date. */
+export async function upsertEdges(trx: Transaction<Database>, edges: readonly GraphEdge[]): Promise<void> {
+  if (edges.length === 0) return;
+  await sql`
+    insert into build_edge (build_id, dependency_id, outputs, satisfied)
+    select * from jsonb_to_recordset(${JSON.stringify(edges)}::jsonb)
+      as r(build_id uuid, dependency_id uuid, outputs text[], satisfied boolean)
+    on conflict (build_id, dependency_id) do update set satisfied = excluded.satisfied`.execute(trx);
+}
+
+export interface BuildStateChange {
+  readonly id: string;
+  readonly status: BuildStatus;
+  readonly pending_dependencies: number;
+  readonly deterministic_failure: boolean;
+  /** The cache that had the outputs, for a build whose dependencies were not recorded. */
+  readonly pruned_cache_id: string | null;
+  readonly pruned: boolean;
+}
+
+/** Sets states that ingest decided. The rows are locked by this transaction. */
+export async function updateBuildStates(
+  trx: Transaction<Database>,
+  changes: readonly BuildStateChange[],
+): Promise<void> {
+  if (changes.length === 0) return;
+  await sql`
+    update build set
+      status = r.status,
+      pending_dependencies = r.pending_dependencies,
+      deterministic_failure = r.deterministic_failure,
+      transient_failures = 0,
+      retry_at = null,
+      ready_at = case when r.status = 1 then gradient_now() end,
+      pruned_at = case when r.pruned then gradient_now() end,
+      pruned_cache_id = r.pruned_cache_id,
+      updated_at = gradient_now()
+    from jsonb_to_recordset(${JSON.stringify(changes)}::jsonb) as r(id uuid, status smallint,
+      pending_dependencies integer, deterministic_failure boolean, pruned_cache_id uuid, pruned boolean)
+    where build.id = r.id`.execute(trx);
+}
+
+export async function setOutputsAvailable(
+  trx: Transaction<Database>,
+  outputs: readonly { readonly build_id: string; readonly name: string; readonly available: boolean }[],
+): Promise<void> {
+  if (outputs.length === 0) return;
+  await sql`
+    update build_output o set available = r.available
+    from jsonb_to_recordset(${JSON.stringify(outputs)}::jsonb) as r(build_id uuid, name text, available boolean)
+    where o.build_id = r.build_id and o.name = r.name and o.available <> r.available`.execute(trx);
+}
+
+/**
+ * Brings the edges above these builds in line with their outputs, and the counters of the builds that wait on them:
+ * what became available is counted down, what was lost is counted up. Waiting builds that reach zero become ready, and
+ * ready ones that lost an input wait again. Returns whether any build became ready.
+ */
+export async function settleEdgesAbove(trx: Transaction<Database>, dependencyIds: readonly string[]): Promise<boolean> {
+  await sql`
+    select id from build where id in (
+      select build_id from build_edge where dependency_id = any(${dependencyIds}))
+    order by id for no key update`.execute(trx);
+  const result = await sql<{ ready: boolean }>`
+    with fact as (
+      select e.build_id, e.dependency_id, not exists (
+        select from build_output o
+        where o.build_id = e.dependency_id and o.name = any(e.outputs) and not o.available) as satisfied
+      from build_edge e where e.dependency_id = any(${dependencyIds})
+    ), moved as (
+      update build_edge e set satisfied = fact.satisfied
+      from fact
+      where e.build_id = fact.build_id and e.dependency_id = fact.dependency_id and e.satisfied <> fact.satisfied
+      returning e.build_id, e.satisfied
+    ), delta as (
+      select build_id, sum(case when satisfied then -1 else 1 end) as change from moved group by build_id
+    )
+    update build b set
+      pending_dependencies = b.pending_dependencies + delta.change,
+      status = case
+        when b.status = 0 and b.pending_dependencies + delta.change = 0 then 1
+        when b.status = 1 and b.pending_dependencies + delta.change > 0 then 0
+        else b.status end,
+      ready_at = case when b.status = 0 and b.pending_dependencies + delta.change = 0 then gradient_now() else b.ready_at end,
+      updated_at = gradient_now()
+    from delta where b.id = delta.build_id
+    returning b.status = 1 as ready`.execute(trx);
+  return result.rows.some(({ ready }) => ready);
+}

@@ -1,0 +1,68 @@
+import { MINUTE, SECOND } from "../lib/clock.ts";
+import type { FailureClass } from "../protocol/worker-messages.ts";
+import { AttemptReason, BuildStatus } from "./states.ts";
+
+export interface RetryPolicy {
+  /** Transient failures after which a build fails for good. */
+  readonly attemptsMax: number;
+  /** The pause before the second try; it doubles with each one. */
+  readonly backoffMs: number;
+}
+
+export const DEFAULT_RETRY_POLICY: RetryPolicy = { attemptsMax: 3, backoffMs: 30 * SECOND };
+
+/** An attempt that a worker lost does not count as a failure of the build, unless it happens this often. */
+export const LOST_ATTEMPTS_MAX = 10;
+
+export type FailureDecision =
+  | { readonly status: typeof BuildStatus.FailedTransient; readonly retryInMs: number }
+  | { readonly status: typeof BuildStatus.FailedPermanent; readonly deterministic: boolean }
+  | { readonly status: typeof BuildStatus.FailedTimeout };
+
+const BACKOFF_MS_MAX: number = 60 * MINUTE;
+
+/** What a failed attempt does to its build, which has failed `transientFailures` times before. */
+export function decideFailure(
+  failure: FailureClass,
+  transientFailures: number,
+  { attemptsMax, backoffMs }: RetryPolicy,
+): FailureDecision {
+  switch (failure) {
+    case "permanent":
+      return { status: BuildStatus.FailedPermanent, deterministic: true };
+    case "timeout":
+    case "silent_timeout":
+      return { status: BuildStatus.FailedTimeout };
+    case "transient":
+    case "inputs_unavailable":
+    case "out_of_memory":
+    case "disk_full":
+    case "aborted":
+      if (transientFailures + 1 >= attemptsMax) return { status: BuildStatus.FailedPermanent, deterministic: false };
+      return {
+        status: BuildStatus.FailedTransient,
+        retryInMs: Math.min(backoffMs * 2 ** Math.min(transientFailures, 16), BACKOFF_MS_MAX),
+      };
+  }
+}
+
+/** The reason recorded with the attempt; null where the failure says no more than that it failed. */
+export function attemptReason(failure: FailureClass): AttemptReason | null {
+  switch (failure) {
+    case "permanent":
+      return AttemptReason.BuilderNonzero;
+    case "timeout":
+      return AttemptReason.WallClockTimeout;
+    case "silent_timeout":
+      return AttemptReason.SilentTimeout;
+    case "inputs_unavailable":
+      return AttemptReason.InputsUnavailable;
+    case "out_of_memory":
+      return AttemptReason.OutOfMemory;
+    case "disk_full":
+      return AttemptReason.DiskFull;
+    case "transient":
+    case "aborted":
+      return null;
+  }
+}

@@ -1,0 +1,68 @@
+import type { Transaction } from "kysely";
+import { endAttempts } from "../../db/attempts.ts";
+import { moveBuilds } from "../../db/build-transitions.ts";
+import { freezeLinks, lockBuildsOnlyNeededBy } from "../../db/evaluation-end.ts";
+import type { Database } from "../../db/schema.ts";
+import { databaseNow } from "../../db/time.ts";
+import { ACTIVE_EVALUATION, AttemptOutcome, BuildStatus, EvaluationStatus, OPEN_BUILD } from "../../domain/states.ts";
+import { DomainError } from "../../errors.ts";
+import { type TransitionDeps, transition } from "./deps.ts";
+import type { Wakeups } from "./wakeups.ts";
+
+/**
+ * Ends an evaluation at once, with those of its builds that no other evaluation needs. Workers that run them are told
+ * to stop. Throws `not_found`, or `conflict` when it has ended already.
+ */
+export async function abortEvaluation(deps: TransitionDeps, evaluationId: string): Promise<void> {
+  await transition(deps, async (trx, wakeups) => {
+    const evaluation = await trx
+      .selectFrom("evaluation")
+      .select(["status", "organization_id"])
+      .where("id", "=", evaluationId)
+      .forUpdate()
+      .executeTakeFirst();
+    if (!evaluation) throw new DomainError("not_found", "no such evaluation");
+    if (!(ACTIVE_EVALUATION as readonly number[]).includes(evaluation.status)) {
+      throw new DomainError("conflict", "the evaluation has ended already");
+    }
+    await stopEvaluation(trx, wakeups, {
+      evaluationId,
+      status: EvaluationStatus.Aborted,
+      reason: "the evaluation was aborted",
+    });
+    wakeups.work(evaluation.organization_id);
+  });
+}
+
+/**
+ * Ends an active evaluation, whose row is locked, as aborted or failed: its own lease, and the open builds that only it
+ * needs. Its first statement ends the evaluation, so that nothing of it is dispatched any more.
+ */
+export async function stopEvaluation(
+  trx: Transaction<Database>,
+  wakeups: Wakeups,
+  stop: { readonly evaluationId: string; readonly status: EvaluationStatus; readonly reason: string },
+): Promise<void> {
+  const { evaluationId, status, reason } = stop;
+  await trx
+    .updateTable("evaluation")
+    .set({ status, waiting_reason: null, updated_at: databaseNow, finished_at: databaseNow })
+    .where("id", "=", evaluationId)
+    .where("status", "in", [...ACTIVE_EVALUATION])
+    .execute();
+  const builds = await lockBuildsOnlyNeededBy(trx, evaluationId);
+  const attempts = await trx
+    .selectFrom("attempt")
+    .select("id")
+    .where("finished_at", "is", null)
+    .where((eb) =>
+      eb.or([eb("evaluation_id", "=", evaluationId), ...(builds.length > 0 ? [eb("build_id", "in", builds)] : [])]),
+    )
+    .execute();
+  const attemptIds = attempts.map(({ id }) => id);
+  await endAttempts(trx, attemptIds, { outcome: AttemptOutcome.Aborted, reason: null, message: reason });
+  await moveBuilds(trx, builds, { from: OPEN_BUILD, to: BuildStatus.Aborted });
+  await freezeLinks(trx, [evaluationId]);
+  wakeups.endedAttempts(attemptIds);
+  wakeups.evaluations([evaluationId]);
+}

@@ -1,0 +1,110 @@
+import type { Transaction } from "kysely";
+import { endAttempts, lockOpenAttempt } from "../../db/attempts.ts";
+import {
+  type LockedBuild,
+  lockBuilds,
+  lockWaitingDependents,
+  markDeterministicFailure,
+  moveBuilds,
+  setEveryOutputAvailable,
+} from "../../db/build-transitions.ts";
+import { endEvaluations, listEvaluationsOfBuilds, listEvaluationsToEnd } from "../../db/evaluation-end.ts";
+import { listBuildOutputs, settleEdgesAbove } from "../../db/graph.ts";
+import type { Database } from "../../db/schema.ts";
+import { attemptReason, decideFailure } from "../../domain/failure.ts";
+import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";
+import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
+import type { BuildResult, FailureClass } from "../../protocol/worker-messages.ts";
+import { availablePaths } from "../paths-availability.ts";
+import { type TransitionDeps, transition } from "./deps.ts";
+import type { Wakeups } from "./wakeups.ts";
+
+/**
+ * Records how a build's attempt ended. False when the attempt's lease no longer holds: the result is refused and
+ * changes nothing, and the worker need not send it again.
+ */
+export async function endBuild(deps: TransitionDeps, attemptId: string, result: BuildResult): Promise<boolean> {
+  return await transition(deps, async (trx, wakeups) => {
+    const attempt = await lockOpenAttempt(trx, attemptId);
+    if (!attempt?.build_id) return false;
+    const [build] = await lockBuilds(trx, [attempt.build_id]);
+    if (!build) return false;
+
+    if (result.failure) {
+      await fail(trx, deps, { attemptId, build, failure: result.failure.class, message: result.failure.message });
+    } else {
+      const missing = await missingOutputs(trx, build);
+      if (missing.length > 0) {
+        const message = `the worker reported success, but these outputs were not uploaded: ${missing.join(", ")}`;
+        await fail(trx, deps, { attemptId, build, failure: "transient", message });
+      } else {
+        await succeed(trx, build, attemptId, result.status === "already_valid");
+      }
+    }
+    await concludeBuilds(trx, wakeups, build);
+    return true;
+  });
+}
+
+async function succeed(
+  trx: Transaction<Database>,
+  build: LockedBuild,
+  attemptId: string,
+  alreadyValid: boolean,
+): Promise<void> {
+  await moveBuilds(trx, [build.id], {
+    from: [BuildStatus.Building],
+    to: alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed,
+  });
+  await setEveryOutputAvailable(trx, build.id);
+  const outcome = alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built;
+  await endAttempts(trx, [attemptId], { outcome, reason: null, message: null });
+  await settleEdgesAbove(trx, [build.id]);
+}
+
+interface Failure {
+  readonly attemptId: string;
+  readonly build: LockedBuild;
+  readonly failure: FailureClass;
+  readonly message: string;
+}
+
+async function fail(
+  trx: Transaction<Database>,
+  deps: TransitionDeps,
+  { attemptId, build, failure, message }: Failure,
+): Promise<void> {
+  const decision = decideFailure(failure, build.transient_failures, deps.retry);
+  const retry = decision.status === BuildStatus.FailedTransient ? { retryInMs: decision.retryInMs } : {};
+  await moveBuilds(trx, [build.id], { from: [BuildStatus.Building], to: decision.status, ...retry });
+  await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Failed, reason: attemptReason(failure), message });
+  if (decision.status === BuildStatus.FailedTransient) return;
+  if (decision.status === BuildStatus.FailedPermanent && decision.deterministic) {
+    await markDeterministicFailure(trx, build.id);
+  }
+  await failDependents(trx, [build.id]);
+}
+
+/** Everything that rests on a failed build and waits fails with it. */
+export async function failDependents(trx: Transaction<Database>, buildIds: readonly string[]): Promise<string[]> {
+  const waiting = await lockWaitingDependents(trx, buildIds);
+  return await moveBuilds(trx, waiting, {
+    from: [BuildStatus.Created, BuildStatus.Queued, BuildStatus.FailedTransient],
+    to: BuildStatus.DependencyFailed,
+  });
+}
+
+async function missingOutputs(trx: Transaction<Database>, build: LockedBuild): Promise<string[]> {
+  const outputs = await listBuildOutputs(trx, [build.id]);
+  const paths = outputs.flatMap(({ store_path }) => parseStorePathBaseName(store_path ?? "") ?? []);
+  const present = await availablePaths(trx, build.organization_id, paths);
+  return outputs
+    .filter(({ store_path }) => !present.has(parseStorePathBaseName(store_path ?? "") as StorePath))
+    .map(({ name, store_path }) => store_path ?? `output ${name}`);
+}
+
+async function concludeBuilds(trx: Transaction<Database>, wakeups: Wakeups, build: LockedBuild): Promise<void> {
+  wakeups.evaluations(await listEvaluationsOfBuilds(trx, [build.id]));
+  await endEvaluations(trx, await listEvaluationsToEnd(trx, [build.id]));
+  wakeups.work(build.organization_id);
+}

@@ -1,0 +1,115 @@
+import { endAttempts, lockOpenAttempt, shareOpenAttempt } from "../../db/attempts.ts";
+import { endEvaluations } from "../../db/evaluation-end.ts";
+import { insertMessage } from "../../db/evaluation-graph.ts";
+import { databaseNow } from "../../db/time.ts";
+import { attemptReason } from "../../domain/failure.ts";
+import { AttemptOutcome, EVALUATING, EvaluationStatus, type MessageLevel } from "../../domain/states.ts";
+import type { EvaluationResult } from "../../protocol/worker-messages.ts";
+import { stopEvaluation } from "./abort.ts";
+import { type TransitionDeps, transition } from "./deps.ts";
+
+export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
+
+/** Records how far the worker is. A late or repeated word of an attempt that no longer holds changes nothing. */
+export async function advanceEvaluation(
+  deps: TransitionDeps,
+  attemptId: string,
+  phase: EvaluationPhase,
+  commit: { readonly message: string; readonly author: string } | undefined,
+): Promise<void> {
+  await transition(deps, async (trx, wakeups) => {
+    const attempt = await shareOpenAttempt(trx, attemptId);
+    if (!attempt?.evaluation_id) return;
+    const about = commit ? { commit_message: commit.message, commit_author: commit.author } : {};
+    await trx
+      .updateTable("evaluation")
+      .set({ ...phaseChange(phase), ...about, updated_at: databaseNow })
+      .where("id", "=", attempt.evaluation_id)
+      .where("status", "in", [...EVALUATING])
+      .execute();
+    wakeups.evaluations([attempt.evaluation_id]);
+  });
+}
+
+/** Records an error, warning or notice once, however often it arrives: its id follows from the attempt. */
+export async function recordEvaluationMessage(
+  deps: TransitionDeps,
+  attemptId: string,
+  message: {
+    readonly id: string;
+    readonly level: MessageLevel;
+    readonly text: string;
+    readonly source: string;
+    readonly attribute: readonly string[] | null;
+  },
+): Promise<void> {
+  await transition(deps, async (trx, wakeups) => {
+    const attempt = await shareOpenAttempt(trx, attemptId);
+    if (!attempt?.evaluation_id) return;
+    await insertMessage(trx, {
+      id: message.id,
+      evaluation_id: attempt.evaluation_id,
+      level: message.level,
+      message: message.text,
+      source: message.source,
+      attribute: message.attribute,
+    });
+    wakeups.evaluations([attempt.evaluation_id]);
+  });
+}
+
+/**
+ * Records how an evaluation's attempt ended: it goes on to build what it found, or it failed as a whole. False when the
+ * lease no longer holds.
+ */
+export async function endEvaluationAttempt(
+  deps: TransitionDeps,
+  attemptId: string,
+  { failure }: EvaluationResult,
+  messageId: string,
+): Promise<boolean> {
+  return await transition(deps, async (trx, wakeups) => {
+    const attempt = await lockOpenAttempt(trx, attemptId);
+    if (!attempt?.evaluation_id) return false;
+    const evaluationId = attempt.evaluation_id;
+    const evaluation = trx.selectFrom("evaluation").select("status").where("id", "=", evaluationId).forUpdate();
+    if (!(await evaluation.executeTakeFirst())) return false;
+
+    if (failure) {
+      const end = { outcome: AttemptOutcome.Failed, reason: attemptReason(failure.class), message: failure.message };
+      await endAttempts(trx, [attemptId], end);
+      await insertMessage(trx, {
+        id: messageId,
+        evaluation_id: evaluationId,
+        level: 0,
+        message: failure.message,
+        source: "evaluator",
+        attribute: null,
+      });
+      await stopEvaluation(trx, wakeups, { evaluationId, status: EvaluationStatus.Failed, reason: failure.message });
+    } else {
+      await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Built, reason: null, message: null });
+      await trx
+        .updateTable("evaluation")
+        .set({ status: EvaluationStatus.Building, building_started_at: databaseNow, updated_at: databaseNow })
+        .where("id", "=", evaluationId)
+        .where("status", "in", [...EVALUATING])
+        .execute();
+      await endEvaluations(trx, [evaluationId]);
+    }
+    wakeups.evaluations([evaluationId]);
+    wakeups.work(attempt.organization_id);
+    return true;
+  });
+}
+
+function phaseChange(phase: EvaluationPhase) {
+  switch (phase) {
+    case "fetching":
+      return { status: EvaluationStatus.Fetching };
+    case "evaluating_flake":
+      return { status: EvaluationStatus.EvaluatingFlake, eval_flake_started_at: databaseNow };
+    case "evaluating_derivations":
+      return { status: EvaluationStatus.EvaluatingDerivation, eval_drv_started_at: databaseNow };
+  }
+}

@@ -1,0 +1,90 @@
+import { DomainError } from "../../errors.ts";
+import {
+  type Derivation,
+  type DerivationFacts,
+  DerivationParseError,
+  derivationFacts,
+  parseDerivation,
+  verifyDerivationPath,
+} from "../../nix/derivation.ts";
+import { type StorePath, storePathBaseName, storePathName } from "../../nix/store-path.ts";
+
+/** A derivation as an evaluation reported it, read from its own bytes. Paths are base names. */
+export interface ParsedNode {
+  readonly drvPath: string;
+  readonly aterm: Uint8Array;
+  readonly pruned: boolean;
+  /** Why no worker can build it, or null. */
+  readonly unsupported: string | null;
+  readonly outputs: readonly { readonly name: string; readonly path: string | null }[];
+  readonly dependencies: readonly { readonly drvPath: string; readonly outputs: readonly string[] }[];
+  readonly sources: readonly string[];
+  readonly row: {
+    readonly name: string;
+    readonly system: string;
+    readonly required_features: readonly string[];
+    readonly prefer_local_build: boolean;
+    readonly allow_substitutes: boolean;
+    readonly fixed_output: boolean;
+    readonly timeout_seconds: number | null;
+    readonly max_silent_seconds: number | null;
+  };
+}
+
+/** The system of derivations that Nix builds by itself: any worker takes them. */
+const BUILTIN_SYSTEM = "builtin";
+
+/**
+ * Reads a `.drv` file that a worker sent. Nothing that the worker says of it is believed but its bytes, and those only
+ * when the path follows from them. Throws `validation` with the path and what is wrong.
+ */
+export async function parseNode(drvPath: StorePath, aterm: Uint8Array, pruned: boolean): Promise<ParsedNode> {
+  if (!(await verifyDerivationPath(drvPath, aterm))) {
+    throw new DomainError("validation", `${drvPath}: the path does not follow from the derivation's bytes`);
+  }
+  try {
+    const derivation = parseDerivation(aterm);
+    return toNode(drvPath, aterm, pruned, derivation, derivationFacts(derivation));
+  } catch (error) {
+    if (!(error instanceof DerivationParseError)) throw error;
+    throw new DomainError("validation", `${drvPath}: ${error.message}`, { cause: error });
+  }
+}
+
+function toNode(
+  drvPath: StorePath,
+  aterm: Uint8Array,
+  pruned: boolean,
+  derivation: Derivation,
+  facts: DerivationFacts,
+): ParsedNode {
+  return {
+    drvPath: storePathBaseName(drvPath),
+    aterm,
+    pruned,
+    unsupported: unsupportedKind(facts),
+    outputs: facts.outputs.map(({ name, path }) => ({ name, path: path === null ? null : storePathBaseName(path) })),
+    dependencies: Array.from(derivation.inputDerivations, ([path, outputs]) => ({
+      drvPath: storePathBaseName(path),
+      outputs,
+    })),
+    sources: derivation.inputSources.map(storePathBaseName),
+    row: {
+      name: facts.name || storePathName(drvPath).replace(/\.drv$/, ""),
+      system: facts.isBuiltin ? BUILTIN_SYSTEM : facts.system,
+      required_features: facts.requiredSystemFeatures,
+      prefer_local_build: facts.preferLocalBuild,
+      allow_substitutes: facts.allowSubstitutes,
+      fixed_output: facts.isFixedOutput,
+      timeout_seconds: facts.timeoutSeconds,
+      max_silent_seconds: facts.maxSilentSeconds,
+    },
+  };
+}
+
+function unsupportedKind(facts: DerivationFacts): string | null {
+  if (facts.isImpure) return "impure derivations are not built: their result may not be cached";
+  if (facts.isContentAddressed) return "floating content-addressed derivations are not supported";
+  if (facts.isDeferred) return "it rests on a floating content-addressed derivation, which is not supported";
+  return null;
+}
