@@ -28,6 +28,7 @@ describe("the check of the layers", () => {
 
   test.each([
     ["a type import", 'import type { A } from "#core/db/a.ts";'],
+    ["a type import of a default", 'import type A from "#core/db/a.ts";'],
     ["a dynamic import", 'const a = await import("#core/db/a.ts");'],
     ["a type written as an import", 'let a: import("#core/db/a.ts").A;'],
     ["a re-export", 'export { a } from "#core/db/a.ts";\nexport const b = 1;'],

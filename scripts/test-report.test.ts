@@ -28,3 +28,9 @@ test.each([
 ])("%s counts as a failed test", (_, text, exitCode) => {
   expect(countTests(text, exitCode).failed).toBe(1);
 });
+
+test("a file that does not load counts beside the tests that failed elsewhere", () => {
+  const one = JSON.parse(report("failed", "failed"));
+  one.testResults.push({ name: "b.test.ts", status: "failed", assertionResults: [] });
+  expect(countTests(JSON.stringify(one), 1).failed).toBe(2);
+});
