@@ -1,24 +1,13 @@
 import { type ByteString, byteStringOf } from "./byte-string.ts";
+import { DerivationParseError } from "./derivation-shape.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
-/** The bytes are no derivation, or one beyond the limits. */
-export class DerivationParseError extends Error {
-  override readonly name = "DerivationParseError";
-  /** In bytes from the start of the file; null when the fault has no place (a value that contradicts another). */
-  readonly offset: number | null;
-  /** A derivation whose inputs are only known while it is built: well-formed, but not supported. */
-  readonly isDynamic: boolean;
-
-  constructor(message: string, { offset, isDynamic = false }: { offset: number | null; isDynamic?: boolean }) {
-    super(offset === null ? `derivation: ${message}` : `derivation: ${message} (at byte ${offset})`);
-    this.offset = offset;
-    this.isDynamic = isDynamic;
-  }
-}
-
-/** Reads the tokens of a derivation as Nix writes it. Throws `DerivationParseError`; it accepts no other spelling: no white space, no needless escape. */
+/**
+ * Reads the tokens of a derivation as Nix writes it. It accepts no other spelling: no white space, no needless escape.
+ * Throws `DerivationParseError`.
+ */
 export class AtermReader {
   readonly #bytes: Uint8Array;
   #offset = 0;

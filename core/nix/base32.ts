@@ -19,7 +19,7 @@ export function encodeBase32(bytes: Uint8Array): string {
   return text;
 }
 
-/** Null unless the text is exactly what `encodeBase32` writes for some bytes: its alphabet, its length, no stray bits. */
+/** Null unless the text is exactly what `encodeBase32` writes for some bytes: alphabet, length, no stray bits. */
 export function decodeBase32(text: string): Bytes | null {
   const length = (text.length * 5) >> 3;
   if (encodedLength(length) !== text.length) return null;

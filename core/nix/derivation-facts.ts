@@ -1,6 +1,5 @@
-import { DerivationParseError } from "./aterm.ts";
 import { byteStringText } from "./byte-string.ts";
-import type { Derivation, DerivationOutput } from "./derivation.ts";
+import { type Derivation, type DerivationOutput, DerivationParseError } from "./derivation-shape.ts";
 import { parseStorePath, type StorePath, storePathName } from "./store-path.ts";
 
 /** What scheduling needs to know of a derivation. */

@@ -1,36 +1,11 @@
 import type { Bytes } from "../lib/bytes.ts";
-import { AtermReader, DerivationParseError, printAtermString } from "./aterm.ts";
+import { AtermReader, printAtermString } from "./aterm.ts";
 import { type ByteString, byteStringBytes, byteStringText } from "./byte-string.ts";
-import { makeTextPath, parseStorePath, type StorePath, storePathName } from "./store-path.ts";
+import { type Derivation, type DerivationOutput, DerivationParseError } from "./derivation-shape.ts";
+import { isStorePathName, makeTextPath, parseStorePath, type StorePath, storePathName } from "./store-path.ts";
 
-export { DerivationParseError } from "./aterm.ts";
 export { type DerivationFacts, derivationFacts } from "./derivation-facts.ts";
-
-/**
- * One output as the derivation states it. Input-addressed: a path alone. Fixed: path, algorithm (`r:` in front when
- * the hash is of the NAR) and hash in hexadecimal. Floating content-addressed: the algorithm alone. Impure: the
- * algorithm, and the hash is the word `impure`. Deferred: all three empty.
- */
-export interface DerivationOutput {
-  readonly path: string;
-  readonly hashAlgorithm: string;
-  readonly hash: string;
-}
-
-/**
- * A parsed `.drv` file. Builder, arguments and environment are byte strings (`byte-string.ts`): what is not UTF-8 in them
- * survives parsing and printing. Maps iterate in the order of the file, which is bytewise ascending.
- */
-export interface Derivation {
-  readonly outputs: ReadonlyMap<string, DerivationOutput>;
-  /** For each derivation that must be built first, the names of the outputs that are needed. */
-  readonly inputDerivations: ReadonlyMap<StorePath, readonly string[]>;
-  readonly inputSources: readonly StorePath[];
-  readonly system: string;
-  readonly builder: ByteString;
-  readonly args: readonly ByteString[];
-  readonly env: ReadonlyMap<ByteString, ByteString>;
-}
+export { type Derivation, type DerivationOutput, DerivationParseError } from "./derivation-shape.ts";
 
 /** The largest ones of nixpkgs are some MiB (a list of sources as `__json`). */
 export const DERIVATION_BYTES_MAX: number = 64 * 1024 * 1024;
@@ -113,7 +88,7 @@ export async function verifyDerivationPath(
   return name.endsWith(".drv") && (await makeTextPath(name, bytes, derivationReferences(derivation))) === path;
 }
 
-/** The value of an environment variable as text (bytes that are not UTF-8 become U+FFFD), or null when it is not set. */
+/** The value of an environment variable as text (what is not UTF-8 becomes U+FFFD), or null when it is not set. */
 export function envText(derivation: Derivation, name: string): string | null {
   const value = derivation.env.get(name);
   return value === undefined ? null : byteStringText(value);
@@ -125,7 +100,7 @@ function readOutputs(reader: AtermReader): Map<string, DerivationOutput> {
     reader.expect("(");
     const start = reader.offset;
     const name = reader.string();
-    if (!/^[0-9a-zA-Z+\-._?=]{1,211}$/.test(name)) reader.fail("an output's name that no store path can end in", start);
+    if (!isStorePathName(name)) reader.fail("an output's name that no store path can end in", start);
     reader.expect(",");
     const pathStart = reader.offset;
     const path = reader.string();

@@ -7,7 +7,7 @@ export const STORE_DIR = "/nix/store";
 
 declare const storePathBrand: unique symbol;
 
-/** A full path `/nix/store/<32 nix32 characters>-<name>` that passed `parseStorePath`. Plain ASCII, at most 255 characters. */
+/** A full path `/nix/store/<32 nix32 characters>-<name>` that passed `parseStorePath`: ASCII, bounded in length. */
 export type StorePath = string & { readonly [storePathBrand]: true };
 
 /** A name that no store path can have was asked for. */
@@ -22,7 +22,8 @@ const NAME_START = HASH_START + HASH_LENGTH + 1;
 const NAME_LENGTH_MAX = 211;
 
 const HASH = /^[0-9abcdfghijklmnpqrsvwxyz]{32}$/;
-// Leading dots are allowed (`.gitignore` is a common source) but for the names Nix could take for a folder's own entries.
+// Leading dots are allowed (`.gitignore` is a common source), but not the names that newer Nix refuses for looking like
+// a folder's own entries.
 const NAME = /^(?!\.\.?(?:-|$))[0-9a-zA-Z+\-._?=]+$/;
 
 /** Null unless the text is exactly the path of a store object: no file below it, no trailing slash, no other store. */
@@ -97,9 +98,9 @@ export async function makeFixedOutputPath(
 
 async function makePath(type: string, digest: Uint8Array, name: string): Promise<StorePath> {
   if (!isStorePathName(name)) {
-    throw new StorePathNameError(
-      `${JSON.stringify(name.slice(0, 300))} cannot name a store path: 1 to ${NAME_LENGTH_MAX} letters, digits or +-._?= are allowed`,
-    );
+    const shown = JSON.stringify(name.slice(0, 300));
+    const rule = `1 to ${NAME_LENGTH_MAX} letters, digits or +-._?= are allowed`;
+    throw new StorePathNameError(`${shown} cannot name a store path: ${rule}`);
   }
   const fingerprint = await sha256(utf8(`${type}:sha256:${toHex(digest)}:${STORE_DIR}:${name}`));
   return `${STORE_DIR}/${encodeBase32(fold(fingerprint, 20))}-${name}` as StorePath;

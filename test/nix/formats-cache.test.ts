@@ -43,7 +43,9 @@ in rec {
 }
 `;
 
-describe.skipIf(!nix.ok)(nix.ok ? "a cache, with Nix as the oracle" : `a cache (skipped: ${nix.reason})`, () => {
+const title = `a cache, with Nix as the oracle (${nix.ok ? nix.version : nix.reason})`;
+
+describe.skipIf(!nix.ok)(title, () => {
   let daemon: NixDaemon;
 
   beforeAll(async () => {

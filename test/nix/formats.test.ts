@@ -44,7 +44,9 @@ in rec {
   sources = mk "sources" "cat \${./source.txt} \${builtins.toFile "text" "refers to \${./source.txt}"} > $out" {};
   escapes = mk "escapes" "quote \\" backslash \\\\ line \\n tab \\t return \\r dollar \\\${x}" { empty = ""; };
   odd = mk "odd" "umlaut \xe4 byte \xff" { "n\xe4me" = "\xfe"; };
-  flat = mk "flat" "printf hello > $out" { outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = "${HELLO}"; };
+  flat = mk "flat" "printf hello > $out" {
+    outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = "${HELLO}";
+  };
   recursive = mk "recursive" "exit 1" {
     outputHashMode = "recursive"; outputHashAlgo = "sha256"; outputHash = "${HELLO}";
   };
@@ -70,7 +72,9 @@ function hashText(algorithm: HashAlgorithm, hex: string): string {
   return `${algorithm}:${hex}`;
 }
 
-describe.skipIf(!nix.ok)(nix.ok ? "formats, with Nix as the oracle" : `formats (skipped: ${nix.reason})`, () => {
+const title = `formats, with Nix as the oracle (${nix.ok ? nix.version : nix.reason})`;
+
+describe.skipIf(!nix.ok)(title, () => {
   let daemon: NixDaemon;
   /** The paths of the derivations by their names in the expression. */
   const paths = new Map<string, StorePath>();
