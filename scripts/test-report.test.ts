@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { countTests, summaryLine } from "./test-report.ts";
+import { countTests, judgeSkipped, summaryLine } from "./test-report.ts";
 
 function report(status: string, ...tests: string[]): string {
   const assertionResults = tests.map((one, index) => ({ fullName: `test ${index}`, status: one }));
@@ -33,4 +33,11 @@ test("a file that does not load counts beside the tests that failed elsewhere", 
   const one = JSON.parse(report("failed", "failed"));
   one.testResults.push({ name: "b.test.ts", status: "failed", assertionResults: [] });
   expect(countTests(JSON.stringify(one), 1).failed).toBe(2);
+});
+
+test("on CI a skipped test has failed, unless the machine lacks something", () => {
+  const counts = { passed: 3, failed: 1, skipped: ["a.test.ts: b"] };
+  expect(judgeSkipped(counts, { ci: true, excuses: [] })).toEqual({ passed: 3, failed: 2, skipped: [] });
+  expect(judgeSkipped(counts, { ci: true, excuses: ["nix is missing"] })).toBe(counts);
+  expect(judgeSkipped(counts, { ci: false, excuses: [] })).toBe(counts);
 });
