@@ -1,0 +1,166 @@
+import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, link, mkdir, open, rm, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { DomainError } from "#core/errors.ts";
+import { assert } from "#core/lib/assert.ts";
+import type { ByteStream } from "#core/lib/streams.ts";
+import type { Blob, BlobStore, ByteRange } from "#core/ports/blob-store.ts";
+import { hasCode, syncFolder } from "./files.ts";
+
+/** Large reads cost a third of the processor time of Node's default of 64 KiB. */
+const READ_BYTES = 256 * 1024;
+/** Two to four names, none of which begins with a dot: a key can neither leave the folder nor reach unfinished files. */
+const KEY = /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,79}\/){1,3}[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
+const SHARD_LENGTH = 2;
+const UNFINISHED = ".unfinished";
+
+/**
+ * Where an object lies below the root: `nar/<hash>/<upload>` is the file `nar/<2 characters>/<hash>@<upload>`. A folder
+ * of its own for each NAR would take a block of the disk, and one folder for all of them grows slow.
+ */
+export function objectPath(key: string): string {
+  assert(KEY.test(key), `not a key of an object: ${JSON.stringify(key)}`);
+  const [kind, ...names] = key.split("/") as [string, string, ...string[]];
+  return join(kind, names[0].slice(0, SHARD_LENGTH), names.join("@"));
+}
+
+/**
+ * Objects as files, one a key. An object is written under another name in the same file system, flushed, and then
+ * linked to its own name, which fails where that exists. One process may use a root at a time.
+ */
+export async function openDiskBlobStore(root: string): Promise<BlobStore> {
+  const unfinished = join(root, UNFINISHED);
+  // What a crash left behind has no name and nobody who waits for it.
+  await rm(unfinished, { recursive: true, force: true });
+  await mkdir(unfinished, { recursive: true, mode: 0o700 });
+
+  const pathOf = (key: string): string => join(root, objectPath(key));
+  return {
+    async put(key, body) {
+      const path = pathOf(key);
+      return await put(path, join(unfinished, randomUUID()), body);
+    },
+    get: async (key, range) => await get(pathOf(key), range),
+    head: async (key) => await head(pathOf(key)),
+    delete: async (key) => await remove(pathOf(key)),
+  };
+}
+
+async function put(path: string, temporary: string, body: ByteStream): Promise<{ size: number }> {
+  try {
+    const size = await writeWhole(temporary, body);
+    await makeFolder(dirname(path));
+    await link(temporary, path);
+    await syncFolder(dirname(path));
+    return { size };
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) {
+      throw new DomainError("already_exists", "an object with this key exists", { cause: error });
+    }
+    if (hasCode(error, "ENOSPC") || hasCode(error, "EDQUOT")) {
+      throw new DomainError("service_unavailable", "the server's storage is full: try again later", { cause: error });
+    }
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  // Every folder that got a new name in it.
+  for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
+}
+
+async function writeWhole(path: string, body: ByteStream): Promise<number> {
+  await using file = await open(path, "wx", 0o600);
+  let size = 0;
+  for await (const chunk of body) {
+    for (let written = 0; written < chunk.length; ) {
+      const { bytesWritten } = await file.write(chunk, written, chunk.length - written);
+      written += bytesWritten;
+    }
+    size += chunk.length;
+  }
+  await file.sync();
+  return size;
+}
+
+async function get(path: string, range?: ByteRange): Promise<Blob | null> {
+  let file: FileHandle;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return null;
+    throw error;
+  }
+  try {
+    const { size } = await file.stat();
+    const { start, length } = range ?? { start: 0, length: size };
+    assert(start >= 0 && length >= 0 && start + length <= size, "the range is within the object");
+    return { size, body: new FileBody(file, start, length), discard: () => file.close() };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** Owns the file. A generator would keep it open when its reader gives up before the first block. */
+class FileBody implements AsyncIterableIterator<Uint8Array> {
+  readonly #file: FileHandle;
+  #position: number;
+  #left: number;
+
+  constructor(file: FileHandle, start: number, length: number) {
+    this.#file = file;
+    this.#position = start;
+    this.#left = length;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    if (this.#left === 0) return await this.return();
+    const block = new Uint8Array(Math.min(READ_BYTES, this.#left));
+    try {
+      const { bytesRead } = await this.#file.read(block, 0, block.length, this.#position);
+      if (bytesRead === 0) throw new Error(`the object ended ${this.#left} bytes early`);
+      this.#position += bytesRead;
+      this.#left -= bytesRead;
+      return { done: false, value: block.subarray(0, bytesRead) };
+    } catch (error) {
+      await this.return();
+      throw error;
+    }
+  }
+
+  async return(): Promise<IteratorReturnResult<undefined>> {
+    this.#left = 0;
+    await this.#file.close();
+    return { done: true, value: undefined };
+  }
+}
+
+async function head(path: string): Promise<{ size: number } | null> {
+  try {
+    const entry = await stat(path);
+    return entry.isFile() ? { size: entry.size } : null;
+  } catch (error) {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return null;
+    throw error;
+  }
+}
+
+async function remove(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return;
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}

@@ -1,0 +1,13 @@
+import { createHash } from "node:crypto";
+import type { Bytes } from "#core/lib/bytes.ts";
+import type { Hasher } from "#core/ports/hasher.ts";
+
+export const nodeHasher: Hasher = {
+  sha256() {
+    const hash = createHash("sha256");
+    return {
+      update: (chunk) => void hash.update(chunk),
+      digest: (): Bytes => new Uint8Array(hash.digest()),
+    };
+  },
+};

@@ -1,0 +1,132 @@
+import { expect, test } from "vitest";
+import { collect, streamOf } from "#core/lib/streams.ts";
+import type { BlobStore } from "#core/ports/blob-store.ts";
+
+export interface BlobStoreUnderTest extends AsyncDisposable {
+  readonly store: BlobStore;
+}
+
+const LIMIT = 16 * 1024 * 1024;
+
+/** What every blob store promises. Call it inside a `describe`. */
+export function testBlobStore(make: () => Promise<BlobStoreUnderTest>): void {
+  test("an object comes back as it was put, whole and in ranges", async () => {
+    await using made = await make();
+    const data = crypto.getRandomValues(new Uint8Array(65_000));
+    const body = Array.from({ length: 13 }, () => data);
+
+    const { size } = await made.store.put("nar/abc/1", streamOf(...body));
+
+    expect(size).toBe(845_000);
+    expect(await made.store.head("nar/abc/1")).toEqual({ size });
+    const whole = await made.store.get("nar/abc/1");
+    expect(whole?.size).toBe(size);
+    expect(await collect((whole as NonNullable<typeof whole>).body, LIMIT)).toEqual(joined(body));
+    expect(await read(made.store, "nar/abc/1", { start: 64_998, length: 5 })).toEqual(
+      joined(body).slice(64_998, 65_003),
+    );
+    expect(await read(made.store, "nar/abc/1", { start: size, length: 0 })).toEqual(new Uint8Array());
+  });
+
+  test("an empty object is an object", async () => {
+    await using made = await make();
+    await made.store.put("nar/abc/1", streamOf());
+
+    expect(await made.store.head("nar/abc/1")).toEqual({ size: 0 });
+    expect(await read(made.store, "nar/abc/1")).toEqual(new Uint8Array());
+  });
+
+  test("what was never put is absent, and deleting it succeeds", async () => {
+    await using made = await make();
+
+    expect(await made.store.get("nar/abc/1")).toBeNull();
+    expect(await made.store.head("nar/abc/1")).toBeNull();
+    await made.store.delete("nar/abc/1");
+  });
+
+  test("a deleted object is absent, its neighbour stays", async () => {
+    await using made = await make();
+    await made.store.put("nar/abc/1", streamOf(Uint8Array.of(1)));
+    await made.store.put("nar/abc/2", streamOf(Uint8Array.of(2)));
+
+    await made.store.delete("nar/abc/1");
+
+    expect(await made.store.get("nar/abc/1")).toBeNull();
+    expect(await read(made.store, "nar/abc/2")).toEqual(Uint8Array.of(2));
+  });
+
+  test("an object is never replaced, also not by one that is put at the same time", async () => {
+    await using made = await make();
+    await made.store.put("nar/abc/1", streamOf(Uint8Array.of(1)));
+    await expect(made.store.put("nar/abc/1", streamOf(Uint8Array.of(2)))).rejects.toMatchObject({
+      code: "already_exists",
+    });
+    expect(await read(made.store, "nar/abc/1")).toEqual(Uint8Array.of(1));
+
+    const both = await Promise.allSettled(
+      [3, 4].map((value) => made.store.put("nar/abc/2", streamOf(Uint8Array.of(value)))),
+    );
+    expect(both.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  });
+
+  test("a body that fails leaves nothing, and its error is passed on", async () => {
+    await using made = await make();
+    async function* failing() {
+      yield new Uint8Array(300_000);
+      throw new Error("the hash was wrong");
+    }
+
+    await expect(made.store.put("nar/abc/1", failing())).rejects.toThrow("the hash was wrong");
+
+    expect(await made.store.get("nar/abc/1")).toBeNull();
+    await made.store.put("nar/abc/1", streamOf(Uint8Array.of(1)));
+  });
+
+  test("a reader that gives up, or never begins, does no harm", async () => {
+    await using made = await make();
+    await made.store.put("nar/abc/1", streamOf(new Uint8Array(700_000).fill(7)));
+
+    const first = await made.store.get("nar/abc/1");
+    for await (const _ of (first as NonNullable<typeof first>).body) break;
+    const second = await made.store.get("nar/abc/1");
+    await second?.discard();
+    const third = await made.store.get("nar/abc/1");
+    await third?.body[Symbol.asyncIterator]().return?.();
+
+    expect((await read(made.store, "nar/abc/1"))?.length).toBe(700_000);
+  });
+
+  test.each([
+    "",
+    "nar",
+    "/nar/a",
+    "nar/../a",
+    "nar/..",
+    "nar/.a",
+    "../a/b",
+    "nar//a",
+    "nar/a/",
+    "nar/a b",
+    "nar/a\0b",
+    "a/b/c/d/e",
+  ])("the key %j is refused", async (key) => {
+    await using made = await make();
+    await expect(made.store.put(key, streamOf())).rejects.toThrow("not a key");
+    await expect(made.store.get(key)).rejects.toThrow("not a key");
+    await expect(made.store.head(key)).rejects.toThrow("not a key");
+    await expect(made.store.delete(key)).rejects.toThrow("not a key");
+  });
+}
+
+async function read(
+  store: BlobStore,
+  key: string,
+  range?: { start: number; length: number },
+): Promise<Uint8Array | null> {
+  const blob = await store.get(key, range);
+  return blob && (await collect(blob.body, LIMIT));
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return Uint8Array.from(parts.flatMap((part) => [...part]));
+}
