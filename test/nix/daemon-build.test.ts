@@ -161,7 +161,7 @@ describe.skipIf(!nix.ok)(`builds through the nix-daemon (${nix.ok ? nix.version 
     });
     await expect(building).rejects.toBe(fault);
     expect(connection.usable).toBe(false);
-  });
+  }, 5_000);
 
   test("derivations in the store are built with their dependencies, each with a result of its own", async () => {
     const good = await instantiate(daemon, `mk "good" "cat $dep > $out" { dep = mk "dep" "echo y > $out" {}; }`);

@@ -71,15 +71,39 @@ test("a daemon that repeats its error and hangs up loses the connection, not the
   await expect(connection.isValidPath(PATH)).rejects.toThrow(DaemonConnectionError);
 });
 
-test("bytes that nobody asked for end the connection instead of answering the next request", async () => {
+test.each([
+  ["at once", 0],
+  ["later", 5],
+])(
+  "bytes that nobody asked for, sent %s, end the connection instead of answering the next request",
+  async (_name, ms) => {
+    const unasked = new DaemonWriter().word(FrameCode.last).word(1).finish();
+    await using daemon = await withFakeDaemon({
+      onRequest: (socket) => {
+        socket.write(answer((writer) => writer.word(1)));
+        if (ms === 0) socket.write(unasked);
+        else setTimeout(() => socket.write(unasked), ms);
+      },
+    });
+    using connection = await DaemonConnection.open(daemon.socketPath);
+    await connection.isValidPath(PATH);
+    await sleep(50);
+    expect(connection.usable).toBe(false);
+    expect(await connection.probe()).toBe(false);
+  },
+);
+
+test("leaving a NAR before its end closes the connection, also when all that was sent was read", async () => {
   await using daemon = await withFakeDaemon({
-    onRequest: (socket) => socket.write(answer((writer) => writer.word(1).word(FrameCode.last).word(1))),
+    onRequest: (socket) => socket.write(answer((writer) => writer.text("nix-archive-1"))),
   });
   using connection = await DaemonConnection.open(daemon.socketPath);
-  await connection.isValidPath(PATH);
-  await sleep(5);
+  let seen = 0;
+  for await (const chunk of connection.narFromPath({ path: PATH, narSize: 1000 })) {
+    seen += chunk.length;
+    if (seen === 24) break;
+  }
   expect(connection.usable).toBe(false);
-  expect(await connection.probe()).toBe(false);
 });
 
 test.each([

@@ -208,6 +208,20 @@ describe.skipIf(!nix.ok)(`NARs through the nix-daemon (${nix.ok ? nix.version : 
     expect((await infoAtSource(outputPath(derivation))).narHash).toEqual(output?.narHash);
   });
 
+  test.each([
+    ["a NAR of another size", 1, 1, NarSizeError],
+    ["fewer paths than announced", 2, 0, RangeError],
+    ["more paths than announced", 0, 0, RangeError],
+  ])("importing %s is refused", async (_name, count, sizeDifference, kind) => {
+    const info = await buildAtSource(`mk "counted" "echo counted > $out" {}`);
+    async function* items(): AsyncGenerator<NarImport> {
+      yield { info: { ...info, narSize: info.narSize + sizeDifference }, nar: streamOf(await narAtSource(info)) };
+    }
+    using connection = await DaemonConnection.open(target.socketPath);
+    await expect(connection.addMultipleToStore(items(), count, { checkSignatures: false })).rejects.toThrow(kind);
+    expect(connection.usable).toBe(false);
+  });
+
   test("importing several paths stops at one that is refused, and the connection goes on", async () => {
     const first = await buildAtSource(`mk "first" "echo 1 > $out" {}`);
     const second = await buildAtSource(`mk "second" "echo 2 > $out" {}`);
