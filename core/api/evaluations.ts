@@ -1,0 +1,94 @@
+import * as v from "valibot";
+import type { BuildStatusName, EvaluationStatusName } from "../domain/states.ts";
+import { queryId, queryNumber } from "./evaluation-queries.ts";
+
+/** `POST /evals/{evaluation}`. */
+export const EvaluationAction = v.object({ method: v.picklist(["abort"], 'must be "abort"') });
+export type EvaluationAction = v.InferOutput<typeof EvaluationAction>;
+
+/** A list of builds is never longer, whatever limit is asked for. */
+export const BUILDS_LIST_MAX = 10_000;
+
+/** `GET /evals/{evaluation}/builds`; `scope` is a build of the evaluation: it and what it needs. */
+export const BuildsQuery = v.object({
+  limit: v.optional(v.pipe(queryNumber, v.toMaxValue(BUILDS_LIST_MAX))),
+  offset: v.optional(queryNumber),
+  scope: v.optional(queryId),
+});
+export type BuildsQuery = v.InferOutput<typeof BuildsQuery>;
+
+export interface EvaluationView {
+  readonly id: string;
+  readonly project: string;
+  readonly project_name: string;
+  readonly project_display_name: string;
+  /** Without credentials. */
+  readonly repository: string;
+  readonly commit: string;
+  readonly wildcard: string;
+  readonly status: EvaluationStatusName;
+  /** Of the same project, in evaluation order. */
+  readonly previous: string | null;
+  readonly next: string | null;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly error_count: number;
+  readonly warning_count: number;
+  /** Why it failed. */
+  readonly error: string | null;
+  readonly entry_points: readonly EvaluationEntryPoint[];
+  readonly trigger: null;
+  readonly triggered_by: string | null;
+  /** While it waits: `kind` says for what, the other fields for how much of it. */
+  readonly waiting_reason?: { readonly kind: string };
+}
+
+export interface EvaluationEntryPoint {
+  readonly id: string;
+  /** The attribute path. */
+  readonly eval: string;
+  readonly build_status: BuildStatusName;
+}
+
+export interface EvaluationBuilds {
+  readonly builds: readonly EvaluationBuildItem[];
+  readonly total: number;
+  /** Those to which something may still happen by itself. */
+  readonly active_count: number;
+}
+
+export interface EvaluationBuildItem {
+  readonly id: string;
+  /** The derivation's path without the store's folder. */
+  readonly name: string;
+  readonly status: BuildStatusName;
+  readonly has_artefacts: boolean;
+  readonly updated_at: string;
+  readonly build_time_ms: number | null;
+}
+
+export interface EvaluationMessage {
+  readonly id: string;
+  readonly level: "Error" | "Warning" | "Notice";
+  readonly message: string;
+  readonly source: string;
+  readonly created_at: string;
+  /** The attribute paths that it is about; none for the whole evaluation. */
+  readonly entry_points: readonly string[];
+}
+
+/** `GET /evals/{evaluation}/live`. Frames say what changed; what they do not say is to be asked for again. */
+export type EvaluationFrame =
+  | {
+      readonly type: "evaluation_status_changed";
+      readonly project: string;
+      readonly evaluation_id: string;
+      readonly status: number;
+    }
+  | {
+      readonly type: "build_status_changed";
+      readonly evaluation_id: string;
+      readonly build_id: string;
+      readonly status: number;
+    }
+  | { readonly type: "evaluation_progress"; readonly project: string; readonly evaluation_id: string };

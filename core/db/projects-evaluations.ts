@@ -1,0 +1,93 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import { ACTIVE_EVALUATION } from "../domain/states.ts";
+import type { Database, EvaluationRow, ProjectRow, WaitingReason } from "./schema.ts";
+
+export type NewEvaluation = Pick<
+  EvaluationRow,
+  | "id"
+  | "organization_id"
+  | "project_id"
+  | "repository"
+  | "commit_hash"
+  | "wildcard"
+  | "status"
+  | "previous_id"
+  | "started_by"
+> & { readonly waiting_reason: WaitingReason | null };
+
+/** Whether builds of the organization have a cache to go to: subscribed for writing, and switched on. */
+export async function hasWritableCache(db: Kysely<Database>, organizationId: string): Promise<boolean> {
+  const subscription = await db
+    .selectFrom("organization_cache")
+    .innerJoin("cache", "cache.id", "organization_cache.cache_id")
+    .select("organization_cache.id")
+    .where("organization_cache.organization_id", "=", organizationId)
+    .where("organization_cache.mode", "in", [0, 2])
+    .where("cache.active", "=", true)
+    .limit(1)
+    .executeTakeFirst();
+  return subscription !== undefined;
+}
+
+/**
+ * Makes whoever subscribes the organization to a cache wait for the end of this transaction: the foreign key of a new
+ * subscription needs the organization's row.
+ */
+export async function lockSubscriptions(trx: Transaction<Database>, organizationId: string): Promise<void> {
+  await trx.selectFrom("organization").select("id").where("id", "=", organizationId).forUpdate().execute();
+}
+
+export type ProjectToEvaluate = Pick<ProjectRow, "id" | "organization_id" | "name" | "repository" | "wildcard">;
+
+/** Evaluations of one project are created one after the other. Undefined when the project is gone. */
+export async function lockProjectToEvaluate(
+  trx: Transaction<Database>,
+  projectId: string,
+): Promise<ProjectToEvaluate | undefined> {
+  return await trx
+    .selectFrom("project")
+    .select(["id", "organization_id", "name", "repository", "wildcard"])
+    .where("id", "=", projectId)
+    .forNoKeyUpdate()
+    .executeTakeFirst();
+}
+
+export type EvaluationInOrder = Pick<EvaluationRow, "id" | "status" | "commit_hash">;
+
+export async function findLastEvaluation(
+  db: Kysely<Database>,
+  projectId: string,
+): Promise<EvaluationInOrder | undefined> {
+  return await db
+    .selectFrom("evaluation")
+    .select(["id", "status", "commit_hash"])
+    .where("project_id", "=", projectId)
+    .orderBy("ordinal", "desc")
+    .limit(1)
+    .executeTakeFirst();
+}
+
+/** The active evaluations of the project, newest first. */
+export async function listActiveEvaluations(
+  db: Kysely<Database>,
+  projectId: string,
+  limit: number,
+): Promise<EvaluationInOrder[]> {
+  return await db
+    .selectFrom("evaluation")
+    .select(["id", "status", "commit_hash"])
+    .where("project_id", "=", projectId)
+    .where("status", "in", ACTIVE_EVALUATION)
+    .orderBy("ordinal", "desc")
+    .limit(limit)
+    .execute();
+}
+
+/** Takes a transaction: the project is locked and has no active evaluation. */
+export async function insertEvaluation(trx: Transaction<Database>, evaluation: NewEvaluation): Promise<void> {
+  const reason = evaluation.waiting_reason;
+  await trx
+    .insertInto("evaluation")
+    .values({ ...evaluation, waiting_reason: reason === null ? null : sql<string>`${JSON.stringify(reason)}::jsonb` })
+    .execute();
+}

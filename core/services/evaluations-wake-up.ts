@@ -1,0 +1,56 @@
+import { sleep } from "../lib/clock.ts";
+import type { Topic } from "../ports/notifier.ts";
+import type { ServiceDeps } from "./deps.ts";
+
+/** One reader that waits for word about one subject. Word that comes while it works is kept until it waits again. */
+export class WakeUp {
+  readonly #clock: ServiceDeps["clock"];
+  readonly #unsubscribe: () => void;
+  #called = false;
+  #call: () => void = () => {};
+
+  constructor(
+    { clock, notifier }: Pick<ServiceDeps, "clock" | "notifier">,
+    { topic, subject }: { readonly topic: Topic; readonly subject: string },
+  ) {
+    this.#clock = clock;
+    this.#unsubscribe = notifier.subscribe(topic, (called) => {
+      if (called !== subject) return;
+      this.#called = true;
+      this.#call();
+    });
+  }
+
+  /** Whether word came; false after `atMostMs`. Takes at least `atLeastMs` in any case, unless the signal is aborted. */
+  async wait({ atLeastMs, atMostMs, signal }: WaitOptions): Promise<boolean> {
+    await sleep(this.#clock, atLeastMs, signal);
+    if (!this.#called && !signal.aborted && atMostMs > atLeastMs) await this.#word(atMostMs - atLeastMs, signal);
+    const called = this.#called;
+    this.#called = false;
+    return called;
+  }
+
+  close(): void {
+    this.#unsubscribe();
+  }
+
+  #word(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        cancel();
+        signal.removeEventListener("abort", finish);
+        this.#call = () => {};
+        resolve();
+      };
+      const cancel = this.#clock.schedule(ms, finish);
+      signal.addEventListener("abort", finish, { once: true });
+      this.#call = finish;
+    });
+  }
+}
+
+interface WaitOptions {
+  readonly atLeastMs: number;
+  readonly atMostMs: number;
+  readonly signal: AbortSignal;
+}

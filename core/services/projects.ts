@@ -1,0 +1,156 @@
+import { type Page, type PageQuery, pageWindow } from "../api/pages.ts";
+import { type ChangeProjectBody, CONCURRENCY, type CreateProjectBody, type ProjectView } from "../api/projects.ts";
+import {
+  countProjects,
+  deleteProject,
+  findProject,
+  insertProject,
+  listProjects,
+  type ProjectChanges,
+  setProjectActive,
+  updateProject,
+} from "../db/projects.ts";
+import { findLastEvaluation, listActiveEvaluations } from "../db/projects-evaluations.ts";
+import { uniqueViolation } from "../db/violations.ts";
+import { type Actor, requireUser } from "../domain/actor.ts";
+import { isSlug } from "../domain/names.ts";
+import { DomainError } from "../errors.ts";
+import { uuidV7 } from "../lib/ids.ts";
+import { requireOrganization, requireProject } from "./access.ts";
+import type { ProjectDeps } from "./projects-deps.ts";
+import { checkProjectFields, keepEvaluationsAtFirst, parseRepository } from "./projects-rules.ts";
+import { viewProject } from "./projects-view.ts";
+
+/** Evaluations that are ended in one go before their project is deleted. */
+const ABORT_BATCH = 100;
+
+export interface ProjectName {
+  readonly organization: string;
+  readonly project: string;
+}
+
+export async function listProjectsOf(
+  deps: ProjectDeps,
+  actor: Actor,
+  organization: string,
+  query: PageQuery,
+): Promise<Page<ProjectView>> {
+  const access = await requireOrganization(deps, actor, organization, "read");
+  const total = await countProjects(deps.db, access.organization.id);
+  const rows = await listProjects(deps.db, access.organization.id, pageWindow(query));
+  const items = rows.map(({ last_evaluation: id, last_evaluation_status: status, ...project }) =>
+    viewProject(access, project, id === null || status === null ? undefined : { id, status }),
+  );
+  return { items, total, ...query };
+}
+
+/** Answers the new project's id. */
+export async function createProject(
+  deps: ProjectDeps,
+  actor: Actor,
+  organization: string,
+  body: CreateProjectBody,
+): Promise<string> {
+  const access = await requireOrganization(deps, actor, organization, "createProject", { unmanaged: true });
+  checkProjectFields(body, deps.projects);
+  const id = uuidV7(deps.clock.now(), deps.random);
+  const { name, display_name, description, repository, wildcard, concurrency, sign_cache } = body;
+  await insertProject(deps.db, {
+    id,
+    organization_id: access.organization.id,
+    name,
+    display_name,
+    description,
+    repository,
+    wildcard,
+    concurrency: CONCURRENCY.indexOf(concurrency),
+    sign_cache,
+    keep_evaluations: keepEvaluationsAtFirst(deps.projects),
+    created_by: requireUser(actor).id,
+  }).catch(nameTaken);
+  return id;
+}
+
+/** Whether a new project could have this name. Only who sees the organization learns anything about it. */
+export async function isProjectNameFree(
+  deps: ProjectDeps,
+  actor: Actor,
+  organization: string,
+  name: string,
+): Promise<boolean> {
+  const access = await requireOrganization(deps, actor, organization, "member");
+  return isSlug(name) && (await findProject(deps.db, access.organization.id, name)) === undefined;
+}
+
+export async function getProject(deps: ProjectDeps, actor: Actor, name: ProjectName): Promise<ProjectView> {
+  const access = await requireProject(deps, actor, name, "read");
+  return viewProject(access, access.project, await findLastEvaluation(deps.db, access.project.id));
+}
+
+/** Answers the project's id. The next check of the repository evaluates it again. */
+export async function changeProject(
+  deps: ProjectDeps,
+  actor: Actor,
+  name: ProjectName,
+  body: ChangeProjectBody,
+): Promise<string> {
+  const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
+  checkProjectFields(body, deps.projects);
+  const { concurrency, ...given } = body;
+  const changes = withoutAbsent({
+    ...given,
+    concurrency: concurrency && CONCURRENCY.indexOf(concurrency),
+    force_evaluation: true,
+  });
+  await updateProject(deps.db, project.id, changes).catch(nameTaken);
+  return project.id;
+}
+
+/** Ends what runs for the project, then removes it with its evaluations. */
+export async function removeProject(deps: ProjectDeps, actor: Actor, name: ProjectName): Promise<void> {
+  const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
+  await setProjectActive(deps.db, project.id, false);
+  const active = await listActiveEvaluations(deps.db, project.id, ABORT_BATCH);
+  for (const { id } of active) await abortUnlessEnded(deps, id);
+  await deleteProject(deps.db, project.id);
+}
+
+export async function switchProject(
+  deps: ProjectDeps,
+  actor: Actor,
+  name: ProjectName,
+  active: boolean,
+): Promise<void> {
+  const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
+  await setProjectActive(deps.db, project.id, active);
+}
+
+/** The commit that the repository's HEAD points to. Throws `repository_unreachable` with git's own words. */
+export async function checkRepository(
+  deps: ProjectDeps,
+  actor: Actor,
+  name: ProjectName,
+  signal: AbortSignal,
+): Promise<string> {
+  const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
+  const { url } = parseRepository(project.repository, deps.projects);
+  return (await deps.git.resolve(url, { signal })).commit;
+}
+
+async function abortUnlessEnded(deps: ProjectDeps, evaluationId: string): Promise<void> {
+  try {
+    await deps.control.abort(evaluationId);
+  } catch (error) {
+    if (error instanceof DomainError && (error.code === "conflict" || error.code === "not_found")) return;
+    throw error;
+  }
+}
+
+function nameTaken(error: unknown): never {
+  if (uniqueViolation(error) !== "project_name_key") throw error;
+  throw new DomainError("already_exists", "name: this organization has another project of this name");
+}
+
+function withoutAbsent(changes: Record<string, unknown>): ProjectChanges {
+  return Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,67 @@
+import { DomainError } from "#core/errors.ts";
+import { utf8 } from "#core/lib/bytes.ts";
+
+/** How many answers that stay open one server gives at a time: each looks into the database now and then. */
+const OPEN_MAX = 256;
+
+/** Places for answers that stay open. */
+export class StreamPlaces {
+  #taken = 0;
+
+  /** The returned function gives the place back, once. Throws `service_unavailable` when all are taken. */
+  take(): () => void {
+    if (this.#taken >= OPEN_MAX) {
+      throw new DomainError("service_unavailable", `This server has ${OPEN_MAX} live views open: try again later`);
+    }
+    this.#taken++;
+    let held = true;
+    return () => {
+      if (held) this.#taken--;
+      held = false;
+    };
+  }
+}
+
+/**
+ * A body that stays open: each item is rendered and sent when it comes. When the client goes away the signal is aborted
+ * and the items end. Nothing is made ahead of what the client reads.
+ */
+export async function openStream<T>(
+  places: StreamPlaces,
+  items: (signal: AbortSignal) => Promise<AsyncIterable<T>>,
+  render: (item: T) => string,
+): Promise<ReadableStream<Uint8Array>> {
+  const leave = places.take();
+  const gone = new AbortController();
+  try {
+    const iterator = (await items(gone.signal))[Symbol.asyncIterator]();
+    return new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          const { done, value } = await iterator.next().catch((error: unknown) => {
+            leave();
+            throw error;
+          });
+          if (!done) return controller.enqueue(utf8(render(value)));
+          leave();
+          controller.close();
+        },
+        async cancel() {
+          gone.abort();
+          leave();
+          await iterator.return?.();
+        },
+      },
+      { highWaterMark: 0 },
+    );
+  } catch (error) {
+    leave();
+    throw error;
+  }
+}
+
+/** For answers that stay open: no proxy collects them before it passes them on. */
+export const UNBUFFERED: Readonly<Record<string, string>> = {
+  "cache-control": "no-cache, no-store",
+  "x-accel-buffering": "no",
+};
