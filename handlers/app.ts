@@ -1,14 +1,27 @@
 import { Hono } from "hono";
 import type { ServiceDeps } from "#core/services/deps.ts";
+import type { ProjectDeps } from "#core/services/projects-deps.ts";
+import { authRoutes } from "./auth.ts";
+import { buildRoutes } from "./builds.ts";
+import { buildLogRoutes } from "./builds-logs.ts";
+import { cacheRoutes } from "./caches.ts";
 import type { AppEnv } from "./env.ts";
 import { errorResponder, notFoundResponder } from "./errors.ts";
+import { evaluationRoutes } from "./evaluations.ts";
 import { generalRoutes } from "./general.ts";
 import { actor } from "./middleware/actor.ts";
 import { bodyLimit } from "./middleware/body-limit.ts";
 import { type ClientIpOptions, clientIp } from "./middleware/client-ip.ts";
 import { requestId } from "./middleware/request-id.ts";
+import { organizationRoutes } from "./orgs.ts";
+import { memberRoutes } from "./orgs-members.ts";
+import { subscriptionRoutes } from "./orgs-subscriptions.ts";
+import { projectRoutes } from "./projects.ts";
+import { projectEvaluationRoutes } from "./projects-evaluations.ts";
+import { userRoutes } from "./user.ts";
+import { workerRoutes } from "./workers.ts";
 
-export interface AppDeps extends ServiceDeps {
+export interface AppDeps extends ServiceDeps, ProjectDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
     readonly requestBytesMax: number;
@@ -28,5 +41,17 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   const api = new Hono<AppEnv>();
   api.use(requestId(deps), bodyLimit(deps.http.requestBytesMax), clientIp(deps.http), actor(deps));
   api.route("/", generalRoutes(deps));
+  api.route("/auth", authRoutes(deps));
+  api.route("/user", userRoutes(deps));
+  api.route("/orgs", organizationRoutes(deps));
+  api.route("/orgs", memberRoutes(deps));
+  api.route("/orgs", subscriptionRoutes(deps));
+  api.route("/orgs", workerRoutes(deps));
+  api.route("/caches", cacheRoutes(deps));
+  api.route("/projects", projectRoutes(deps));
+  api.route("/projects", projectEvaluationRoutes(deps));
+  api.route("/evals", evaluationRoutes(deps));
+  api.route("/builds", buildRoutes(deps));
+  api.route("/builds", buildLogRoutes(deps));
   return api;
 }

@@ -1,5 +1,6 @@
-import type { Kysely } from "kysely";
-import type { Database, OrganizationRow } from "./schema.ts";
+import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
+import { ACTIVE_EVALUATION } from "../domain/states.ts";
+import type { Database, OrganizationRow, OrganizationTable } from "./schema.ts";
 
 /** An organization as its readers may have it: without its secret key. */
 export type OrganizationView = Omit<OrganizationRow, "ssh_secret_key">;
@@ -40,4 +41,115 @@ export async function findOrganizationWithRole(
     .$if("name" in by, (query) => query.where("organization.name", "=", (by as { name: string }).name))
     .$if("id" in by, (query) => query.where("organization.id", "=", (by as { id: string }).id))
     .executeTakeFirst();
+}
+
+export type OrganizationChanges = Pick<
+  Updateable<OrganizationTable>,
+  "name" | "display_name" | "description" | "public" | "hide_build_requests" | "ssh_public_key" | "ssh_secret_key"
+>;
+
+export interface OrganizationOfMember extends OrganizationView {
+  readonly running_evaluations: number;
+  readonly role_name: string;
+}
+
+/** Which of a user's organizations: only one of them where `organizationId` is given. */
+export interface MembershipScope {
+  readonly userId: string;
+  readonly organizationId: string | null;
+}
+
+interface Window {
+  readonly limit: number;
+  readonly offset: number;
+}
+
+export async function listOrganizationsOfMember(
+  db: Kysely<Database>,
+  scope: MembershipScope,
+  { limit, offset }: Window,
+): Promise<OrganizationOfMember[]> {
+  return await memberships(db, scope)
+    .innerJoin("role", "role.id", "organization_member.role_id")
+    .select(ORGANIZATION_COLUMNS)
+    .select((eb) => [
+      "role.name as role_name",
+      eb
+        .selectFrom("evaluation")
+        .select(sql<number>`count(*)::int`.as("count"))
+        .whereRef("evaluation.organization_id", "=", "organization.id")
+        .where("evaluation.status", "in", ACTIVE_EVALUATION)
+        .$asScalar()
+        .$notNull()
+        .as("running_evaluations"),
+    ])
+    .orderBy("organization.name")
+    .limit(limit)
+    .offset(offset)
+    .execute();
+}
+
+export async function countOrganizationsOfMember(db: Kysely<Database>, scope: MembershipScope): Promise<number> {
+  const { total } = await memberships(db, scope)
+    .select(sql<number>`count(*)::int`.as("total"))
+    .executeTakeFirstOrThrow();
+  return total;
+}
+
+export async function listPublicOrganizations(
+  db: Kysely<Database>,
+  { limit, offset }: Window,
+): Promise<OrganizationView[]> {
+  return await db
+    .selectFrom("organization")
+    .select(ORGANIZATION_COLUMNS)
+    .where("public", "=", true)
+    .orderBy("name")
+    .limit(limit)
+    .offset(offset)
+    .execute();
+}
+
+export async function countPublicOrganizations(db: Kysely<Database>): Promise<number> {
+  const { total } = await db
+    .selectFrom("organization")
+    .select(sql<number>`count(*)::int`.as("total"))
+    .where("public", "=", true)
+    .executeTakeFirstOrThrow();
+  return total;
+}
+
+export async function organizationExists(db: Kysely<Database>, name: string): Promise<boolean> {
+  return !!(await db.selectFrom("organization").select("id").where("name", "=", name).executeTakeFirst());
+}
+
+/** Fails on `organization_name_key`. */
+export async function insertOrganization(
+  trx: Transaction<Database>,
+  organization: Insertable<OrganizationTable>,
+): Promise<void> {
+  await trx.insertInto("organization").values(organization).execute();
+}
+
+/** Fails on `organization_name_key`. */
+export async function updateOrganization(
+  db: Kysely<Database>,
+  id: string,
+  changes: OrganizationChanges,
+): Promise<void> {
+  if (Object.keys(changes).length === 0) return;
+  await db.updateTable("organization").set(changes).where("id", "=", id).execute();
+}
+
+/** With everything in it: projects, evaluations, builds, registrations and the internal store. */
+export async function deleteOrganization(db: Kysely<Database>, id: string): Promise<void> {
+  await db.deleteFrom("organization").where("id", "=", id).execute();
+}
+
+function memberships(db: Kysely<Database>, { userId, organizationId }: MembershipScope) {
+  return db
+    .selectFrom("organization_member")
+    .innerJoin("organization", "organization.id", "organization_member.organization_id")
+    .where("organization_member.user_id", "=", userId)
+    .$if(organizationId !== null, (query) => query.where("organization.id", "=", organizationId as string));
 }

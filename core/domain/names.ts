@@ -14,13 +14,25 @@ const EMAIL =
 
 const RESERVED_USERNAMES: readonly string[] =
   "admin root system api www mail ftp test user support help info null undefined".split(" ");
+/** What stands at the place of a name in addresses such as `/orgs/available`. */
+const ROUTE_WORDS: readonly string[] = ["available", "public"];
 
 /** Names of organizations, projects, caches, roles and integrations. */
 export function isSlug(text: string): boolean {
   return text.length <= SLUG_MAX_LENGTH && SLUG.test(text);
 }
 
-/** `what` begins the message: "Organization name". */
+/** Whether an organization or a cache may be called so: beside the rule, the API's own words in their place are taken. */
+export function isAddressableSlug(text: string): boolean {
+  return isSlug(text) && !ROUTE_WORDS.includes(text);
+}
+
+/** `what` begins the message: "name". */
+export function requireAddressableSlug(text: string, what: string): string {
+  if (!ROUTE_WORDS.includes(text)) return requireSlug(text, what);
+  throw new DomainError("invalid_name", `${what} is reserved (${ROUTE_WORDS.join(", ")}): choose another one`);
+}
+
 export function requireSlug(text: string, what: string): string {
   if (isSlug(text)) return text;
   throw new DomainError(

@@ -62,3 +62,25 @@ export function allowsCache(mask: number, permission: CachePermission): boolean 
 function bit<T extends string>(table: readonly T[], permission: T): number {
   return 1 << table.indexOf(permission);
 }
+
+/** The identifiers in a mask, in the order of their bits. */
+export function organizationPermissionsIn(mask: number): OrganizationPermission[] {
+  return ORGANIZATION_PERMISSIONS.filter((permission) => allowsOrganization(mask, permission));
+}
+
+export function cachePermissionsIn(mask: number): CachePermission[] {
+  return CACHE_PERMISSIONS.filter((permission) => allowsCache(mask, permission));
+}
+
+export function isOrganizationPermission(text: string): text is OrganizationPermission {
+  return (ORGANIZATION_PERMISSIONS as readonly string[]).includes(text);
+}
+
+export function isCachePermission(text: string): text is CachePermission {
+  return (CACHE_PERMISSIONS as readonly string[]).includes(text);
+}
+
+/** Whether using the permission changes something. */
+export function isMutating(permission: OrganizationPermission | CachePermission): boolean {
+  return permission !== "viewOrg" && permission !== "viewCache" && permission !== "readStore";
+}
