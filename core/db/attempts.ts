@@ -126,14 +126,25 @@ export async function loadBuildInputs(
 
 export type OpenAttempt = Pick<
   AttemptRow,
-  "id" | "kind" | "organization_id" | "evaluation_id" | "build_id" | "worker_id" | "started_at"
+  "id" | "kind" | "organization_id" | "evaluation_id" | "build_id" | "worker_id" | "started_at" | "log_bytes"
 >;
+
+const OPEN_ATTEMPT = [
+  "id",
+  "kind",
+  "organization_id",
+  "evaluation_id",
+  "build_id",
+  "worker_id",
+  "started_at",
+  "log_bytes",
+] as const;
 
 /** The attempt while its lease holds, locked. Undefined once it has ended: what comes late is refused without harm. */
 export async function lockOpenAttempt(trx: Transaction<Database>, id: string): Promise<OpenAttempt | undefined> {
   return await trx
     .selectFrom("attempt")
-    .select(["id", "kind", "organization_id", "evaluation_id", "build_id", "worker_id", "started_at"])
+    .select(OPEN_ATTEMPT)
     .where("id", "=", id)
     .where("finished_at", "is", null)
     .forUpdate()
@@ -144,7 +155,7 @@ export async function lockOpenAttempt(trx: Transaction<Database>, id: string): P
 export async function shareOpenAttempt(trx: Transaction<Database>, id: string): Promise<OpenAttempt | undefined> {
   return await trx
     .selectFrom("attempt")
-    .select(["id", "kind", "organization_id", "evaluation_id", "build_id", "worker_id", "started_at"])
+    .select(OPEN_ATTEMPT)
     .where("id", "=", id)
     .where("finished_at", "is", null)
     .forShare()
@@ -206,7 +217,7 @@ export async function extendAllLeases(db: Kysely<Database>, leaseMs: number): Pr
 export async function lockExpiredAttempts(trx: Transaction<Database>, limit: number): Promise<OpenAttempt[]> {
   return await trx
     .selectFrom("attempt")
-    .select(["id", "kind", "organization_id", "evaluation_id", "build_id", "worker_id", "started_at"])
+    .select(OPEN_ATTEMPT)
     .where("finished_at", "is", null)
     .where("lease_expires_at", "<", databaseNow)
     .orderBy("id")
@@ -219,7 +230,7 @@ export async function lockExpiredAttempts(trx: Transaction<Database>, limit: num
 export async function lockAttemptsOfWorker(trx: Transaction<Database>, workerId: string): Promise<OpenAttempt[]> {
   return await trx
     .selectFrom("attempt")
-    .select(["id", "kind", "organization_id", "evaluation_id", "build_id", "worker_id", "started_at"])
+    .select(OPEN_ATTEMPT)
     .where("finished_at", "is", null)
     .where("worker_id", "=", workerId)
     .orderBy("id")

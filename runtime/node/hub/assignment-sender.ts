@@ -1,0 +1,72 @@
+import { buildLimits } from "#core/domain/build-limits.ts";
+import { assert } from "#core/lib/assert.ts";
+import { streamOf } from "#core/lib/streams.ts";
+import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
+import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
+import type { HubDeps } from "./deps.ts";
+import { type LeasedAttempt, outputsOf } from "./leased-attempts.ts";
+import type { WorkerConnection } from "./session.ts";
+
+/** Sends what was assigned, and says what the worker may do under each lease. */
+export class AssignmentSender {
+  readonly #deps: HubDeps;
+  readonly #connection: WorkerConnection;
+
+  constructor(deps: HubDeps, connection: WorkerConnection) {
+    this.#deps = deps;
+    this.#connection = connection;
+  }
+
+  sendBuild(build: AssignedBuild): LeasedAttempt {
+    const stream = this.#connection.openStream();
+    this.#connection.send({
+      type: "assign_job",
+      attempt: build.attemptId,
+      job: {
+        kind: "build",
+        build: build.id,
+        organization: build.organization_id,
+        drv_path: fullPath(build.drv_path),
+        drv: { stream: stream.id, size: build.aterm.length },
+        inputs: build.inputs.map(fullPath),
+        ...buildLimits(build, this.#deps.limits.build),
+      },
+    });
+    stream.pipe(streamOf(build.aterm)).catch(() => {
+      // The session has ended; the lease is taken up on the next one, or runs out.
+    });
+    return {
+      id: build.attemptId,
+      kind: "build",
+      organizationId: build.organization_id,
+      outputs: outputsOf(build.aterm),
+    };
+  }
+
+  sendEvaluation(evaluation: AssignedEvaluation): LeasedAttempt {
+    const { timeoutMs, attributesMax, derivationsMax } = this.#deps.limits.evaluation;
+    this.#connection.send({
+      type: "assign_job",
+      attempt: evaluation.attemptId,
+      job: {
+        kind: "evaluation",
+        evaluation: evaluation.id,
+        organization: evaluation.organization_id,
+        repository: evaluation.repository,
+        commit: evaluation.commit_hash,
+        wildcard: evaluation.wildcard,
+        timeout_ms: timeoutMs,
+        attributes_max: attributesMax,
+        derivations_max: derivationsMax,
+      },
+    });
+    const { attemptId, organization_id } = evaluation;
+    return { id: attemptId, kind: "evaluation", organizationId: organization_id, outputs: new Set() };
+  }
+}
+
+function fullPath(baseName: string): StorePath {
+  const path = parseStorePathBaseName(baseName);
+  assert(path, "rows hold store paths only");
+  return path;
+}

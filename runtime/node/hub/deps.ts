@@ -1,0 +1,27 @@
+import type { BuildDefaults } from "#core/domain/build-limits.ts";
+import type { CommitDeps } from "#core/services/cache-commit.ts";
+import type { NarOpenDeps } from "#core/services/nar-open.ts";
+import type { NarReceiveDeps } from "#core/services/nar-receive.ts";
+import type { TransitionDeps } from "#core/services/transitions/deps.ts";
+import type { WorkerAuthDeps } from "#core/services/worker-auth.ts";
+
+/** What the hub and its sessions work with. */
+export interface HubDeps extends TransitionDeps, WorkerAuthDeps, NarReceiveDeps, NarOpenDeps, CommitDeps {
+  readonly limits: HubLimits;
+}
+
+/** Each is an option of the same name. */
+export interface HubLimits {
+  readonly discoverable: boolean;
+  readonly maxProtoConnections: number;
+  readonly maxConcurrentNarServes: number;
+  readonly narStorageOpenTimeoutMs: number;
+  /** A worker that was silent for this long is gone. */
+  readonly workerHeartbeatTimeoutMs: number;
+  readonly build: BuildDefaults;
+  readonly evaluation: {
+    readonly timeoutMs: number;
+    readonly attributesMax: number;
+    readonly derivationsMax: number;
+  };
+}

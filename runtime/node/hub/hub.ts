@@ -1,0 +1,113 @@
+import { closeAllWorkerConnections } from "#core/db/worker-connections.ts";
+import { HEARTBEAT_INTERVAL_MS } from "#core/protocol/limits.ts";
+import type { Socket } from "#core/protocol/socket.ts";
+import { expireLeases, keepLeasesOverRestart, tidyTransitions } from "#core/services/transitions/leases.ts";
+import type { HubDeps } from "./deps.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { WorkerSession } from "./session.ts";
+
+/** What a lost wake-up costs at most. */
+const POLL_INTERVAL_MS = 5_000;
+
+/** The sessions of all workers of this server, and the loops that keep evaluations going. */
+export class Hub {
+  readonly #deps: HubDeps;
+  readonly #sessions = new Set<WorkerSession>();
+  readonly #byWorker = new Map<string, WorkerSession>();
+  readonly #dispatcher: Dispatcher;
+  readonly #unsubscribe: (() => void)[];
+  #cancelTimers: (() => void)[] = [];
+  #closing = false;
+
+  private constructor(deps: HubDeps) {
+    this.#deps = deps;
+    this.#dispatcher = new Dispatcher(deps, () => this.#byWorker.values());
+    this.#unsubscribe = [
+      deps.notifier.subscribe("work", () => this.#dispatcher.kick()),
+      deps.notifier.subscribe("abort", (attemptId) => this.#abort(attemptId)),
+      deps.notifier.subscribe("registration", (workerId) => this.#reauthorize(workerId)),
+    ];
+  }
+
+  /** Takes over what an earlier server left, and starts the loops. */
+  static async start(deps: HubDeps): Promise<Hub> {
+    await closeAllWorkerConnections(deps.db);
+    await keepLeasesOverRestart(deps);
+    const hub = new Hub(deps);
+    hub.#every(POLL_INTERVAL_MS, () => hub.#tidy());
+    hub.#every(HEARTBEAT_INTERVAL_MS, () => hub.#heartbeat());
+    return hub;
+  }
+
+  get connections(): number {
+    return this.#sessions.size;
+  }
+
+  accept(socket: Socket): void {
+    const session = new WorkerSession(this.#deps, socket, {
+      onRegistered: (registered) => this.#registered(registered),
+      onDemand: () => this.#dispatcher.kick(),
+      onClosed: (closed) => this.#closed(closed),
+    });
+    this.#sessions.add(session);
+    if (this.#closing) session.connection.close(1001, "the server is stopping");
+  }
+
+  /** Ends every session; workers go on with what they run and come back to the next server. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const end of [...this.#unsubscribe, ...this.#cancelTimers]) end();
+    for (const session of [...this.#sessions]) session.connection.close(1001, "the server is stopping");
+    await this.#dispatcher.settled();
+  }
+
+  /** The newer session of a worker replaces the older, which may be a socket whose other end is long gone. */
+  #registered(session: WorkerSession): void {
+    const older = this.#byWorker.get(session.workerId);
+    this.#byWorker.set(session.workerId, session);
+    if (older && older !== session) older.connection.close(4409, "a newer session of this worker has begun");
+  }
+
+  #closed(session: WorkerSession): void {
+    this.#sessions.delete(session);
+    if (this.#byWorker.get(session.workerId) === session) this.#byWorker.delete(session.workerId);
+    session.jobs
+      ?.closed()
+      .catch((error: unknown) => this.#deps.log.warn("a session's end was not recorded", { error }));
+  }
+
+  #abort(attemptId: string): void {
+    for (const { jobs } of this.#byWorker.values()) jobs?.abort(attemptId, "it was ended on the server");
+  }
+
+  /** The worker connects again at once and proves itself under the changed registration. */
+  #reauthorize(workerId: string): void {
+    this.#byWorker.get(workerId)?.connection.close(4408, "the registration of this worker has changed");
+  }
+
+  async #heartbeat(): Promise<void> {
+    for (const { jobs } of [...this.#byWorker.values()]) await jobs?.heartbeat();
+  }
+
+  async #tidy(): Promise<void> {
+    await expireLeases(this.#deps);
+    await tidyTransitions(this.#deps);
+    this.#dispatcher.kick();
+  }
+
+  /** Runs the task again and again with a pause in between, whatever becomes of it. */
+  #every(intervalMs: number, task: () => Promise<void>): void {
+    let cancel = () => {};
+    const next = () => {
+      cancel = this.#deps.clock.schedule(intervalMs, () => {
+        task()
+          .catch((error: unknown) => this.#deps.log.error("a loop of the hub failed; it runs again", { error }))
+          .finally(() => {
+            if (!this.#closing) next();
+          });
+      });
+    };
+    next();
+    this.#cancelTimers.push(() => cancel());
+  }
+}

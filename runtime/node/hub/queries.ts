@@ -1,0 +1,57 @@
+import { listPathsWithNar, listReadableStores } from "#core/db/cache-paths.ts";
+import { type StorePath, storePathBaseName, storePathHash } from "#core/nix/store-path.ts";
+import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { narInfoOf } from "#core/services/cache-path.ts";
+import { availablePaths } from "#core/services/paths-availability.ts";
+import type { HubDeps } from "./deps.ts";
+import type { LeasedAttempt } from "./leased-attempts.ts";
+import { pathInfoField } from "./nar-transfers.ts";
+import type { WorkerConnection } from "./session.ts";
+
+type DerivationQuery = Extract<WorkerMessage, { type: "query_derivations" }>;
+type CacheQuery = Extract<WorkerMessage, { type: "cache_query" }>;
+
+/**
+ * A derivation is known when every output is in a store that the organization reads, which holds their closures too:
+ * the evaluation need not look below it. "Could not find out" is an answer of its own.
+ */
+export async function answerDerivationQuery(
+  deps: HubDeps,
+  connection: WorkerConnection,
+  { organizationId }: LeasedAttempt,
+  { query, derivations }: DerivationQuery,
+): Promise<void> {
+  try {
+    const paths = derivations.flatMap(({ outputs }) => outputs);
+    const available = await availablePaths(deps.db, organizationId, paths);
+    const known = derivations.map(({ outputs }) => outputs.length > 0 && outputs.every((path) => available.has(path)));
+    connection.send({ type: "derivation_status", query, known });
+  } catch (error) {
+    unanswered(deps, connection, query, error);
+  }
+}
+
+export async function answerCacheQuery(
+  deps: HubDeps,
+  connection: WorkerConnection,
+  { organizationId }: LeasedAttempt,
+  { query, paths }: CacheQuery,
+): Promise<void> {
+  try {
+    const cacheIds = (await listReadableStores(deps.db, organizationId)).map(({ id }) => id);
+    const rows = await listPathsWithNar(deps.db, { cacheIds, hashes: paths.map(storePathHash) });
+    const byName = new Map(rows.map((row) => [row.store_path, row]));
+    const present = paths.flatMap((path: StorePath) => {
+      const row = byName.get(storePathBaseName(path));
+      return row ? [pathInfoField(narInfoOf(row))] : [];
+    });
+    connection.send({ type: "cache_status", query, present });
+  } catch (error) {
+    unanswered(deps, connection, query, error);
+  }
+}
+
+function unanswered(deps: HubDeps, connection: WorkerConnection, query: number, error: unknown): void {
+  deps.log.error("a worker's query could not be answered", { error });
+  connection.send({ type: "query_error", query, message: "the server could not find out; ask again" });
+}

@@ -1,0 +1,157 @@
+import * as v from "valibot";
+import type { WorkerDescription } from "#core/db/schema.ts";
+import { uuidV7 } from "#core/lib/ids.ts";
+import { Connection } from "#core/protocol/connection.ts";
+import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
+import type { ServerMessage } from "#core/protocol/server-messages.ts";
+import type { Socket } from "#core/protocol/socket.ts";
+import { type Capabilities, WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { authorizeWorker, challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
+import type { HubDeps } from "./deps.ts";
+import { WorkerJobs } from "./worker-jobs.ts";
+
+type ServerTransport = Extract<ServerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+export type WorkerConnection = Connection<WorkerMessage, Exclude<ServerMessage, ServerTransport>>;
+type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+
+export interface SessionEvents {
+  /** The worker has proved itself and said what it can do; from now on it may be given work. */
+  readonly onRegistered: (session: WorkerSession) => void;
+  readonly onDemand: () => void;
+  readonly onClosed: (session: WorkerSession) => void;
+}
+
+/**
+ * The server's end of one worker's session.
+ *
+ *     greeting --init_connection--> challenged --auth_response--> authorized --worker_capabilities--> registered
+ *
+ * Everything else is refused before `registered`. A session that has not got there in time is closed.
+ */
+export class WorkerSession {
+  readonly id: string;
+  readonly connection: WorkerConnection;
+  readonly #deps: HubDeps;
+  readonly #events: SessionEvents;
+  readonly #cancelHandshake: () => void;
+  #state: "greeting" | "checking" | "challenged" | "authorized" | "registered" = "greeting";
+  #workerId = "";
+  #capabilities: Capabilities = { fetch: false, eval: false, build: false, sign: false, federate: false };
+  #grants: readonly WorkerGrant[] = [];
+  #jobs: WorkerJobs | null = null;
+
+  constructor(deps: HubDeps, socket: Socket, events: SessionEvents) {
+    this.id = uuidV7(deps.clock.now(), deps.random);
+    this.#deps = deps;
+    this.#events = events;
+    this.connection = new Connection({
+      socket,
+      clock: deps.clock,
+      parse: (value) => v.parse(WorkerMessage, value),
+      onMessage: (message) => this.#receive(message),
+      onClose: (reason) => this.#closed(reason),
+      silenceTimeoutMs: deps.limits.workerHeartbeatTimeoutMs,
+    });
+    this.#cancelHandshake = deps.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
+      if (this.#state !== "registered") this.connection.close(1008, "the handshake took too long");
+    });
+  }
+
+  get workerId(): string {
+    return this.#workerId;
+  }
+
+  /** What the worker runs and wants. Null before it is registered. */
+  get jobs(): WorkerJobs | null {
+    return this.#jobs;
+  }
+
+  #receive(message: Incoming): void {
+    if (this.#jobs) return this.#jobs.receive(message);
+    if (this.#state === "greeting" && message.type === "init_connection") return this.#run(this.#greet(message));
+    if (this.#state === "challenged" && message.type === "auth_response") return this.#run(this.#authorize(message));
+    if (this.#state === "authorized" && message.type === "worker_capabilities")
+      return this.#run(this.#register(message));
+    throw new Error(`${message.type} is out of order`);
+  }
+
+  async #greet(message: Extract<Incoming, { type: "init_connection" }>): Promise<void> {
+    this.#state = "checking";
+    if (message.version !== PROTOCOL_VERSION) {
+      const reason = `this server speaks version ${PROTOCOL_VERSION} of the protocol, the worker version ${message.version}: run the same release on both`;
+      return this.#reject(400, reason);
+    }
+    const challenge = await challengeWorker(this.#deps, message.worker_id);
+    if ("refused" in challenge) return this.#reject(challenge.refused.code, challenge.refused.reason);
+    this.#workerId = message.worker_id;
+    this.#capabilities = message.capabilities;
+    this.#state = "challenged";
+    this.connection.send({ type: "auth_challenge", peers: [...challenge.peers] });
+  }
+
+  async #authorize({ tokens }: Extract<Incoming, { type: "auth_response" }>): Promise<void> {
+    this.#state = "checking";
+    const { grants, failed } = await authorizeWorker(this.#deps, this.#workerId, tokens);
+    if (grants.length === 0) {
+      const reasons = failed.map(({ peer_id, reason }) => `${peer_id}: ${reason}`).join(", ");
+      return this.#reject(401, `no valid token in the worker's peers file (${reasons})`.slice(0, 1000));
+    }
+    this.#grants = grants;
+    this.#state = "authorized";
+    this.connection.send({
+      type: "init_ack",
+      version: PROTOCOL_VERSION,
+      capabilities: this.#capabilities,
+      authorized_peers: grants.map(({ organizationId }) => organizationId),
+      failed_peers: [...failed],
+      lease_ms: this.#deps.leaseMs,
+    });
+  }
+
+  async #register(message: Extract<Incoming, { type: "worker_capabilities" }>): Promise<void> {
+    this.#state = "checking";
+    const description: WorkerDescription = {
+      capabilities: this.#capabilities,
+      architectures: message.architectures,
+      system_features: message.system_features,
+      max_concurrent_builds: message.max_concurrent_builds,
+      max_concurrent_evaluations: message.max_concurrent_evaluations,
+      draining: false,
+    };
+    const jobs = new WorkerJobs(this.#deps, {
+      connection: this.connection,
+      connectionId: this.id,
+      workerId: this.#workerId,
+      grants: this.#grants,
+      description,
+      onDemand: this.#events.onDemand,
+    });
+    // The older session of the same worker ends here, before its leases are looked at.
+    this.#events.onRegistered(this);
+    await jobs.reattach(message.attempts);
+    if (this.connection.closed) return;
+    this.#jobs = jobs;
+    this.#state = "registered";
+    this.#cancelHandshake();
+    this.#deps.log.info("worker connected", { worker: this.#workerId, session: this.id });
+  }
+
+  #reject(code: number, reason: string): void {
+    this.#deps.log.warn("worker refused", { worker: this.#workerId, code, reason });
+    this.connection.send({ type: "reject", code, reason });
+    this.connection.close(4000 + code, reason);
+  }
+
+  #run(step: Promise<void>): void {
+    step.catch((error: unknown) => {
+      this.#deps.log.error("a worker's handshake failed", { worker: this.#workerId, error });
+      this.connection.close(1011, "the server could not complete the handshake");
+    });
+  }
+
+  #closed(reason: string): void {
+    this.#cancelHandshake();
+    if (this.#jobs) this.#deps.log.info("worker disconnected", { worker: this.#workerId, session: this.id, reason });
+    this.#events.onClosed(this);
+  }
+}

@@ -1,0 +1,96 @@
+import { EventEmitter } from "node:events";
+import type { IncomingMessage, Server } from "node:http";
+import type { Duplex } from "node:stream";
+import { createNodeWebSocket } from "@hono/node-ws";
+import { Hono } from "hono";
+import type { WebSocket } from "ws";
+import { CONTROL_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
+import type { Socket } from "#core/protocol/socket.ts";
+
+export interface ProtoEndpoint {
+  /** A status that refuses the upgrade, or null to accept it. */
+  readonly refuse: () => { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> } | null;
+  readonly accept: (socket: Socket, request: IncomingMessage) => void;
+}
+
+const PATH = "/proto";
+
+/**
+ * Answers WebSocket upgrades of `/proto` on the server. What must be refused is refused as HTTP, ahead of the helper,
+ * which knows no headers for refusals; upgrades of any other path are refused with 404.
+ */
+export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): void {
+  const app = new Hono();
+  const { injectWebSocket, upgradeWebSocket, wss } = createNodeWebSocket({ app });
+  wss.options.maxPayload = CONTROL_MESSAGE_BYTES_MAX;
+  // The helper listens here instead of on the server, and so sees only what was let through.
+  const gate = new EventEmitter();
+  injectWebSocket(gate as Server);
+  app.get(
+    PATH,
+    upgradeWebSocket((c) => {
+      const incoming = (c.env as { incoming: IncomingMessage }).incoming;
+      let adapter: WebSocketAdapter | null = null;
+      return {
+        onOpen: (_event, context) => {
+          adapter = new WebSocketAdapter(context.raw as WebSocket);
+          endpoint.accept(adapter, incoming);
+        },
+        onMessage: ({ data }) =>
+          adapter?.onMessage(typeof data === "string" ? data : new Uint8Array(data as ArrayBuffer)),
+        onClose: ({ code, reason }) => adapter?.closed(reason || `closed with code ${code}`),
+        onError: () => adapter?.closed("socket error"),
+      };
+    }),
+  );
+
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // A reset of the peer must not end the process.
+    socket.on("error", () => socket.destroy());
+    const path = request.url?.split("?", 1)[0];
+    const refusal = path === PATH ? endpoint.refuse() : { status: 404 as const, headers: {} };
+    if (refusal) return refuseUpgrade(socket, refusal);
+    gate.emit("upgrade", request, socket, head);
+  });
+}
+
+function refuseUpgrade(
+  socket: Duplex,
+  { status, headers }: { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> },
+): void {
+  const text = status === 404 ? "Not Found" : "Service Unavailable";
+  const lines = Object.entries({ ...headers, Connection: "close", "Content-Length": "0" }).map(
+    ([k, v]) => `${k}: ${v}`,
+  );
+  socket.end([`HTTP/1.1 ${status} ${text}`, ...lines, "", ""].join("\r\n"));
+}
+
+/** A WebSocket of the `ws` library as the protocol's socket. */
+export class WebSocketAdapter implements Socket {
+  onMessage: (data: string | Uint8Array) => void = () => {};
+  onClose: (reason: string) => void = () => {};
+  readonly #socket: WebSocket;
+  #ended = false;
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket;
+  }
+
+  send(data: string | Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.send(data, { compress: false }, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  close(code: number, reason: string): void {
+    // A reason may hold 123 bytes (RFC 6455 section 5.5).
+    this.#socket.close(code, Buffer.from(reason).subarray(0, 120).toString());
+    setTimeout(() => this.#socket.terminate(), 2_000).unref();
+  }
+
+  closed(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.onClose(reason);
+  }
+}

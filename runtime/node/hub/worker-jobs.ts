@@ -1,0 +1,222 @@
+import { markAttemptStarted } from "#core/db/attempts.ts";
+import type { WorkerDescription } from "#core/db/schema.ts";
+import { closeWorkerConnection, openWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
+import { derivedUuid } from "#core/lib/ids.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { writeLog } from "#core/services/build-log-write.ts";
+import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
+import { endBuild } from "#core/services/transitions/build-end.ts";
+import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
+import { prolongLeases, reattachWorker, returnAttempt } from "#core/services/transitions/leases.ts";
+import type { WorkerGrant } from "#core/services/worker-auth.ts";
+import { AssignmentSender } from "./assignment-sender.ts";
+import type { HubDeps } from "./deps.ts";
+import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
+import { type LeasedAttempt, loadLeasedAttempts } from "./leased-attempts.ts";
+import { NarTransfers } from "./nar-transfers.ts";
+import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
+import type { WorkerConnection } from "./session.ts";
+
+type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
+
+export interface WorkerJobsOptions {
+  readonly connection: WorkerConnection;
+  readonly connectionId: string;
+  readonly workerId: string;
+  readonly grants: readonly WorkerGrant[];
+  readonly description: WorkerDescription;
+  /** The worker has asked for work, or has room again. */
+  readonly onDemand: () => void;
+}
+
+/**
+ * What a registered worker does. Messages that must keep their order (batches, messages and results of one attempt)
+ * are handled one after the other; everything else is started and not waited for.
+ */
+export class WorkerJobs {
+  readonly options: WorkerJobsOptions;
+  /** Places that the worker has free and has asked to fill. */
+  readonly free: { evaluation: number; build: number } = { evaluation: 0, build: 0 };
+  readonly #deps: HubDeps;
+  readonly #transfers: NarTransfers;
+  readonly #sender: AssignmentSender;
+  readonly #attempts = new Map<string, LeasedAttempt>();
+  readonly #ordered = new Map<string, Promise<void>>();
+  #draining = false;
+
+  constructor(deps: HubDeps, options: WorkerJobsOptions) {
+    this.options = options;
+    this.#deps = deps;
+    this.#transfers = new NarTransfers(deps, options.connection);
+    this.#sender = new AssignmentSender(deps, options.connection);
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  holds(attemptId: string): boolean {
+    return this.#attempts.has(attemptId);
+  }
+
+  /** Tells the worker which of the attempts it named it still holds, and opens its session in the database. */
+  async reattach(named: readonly string[]): Promise<void> {
+    const { connection, connectionId, workerId, description } = this.options;
+    const held = await reattachWorker(this.#deps, workerId, named);
+    for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
+    await prolongLeases(this.#deps, workerId);
+    await openWorkerConnection(this.#deps.db, { id: connectionId, workerId, description });
+    connection.send({
+      type: "attempts",
+      held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })),
+    });
+  }
+
+  /** Called while the session lives, once a heartbeat interval. */
+  async heartbeat(): Promise<void> {
+    await prolongLeases(this.#deps, this.options.workerId);
+    await touchWorkerConnection(this.#deps.db, this.options.connectionId);
+  }
+
+  async closed(): Promise<void> {
+    await closeWorkerConnection(this.#deps.db, this.options.connectionId);
+  }
+
+  assignBuild(build: AssignedBuild): void {
+    this.#attempts.set(build.attemptId, this.#sender.sendBuild(build));
+  }
+
+  assignEvaluation(evaluation: AssignedEvaluation): void {
+    this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation));
+  }
+
+  /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
+  abort(attemptId: string, reason: string): void {
+    if (!this.#attempts.delete(attemptId)) return;
+    this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
+  }
+
+  receive(message: Incoming): void {
+    switch (message.type) {
+      case "request_job":
+        this.free[message.kind] = message.free;
+        return this.options.onDemand();
+      case "assign_job_response":
+        if (!message.accepted) this.#refused(message);
+        return;
+      case "job_update":
+        return this.#inOrder(message.attempt, () => this.#update(message));
+      case "eval_message":
+        return this.#inOrder(message.attempt, () => receiveEvaluationMessage(this.#deps, message));
+      case "eval_batch":
+        return this.#batch(message);
+      case "query_derivations":
+        return this.#answer(message.attempt, (held) =>
+          answerDerivationQuery(this.#deps, this.options.connection, held, message),
+        );
+      case "cache_query":
+        return this.#answer(message.attempt, (held) =>
+          answerCacheQuery(this.#deps, this.options.connection, held, message),
+        );
+      case "nar_request":
+        return this.#narRequest(message);
+      case "nar_push":
+        return this.#narPush(message);
+      case "log_open":
+        return this.#log(message);
+      case "job_result":
+        return this.#inOrder(message.attempt, () => this.#result(message));
+      case "worker_metrics":
+        return;
+      case "draining":
+        this.#draining = true;
+        return;
+      case "init_connection":
+      case "auth_response":
+      case "reauth_request":
+      case "worker_capabilities":
+        throw new Error(`${message.type} is out of order`);
+    }
+  }
+
+  #refused({ attempt, reason }: Of<"assign_job_response">): void {
+    if (!this.#attempts.delete(attempt)) return;
+    this.#spawn(returnAttempt(this.#deps, this.options.workerId, attempt, reason ?? "the worker refused it"));
+  }
+
+  async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
+    if (phase === "building") await markAttemptStarted(this.#deps.db, attempt);
+    else await advanceEvaluation(this.#deps, attempt, phase, commit);
+  }
+
+  #batch(message: Of<"eval_batch">): void {
+    const { connection } = this.options;
+    const content = connection.acceptStream(message.content.stream);
+    this.#inOrder(message.attempt, () => receiveBatch(this.#deps, connection, message, content));
+  }
+
+  #narRequest(message: Of<"nar_request">): void {
+    const held = this.#attempts.get(message.attempt);
+    if (held) return this.#spawn(this.#transfers.serve(message, held));
+    const { request } = message;
+    this.options.connection.send({ type: "nar_unavailable", request, reason: "the lease has ended", retry: false });
+  }
+
+  #narPush(message: Of<"nar_push">): void {
+    const { connection } = this.options;
+    const held = this.#attempts.get(message.attempt);
+    const refusal = held ? refuseUpload(held, message.target, message.info.path) : "the lease has ended";
+    if (held && refusal === null) {
+      return this.#spawn(this.#transfers.receive(message, held, connection.acceptStream(message.stream)));
+    }
+    connection.refuseStream(message.stream);
+    connection.send({ type: "nar_refused", upload: message.upload, message: refusal ?? "refused", retry: false });
+  }
+
+  #log({ attempt, offset, stream }: Of<"log_open">): void {
+    if (!this.#attempts.has(attempt)) return this.options.connection.refuseStream(stream);
+    const body = this.options.connection.acceptStream(stream);
+    this.#spawn(writeLog(this.#deps, attempt, { offset, stream: body }));
+  }
+
+  async #result({ attempt, result }: Of<"job_result">): Promise<void> {
+    if (result.kind === "build") await endBuild(this.#deps, attempt, result);
+    else await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+    // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
+    this.#attempts.delete(attempt);
+    this.options.connection.send({ type: "job_result_ack", attempt });
+  }
+
+  #answer(attemptId: string, task: (held: LeasedAttempt) => Promise<void>): void {
+    const held = this.#attempts.get(attemptId);
+    if (held) this.#spawn(task(held));
+  }
+
+  #inOrder(attemptId: string, task: () => Promise<void>): void {
+    const before = this.#ordered.get(attemptId) ?? Promise.resolve();
+    const done = before.then(task).catch((error: unknown) => this.#failed(error));
+    this.#ordered.set(attemptId, done);
+    void done.then(() => {
+      if (this.#ordered.get(attemptId) === done) this.#ordered.delete(attemptId);
+    });
+  }
+
+  #spawn(task: Promise<void>): void {
+    task.catch((error: unknown) => {
+      if (!this.options.connection.closed) this.#deps.log.warn("a task of a worker's session failed", { error });
+    });
+  }
+
+  /** What was sent is unanswered. The session ends, and the worker sends it again on the next. */
+  #failed(error: unknown): void {
+    this.#deps.log.error("a worker's report could not be recorded", { worker: this.options.workerId, error });
+    this.options.connection.close(1011, "the server could not record what it was sent");
+  }
+}
+
+function refuseUpload(held: LeasedAttempt, target: "source" | "output", path: StorePath): string | null {
+  if (target === "source") return held.kind === "evaluation" ? null : "only an evaluation uploads sources";
+  return held.outputs.has(path) ? null : `${path} is not an output of the leased build`;
+}

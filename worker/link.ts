@@ -1,0 +1,98 @@
+import type { ByteStream } from "#core/lib/streams.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { PathInfoField } from "#core/protocol/fields.ts";
+import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
+
+/** The attempt has ended on the server, or this worker is stopping: whoever works on it stops. */
+export class AttemptEndedError extends Error {
+  override readonly name = "AttemptEndedError";
+}
+
+/** The server will not take this upload, however often it is sent. */
+export class UploadRefusedError extends Error {
+  override readonly name = "UploadRefusedError";
+}
+
+/** No cache that the organization reads has the path. */
+export class PathUnavailableError extends Error {
+  override readonly name = "PathUnavailableError";
+  readonly path: StorePath;
+
+  constructor(path: StorePath, reason: string) {
+    super(`${path}: ${reason}`);
+    this.path = path;
+  }
+}
+
+/** The evaluation cannot go on: the server could not record what it reported. */
+export class BatchRefusedError extends Error {
+  override readonly name = "BatchRefusedError";
+}
+
+export interface FetchedNar {
+  readonly info: PathInfoField;
+  readonly compression: string;
+  readonly fileSize: number;
+  /** Ends with an error when the session does: the caller fetches again from the start. */
+  readonly body: ByteStream;
+}
+
+export interface Upload {
+  readonly target: "source" | "output";
+  readonly info: PathInfoField;
+  readonly compression: "none" | "zstd";
+  /** The body from its beginning; called again for each try. */
+  readonly open: () => ByteStream;
+}
+
+export interface BatchNode {
+  readonly drvPath: StorePath;
+  readonly aterm: Uint8Array;
+  readonly pruned: boolean;
+}
+
+export interface Batch {
+  readonly nodes: readonly BatchNode[];
+  readonly entryPoints: readonly { readonly attribute: readonly string[]; readonly drvPath: StorePath }[];
+}
+
+export interface EvaluationMessage {
+  readonly level: "error" | "warning" | "notice";
+  readonly text: string;
+  readonly source: string;
+  readonly attribute: readonly string[] | null;
+}
+
+/**
+ * What work on one attempt may ask of the server. Each call survives the loss of a session: it waits for the next one
+ * and asks again, until the attempt ends (`AttemptEndedError`).
+ */
+export interface AttemptLink {
+  readonly attemptId: string;
+  /** Aborted when the attempt has ended on the server or the worker gives it up. */
+  readonly signal: AbortSignal;
+  phase(phase: "fetching" | "evaluating_flake" | "evaluating_derivations" | "building", commit?: CommitInfo): void;
+  /** Recorded in the order of the calls. */
+  message(message: EvaluationMessage): void;
+  /** In the order of the question: whether the evaluation need not look below. At most 1000 a call. */
+  queryDerivations(
+    derivations: readonly { readonly drvPath: StorePath; readonly outputs: readonly StorePath[] }[],
+  ): Promise<boolean[]>;
+  /** Those of the paths that the server has for this organization. At most 1000 a call. */
+  queryCache(paths: readonly StorePath[]): Promise<readonly PathInfoField[]>;
+  /** Throws `PathUnavailableError`. */
+  fetchNar(path: StorePath): Promise<FetchedNar>;
+  /** Resolves when the path is durable and offered. Throws `UploadRefusedError`. */
+  pushNar(upload: Upload): Promise<void>;
+  /** Resolves when the batch is recorded. Throws `BatchRefusedError`. */
+  sendBatch(batch: Batch): Promise<void>;
+  /** Appends to the attempt's log. Never blocks and never throws; the log's own limits cut it. */
+  log(bytes: Uint8Array): void;
+  /** Ends the log and reports how the attempt ended; resolves when the server has it. Nothing may follow. */
+  finish(result: BuildResult | EvaluationResult): Promise<void>;
+}
+
+export interface CommitInfo {
+  readonly message: string;
+  readonly author: string;
+}
