@@ -44,7 +44,6 @@ export interface NixRun {
 }
 
 const START_MS_MAX = 15_000;
-const STOP_MS_MAX = 5_000;
 
 /** Whether Nix commands are there: on PATH, or in the folder GRADIENT_TEST_NIX_BIN. For `test.skipIf(!nix.ok)`. */
 export function nixAvailable(): NixAvailability {
@@ -194,21 +193,15 @@ async function endProcessTree(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const processes = [child.pid, ...(await descendants(child.pid))];
-  for (const pid of processes) signalProcess(pid, "SIGTERM");
-  const timer = setTimeout(() => {
-    for (const pid of processes) signalProcess(pid, "SIGKILL");
-  }, STOP_MS_MAX);
-  await exited;
-  clearTimeout(timer);
-  for (const pid of processes) signalProcess(pid, "SIGKILL");
-}
-
-function signalProcess(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // It ended by itself.
+  // Parents first: none is left to report the end of its children.
+  for (const pid of processes) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It ended by itself.
+    }
   }
+  await exited;
 }
 
 async function descendants(pid: number): Promise<number[]> {

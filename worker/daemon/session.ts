@@ -177,9 +177,11 @@ export class DaemonSession {
     return alive;
   }
 
+  /** An operation that runs ends in the daemon too. */
   close(): void {
     this.#closed = true;
-    this.#socket.destroy();
+    if (this.#busy) this.#socket.hangUp();
+    else this.#socket.destroy();
   }
 
   /** A handler that throws leaves the answer unread, whatever it throws. */
