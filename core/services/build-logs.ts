@@ -1,7 +1,7 @@
 import type { LogChunksView, LogLinesQuery, LogSearchEnd, LogSearchHit } from "../api/builds.ts";
 import { findAttemptOfLink } from "../db/builds-read.ts";
 import { findBeforeLine, LINE_FEED, type LogRange, readLog } from "../db/logs.ts";
-import { type LogIndex, readLogIndex } from "../db/logs-chunks.ts";
+import { type LogIndex, readLogIndex } from "../db/logs-index.ts";
 import type { Actor } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import type { ByteStream } from "../lib/streams.ts";

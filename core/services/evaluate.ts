@@ -37,7 +37,7 @@ export async function evaluateProject(
   const access = await requireProject(deps, actor, name, "triggerEvaluation");
   await refuseWhileActive(deps, access.project.id);
   return mode === "restart_failed"
-    ? await restartFailed(deps, access.project.id)
+    ? await restartFailed(deps, actor, access.project.id)
     : await evaluateHead(deps, actor, access, signal);
 }
 
@@ -63,16 +63,11 @@ async function evaluateHead(
   return { evaluationId: created.id, message };
 }
 
-async function restartFailed(deps: ProjectDeps, projectId: string): Promise<EvaluateResult> {
+async function restartFailed(deps: ProjectDeps, actor: Actor, projectId: string): Promise<EvaluateResult> {
   const last = await findLastEvaluation(deps.db, projectId);
   if (!last) throw new DomainError("bad_request", "This project has no evaluation yet: start one without `mode`");
-  const restarted = await deps.control.restartFailed(last.id);
-  if (restarted.length === 0) {
-    throw new DomainError("bad_request", `Nothing to restart: no build of the last evaluation ${last.id} failed`);
-  }
-  // The state machine may have made an evaluation of its own for them.
-  const evaluationId = (await findLastEvaluation(deps.db, projectId))?.id ?? last.id;
-  return { evaluationId, message: `${restarted.length} failed builds run again in evaluation ${evaluationId}` };
+  const evaluationId = await deps.control.restartFailed(last.id, requireUser(actor).id);
+  return { evaluationId, message: `What failed in evaluation ${last.id} runs again in evaluation ${evaluationId}` };
 }
 
 export interface EvaluationOrder {

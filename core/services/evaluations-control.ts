@@ -2,6 +2,9 @@
 export interface EvaluationControl {
   /** Ends an active evaluation and tells the workers. Throws `conflict` when it has ended. */
   abort(evaluationId: string): Promise<void>;
-  /** Lets the failed builds of an ended evaluation run again; answers the ids of those it opened. */
-  restartFailed(evaluationId: string): Promise<string[]>;
+  /**
+   * Lets the failed builds of an ended evaluation run again, in a new evaluation of the same commit, whose id it
+   * answers. Throws `bad_request` when nothing failed.
+   */
+  restartFailed(evaluationId: string, startedBy: string | null): Promise<string>;
 }

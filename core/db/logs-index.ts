@@ -2,7 +2,7 @@ import { type Kysely, sql } from "kysely";
 import { findLogEnd, type LogPosition } from "./logs.ts";
 import type { Database } from "./schema.ts";
 
-/** A log is shown in parts of about this size, whatever rows it came in; 64 MiB are 256 of them. */
+/** A log is shown in parts of about this size, whatever rows it came in; 512 MiB are 2048 of them. */
 const LOG_CHUNK_BYTES: number = 256 * 1024;
 
 export interface LogChunk extends LogPosition {
