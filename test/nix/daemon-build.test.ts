@@ -40,7 +40,8 @@ describe.skipIf(!nix.ok)(`builds through the nix-daemon (${nix.ok ? nix.version 
 
   test("a build makes all its outputs, with the references between them", async () => {
     const { drvPath, result } = await build(
-      `mk "multi" "mkdir $out $dev $lib; echo $lib > $dev/x; echo $lib $dev > $out/o" { outputs = [ "out" "dev" "lib" ]; }`,
+      `mk "multi" "mkdir $out $dev $lib; echo $lib > $dev/x; echo $lib $dev > $out/o"
+        { outputs = [ "out" "dev" "lib" ]; }`,
     );
     expect(result).toMatchObject({ status: "built", success: true, message: "" });
     expect(result.durationMs).toBeGreaterThan(0);
@@ -179,6 +180,18 @@ describe.skipIf(!nix.ok)(`builds through the nix-daemon (${nix.ok ? nix.version 
     expect(results.get(`${good}!out`)).toMatchObject({ status: "built" });
     expect(results.get(`${bad}!*`)).toMatchObject({ status: "dependency-failed" });
     expect(await connection.queryMissing([{ path: good, outputs: "all" }])).toMatchObject({ willBuild: [] });
+  });
+
+  test("outputs that are addressed by content are found in the result of a build by value", async () => {
+    const { result } = await build(`mk "floating" "echo x > $out; echo $out > $dev" { outputs = [ "out" "dev" ];
+      __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; }`);
+    expect(result.status).toBe("built");
+    expect(result.builtOutputs.map(({ outputName }) => outputName).sort()).toEqual(["dev", "out"]);
+    using connection = await connect();
+    const paths = result.builtOutputs.map(({ path }) => path);
+    expect(await connection.queryValidPaths(paths)).toEqual(new Set(paths));
+    const [first] = paths;
+    expect(first && (await connection.queryPathInfo(first))?.contentAddress).toMatch(/^fixed:r:sha256:/);
   });
 
   test("what was built already is not built again", async () => {

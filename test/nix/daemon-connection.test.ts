@@ -153,7 +153,7 @@ test("an import waits for a daemon that does not read: the source is not drained
   expect(pulled).toBeLessThan(2 * MIB);
 });
 
-test("an import that is refused early stops pulling its source, ends the frames, and the connection goes on", async () => {
+test("an import that is refused early leaves the rest of its source alone, and the connection goes on", async () => {
   let requests = 0;
   await using daemon = await withFakeDaemon({
     onRequest: (socket, bytes) => {

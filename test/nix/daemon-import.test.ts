@@ -129,7 +129,7 @@ describe.skipIf(!nix.ok)(`NARs through the nix-daemon (${nix.ok ? nix.version : 
   });
 
   test("a path whose reference is missing is refused", async () => {
-    const info = await buildAtSource(`mk "referrer" "echo ''\${mk "referenced" "echo r > $out" {}} > $out" {}`);
+    const info = await buildAtSource(`mk "referrer" "echo \${mk "referenced" "echo r > $out" {}} > $out" {}`);
     expect(info.references).toHaveLength(1);
     using connection = await DaemonConnection.open(target.socketPath);
     const adding = connection.addToStoreNar(info, streamOf(await narAtSource(info)), { checkSignatures: false });
@@ -184,7 +184,8 @@ describe.skipIf(!nix.ok)(`NARs through the nix-daemon (${nix.ok ? nix.version : 
     const drvPath = await instantiate(
       source,
       `mk "by-value" "cat $dep $text > $out; echo done" {
-        dep = mk "input" "echo ''\${mk "deep" "echo deep > $out" {}} > $out" {}; text = builtins.toFile "text" "words\\n"; }`,
+        dep = mk "input" "echo \${mk "deep" "echo deep > $out" {}} > $out" {};
+        text = builtins.toFile "text" "words\\n"; }`,
     );
     const derivation = await basicDerivation(source, drvPath);
     for (const path of (await readDerivation(source, drvPath)).inputDerivations.keys()) {

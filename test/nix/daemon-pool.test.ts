@@ -178,7 +178,7 @@ describe.skipIf(!nix.ok)(`the pool of connections (${nix.ok ? nix.version : nix.
     expect(aging.counts.idle).toBe(0);
   });
 
-  test("roots keep paths from garbage collection: links as long as they are, temporary ones with the connection", async () => {
+  test("roots keep paths from collection: links while they are there, temporary ones with the connection", async () => {
     await using own = await withNixDaemon();
     const build = async (name: string) =>
       storePath(

@@ -239,7 +239,7 @@ export class DaemonConnection implements Disposable {
     await this.#confirmed("addIndirectRoot", (writer) => writer.text(link), options);
   }
 
-  /** The daemon makes the link itself. Throws `DaemonProtocolError` before protocol 1.36: use `addIndirectRoot` there. */
+  /** The daemon makes the link. Throws `DaemonProtocolError` before protocol 1.36: use `addIndirectRoot` there. */
   async addPermRoot(path: StorePath, link: string, options?: OperationOptions): Promise<void> {
     if (this.greeting.minor < 36) throw new DaemonProtocolError("this nix-daemon makes no roots: make an indirect one");
     const read = (reader: DaemonReader) => reader.text("root");

@@ -83,7 +83,7 @@ export async function* importPayload(items: AsyncIterable<NarImport>, count: num
   if (seen < count) throw new RangeError(`${seen} paths instead of the ${count} that were announced`);
 }
 
-/** Passes the NAR on and throws `NarSizeError` before the byte that is too many, or after the last when some are missing. */
+/** Passes the NAR on. Throws `NarSizeError` in place of a part that is too long, or at an end that comes too early. */
 export async function* exactNar({ path, narSize }: NewPathInfo, nar: ByteStream): AsyncGenerator<Uint8Array> {
   let left = narSize;
   for await (const chunk of nar) {

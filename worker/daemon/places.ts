@@ -29,7 +29,7 @@ export class Places {
     return this.#waiting.size;
   }
 
-  /** Every `take` is followed by one `leave`. Rejects with `timeout()`, the signal's reason or what `close` was given. */
+  /** Followed by one `leave`. Rejects with `timeout()`, the signal's reason or what `close` was given. */
   async take(waitMsMax: number, timeout: () => Error, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.#closedWith) throw this.#closedWith;

@@ -11,7 +11,7 @@ export interface DaemonPoolOptions {
   readonly waitMsMax?: number;
   /** How long an unused connection is kept. Default 60 s. */
   readonly idleMsMax?: number;
-  /** A connection of this age is not used again: it keeps all it touched from garbage collection. Default 10 minutes. */
+  /** An older connection is not used again: it keeps all it touched from garbage collection. Default 10 minutes. */
   readonly ageMsMax?: number;
   readonly clock?: Clock;
 }

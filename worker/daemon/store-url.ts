@@ -17,7 +17,8 @@ export class StoreUrlError extends Error {
 
 /**
  * Reads a value of NIX_REMOTE: empty, `auto` or `daemon` for the machine's daemon, `unix://SOCKET` for another one,
- * `unix://SOCKET?root=DIR` when that one keeps its store below DIR. Percent escapes are decoded. Throws `StoreUrlError`.
+ * `unix://SOCKET?root=DIR` when that one keeps its store below DIR. Percent escapes are decoded. Throws
+ * `StoreUrlError`.
  */
 export function parseStoreUrl(value: string, defaultSocketPath: string = DEFAULT_SOCKET_PATH): DaemonStore {
   if (value === "" || value === "auto" || value === "daemon") return { socketPath: defaultSocketPath, root: "" };

@@ -24,7 +24,7 @@ export interface Activity {
   readonly fields: readonly EventField[];
 }
 
-/** The daemon waits for an answer from the handler before it reads on: a slow handler slows the build, not the memory. */
+/** The next event is read when the handler is done: a slow handler slows the build and takes no memory. */
 export type DaemonEventHandler = (event: DaemonEvent) => void | Promise<void>;
 
 /** A line that a builder or the post-build hook wrote (no newline; colours are kept), or null for any other event. */

@@ -65,7 +65,7 @@ export function equalOptions(a: DaemonOptions, b: DaemonOptions): boolean {
   );
 }
 
-/** Whether sending `next` leaves nothing of `previous` behind: an override once sent can be changed, never taken back. */
+/** Whether `next` leaves nothing of `previous` behind: an override once sent can be changed, never taken back. */
 export function canReplaceOptions(previous: DaemonOptions, next: DaemonOptions): boolean {
   return [...previous.overrides.keys()].every((name) => next.overrides.has(name));
 }

@@ -4,7 +4,7 @@ import { ANSWER_BYTES_MAX, ITEMS_MAX, READ_BYTES_MAX, TEXT_BYTES_MAX } from "./l
 
 /** Where the daemon's bytes come from, at the pace of who reads. */
 export interface ByteSource {
-  /** Exactly `length` bytes (at most `READ_BYTES_MAX`), valid until the next call. Throws when the source ends first. */
+  /** Exactly `length` (at most `READ_BYTES_MAX`) bytes, valid until the next call. Throws when the source ends. */
   read(length: number): Promise<Uint8Array>;
 }
 

@@ -40,7 +40,7 @@ export class DaemonWriter {
     return this.bytes(utf8(value));
   }
 
-  /** What a derivation holds: each character is a byte. Text outside of ASCII would lose its meaning, so it is refused. */
+  /** What a derivation holds: each character is a byte. One that is none is a fault of ours, and refused. */
   byteString(value: ByteString): this {
     assert(!BEYOND_BYTE.test(value), "a byte string holds a character above 255: it is text, not bytes");
     return this.bytes(byteStringBytes(value));
