@@ -194,6 +194,16 @@ describe.skipIf(!nix.ok)(`builds through the nix-daemon (${nix.ok ? nix.version 
     expect(first && (await connection.queryPathInfo(first))?.contentAddress).toMatch(/^fixed:r:sha256:/);
   });
 
+  test("a user whom the daemon does not trust is refused a build by value, and told so", async () => {
+    await using own = await withNixDaemon({ settings: { "trusted-users": "somebody-else" } });
+    const drvPath = await instantiate(own, `mk "untrusted" "echo > $out" {}`);
+    using connection = await DaemonConnection.open(own.socketPath);
+    expect(connection.greeting.trust).toBe(connection.greeting.minor >= 35 ? "not-trusted" : "unknown");
+    const building = connection.buildDerivation(drvPath, await basicDerivation(own, drvPath));
+    await expect(building).rejects.toThrow(/not privileged to build input-addressed derivations/);
+    expect(connection.usable).toBe(true);
+  });
+
   test("what was built already is not built again", async () => {
     const expression = `mk "twice" "echo > $out" {}`;
     expect((await build(expression)).result.status).toBe("built");
