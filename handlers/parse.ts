@@ -32,9 +32,7 @@ function parseAs<T>(schema: Schema<T>, value: unknown): T {
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === "strict_object" || issue.type === "object" || issue.kind === "schema") {
-    if (issue.received === "undefined") return `is missing, expected ${issue.expected}`;
-    return `expected ${issue.expected} but received ${issue.received}`;
-  }
-  return issue.message;
+  if (issue.kind !== "schema" || issue.type === "picklist") return issue.message;
+  if (issue.received === "undefined") return "is missing";
+  return `expected ${issue.expected} but received ${issue.received}`;
 }

@@ -1,0 +1,104 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type TestApp, withApp } from "./support.ts";
+
+let t: TestApp;
+beforeAll(async () => {
+  t = await withApp();
+});
+afterAll(() => t[Symbol.asyncDispose]());
+
+test("the server says that it is alive and how it is set up, to everyone", async () => {
+  expect((await t.ask("GET", "/health")).text).toBe('{"error":false,"message":"200 ALIVE"}');
+  expect((await t.ask("GET", "/config")).body.message).toEqual({
+    version: "0.0.0-test",
+    oidc_enabled: false,
+    oidc_required: false,
+    registration_enabled: true,
+    email_verification_enabled: false,
+    smtp_enabled: false,
+    quic: false,
+    create_org: "everyone",
+    create_cache: "everyone",
+  });
+});
+
+test("every failure is in the envelope: no route, a wrong method, a body that is too large or no JSON, a bad id", async () => {
+  const user = await t.user("envelope");
+  const token = user.token;
+  const key = { name: "k", permissions: ["viewOrg"] };
+  const cases: [Promise<{ status: number; text: string; body: { code?: string } }>, number, string][] = [
+    [t.ask("GET", "/nothing-here"), 404, "not_found"],
+    [t.ask("PUT", "/health"), 404, "not_found"],
+    [t.ask("POST", "/user/keys", { token, body: "{" }), 400, "bad_request"],
+    [t.ask("POST", "/user/keys", { token, body: "[]" }), 400, "validation"],
+    [t.ask("POST", "/user/keys", { token, body: "null" }), 400, "validation"],
+    [t.ask("POST", "/user/keys", { token, body: { ...key, name: 7 } }), 400, "validation"],
+    [t.ask("POST", "/user/keys", { token, body: { ...key, name: "a\u0000b" } }), 400, "validation"],
+    [
+      t.ask("POST", "/user/keys", { token, body: key, headers: { "content-type": "text/plain" } }),
+      415,
+      "unsupported_media_type",
+    ],
+    [t.ask("POST", "/user/keys/not-a-uuid/revoke", { token }), 400, "validation"],
+    [t.ask("GET", "/orgs?page=x", { token }), 400, "validation"],
+    [t.ask("POST", "/user/keys", { token, body: { ...key, name: "x".repeat(70_000) } }), 413, "payload_too_large"],
+    [t.ask("GET", "/user"), 401, "unauthorized"],
+  ];
+  for (const [answer, status, code] of cases) {
+    const { status: seen, body, text } = await answer;
+    expect([seen, body.code, text]).toEqual([status, code, expect.stringContaining('{"error":true,')]);
+  }
+});
+
+test("a body that hides its length is cut off at the same limit", async () => {
+  const { token } = await t.user("streamer");
+  let sent = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull: (controller) => {
+      sent += 16_384;
+      controller.enqueue(new Uint8Array(16_384).fill(32));
+    },
+  });
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const init = { method: "POST", headers, body, duplex: "half" };
+  const response = await t.app.request(new Request("http://127.0.0.1/api/v1/user/keys", init));
+  expect(response.status).toBe(413);
+  expect(sent).toBeLessThan(64 * 1024 * 3);
+});
+
+test("a validation message names the field, what was wrong and what is allowed", async () => {
+  const { token } = await t.user("reader");
+  const wrong = { name: "k", permissions: [], expires_in_days: 0 };
+  const { body } = await t.ask("POST", "/user/keys", { token, body: wrong });
+  expect(body.message).toContain("permissions: must name at least one permission");
+  expect(body.message).toContain("expires_in_days: must be a whole number from 1 to 3650");
+  expect((await t.ask("POST", "/auth/basic/login", { body: { loginname: "x" } })).body.message).toBe(
+    "password: is missing",
+  );
+});
+
+test("an unexpected error says nothing of its cause", async () => {
+  const broken = await withApp();
+  await broken.db.schema.dropTable("session").execute();
+  const { token } = { token: await t.user("victim").then((user) => user.token) };
+  const { status, text } = await broken.ask("GET", "/user", { token });
+  expect(status).toBe(500);
+  expect(text).toContain('"code":"internal"');
+  expect(text).not.toMatch(/session|relation|select/i);
+  await broken[Symbol.asyncDispose]();
+});
+
+test("a request's id is echoed when it is harmless and made otherwise, on failures too", async () => {
+  const given = await t.ask("GET", "/health", { headers: { "x-request-id": "abc-123" } });
+  expect(given.headers.get("x-request-id")).toBe("abc-123");
+  const hostile = await t.ask("GET", "/nothing", { headers: { "x-request-id": "a b {}" } });
+  expect(hostile.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
+});
+
+test("answers that depend on who asks are kept by nobody, and a refusal names the scheme to use", async () => {
+  const refused = await t.ask("GET", "/user");
+  expect(refused.headers.get("cache-control")).toBe("no-store");
+  expect(refused.headers.get("www-authenticate")).toBe("Bearer");
+  const { token } = await t.user("cached");
+  expect((await t.ask("GET", "/user", { token })).headers.get("cache-control")).toBe("no-store");
+});

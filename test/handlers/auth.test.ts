@@ -1,0 +1,138 @@
+import { sql } from "kysely";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { utf8 } from "#core/lib/bytes.ts";
+import { signSessionToken } from "#core/services/session-token.ts";
+import { PASSWORD, type TestApp, withApp } from "./support.ts";
+
+let t: TestApp;
+beforeAll(async () => {
+  t = await withApp();
+});
+afterAll(() => t[Symbol.asyncDispose]());
+
+async function login(loginname: string, password = PASSWORD, remember_me = false) {
+  return await t.ask("POST", "/auth/basic/login", { body: { loginname, password, remember_me } });
+}
+
+test("who registers can sign in by name and by address, is nobody's superuser, and signs out for good", async () => {
+  const account = { username: "Ada", name: "Ada L.", email: "ada@example.com", password: PASSWORD };
+  const registered = await t.ask("POST", "/auth/basic/register", { body: account });
+  expect(registered.status).toBe(200);
+  for (const name of ["ada", "Ada", "ADA@example.com"]) expect((await login(name)).status).toBe(200);
+
+  const { body, headers } = await login("Ada");
+  const token: string = body.message;
+  expect(headers.get("set-cookie")).toMatch(/^jwt_token=[^;]+; Path=\/; HttpOnly; Secure; SameSite=Strict$/);
+  expect((await t.ask("GET", "/user", { token })).body.message).toEqual({
+    id: registered.body.message,
+    username: "Ada",
+    name: "Ada L.",
+    email: "ada@example.com",
+    superuser: false,
+  });
+  const cookie = { cookie: `theme=dark; jwt_token=${token}` };
+  expect((await t.ask("GET", "/user", { headers: cookie })).status).toBe(200);
+  const out = await t.ask("POST", "/auth/logout", { headers: cookie });
+  expect(out.headers.get("set-cookie")).toMatch(/^jwt_token=; Max-Age=0/);
+  expect((await t.ask("GET", "/user", { token })).status).toBe(401);
+  expect((await t.ask("POST", "/auth/logout")).status).toBe(200);
+});
+
+test("a session is for a day, or for thirty when it is to be remembered", async () => {
+  await t.user("Sessions");
+  const claims = async (remember: boolean) => {
+    const { body, headers } = await login("Sessions", PASSWORD, remember);
+    const payload = JSON.parse(atob((body.message as string).split(".")[1] as string));
+    return { payload, cookie: headers.get("set-cookie") ?? "" };
+  };
+  const day = await claims(false);
+  expect(Object.keys(day.payload).sort()).toEqual(["exp", "iat", "id", "jti"]);
+  expect(day.payload.exp - day.payload.iat).toBe(86_400);
+  expect(day.cookie).not.toContain("Max-Age");
+  const month = await claims(true);
+  expect(month.payload.exp - month.payload.iat).toBe(30 * 86_400);
+  expect(month.cookie).toContain("Max-Age=2592000");
+});
+
+test("an unknown user and a wrong password get the same answer after the same work", async () => {
+  await t.user("Known");
+  await login("Known");
+  t.verified.length = 0;
+  const wrong = await login("Known", "Wr0ng-secret!");
+  expect(t.verified).toHaveLength(1);
+  const unknown = await login("Nobody", "Wr0ng-secret!");
+  expect(t.verified).toHaveLength(2);
+  expect(unknown.status).toBe(401);
+  expect(unknown.text).toBe(wrong.text);
+  expect((await login("Known", "x".repeat(3_000))).text).toBe(wrong.text);
+  expect(t.verified).toHaveLength(3);
+});
+
+test("a deactivated user is told so only after the right password, and its sessions end", async () => {
+  const { id, token } = await t.user("Leaver");
+  await t.db.updateTable("user_account").set({ active: false }).where("id", "=", id).execute();
+  expect((await login("Leaver")).body.code).toBe("forbidden");
+  expect((await login("Leaver", "Wr0ng-secret!")).body.code).toBe("invalid_credentials");
+  expect((await t.ask("GET", "/user", { token })).status).toBe(403);
+});
+
+test("a token that is forged, expired, revoked or for another user's session is refused", async () => {
+  const user = await t.user("Holder");
+  const other = await t.user("Other");
+  const { jti } = JSON.parse(atob(user.token.split(".")[1] as string));
+  const times = { issuedAtMs: Date.now(), expiresAtMs: Date.now() + 60_000 };
+  const secret = t.deps.settings.jwtSecret;
+  const forged = await signSessionToken(
+    utf8("some other secret of enough length"),
+    { sessionId: jti, userId: user.id },
+    times,
+  );
+  const stolen = await signSessionToken(secret, { sessionId: jti, userId: other.id }, times);
+  const unsigned = `${btoa('{"alg":"none"}').replaceAll("=", "")}.${user.token.split(".")[1]}.`;
+  for (const token of [forged, stolen, unsigned, "x", "GRADshort", `${user.token}x`]) {
+    expect([token, (await t.ask("GET", "/user", { token })).status]).toEqual([token, 401]);
+  }
+  expect((await t.ask("GET", "/user", { token: user.token })).status).toBe(200);
+  await t.db.updateTable("session").set({ expires_at: sql`gradient_now()` }).where("id", "=", jti).execute();
+  expect((await t.ask("GET", "/user", { token: user.token })).status).toBe(401);
+});
+
+test("registration keeps the rules of names and passwords, and each name and address belongs to one user", async () => {
+  const account = { username: "Grace", name: "Grace", email: "grace@example.com", password: PASSWORD };
+  const attempt = async (change: object) =>
+    (await t.ask("POST", "/auth/basic/register", { body: { ...account, ...change } })).body.code;
+  expect(await attempt({ username: "ab" })).toBe("invalid_username");
+  expect(await attempt({ username: "Root" })).toBe("invalid_username");
+  expect(await attempt({ username: "a__b" })).toBe("invalid_username");
+  expect(await attempt({ email: "nonsense" })).toBe("invalid_email");
+  expect(await attempt({ name: " " })).toBe("invalid_name");
+  for (const password of [
+    "Sh0rt!",
+    "alllower1!",
+    "NoDigits!!",
+    "NoSpecial11",
+    "MyPassword1!",
+    "Aaaa1!bb",
+    "Wabcd9!x",
+  ]) {
+    expect([password, await attempt({ password })]).toEqual([password, "invalid_password"]);
+  }
+  expect(await attempt({})).toBeUndefined();
+  expect(await attempt({ username: "GRACE", email: "g2@example.com" })).toBe("already_exists");
+  expect(await attempt({ username: "Grace2", email: "GRACE@example.com" })).toBe("already_exists");
+});
+
+test("a name is checked with status 200, whatever the verdict", async () => {
+  await t.user("Taken");
+  const check = async (username: string) => await t.ask("POST", "/auth/check-username", { body: { username } });
+  expect((await check("Free-one")).body.error).toBe(false);
+  expect(await check("taken")).toMatchObject({ status: 200, body: { error: true, code: "already_exists" } });
+  expect(await check("-")).toMatchObject({ status: 200, body: { error: true, code: "invalid_username" } });
+});
+
+test("registration can be turned off", async () => {
+  await using closed = await withApp({ registrationEnabled: false });
+  const account = { username: "Late", name: "Late", email: "late@example.com", password: PASSWORD };
+  const { status, body } = await closed.ask("POST", "/auth/basic/register", { body: account });
+  expect([status, body.code]).toEqual([400, "registration_disabled"]);
+});

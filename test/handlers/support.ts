@@ -1,0 +1,141 @@
+import type { Hono } from "hono";
+import type { Actor } from "#core/domain/actor.ts";
+import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
+import { utf8 } from "#core/lib/bytes.ts";
+import { systemClock } from "#core/lib/clock.ts";
+import { systemRandom } from "#core/lib/ids.ts";
+import type { Notifier } from "#core/ports/notifier.ts";
+import type { PasswordHasher } from "#core/ports/password-hasher.ts";
+import { ensureUser } from "#core/services/accounts.ts";
+import type { ServiceSettings } from "#core/services/deps.ts";
+import { createSecretBox } from "#core/services/secret-box.ts";
+import { startSession } from "#core/services/sign-in.ts";
+import { type AppDeps, createApp } from "#handlers/app.ts";
+import type { AppEnv } from "#handlers/env.ts";
+import { type TestDatabase, withDatabase } from "#test/support/database.ts";
+import { quietLogger } from "#test/support/quiet-logger.ts";
+
+export const PASSWORD = "Tr0ub4dor&3x";
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  /** As it came, for comparisons byte for byte. */
+  readonly text: string;
+  readonly body: { readonly error: boolean; readonly code?: string; readonly message: never };
+}
+
+export interface AskOptions {
+  /** A session's token or an API key. */
+  readonly token?: string;
+  readonly body?: unknown;
+  readonly headers?: Record<string, string>;
+}
+
+export interface TestUser {
+  readonly id: string;
+  readonly username: string;
+  readonly actor: Actor;
+  readonly token: string;
+}
+
+export interface TestApp extends AsyncDisposable {
+  readonly app: Hono<AppEnv>;
+  readonly deps: AppDeps;
+  readonly db: TestDatabase["db"];
+  /** `topic subject` of every wake-up so far. */
+  readonly notified: string[];
+  /** Every verification so far, in order. */
+  readonly verified: string[];
+  ask(method: string, path: string, options?: AskOptions): Promise<Answer>;
+  user(username: string, options?: { readonly superuser?: boolean }): Promise<TestUser>;
+}
+
+/** The whole application on a database of its own, called without a socket. */
+export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<TestApp> {
+  const database = await withDatabase();
+  const notified: string[] = [];
+  const verified: string[] = [];
+  const deps = await appDeps(database, { notified, verified, settings });
+  const app = createApp(deps);
+
+  return {
+    app,
+    deps,
+    db: database.db,
+    notified,
+    verified,
+    ask: async (method, path, { token, body, headers = {} } = {}) => {
+      const request = new Request(`http://127.0.0.1:3000/api/v1${path}`, {
+        method,
+        headers: {
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      });
+      const response = await app.request(request);
+      const text = await response.text();
+      return { status: response.status, headers: response.headers, text, body: JSON.parse(text) };
+    },
+    user: async (username, { superuser = false } = {}) => {
+      const email = `${username}@example.com`;
+      const actor = await ensureUser(deps, { username, name: username, email, password: PASSWORD, superuser });
+      const id = actor.user?.id as string;
+      const client = { address: "127.0.0.1", userAgent: "test" };
+      return { id, username, actor, token: await startSession(deps, id, client, { remember: false }) };
+    },
+    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+  };
+}
+
+async function appDeps(
+  { db }: TestDatabase,
+  { notified, verified, settings }: { notified: string[]; verified: string[]; settings: Partial<ServiceSettings> },
+): Promise<AppDeps> {
+  const notifier: Notifier = {
+    notify: (topic, subject) => notified.push(`${topic} ${subject}`),
+    subscribe: () => () => {},
+  };
+  return {
+    db,
+    clock: systemClock,
+    random: systemRandom,
+    log: quietLogger,
+    notifier,
+    passwords: recordingHasher(verified),
+    secrets: await createSecretBox(utf8("a crypt secret of the tests")),
+    settings: {
+      version: "0.0.0-test",
+      serveUrl: "https://ci.example.com",
+      jwtSecret: utf8("a token secret of the tests, long enough"),
+      registrationEnabled: true,
+      createOrganization: "everyone",
+      createCache: "everyone",
+      ...settings,
+    },
+    git: { resolve: () => Promise.reject(new Error("these tests have no repositories")) },
+    control: {
+      abort: () => Promise.reject(new Error("these tests have no evaluations")),
+      restartFailed: () => Promise.reject(new Error("these tests have no evaluations")),
+    },
+    projects: { keepEvaluations: 30, allowLocalSources: false },
+    http: {
+      requestBytesMax: 64 * 1024,
+      peerAddress: (c) => c.req.header("x-test-peer") ?? null,
+      trustedProxies: [parseIpNetwork("127.0.0.1/32") as IpNetwork],
+    },
+  };
+}
+
+/** Stands in for Argon2, whose cost has no place here. It notes what it verified against. */
+function recordingHasher(verified: string[]): PasswordHasher {
+  return {
+    hash: async (secret) => `test$${secret}`,
+    verify: async (stored, secret) => {
+      verified.push(stored);
+      return stored === `test$${secret}`;
+    },
+  };
+}
