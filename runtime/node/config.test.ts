@@ -1,0 +1,140 @@
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
+import { ConfigError, readConfig } from "./config.ts";
+
+test("without any option the documented defaults hold", () => {
+  const { config, warnings } = readConfig({});
+
+  expect(warnings).toEqual([]);
+  expect(config).toMatchObject({
+    listen: { address: "127.0.0.1", port: 3_000 },
+    basePath: process.cwd(),
+    database: {
+      url: null,
+      scheduler: { connectionsMax: 32, connectionsMin: 2 },
+      web: { connectionsMax: 16, connectionsMin: 1 },
+    },
+    secrets: { jwt: null, crypt: null },
+    registrationEnabled: true,
+    createOrganization: "everyone",
+    createCache: "everyone",
+    requestBytesMax: 2_097_152,
+    logLevels: { default: "info", web: "info", cache: "info", proto: "info", scheduler: "info" },
+    keepEvaluations: 5,
+    allowLocalSources: false,
+    workers: {
+      discoverable: true,
+      connectionsMax: 256,
+      narServesMax: 8,
+      narOpenTimeoutMs: 60_000,
+      narChunkTimeoutMs: 30_000,
+      narBufferBytesMax: 10_737_418_240,
+      heartbeatTimeoutMs: 120_000,
+    },
+    builds: { attemptsMax: 3, retryBackoffMs: 30_000, timeoutMs: 14_400_000, maxSilentMs: 3_600_000 },
+  });
+  expect(config.trustedProxies.map(({ prefixLength }) => prefixLength)).toEqual([32, 128]);
+});
+
+test("everything that is wrong is said at once, and no secret with it", () => {
+  const problems = problemsOf({
+    GRADIENT_IP: "localhost",
+    GRADIENT_PORT: "70000",
+    GRADIENT_SERVE_URL: "gradient.example.com",
+    GRADIENT_DATABASE_URL: "mysql://root:hunter2@db/gradient",
+    GRADIENT_DATABASE_MIN_CONNECTIONS: "40",
+    GRADIENT_ENABLE_REGISTRATION: "maybe",
+    GRADIENT_LOG_LEVEL: "loud",
+    GRADIENT_TRUSTED_PROXIES: "10.0.0.0/8,10.0.0.0/40",
+    GRADIENT_KEEP_EVALUATIONS: "-1",
+    GRADIENT_JWT_SECRET_FILE: "/nonexistent/jwt",
+  });
+
+  expect(problems).toEqual([
+    "GRADIENT_IP=localhost: must be an IP address such as 127.0.0.1 or ::1",
+    "GRADIENT_PORT=70000: must be a whole number from 0 to 65535",
+    "the database URL must begin with postgres:// or postgresql://",
+    "GRADIENT_DATABASE_MIN_CONNECTIONS=40: must not exceed GRADIENT_DATABASE_MAX_CONNECTIONS=32",
+    "GRADIENT_SERVE_URL=gradient.example.com: must be an address such as https://gradient.example.com",
+    "GRADIENT_JWT_SECRET_FILE: cannot read /nonexistent/jwt: ENOENT: no such file or directory, open '/nonexistent/jwt'",
+    "GRADIENT_CRYPT_SECRET_FILE: is required with a database URL; make one with: openssl rand -base64 48 > /path/to/crypt-secret",
+    "GRADIENT_ENABLE_REGISTRATION=maybe: must be true or false",
+    "GRADIENT_TRUSTED_PROXIES=10.0.0.0/40: must be a list of networks such as 10.0.0.0/8,::1/128",
+    "GRADIENT_LOG_LEVEL=loud: must be one of trace, debug, info, warn, error",
+    "GRADIENT_KEEP_EVALUATIONS=-1: must be a whole number from 0 to 1000000",
+  ]);
+  expect(problems.join()).not.toContain("hunter2");
+});
+
+test("an unknown name is warned about with the nearest one that exists", () => {
+  const { warnings } = readConfig({
+    GRADIENT_SERVER_URL: "x",
+    GRADIENT_KEEP_EVALUATION: "x",
+    GRADIENT_SOMETHING_ELSE_ENTIRELY: "x",
+    GRADIENT_INVOKED_FROM: "x",
+    GRADIENT_WORKER_ID: "x",
+    HOME: "x",
+  });
+
+  expect(warnings).toEqual([
+    "GRADIENT_KEEP_EVALUATION is not an option of this server; did you mean GRADIENT_KEEP_EVALUATIONS?",
+    "GRADIENT_SERVER_URL is not an option of this server; did you mean GRADIENT_SERVE_URL?",
+    "GRADIENT_SOMETHING_ELSE_ENTIRELY is not an option of this server",
+  ]);
+});
+
+test("secrets and the database's URL come from files, and the file wins", async () => {
+  await using folder = await withTemporaryFolder();
+  const file = async (name: string, text: string) => {
+    const path = join(folder.path, name);
+    await writeFile(path, text);
+    return path;
+  };
+  const { config } = readConfig({
+    GRADIENT_DATABASE_URL: "postgres://elsewhere/gradient",
+    GRADIENT_DATABASE_URL_FILE: await file("url", "postgresql:///gradient?host=/run/postgresql\n"),
+    GRADIENT_JWT_SECRET_FILE: await file("jwt", ` ${"j".repeat(40)}\n`),
+    GRADIENT_CRYPT_SECRET_FILE: await file("crypt", "c".repeat(40)),
+  });
+
+  expect(config.database.url).toBe("postgresql:///gradient?host=/run/postgresql");
+  expect(new TextDecoder().decode(config.secrets.jwt ?? undefined)).toBe("j".repeat(40));
+  expect(config.secrets.crypt?.length).toBe(40);
+});
+
+test("secrets that are too short stop the start and say how to make one", async () => {
+  await using folder = await withTemporaryFolder();
+  const jwt = join(folder.path, "jwt");
+  const crypt = join(folder.path, "crypt");
+  await writeFile(jwt, `${"j".repeat(31)}\n`);
+  await writeFile(crypt, "c");
+  await chmod(jwt, 0o600);
+
+  expect(problemsOf({ GRADIENT_JWT_SECRET_FILE: jwt, GRADIENT_CRYPT_SECRET_FILE: crypt })).toEqual([
+    `GRADIENT_JWT_SECRET_FILE: the JWT secret is shorter than 32 bytes; make one with: openssl rand -base64 48 > ${jwt}`,
+    `GRADIENT_CRYPT_SECRET_FILE: the crypt secret is shorter than 16 bytes; make one with: openssl rand -base64 48 > ${crypt}`,
+  ]);
+});
+
+test("an area's log level falls back to the general one", () => {
+  const { config } = readConfig({ GRADIENT_LOG_LEVEL: "warn", GRADIENT_PROTO_LOG_LEVEL: "debug" });
+  expect(config.logLevels).toEqual({ default: "warn", web: "warn", cache: "warn", proto: "debug", scheduler: "warn" });
+});
+
+test("the address that clients are told is the one the server listens on, unless it is given", () => {
+  expect(readConfig({ GRADIENT_IP: "::1", GRADIENT_PORT: "81" }).config.serveUrl).toBe("http://[::1]:81");
+  expect(readConfig({ GRADIENT_IP: "0.0.0.0" }).config.serveUrl).toBe("http://127.0.0.1:3000");
+  expect(readConfig({ GRADIENT_SERVE_URL: "https://ci.example.org/" }).config.serveUrl).toBe("https://ci.example.org");
+});
+
+function problemsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    readConfig(environment);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}

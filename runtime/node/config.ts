@@ -1,0 +1,181 @@
+import { resolve } from "node:path";
+import type { IpNetwork } from "#core/domain/ip-address.ts";
+import type { CreationGate } from "#core/services/deps.ts";
+import { unknownNameWarnings } from "./config/names.ts";
+import { EnvironmentReader } from "./config/reader.ts";
+import { readSecretFiles, type SecretFiles } from "./config/secret-files.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface PoolSizes {
+  readonly connectionsMax: number;
+  readonly connectionsMin: number;
+}
+
+/** The server's settings as decided once at its start. Sizes are bytes, times are milliseconds. */
+export interface Config {
+  readonly listen: { readonly address: string; readonly port: number };
+  /** Under which clients reach the API, without a trailing slash. */
+  readonly serveUrl: string;
+  /** Absolute. Holds what is kept outside a database: NARs, and without a database URL also the database. */
+  readonly basePath: string;
+  readonly database: {
+    /** Null: the server brings its own PostgreSQL. */
+    readonly url: string | null;
+    readonly scheduler: PoolSizes;
+    readonly web: PoolSizes;
+  };
+  /** Null: made in the base folder at the first start (only with the server's own PostgreSQL). */
+  readonly secrets: SecretFiles;
+  readonly registrationEnabled: boolean;
+  readonly createOrganization: CreationGate;
+  readonly createCache: CreationGate;
+  readonly requestBytesMax: number;
+  readonly trustedProxies: readonly IpNetwork[];
+  readonly logLevels: LogLevels;
+  readonly keepEvaluations: number;
+  readonly allowLocalSources: boolean;
+  readonly workers: WorkerLimits;
+  readonly builds: BuildSettings;
+}
+
+export interface LogLevels {
+  readonly default: LogLevel;
+  readonly web: LogLevel;
+  readonly cache: LogLevel;
+  readonly proto: LogLevel;
+  readonly scheduler: LogLevel;
+}
+
+export interface WorkerLimits {
+  readonly discoverable: boolean;
+  readonly connectionsMax: number;
+  readonly narServesMax: number;
+  readonly narOpenTimeoutMs: number;
+  readonly narChunkTimeoutMs: number;
+  readonly narBufferBytesMax: number;
+  /** 0: a silent worker is never dropped. */
+  readonly heartbeatTimeoutMs: number;
+}
+
+export interface BuildSettings {
+  readonly attemptsMax: number;
+  readonly retryBackoffMs: number;
+  /** 0: none. */
+  readonly timeoutMs: number;
+  /** 0: none. */
+  readonly maxSilentMs: number;
+}
+
+/** The message lists everything that is wrong, one line each. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(`the configuration cannot be used:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+    this.problems = problems;
+  }
+}
+
+const DAY_SECONDS = 86_400;
+const SIZE_MAX = 2 ** 40;
+const GATES = ["none", "superusers", "everyone"] as const;
+
+/** Reads and decides everything at once. Throws `ConfigError`; `warnings` are for the log. */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): {
+  readonly config: Config;
+  readonly warnings: readonly string[];
+} {
+  const reader = new EnvironmentReader(environment);
+  const listen = {
+    address: reader.address("GRADIENT_IP", "127.0.0.1"),
+    port: reader.integer("GRADIENT_PORT", 3_000, { min: 0, max: 65_535 }),
+  };
+  const database = readDatabase(reader);
+  const config: Config = {
+    listen,
+    serveUrl: reader.origin("GRADIENT_SERVE_URL", originOf(listen)),
+    basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "."),
+    database,
+    secrets: readSecretFiles(reader, { required: database.url !== null }),
+    registrationEnabled: reader.boolean("GRADIENT_ENABLE_REGISTRATION", true),
+    createOrganization: reader.choice("GRADIENT_CREATE_ORG", GATES, "everyone"),
+    createCache: reader.choice("GRADIENT_CREATE_CACHE", GATES, "everyone"),
+    requestBytesMax: reader.integer("GRADIENT_MAX_REQUEST_SIZE", 2 * 1024 * 1024, { min: 1_024, max: 2 ** 30 }),
+    trustedProxies: reader.networks("GRADIENT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
+    logLevels: readLogLevels(reader),
+    keepEvaluations: reader.integer("GRADIENT_KEEP_EVALUATIONS", 5, { min: 0, max: 1_000_000 }),
+    allowLocalSources: reader.boolean("GRADIENT_ALLOW_LOCAL_SOURCES", false),
+    workers: readWorkerLimits(reader),
+    builds: readBuildSettings(reader),
+  };
+  if (reader.problems.length > 0) throw new ConfigError(reader.problems);
+  return { config, warnings: unknownNameWarnings(environment) };
+}
+
+/** Where the server answers when nothing stands in front of it. */
+function originOf({ address, port }: Config["listen"]): string {
+  if (address === "0.0.0.0" || address === "::") return `http://127.0.0.1:${port}`;
+  return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
+function readDatabase(reader: EnvironmentReader): Config["database"] {
+  const file = reader.file("GRADIENT_DATABASE_URL_FILE");
+  const url = file ? new TextDecoder().decode(file).trim() : reader.text("GRADIENT_DATABASE_URL");
+  if (url !== null && !/^postgres(ql)?:\/\//.test(url)) {
+    // The text may hold a password: it is not shown.
+    reader.problems.push("the database URL must begin with postgres:// or postgresql://");
+  }
+  const pool = (prefix: string, connectionsMax: number, connectionsMin: number): PoolSizes => {
+    const sizes = {
+      connectionsMax: reader.integer(`${prefix}MAX_CONNECTIONS`, connectionsMax, { min: 1, max: 10_000 }),
+      connectionsMin: reader.integer(`${prefix}MIN_CONNECTIONS`, connectionsMin, { min: 0, max: 10_000 }),
+    };
+    if (sizes.connectionsMin > sizes.connectionsMax) {
+      reader.problems.push(
+        `${prefix}MIN_CONNECTIONS=${sizes.connectionsMin}: must not exceed ${prefix}MAX_CONNECTIONS=${sizes.connectionsMax}`,
+      );
+    }
+    return sizes;
+  };
+  return { url, scheduler: pool("GRADIENT_DATABASE_", 32, 2), web: pool("GRADIENT_DATABASE_WEB_", 16, 1) };
+}
+
+function readLogLevels(reader: EnvironmentReader): LogLevels {
+  const general = reader.choice("GRADIENT_LOG_LEVEL", LOG_LEVELS, "info");
+  const area = (name: string): LogLevel => reader.choice(`GRADIENT_${name}_LOG_LEVEL`, LOG_LEVELS, null) ?? general;
+  return {
+    default: general,
+    web: area("WEB"),
+    cache: area("CACHE"),
+    proto: area("PROTO"),
+    scheduler: area("SCHEDULER"),
+  };
+}
+
+function readWorkerLimits(reader: EnvironmentReader): WorkerLimits {
+  return {
+    discoverable: reader.boolean("GRADIENT_DISCOVERABLE", true),
+    connectionsMax: reader.integer("GRADIENT_MAX_PROTO_CONNECTIONS", 256, { min: 1, max: 100_000 }),
+    narServesMax: reader.integer("GRADIENT_MAX_CONCURRENT_NAR_SERVES", 8, { min: 1, max: 1_000 }),
+    narOpenTimeoutMs: seconds(reader, "GRADIENT_NAR_STORAGE_OPEN_TIMEOUT_SECS", 60, 1),
+    narChunkTimeoutMs: seconds(reader, "GRADIENT_NAR_SEND_CHUNK_TIMEOUT_SECS", 30, 1),
+    narBufferBytesMax: reader.integer("GRADIENT_MAX_NAR_BUFFER_BYTES", 10 * 2 ** 30, { min: 1_048_576, max: SIZE_MAX }),
+    heartbeatTimeoutMs: seconds(reader, "GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS", 120, 0),
+  };
+}
+
+function readBuildSettings(reader: EnvironmentReader): BuildSettings {
+  return {
+    attemptsMax: reader.integer("GRADIENT_BUILD_MAX_ATTEMPTS", 3, { min: 1, max: 100 }),
+    retryBackoffMs: seconds(reader, "GRADIENT_BUILD_RETRY_BACKOFF_SECS", 30, 0),
+    timeoutMs: seconds(reader, "GRADIENT_BUILD_DEFAULT_TIMEOUT_SECS", 14_400, 0),
+    maxSilentMs: seconds(reader, "GRADIENT_BUILD_DEFAULT_MAX_SILENT_SECS", 3_600, 0),
+  };
+}
+
+function seconds(reader: EnvironmentReader, name: string, fallback: number, min: number): number {
+  return reader.integer(name, fallback, { min, max: 30 * DAY_SECONDS }) * 1_000;
+}

@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { DomainError } from "#core/errors.ts";
+import { Semaphore } from "#core/lib/semaphore.ts";
+import { redactUrl } from "#core/nix/flake-ref.ts";
+import type { GitRemote, RemoteCommit } from "#core/ports/git-remote.ts";
+import { gitEnvironment } from "./config/environment.ts";
+
+export interface GitRemoteOptions {
+  /** Repositories on this machine's own disks. */
+  readonly allowLocal: boolean;
+  readonly timeoutMs?: number;
+}
+
+const TIMEOUT_MS = 30_000;
+/** `ls-remote` prints only what matches: a few lines. */
+const OUTPUT_BYTES_MAX = 256 * 1024;
+const MESSAGE_LENGTH_MAX = 500;
+const PARALLEL_MAX = 8;
+/** Full and short names of refs (git-check-ref-format(1)), without the characters of patterns. */
+const REF = /^(?!\/)(?!.*(?:\.\.|\/\/|@\{|\.lock(?:\/|$)))[A-Za-z0-9_][A-Za-z0-9._/+@#%=-]{0,254}(?<![/.])$/;
+const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
+
+/** Runs `git ls-remote`. At most 8 at a time; the others wait. */
+export function createGitRemote({ allowLocal, timeoutMs = TIMEOUT_MS }: GitRemoteOptions): GitRemote {
+  const places = new Semaphore(PARALLEL_MAX);
+  return {
+    async resolve(url, { ref = "HEAD", signal } = {}) {
+      if (!REF.test(ref)) throw unreachable(`${JSON.stringify(ref.slice(0, 100))} is not the name of a branch or tag`);
+      // A tag that is an object of its own is asked for with the commit it points to.
+      const patterns = ref === "HEAD" ? [ref] : [ref, `${ref}^{}`];
+      const output = await places.run(() => listRefs(url, patterns, { allowLocal, timeoutMs, signal }));
+      const found = chooseRef(output, ref);
+      if (found) return found;
+      throw unreachable(ref === "HEAD" ? "the repository has no commit yet" : `it has no branch or tag ${ref}`);
+    },
+  };
+}
+
+interface Run {
+  readonly allowLocal: boolean;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function listRefs(url: string, patterns: readonly string[], run: Run): Promise<string> {
+  run.signal?.throwIfAborted();
+  const child = spawn("git", ["ls-remote", "--", url, ...patterns], {
+    cwd: "/",
+    env: gitEnvironment(run.allowLocal ? "https:http:ssh:file" : "https:http:ssh"),
+    stdio: ["ignore", "pipe", "pipe"],
+    // git starts helpers; they are ended with it, as one group.
+    detached: true,
+  });
+  const timeout = AbortSignal.timeout(run.timeoutMs);
+  const stop = run.signal ? AbortSignal.any([run.signal, timeout]) : timeout;
+  const end = (): void => killGroup(child);
+  stop.addEventListener("abort", end, { once: true });
+  try {
+    const [output, words, code] = await Promise.all([read(child, "stdout"), read(child, "stderr"), exitCode(child)]);
+    run.signal?.throwIfAborted();
+    if (timeout.aborted) throw unreachable(`no answer within ${run.timeoutMs / 1_000} s`);
+    if (code !== 0) throw unreachable(cleaned(words, url));
+    return output;
+  } finally {
+    stop.removeEventListener("abort", end);
+    end();
+  }
+}
+
+function chooseRef(output: string, ref: string): RemoteCommit | null {
+  const commits = new Map<string, string>();
+  for (const line of output.split("\n")) {
+    const [, commit, name] = LINE.exec(line) ?? [];
+    if (commit && name) commits.set(name, commit);
+  }
+  // The order of gitrevisions(7), tags by the commit they point to.
+  for (const name of [ref, `refs/tags/${ref}`, `refs/heads/${ref}`]) {
+    const commit = commits.get(`${name}^{}`) ?? commits.get(name);
+    if (commit) return { commit, ref: name };
+  }
+  return null;
+}
+
+async function read(child: ChildProcess, name: "stdout" | "stderr"): Promise<string> {
+  let text = "";
+  for await (const chunk of child[name] ?? []) {
+    text += (chunk as Buffer).toString("utf8");
+    if (text.length > OUTPUT_BYTES_MAX) {
+      killGroup(child);
+      throw unreachable("it answered with more than expected");
+    }
+  }
+  return text;
+}
+
+function exitCode(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    child.on("error", (error) => reject(new Error(`git could not be run: ${error.message}`, { cause: error })));
+    child.on("close", (code) => resolve(code));
+  });
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // Everything in the group has ended.
+  }
+}
+
+/** git's words without what a person must not see: credentials, and control characters from the other side. */
+function cleaned(words: string, url: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: removing them is the point
+  const text = words.replaceAll(url, redactUrl(url)).replace(/[\0-\x1f\x7f-\x9f]+/g, " ");
+  return redactUrl(text).trim().slice(0, MESSAGE_LENGTH_MAX) || "git gave no reason";
+}
+
+function unreachable(reason: string): DomainError {
+  return new DomainError("repository_unreachable", `the repository cannot be read: ${reason}`);
+}

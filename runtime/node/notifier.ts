@@ -1,0 +1,166 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { isUuid } from "#core/lib/ids.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import type { Notifier, Topic } from "#core/ports/notifier.ts";
+import { type ConnectionTarget, clientConfig } from "./pool.ts";
+
+const CHANNEL = "gradient";
+/** PostgreSQL takes less than 8,000 bytes. */
+const PAYLOAD_BYTES_MAX = 7_500;
+/** Wake-ups that wait for the connection. More are dropped: each costs its receiver a poll interval. */
+const PENDING_MAX = 10_000;
+const RECONNECT_MS_MIN = 100;
+const RECONNECT_MS_MAX = 5_000;
+
+const TOPICS: readonly Topic[] = ["work", "evaluation", "log", "abort", "registration", "path"];
+const SUBJECT_LENGTH_MAX = 200;
+
+export interface RunningNotifier extends Notifier {
+  /** Sends what waits, as far as the connection allows, and ends. */
+  close(): Promise<void>;
+}
+
+type WakeUp = readonly [topic: Topic, subject: string];
+
+/**
+ * Wake-ups inside this process and, over one connection of its own, between servers.
+ *
+ *     notify -> local subscribers, at once, in this process
+ *            -> pending set -> one statement at a time -> NOTIFY -> other processes' LISTEN -> their subscribers
+ *
+ * While a statement is under way further wake-ups gather in the set, where equal ones become one. The connection is made
+ * anew for as long as it takes; `startNotifier` resolves after the first attempt, whatever its outcome.
+ */
+export async function startNotifier(target: ConnectionTarget, log: Logger): Promise<RunningNotifier> {
+  const notifier = new PostgresNotifier(target, log);
+  await notifier.start();
+  return notifier;
+}
+
+class PostgresNotifier implements RunningNotifier {
+  readonly #target: ConnectionTarget;
+  readonly #log: Logger;
+  readonly #origin = randomUUID();
+  readonly #subscribers = new Map<Topic, Set<(subject: string) => void>>();
+  readonly #pending = new Map<string, WakeUp>();
+  readonly #closing = new AbortController();
+  #client: pg.Client | null = null;
+  #sending: Promise<void> | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(target: ConnectionTarget, log: Logger) {
+    this.#target = target;
+    this.#log = log;
+  }
+
+  async start(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#running = this.#stayConnected(resolve);
+    await promise;
+  }
+
+  notify(topic: Topic, subject: string): void {
+    this.#deliver([topic, subject]);
+    if (this.#pending.size >= PENDING_MAX) this.#pending.clear();
+    this.#pending.set(`${topic} ${subject}`, [topic, subject]);
+    this.#send();
+  }
+
+  subscribe(topic: Topic, handler: (subject: string) => void): () => void {
+    const handlers = this.#subscribers.get(topic) ?? new Set();
+    this.#subscribers.set(topic, handlers);
+    // Wrapped, so that one function may subscribe twice.
+    const entry = (subject: string): void => handler(subject);
+    handlers.add(entry);
+    return () => handlers.delete(entry);
+  }
+
+  async close(): Promise<void> {
+    await this.#sending;
+    this.#closing.abort();
+    await this.#client?.end().catch(() => {});
+    await this.#running;
+  }
+
+  #deliver([topic, subject]: WakeUp): void {
+    for (const handler of this.#subscribers.get(topic) ?? []) handler(subject);
+  }
+
+  /** A transaction's end and the next one's start often notify in the same turn: they go together. */
+  #send(): void {
+    this.#sending ??= (async () => {
+      await Promise.resolve();
+      while (this.#client && this.#pending.size > 0) {
+        try {
+          await this.#client.query("select pg_notify($1, $2)", [CHANNEL, this.#takePayload()]);
+        } catch {
+          // The connection is gone, and these wake-ups with it.
+          break;
+        }
+      }
+      this.#sending = null;
+    })();
+  }
+
+  #takePayload(): string {
+    const parts: string[] = [];
+    let length = this.#origin.length + 10;
+    for (const [key, wakeUp] of this.#pending) {
+      const text = JSON.stringify(wakeUp);
+      length += Buffer.byteLength(text) + 1;
+      if (length > PAYLOAD_BYTES_MAX && parts.length > 0) break;
+      parts.push(text);
+      this.#pending.delete(key);
+    }
+    return `["${this.#origin}",${parts.join(",")}]`;
+  }
+
+  #receive(payload: string): void {
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(payload);
+    } catch {
+      return;
+    }
+    const [origin, ...wakeUps] = Array.isArray(parsed) ? parsed : [];
+    if (!isUuid(String(origin)) || origin === this.#origin) return;
+    for (const wakeUp of wakeUps) if (isWakeUp(wakeUp)) this.#deliver(wakeUp);
+  }
+
+  async #stayConnected(attempted: () => void): Promise<void> {
+    for (let delay = RECONNECT_MS_MIN; !this.#closing.signal.aborted; ) {
+      const client = new pg.Client(clientConfig(this.#target, "notifier"));
+      const lost = Promise.withResolvers<void>();
+      client.on("error", (error) => {
+        this.#log.warn("the connection for wake-ups was lost; they wait for the next poll until it is back", { error });
+        lost.resolve();
+      });
+      client.on("end", () => lost.resolve());
+      client.on("notification", ({ payload }) => this.#receive(payload ?? ""));
+      try {
+        await client.connect();
+        await client.query(`listen ${CHANNEL}`);
+        delay = RECONNECT_MS_MIN;
+        this.#client = client;
+        this.#send();
+        attempted();
+        if (!this.#closing.signal.aborted) await lost.promise;
+      } catch (error) {
+        this.#log.warn("no connection for wake-ups", { error });
+      }
+      attempted();
+      this.#client = null;
+      await client.end().catch(() => {});
+      await sleep(delay, undefined, { signal: this.#closing.signal }).catch(() => {});
+      delay = Math.min(delay * 2, RECONNECT_MS_MAX);
+    }
+  }
+}
+
+function isWakeUp(value: unknown): value is WakeUp {
+  if (!Array.isArray(value) || value.length !== 2) return false;
+  const [topic, subject] = value;
+  return TOPICS.includes(topic) && typeof subject === "string" && subject.length <= SUBJECT_LENGTH_MAX;
+}
