@@ -85,6 +85,7 @@ export const WorkerMessage = v.variant("type", [
     cpu_usage_percent: v.number(),
     ram_free_mb: Count,
   }),
+  /** `free`: places that became free, in addition to those asked for before in this session. */
   v.object({ type: v.literal("request_job"), kind: v.picklist(["evaluation", "build"]), free: Count }),
   v.object({
     type: v.literal("assign_job_response"),

@@ -101,7 +101,7 @@ export class WorkerJobs {
   receive(message: Incoming): void {
     switch (message.type) {
       case "request_job":
-        this.free[message.kind] = message.free;
+        this.#addPlaces(message);
         return this.options.onDemand();
       case "assign_job_response":
         if (!message.accepted) this.#refused(message);
@@ -139,6 +139,13 @@ export class WorkerJobs {
       case "worker_capabilities":
         throw new Error(`${message.type} is out of order`);
     }
+  }
+
+  /** A worker may ask for no more places than it said it has. */
+  #addPlaces({ kind, free }: Of<"request_job">): void {
+    const { max_concurrent_builds, max_concurrent_evaluations } = this.options.description;
+    const max = kind === "build" ? max_concurrent_builds : max_concurrent_evaluations;
+    this.free[kind] = Math.min(this.free[kind] + free, max);
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {

@@ -1,0 +1,193 @@
+import type { Clock } from "#core/lib/clock.ts";
+import { sleep } from "#core/lib/clock.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
+import type { Socket } from "#core/protocol/socket.ts";
+import type { Capabilities } from "#core/protocol/worker-messages.ts";
+import { type IncomingMessage, LiveSession } from "./live-session.ts";
+
+export interface WorkerFacts {
+  readonly architectures: readonly string[];
+  readonly systemFeatures: readonly string[];
+  readonly maxConcurrentBuilds: number;
+  readonly maxConcurrentEvaluations: number;
+  readonly cpuCount: number;
+  readonly ramTotalMb: number;
+}
+
+export interface SupervisorOptions {
+  readonly workerId: string;
+  readonly capabilities: Capabilities;
+  readonly facts: WorkerFacts;
+  /** Opens a connection to the server, or throws with why it cannot. */
+  readonly connect: (signal: AbortSignal) => Promise<Socket>;
+  /** Reads the peers file anew, and answers for those of the challenged peers that it has tokens for. */
+  readonly tokensFor: (peers: readonly string[]) => Promise<{ readonly peer: string; readonly token: string }[]>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Attempts that this worker knows of, when a session begins. */
+  readonly attempts: () => readonly string[];
+  readonly onAttached: (
+    session: LiveSession,
+    held: readonly { readonly attempt: string; readonly log_bytes: number }[],
+  ) => void;
+  readonly onMessage: (session: LiveSession, message: IncomingMessage) => void;
+  /** No server was reached for a whole lease: what runs here belongs to nobody any more. */
+  readonly onLeaseLost: () => void;
+}
+
+const BACKOFF_FIRST_MS = 250;
+const BACKOFF_MAX_MS = 60_000;
+const SILENCE_TIMEOUT_MS = 45_000;
+
+/**
+ * Keeps a session with the server: connects, proves itself, names the attempts it still has, and does so again when the
+ * session is lost, with growing pauses. Only a session that the server accepted resets the pause.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  #session: LiveSession | null = null;
+  #waiting: (() => void)[] = [];
+  #leaseMs = 60_000;
+  #cancelLease: () => void = () => {};
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  /** The registered session, or the next one. Rejects with the signal's reason. */
+  async session(signal: AbortSignal): Promise<LiveSession> {
+    for (;;) {
+      signal.throwIfAborted();
+      if (this.#session) return this.#session;
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+    }
+  }
+
+  get current(): LiveSession | null {
+    return this.#session;
+  }
+
+  /** Runs until the signal is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    let backoffMs = BACKOFF_FIRST_MS;
+    while (!signal.aborted) {
+      const accepted = await this.#runSession(signal);
+      if (signal.aborted) return;
+      if (accepted) backoffMs = BACKOFF_FIRST_MS;
+      // Up to a half of the pause is random, so that a fleet does not come back in one moment.
+      await sleep(this.#options.clock, backoffMs * (0.75 + Math.random() / 2), signal);
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+    }
+  }
+
+  /** True when the server had accepted this worker in the session. */
+  async #runSession(signal: AbortSignal): Promise<boolean> {
+    const { log, clock } = this.#options;
+    let socket: Socket;
+    try {
+      socket = await this.#options.connect(signal);
+    } catch (error) {
+      if (!signal.aborted) log.warn("the server is not reachable; trying again", { error: messageOf(error) });
+      return false;
+    }
+    return await new Promise<boolean>((resolve) => {
+      let accepted = false;
+      const stop = () => session.connection.close(1001, "the worker is stopping");
+      const session = new LiveSession({
+        socket,
+        clock,
+        silenceTimeoutMs: SILENCE_TIMEOUT_MS,
+        onMessage: (message) => {
+          if (this.#session === session) this.#options.onMessage(session, message);
+          else if (this.#handshake(session, message)) accepted = true;
+        },
+        onClose: (reason) => {
+          cancelHandshake();
+          signal.removeEventListener("abort", stop);
+          this.#lost(session, reason);
+          resolve(accepted);
+        },
+      });
+      const cancelHandshake = clock.schedule(2 * HANDSHAKE_TIMEOUT_MS, () => {
+        if (this.#session !== session) session.connection.close(1008, "the handshake took too long");
+      });
+      signal.addEventListener("abort", stop, { once: true });
+      const { workerId, capabilities } = this.#options;
+      session.send({ type: "init_connection", version: PROTOCOL_VERSION, worker_id: workerId, capabilities });
+    });
+  }
+
+  /** True for the message that completes the handshake. */
+  #handshake(session: LiveSession, message: IncomingMessage): boolean {
+    switch (message.type) {
+      case "auth_challenge":
+        this.#answerChallenge(session, message.peers);
+        return false;
+      case "init_ack":
+        this.#leaseMs = message.lease_ms;
+        for (const { peer_id, reason } of message.failed_peers) {
+          this.#options.log.warn("an organization refused this worker", { peer: peer_id, reason });
+        }
+        this.#introduce(session);
+        return false;
+      case "attempts":
+        this.#attached(session, message.held);
+        return true;
+      case "reject":
+      case "error": {
+        const reason = message.type === "reject" ? message.reason : message.message;
+        this.#options.log.error("the server refused this worker", { code: message.code, reason });
+        return false;
+      }
+      default:
+        throw new Error(`${message.type} is out of order`);
+    }
+  }
+
+  #answerChallenge(session: LiveSession, peers: readonly string[]): void {
+    this.#options.tokensFor(peers).then(
+      (tokens) => session.send({ type: "auth_response", tokens }),
+      (error: unknown) => {
+        this.#options.log.error("the peers file cannot be read", { error: messageOf(error) });
+        session.connection.close(1011, "the worker cannot answer the challenge");
+      },
+    );
+  }
+
+  #introduce(session: LiveSession): void {
+    const { facts, attempts } = this.#options;
+    session.send({
+      type: "worker_capabilities",
+      architectures: [...facts.architectures],
+      system_features: [...facts.systemFeatures],
+      max_concurrent_builds: facts.maxConcurrentBuilds,
+      max_concurrent_evaluations: facts.maxConcurrentEvaluations,
+      cpu_count: facts.cpuCount,
+      ram_total_mb: facts.ramTotalMb,
+      attempts: [...attempts()],
+    });
+  }
+
+  #attached(session: LiveSession, held: readonly { readonly attempt: string; readonly log_bytes: number }[]): void {
+    this.#cancelLease();
+    this.#session = session;
+    this.#options.log.info("connected to the server", { held: held.length });
+    this.#options.onAttached(session, held);
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  #lost(session: LiveSession, reason: string): void {
+    if (this.#session !== session) return;
+    this.#session = null;
+    this.#options.log.warn("the session with the server ended", { reason });
+    this.#cancelLease = this.#options.clock.schedule(this.#leaseMs, () => this.#options.onLeaseLost());
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
