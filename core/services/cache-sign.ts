@@ -1,7 +1,7 @@
 import type { SigningCache } from "../db/cache-paths.ts";
-import { assert } from "../lib/assert.ts";
-import { equalBytes, fromUtf8 } from "../lib/bytes.ts";
-import { parseSecretKey, type SecretKey } from "../nix/signature.ts";
+import { equalBytes } from "../lib/bytes.ts";
+import type { SecretKey } from "../nix/signature.ts";
+import { openCacheKey } from "./cache-key.ts";
 import type { SecretBox } from "./secret-box.ts";
 
 /** The key that a cache signs with. */
@@ -13,10 +13,11 @@ const KEYS_MAX = 256;
 /** Opens each cache's key once and keeps the ones used last. A key that was changed is opened anew. */
 export function createSecretKeys(secrets: SecretBox): SecretKeyOf {
   const opened = new Map<string, { readonly sealed: Uint8Array; readonly key: Promise<SecretKey> }>();
+  const open = (cache: SigningCache) => ({ sealed: cache.secret_key, key: openCacheKey({ secrets }, cache) });
   return (cache) => {
     const known = opened.get(cache.id);
     opened.delete(cache.id);
-    const current = known && equalBytes(known.sealed, cache.secret_key) ? known : openKey(secrets, cache);
+    const current = known && equalBytes(known.sealed, cache.secret_key) ? known : open(cache);
     opened.set(cache.id, current);
     for (const id of opened.keys()) {
       if (opened.size <= KEYS_MAX) break;
@@ -25,14 +26,4 @@ export function createSecretKeys(secrets: SecretBox): SecretKeyOf {
     current.key.catch(() => opened.delete(cache.id));
     return current.key;
   };
-}
-
-function openKey(secrets: SecretBox, cache: SigningCache): { sealed: Uint8Array; key: Promise<SecretKey> } {
-  const place = { table: "cache", column: "secret_key", id: cache.id };
-  const key = secrets.open(place, cache.secret_key).then((bytes) => {
-    const parsed = parseSecretKey(fromUtf8(bytes));
-    assert(parsed, `the secret key of cache ${cache.id} is of the form name:base64`);
-    return parsed;
-  });
-  return { sealed: cache.secret_key, key };
 }

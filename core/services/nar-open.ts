@@ -27,6 +27,8 @@ export async function openNar(deps: NarOpenDeps, nar: Nar): Promise<ByteStream |
 
 /** A part of the stored file. Only the object's size is proven: the hash belongs to the whole. */
 export async function openNarRange(deps: NarOpenDeps, nar: Nar, range: ByteRange): Promise<ByteStream | null> {
+  // A store takes no range that reaches beyond its object, as this one would where the object is too short.
+  if (!(await isNarStored(deps, nar))) return null;
   const blob = await openSound(deps, nar, range);
   return blob?.body ?? null;
 }

@@ -1,6 +1,7 @@
 import type { Kysely, Transaction } from "kysely";
 import { insertNar, insertNarFile, lockNarForUpdate, type NewNar, replaceNarObject } from "../db/nars.ts";
 import type { Database, NarRow } from "../db/schema.ts";
+import { inTransaction } from "../db/transaction.ts";
 import { DomainError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type RandomBytes, uuidV7 } from "../lib/ids.ts";
@@ -57,7 +58,7 @@ const ZSTD_LEVEL = 3;
 export async function receiveNar(deps: NarReceiveDeps, upload: NarUpload): Promise<Nar> {
   const candidate = await storeObject(deps, upload);
   // When it is unknown whether the commit happened, the object may be named already: it is not deleted then.
-  const outcome = await deps.db.transaction().execute((trx) => recordNar(trx, candidate));
+  const outcome = await inTransaction(deps.db, (trx) => recordNar(trx, candidate));
   if (outcome.superfluousKey) await discardObject(deps, outcome.superfluousKey);
   if (outcome.healed) await announceNarPaths(deps, upload.narHash);
   return narOf(outcome.row);

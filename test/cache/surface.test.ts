@@ -1,0 +1,454 @@
+import { open } from "node:fs/promises";
+import { zstdCompressSync } from "node:zlib";
+import { sql } from "kysely";
+import { expect, test } from "vitest";
+import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
+import { streamOf } from "#core/lib/streams.ts";
+import { encodeBase32 } from "#core/nix/base32.ts";
+import { parseNarInfo } from "#core/nix/narinfo.ts";
+import { type StorePath, storePathHash } from "#core/nix/store-path.ts";
+import { announceCommit } from "#core/services/cache-commit.ts";
+import { createPathUses } from "#core/services/cache-uses.ts";
+import { receiveNar } from "#core/services/nar-receive.ts";
+import {
+  bodyOf,
+  type CacheBench,
+  fileNar,
+  localNotifier,
+  randomContent,
+  SIGNED_IN,
+  type StoredPath,
+  storeFile,
+  type TestCache,
+  withCacheBench,
+} from "./support.ts";
+
+const ORIGIN = "https://cache.example.org";
+
+function narInfoUrl(cache: { readonly name: string }, path: { readonly storePath: StorePath }): string {
+  return `${ORIGIN}/cache/${cache.name}/${storePathHash(path.storePath)}.narinfo`;
+}
+
+function narUrl(cache: TestCache, path: StoredPath): string {
+  return `${ORIGIN}/cache/${cache.name}/nar/${encodeBase32(path.nar.fileHash.digest)}.nar.zst`;
+}
+
+type Ask = (url: string, init?: RequestInit) => Promise<Response>;
+
+function asking(bench: CacheBench, overrides?: Parameters<CacheBench["surface"]>[0]): Ask {
+  const surface = bench.surface(overrides);
+  return async (url, init) => {
+    const response = await surface(new Request(url, init));
+    if (!response) throw new Error(`${url} is not the surface's`);
+    return response;
+  };
+}
+
+/** A public cache that offers one path. */
+async function withPath(bench: CacheBench, content = randomContent(1_000)) {
+  const cache = await bench.makeCache();
+  const path = await storeFile(bench, "path", { content });
+  await bench.commit([cache.id], [path]);
+  return { cache, path };
+}
+
+async function flipByte(file: string, position: number): Promise<void> {
+  await using handle = await open(file, "r+");
+  const byte = new Uint8Array(1);
+  await handle.read(byte, 0, 1, position);
+  byte[0] = (byte[0] as number) ^ 1;
+  await handle.write(byte, 0, 1, position);
+}
+
+test("a path is found by its hash, and its NAR under the name that the narinfo gives", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+
+  const narInfo = await ask(narInfoUrl(cache, path));
+  expect(narInfo.status).toBe(200);
+  expect(narInfo.headers.get("content-type")).toBe("text/x-nix-narinfo");
+  expect(narInfo.headers.get("cache-control")).toBe("public, max-age=1");
+  const text = await narInfo.text();
+  expect(narInfo.headers.get("content-length")).toBe(String(text.length));
+  const info = parseNarInfo(text);
+  expect(info).toMatchObject({ storePath: path.storePath, narHash: path.narHash, compression: "zstd" });
+
+  const nar = await ask(`${ORIGIN}/cache/${cache.name}/${info.url}`);
+  expect(nar.status).toBe(200);
+  expect(Object.fromEntries(nar.headers)).toEqual({
+    "content-type": "application/x-nix-nar",
+    "content-length": String(path.nar.fileSize),
+    "accept-ranges": "bytes",
+    "cache-control": "public, max-age=31536000, immutable",
+    etag: `"${encodeBase32(path.nar.fileHash.digest)}"`,
+  });
+  expect(await bodyOf(nar)).toHaveLength(path.nar.fileSize);
+});
+
+test("nix-cache-info says what Nix wants to know, with another priority for the operator's networks", async () => {
+  await using bench = await withCacheBench();
+  const cache = await bench.makeCache();
+  const info = `${ORIGIN}/cache/${cache.name}/nix-cache-info`;
+  const everybody = await asking(bench)(info);
+  expect(await everybody.text()).toBe("StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n");
+  expect(everybody.headers.get("content-type")).toBe("text/x-nix-cache-info");
+
+  await bench.deps.db.updateTable("cache").set({ local_priority: 10 }).execute();
+  const isLocalClient = (request: Request) => request.headers.get("x-test") === "local";
+  const ask = asking(bench, { isLocalClient });
+  expect(await (await ask(info, { headers: { "x-test": "local" } })).text()).toContain("Priority: 10\n");
+  const far = await ask(info);
+  expect(await far.text()).toContain("Priority: 40\n");
+  expect(far.headers.get("cache-control")).toBe("private, no-store");
+});
+
+test("HEAD answers with the headers of GET and no body", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+  for (const url of [`${ORIGIN}/cache/${cache.name}/nix-cache-info`, narInfoUrl(cache, path), narUrl(cache, path)]) {
+    const get = await ask(url);
+    const head = await ask(url, { method: "HEAD" });
+    expect(head.status).toBe(200);
+    expect([...head.headers]).toEqual([...get.headers]);
+    expect(head.body).toBeNull();
+    await get.body?.cancel();
+  }
+  const missing = await ask(narInfoUrl(cache, await storeFile(bench, "missing")), { method: "HEAD" });
+  expect([missing.status, missing.body]).toEqual([404, null]);
+});
+
+test("who has an answer already is told that it has not changed", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+  for (const url of [narInfoUrl(cache, path), narUrl(cache, path)]) {
+    const first = await ask(url);
+    await first.body?.cancel();
+    const etag = first.headers.get("etag") as string;
+    const again = await ask(url, { headers: { "if-none-match": etag } });
+    expect([again.status, again.body, again.headers.get("etag")]).toEqual([304, null, etag]);
+  }
+});
+
+test("a download that broke off is resumed with a range", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const ask = asking(bench);
+  const url = narUrl(cache, path);
+  const whole = await bodyOf(await ask(url));
+  const size = path.nar.fileSize;
+
+  const rest = await ask(url, { headers: { range: "bytes=600000-" } });
+  expect(rest.status).toBe(206);
+  expect(rest.headers.get("content-range")).toBe(`bytes 600000-${size - 1}/${size}`);
+  expect(rest.headers.get("content-length")).toBe(String(size - 600_000));
+  expect(Buffer.compare(concatBytes([whole.subarray(0, 600_000), await bodyOf(rest)]), whole)).toBe(0);
+
+  const beyond = await ask(url, { headers: { range: `bytes=${size}-` } });
+  expect([beyond.status, beyond.headers.get("content-range")]).toEqual([416, `bytes */${size}`]);
+  const other = await ask(url, { headers: { range: "bytes=600000-", "if-range": '"another"' } });
+  expect(other.status).toBe(200);
+  await other.body?.cancel();
+});
+
+test("below /cache everything else is 404 or 405, and nothing else is the surface's", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const surface = bench.surface();
+  const ask = asking(bench);
+  const hash = storePathHash(path.storePath);
+  for (const rest of [
+    "",
+    "/",
+    "/nix-cache-info/",
+    "/nar/",
+    `/${hash}.narinfo.`,
+    `/${hash.slice(1)}.narinfo`,
+    "/nar/..%2f..%2f..%2fetc%2fpasswd",
+    `/nar/${"0".repeat(52)}.nar.xz`,
+    `/${path.nar.objectKey}`,
+    "/log/x.drv",
+  ]) {
+    expect((await ask(`${ORIGIN}/cache/${cache.name}${rest}`)).status, rest).toBe(404);
+  }
+  for (const method of ["PUT", "POST", "DELETE", "OPTIONS", "PATCH"]) {
+    const response = await ask(narInfoUrl(cache, path), { method });
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+  }
+  for (const elsewhere of ["/", "/cache", "/caches/x", "/api/v1/caches"]) {
+    expect(await surface(new Request(`${ORIGIN}${elsewhere}`))).toBeNull();
+  }
+});
+
+test("names are checked before the database is asked", async () => {
+  await using bench = await withCacheBench();
+  const ask = asking(bench);
+  await bench.database[Symbol.asyncDispose]();
+  expect((await ask(`${ORIGIN}/cache/Main/nix-cache-info`)).status).toBe(404);
+  expect((await ask(`${ORIGIN}/cache/main/nar/../nix-cache-info%00`)).status).toBe(404);
+  expect(bench.logged).toEqual([]);
+});
+
+test("a database that is away makes no 5xx of a path", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+  await bench.database.db.destroy();
+  expect((await ask(narInfoUrl(cache, path))).status).toBe(404);
+  expect((await ask(narUrl(cache, path))).status).toBe(404);
+  expect((await ask(`${ORIGIN}/cache/${cache.name}/nix-cache-info`)).status).toBe(503);
+  expect(bench.logged).toHaveLength(3);
+});
+
+test("to an anonymous client a private, an inactive and a missing cache are the same", async () => {
+  await using bench = await withCacheBench();
+  const secret = await bench.makeCache({ public: false });
+  const inactive = await bench.makeCache({ active: false });
+  const path = await storeFile(bench, "path");
+  await bench.commit([secret.id, inactive.id], [path]);
+  const ask = asking(bench, { canReadCache: async () => true });
+
+  const answers = new Set<string>();
+  for (const name of [secret.name, inactive.name, "no-such-cache"]) {
+    const cache = { ...secret, name };
+    for (const url of [`${ORIGIN}/cache/${name}/nix-cache-info`, narInfoUrl(cache, path), narUrl(cache, path)]) {
+      const response = await ask(url);
+      answers.add(JSON.stringify([response.status, [...response.headers], await response.text()]));
+    }
+  }
+  expect(answers.size).toBe(1);
+  const [answer] = [...answers];
+  expect(answer).toContain("401");
+  expect(answer).toContain('Basic realm=\\"gradient\\"');
+});
+
+test("to a signed-in stranger a private cache looks like one that does not exist", async () => {
+  await using bench = await withCacheBench();
+  const secret = await bench.makeCache({ public: false });
+  const path = await storeFile(bench, "path");
+  await bench.commit([secret.id], [path]);
+  const ask = asking(bench, { authenticate: async () => SIGNED_IN });
+
+  const hidden = await ask(narInfoUrl(secret, path));
+  const missing = await ask(narInfoUrl({ ...secret, name: "no-such-cache" }, path));
+  expect([hidden.status, await hidden.text()]).toEqual([404, await missing.text()]);
+  expect([...hidden.headers]).toEqual([...missing.headers]);
+});
+
+test("who may read a private cache gets it, and nobody on the way may keep it", async () => {
+  await using bench = await withCacheBench();
+  const [secret, other] = [await bench.makeCache({ public: false }), await bench.makeCache({ public: false })];
+  const inactive = await bench.makeCache({ public: false, active: false });
+  const path = await storeFile(bench, "path");
+  await bench.commit([secret.id, inactive.id], [path]);
+  const ask = asking(bench, {
+    authenticate: async (request) => (request.headers.has("authorization") ? SIGNED_IN : null),
+    canReadCache: async (actor, cache) => actor === SIGNED_IN && cache.id !== other.id,
+  });
+  const init = { headers: { authorization: "Basic eDp5" } };
+
+  for (const url of [narInfoUrl(secret, path), narUrl(secret, path)]) {
+    const response = await ask(url, init);
+    expect([response.status, response.headers.get("cache-control")]).toEqual([200, "private, no-store"]);
+    await response.body?.cancel();
+    expect((await ask(url)).status).toBe(401);
+  }
+  expect((await ask(narInfoUrl(inactive, path), init)).status).toBe(404);
+  expect((await ask(narInfoUrl(other, path), init)).status).toBe(404);
+});
+
+test("a NAR is only served by a cache that names it", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const [other, unnamed] = [await bench.makeCache(), await storeFile(bench, "unnamed")];
+  const ask = asking(bench);
+  expect((await ask(narUrl(other, path))).status).toBe(404);
+  expect((await ask(narUrl(cache, unnamed))).status).toBe(404);
+});
+
+test("a changed byte never gets out whole, and from then on the path is 404 everywhere", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const second = await bench.makeCache();
+  await bench.commit([second.id], [path]);
+  const [here, elsewhere] = [asking(bench), asking(bench)];
+  for (const ask of [here, elsewhere]) {
+    for (const where of [cache, second]) expect((await ask(narInfoUrl(where, path))).status).toBe(200);
+  }
+  const [file] = await bench.objectFiles();
+  await flipByte(file as string, 500_000);
+
+  const broken = await here(narUrl(cache, path));
+  const received: number[] = [];
+  const reader = (broken.body as ReadableStream<Uint8Array>).getReader();
+  await expect(
+    (async () => {
+      for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+        received.push(value?.length ?? 0);
+      }
+    })(),
+  ).rejects.toThrow("damaged");
+  expect(received.reduce((a, b) => a + b, 0)).toBeLessThan(path.nar.fileSize);
+
+  for (const where of [cache, second]) {
+    expect((await here(narInfoUrl(where, path))).status).toBe(404);
+    expect((await here(narUrl(where, path))).status).toBe(404);
+  }
+  await new Promise((resolve) => setImmediate(resolve));
+  expect((await elsewhere(narInfoUrl(second, path))).status).toBe(404);
+  expect(bench.logged).toEqual(["a stored NAR is damaged and was taken out of service"]);
+});
+
+test("a small file with a changed byte is 404 at once", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const [file] = await bench.objectFiles();
+  await flipByte(file as string, 200);
+  expect((await asking(bench)(narUrl(cache, path))).status).toBe(404);
+});
+
+test.each(["GET", "HEAD", "range"])("an object that is too short or gone is 404 at once (%s)", async (kind) => {
+  await using bench = await withCacheBench();
+  const ask = asking(bench);
+  const init = kind === "range" ? { headers: { range: "bytes=100-" } } : { method: kind };
+  for (const harm of ["truncate", "delete"]) {
+    const { cache, path } = await withPath(bench);
+    expect((await ask(narInfoUrl(cache, path))).status).toBe(200);
+    if (harm === "delete") await bench.deps.blobs.delete(path.nar.objectKey);
+    else {
+      await using handle = await open((await bench.objectFiles())[0] as string, "r+");
+      await handle.truncate(path.nar.fileSize - 1);
+    }
+    expect((await ask(narUrl(cache, path), init)).status).toBe(404);
+    expect((await ask(narInfoUrl(cache, path))).status).toBe(404);
+  }
+});
+
+test("a NAR that was stored anew is served again, under its old name too", async () => {
+  await using bench = await withCacheBench();
+  const content = randomContent(500_000);
+  const { cache, path } = await withPath(bench, content);
+  const ask = asking(bench);
+  await bench.deps.blobs.delete(path.nar.objectKey);
+  expect((await ask(narUrl(cache, path))).status).toBe(404);
+  const nar = await fileNar(content);
+  const body = streamOf(new Uint8Array(zstdCompressSync(nar)));
+  await receiveNar(bench.deps, { narHash: path.narHash, narSize: nar.length, compression: "zstd", body });
+
+  const info = parseNarInfo(await (await ask(narInfoUrl(cache, path))).text());
+  const newUrl = `${ORIGIN}/cache/${cache.name}/${info.url}`;
+  expect(newUrl).not.toBe(narUrl(cache, path));
+  // The rest of what was begun under the old name would not fit to its beginning.
+  const byOldName = await ask(narUrl(cache, path), { headers: { range: "bytes=5-" } });
+  const byNewName = await ask(newUrl);
+  expect([byOldName.status, byNewName.status]).toEqual([200, 200]);
+  expect(byOldName.headers.get("cache-control")).toBe("public, max-age=1");
+  expect(Buffer.compare(await bodyOf(byOldName), await bodyOf(byNewName))).toBe(0);
+});
+
+test("a narinfo is looked up once, and again after its path has changed", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+  const before = await (await ask(narInfoUrl(cache, path))).text();
+  const sign = (signatures: string[]) => bench.deps.db.updateTable("cache_path").set({ signatures }).execute();
+  await sign(["other-1:AAAA"]);
+  expect(await (await ask(narInfoUrl(cache, path))).text()).toBe(before);
+
+  announceCommit(bench.deps.notifier, await bench.commit([cache.id], [path]));
+  await new Promise((resolve) => setImmediate(resolve));
+  const after = await (await ask(narInfoUrl(cache, path))).text();
+  expect(after).toContain("Sig: other-1:AAAA\n");
+  expect(parseNarInfo(after).signatures).toHaveLength(2);
+});
+
+test("a cache that is made private is closed as soon as that is announced, and soon when it is not", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  let ms = 0;
+  const clock = { ...bench.deps.clock, monotonic: () => ms };
+  const [announced, deaf] = [asking(bench, { clock }), asking(bench, { clock, notifier: localNotifier() })];
+  for (const ask of [announced, deaf]) expect((await ask(narInfoUrl(cache, path))).status).toBe(200);
+  await bench.deps.db.updateTable("cache").set({ public: false }).execute();
+  bench.deps.notifier.notify("path", `${cache.id}/`);
+  await new Promise((resolve) => setImmediate(resolve));
+
+  expect((await announced(narInfoUrl(cache, path))).status).toBe(401);
+  expect((await deaf(narInfoUrl(cache, path))).status).toBe(200);
+  ms = 5_000;
+  expect((await deaf(narInfoUrl(cache, path))).status).toBe(401);
+});
+
+test("asking for a narinfo counts as use", async () => {
+  await using bench = await withCacheBench();
+  const { db } = bench.deps;
+  const { cache, path } = await withPath(bench);
+  const idle = await storeFile(bench, "idle");
+  await bench.commit([cache.id], [idle]);
+  const longAgo = new Date("2020-01-01");
+  await db.updateTable("cache_path").set({ last_used_at: longAgo }).execute();
+  const uses = createPathUses(bench.deps);
+  const ask = asking(bench, { uses });
+  for (let i = 0; i < 3; i++) await ask(narInfoUrl(cache, path));
+  await uses.flush();
+
+  const used = await db.selectFrom("cache_path").select(["hash", "last_used_at"]).execute();
+  const agoOf = (of: StoredPath) => used.find((row) => row.hash === storePathHash(of.storePath))?.last_used_at;
+  expect(agoOf(idle)).toEqual(longAgo);
+  expect(agoOf(path)?.getTime()).toBeGreaterThan(Date.now() - 60_000);
+});
+
+test("uses that the database could not take are kept for the next flush", async () => {
+  await using bench = await withCacheBench();
+  const { db } = bench.deps;
+  const { cache, path } = await withPath(bench);
+  const uses = createPathUses(bench.deps);
+  await db
+    .updateTable("cache_path")
+    .set({ last_used_at: new Date(0) })
+    .execute();
+  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
+  await sql`alter table cache_path rename to away`.execute(db);
+  await expect(uses.flush()).rejects.toThrow();
+  await sql`alter table away rename to cache_path`.execute(db);
+  await uses.flush();
+
+  const row = await db.selectFrom("cache_path").select("last_used_at").executeTakeFirstOrThrow();
+  expect(row.last_used_at.getTime()).toBeGreaterThan(0);
+});
+
+test("an unread body lets go of its file", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  let closed = 0;
+  const { blobs } = bench.deps;
+  const counting: typeof blobs = {
+    ...blobs,
+    async get(key, range) {
+      const blob = await blobs.get(key, range);
+      if (!blob) return null;
+      async function* body() {
+        try {
+          yield* (blob as NonNullable<typeof blob>).body;
+        } finally {
+          closed++;
+        }
+      }
+      return { ...blob, body: body() };
+    },
+  };
+  const ask = asking(bench, { blobs: counting });
+  for (const headers of [{}, { range: "bytes=10-" }])
+    await (await ask(narUrl(cache, path), { headers })).body?.cancel();
+  expect(closed).toBe(2);
+});
+
+test("errors are said in the envelope of the API", async () => {
+  await using bench = await withCacheBench();
+  const cache = await bench.makeCache();
+  const missing = await asking(bench)(narInfoUrl(cache, await storeFile(bench, "missing")));
+  expect(JSON.parse(fromUtf8(await bodyOf(missing)))).toEqual({ error: true, code: "not_found", message: "Not Found" });
+  expect(missing.headers.get("cache-control")).toBe("no-store");
+});
