@@ -30,7 +30,7 @@ function describe(c: Context<AppEnv>): Record<string, unknown> {
 }
 
 /** A failure is private: no proxy keeps it. */
-function echoed(c: Context<AppEnv>): HeadersInit {
+function echoed(c: Context<AppEnv>): Record<string, string> {
   const requestId = c.get("requestId");
   return { "cache-control": "no-store", ...(requestId ? { "x-request-id": requestId } : {}) };
 }

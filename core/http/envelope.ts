@@ -58,7 +58,7 @@ export function failure(error: DomainError): Failure {
 }
 
 /** A failure as a whole answer; `headers` are added to it. */
-export function failureResponse(error: DomainError, headers: HeadersInit = {}): Response {
+export function failureResponse(error: DomainError, headers: Readonly<Record<string, string>> = {}): Response {
   const response = Response.json(failure(error), { status: ERROR_STATUS[error.code], headers });
   // RFC 9110 section 15.5.2: a 401 names the scheme to use.
   if (response.status === 401 && !response.headers.has("www-authenticate")) {

@@ -60,7 +60,7 @@ test("a body that hides its length is cut off at the same limit", async () => {
     },
   });
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
-  const init = { method: "POST", headers, body, duplex: "half" };
+  const init: RequestInit = { method: "POST", headers, body, duplex: "half" };
   const response = await t.app.request(new Request("http://127.0.0.1/api/v1/user/keys", init));
   expect(response.status).toBe(413);
   expect(sent).toBeLessThan(64 * 1024 * 3);

@@ -170,13 +170,16 @@ test("the last Admin stays, and nobody grants or takes more than they hold", asy
 });
 
 test("two Admins who remove each other at once leave one", async () => {
-  await createOrg("duel");
-  await t.ask("POST", "/orgs/duel/users", { token: admin.token, body: { user: "Viewer", role: "Admin" } });
-  const removals = await Promise.all([
-    t.ask("DELETE", "/orgs/duel/users", { token: admin.token, body: { user: "Viewer" } }),
-    t.ask("DELETE", "/orgs/duel/users", { token: viewer.token, body: { user: "Admina" } }),
-  ]);
-  expect(removals.filter(({ status }) => status === 200)).toHaveLength(1);
+  for (const round of [1, 2, 3, 4, 5]) {
+    const path = `/orgs/duel-${round}/users`;
+    await createOrg(`duel-${round}`);
+    await t.ask("POST", path, { token: admin.token, body: { user: "Viewer", role: "Admin" } });
+    const removals = await Promise.all([
+      t.ask("DELETE", path, { token: admin.token, body: { user: "Viewer" } }),
+      t.ask("DELETE", path, { token: viewer.token, body: { user: "Admina" } }),
+    ]);
+    expect(removals.filter(({ status }) => status === 200)).toHaveLength(1);
+  }
 });
 
 test("who may create organizations is the operator's choice", async () => {
