@@ -1,0 +1,50 @@
+import { open } from "node:fs/promises";
+import { type Derivation, DerivationParseError, parseDerivation, verifyDerivationPath } from "#core/nix/derivation.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import { EvaluationError } from "./errors.ts";
+
+export interface DerivationFile {
+  readonly aterm: Uint8Array;
+  readonly derivation: Derivation;
+}
+
+/** Reads `.drv` files from the real folder of a store and proves that they are what their paths say. */
+export class DerivationFiles {
+  readonly #storeRoot: string;
+  readonly #bytesMax: number;
+
+  constructor(storeRoot: string, bytesMax: number) {
+    this.#storeRoot = storeRoot;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** Throws `EvaluationError`: without one of its derivations a graph means nothing. */
+  async read(path: StorePath): Promise<DerivationFile> {
+    const aterm = await this.#readBytes(path);
+    try {
+      const derivation = parseDerivation(aterm);
+      if (await verifyDerivationPath(path, aterm, derivation)) return { aterm, derivation };
+    } catch (error) {
+      if (!(error instanceof DerivationParseError)) throw error;
+      throw unreadable(path, error.message, error);
+    }
+    throw unreadable(path, "its content does not belong to its path: verify the store (`nix store verify --all`)");
+  }
+
+  async #readBytes(path: StorePath): Promise<Uint8Array> {
+    const file = await open(`${this.#storeRoot}${path}`, "r").catch((error: Error) => {
+      throw unreadable(path, error.message, error);
+    });
+    try {
+      const { size } = await file.stat();
+      if (size > this.#bytesMax) throw unreadable(path, `it is larger than ${this.#bytesMax} bytes`);
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+function unreadable(path: StorePath, reason: string, cause?: unknown): EvaluationError {
+  return new EvaluationError("derivation_unreadable", `${path} cannot be read: ${reason}`, { cause });
+}

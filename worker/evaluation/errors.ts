@@ -1,0 +1,34 @@
+/** Why a whole evaluation cannot go on. One attribute that fails is a message, never one of these. */
+export type EvaluationErrorCode =
+  | "repository_unreachable"
+  | "repository_too_large"
+  | "commit_not_found"
+  | "flake_missing"
+  | "flake_broken"
+  | "local_source_refused"
+  | "too_many_attributes"
+  | "too_many_derivations"
+  | "derivation_unreadable"
+  | "evaluator_unusable"
+  | "timed_out"
+  | "aborted";
+
+/** The message goes to the people of the project: what was wrong, what to do, no credentials, no folders of the worker. */
+export class EvaluationError extends Error {
+  override readonly name = "EvaluationError";
+  readonly code: EvaluationErrorCode;
+
+  constructor(code: EvaluationErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Throws when the evaluation was called off. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new EvaluationError("aborted", "the evaluation was aborted");
+}
+
+export function timedOut(): EvaluationError {
+  return new EvaluationError("timed_out", "the evaluation did not finish in the time it was given");
+}

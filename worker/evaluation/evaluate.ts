@@ -1,0 +1,146 @@
+import { AttributePatternError, type AttributePatterns, parseAttributePatterns } from "#core/nix/attribute-pattern.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { AttributePath } from "./attribute-order.ts";
+import { type GraphBatch, GraphBatches } from "./batches.ts";
+import { DerivationFiles } from "./derivation-files.ts";
+import { type AttributeError, discover, nothingMatched } from "./discover.ts";
+import type { EvaluationEnvironment } from "./environment.ts";
+import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
+import type { EvaluatorMessage } from "./evaluator-stderr.ts";
+import { type CommitInfo, type FetchedSource, fetchSource } from "./fetch.ts";
+import { instantiate } from "./instantiate.ts";
+import { type EvaluationMessage, MessageFilter } from "./messages.ts";
+import { NixEvaluator } from "./nix-eval.ts";
+import { type AskKnown, DerivationWalk } from "./walk.ts";
+
+export interface EvaluationJob {
+  readonly repository: string;
+  readonly commit: string;
+  /** The text of the attribute patterns. */
+  readonly wildcard: string;
+  /** For the whole, fetching included. */
+  readonly timeoutMs: number;
+  readonly maxAttributes: number;
+  readonly maxDerivations: number;
+}
+
+export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
+
+/** Where results go. Everything but phases and messages sets the pace: the evaluation waits for it. */
+export interface EvaluationSink {
+  phase(phase: EvaluationPhase): void;
+  commitInfo(info: CommitInfo): void;
+  message(message: EvaluationMessage): void;
+  readonly known: AskKnown;
+  sources(paths: readonly StorePath[]): Promise<void>;
+  batch(batch: GraphBatch): Promise<void>;
+}
+
+export type EvaluationOutcome =
+  /** The last batch went out. Single attributes may have failed: each was an error message. */
+  | { readonly outcome: "completed" }
+  /** What was sent before stands; no last batch went out. */
+  | { readonly outcome: "failed"; readonly message: string };
+
+/** The largest `.drv` that travels. Those of nixpkgs stay below a few hundred kilobytes. */
+const DERIVATION_BYTES_MAX = 16 * 1024 * 1024;
+
+/**
+ * From a commit to a stream of derivations, dependencies first. It rejects only for what a sink threw or for our own
+ * mistakes; what is wrong with the job, the flake or the machine is an outcome. An abort is one too.
+ */
+export async function evaluate(
+  job: EvaluationJob,
+  environment: EvaluationEnvironment,
+  sink: EvaluationSink,
+): Promise<EvaluationOutcome> {
+  try {
+    const patterns = parseAttributePatterns(job.wildcard);
+    await new Evaluation(job, environment, sink, patterns).run();
+    return { outcome: "completed" };
+  } catch (error) {
+    if (error instanceof EvaluationError || error instanceof AttributePatternError) {
+      environment.log.info("evaluation failed", { commit: job.commit, error: error.message });
+      return { outcome: "failed", message: error.message };
+    }
+    throw error;
+  }
+}
+
+class Evaluation {
+  readonly #job: EvaluationJob;
+  readonly #environment: EvaluationEnvironment;
+  readonly #sink: EvaluationSink;
+  readonly #patterns: AttributePatterns;
+  readonly #messages: MessageFilter;
+  readonly #deadline: number;
+
+  constructor(
+    job: EvaluationJob,
+    environment: EvaluationEnvironment,
+    sink: EvaluationSink,
+    patterns: AttributePatterns,
+  ) {
+    this.#job = job;
+    this.#environment = environment;
+    this.#sink = sink;
+    this.#patterns = patterns;
+    this.#messages = new MessageFilter((message) => sink.message(message));
+    this.#deadline = performance.now() + job.timeoutMs;
+  }
+
+  async run(): Promise<void> {
+    this.#sink.phase("fetching");
+    const source = await fetchSource(this.#job, this.#environment, this.#job.timeoutMs);
+    this.#sink.commitInfo(source.commitInfo);
+    await this.#evaluate(source);
+  }
+
+  async #evaluate({ flakeReference, folder }: FetchedSource): Promise<void> {
+    this.#sink.phase("evaluating_flake");
+    const evaluator = new NixEvaluator(this.#environment, folder);
+    const common = {
+      flakeReference,
+      attributesMax: this.#job.maxAttributes,
+      deadline: this.#deadline,
+      onMessage: (message: EvaluatorMessage, attribute: AttributePath | null) =>
+        this.#messages.add({ ...message, source: "evaluation", attribute }),
+    };
+    const discovery = await discover(evaluator, { ...common, patterns: this.#patterns });
+    this.#report(discovery.errors);
+
+    this.#sink.phase("evaluating_derivations");
+    const { storeRoot, evaluatorsMax } = this.#environment;
+    const files = new DerivationFiles(storeRoot, DERIVATION_BYTES_MAX);
+    const limits = { derivationsMax: this.#job.maxDerivations, check: () => this.#check() };
+    const walk = new DerivationWalk({ files, known: (questions) => this.#sink.known(questions), ...limits });
+    const batches = new GraphBatches(this.#sink);
+    const options = { ...common, excludes: this.#patterns.excludes, storeRoot, evaluatorsMax };
+    let count = discovery.errors.length;
+    for await (const group of instantiate(evaluator, discovery.candidates, options)) {
+      count += group.found.length + group.errors.length;
+      this.#report(group.errors);
+      for await (const node of walk.walk(group.found.map(({ drvPath }) => drvPath))) await batches.add(node);
+      batches.addEntryPoints(group.found);
+      await batches.flush();
+    }
+    if (count === 0) this.#reportNothing(discovery.outputs);
+    await batches.finish();
+  }
+
+  #check(): void {
+    throwIfAborted(this.#environment.signal);
+    if (performance.now() > this.#deadline) throw timedOut();
+  }
+
+  #report(errors: readonly AttributeError[]): void {
+    for (const { attribute, error } of errors) {
+      this.#messages.add({ level: "error", text: error, source: "evaluation", attribute });
+    }
+  }
+
+  #reportNothing(outputs: readonly string[]): void {
+    const text = nothingMatched(this.#job.wildcard, outputs);
+    this.#messages.add({ level: "error", text, source: "evaluation", attribute: null });
+  }
+}

@@ -1,0 +1,120 @@
+import { describeNixError, parseNixLogLine } from "./nix-log.ts";
+import type { RunningProcess } from "./process.ts";
+
+export interface EvaluatorMessage {
+  readonly level: "warning" | "notice";
+  readonly text: string;
+}
+
+export interface EvaluatorListener {
+  /** Each report, in order. It restarts the time that one attribute may take. */
+  onReport(report: Readonly<Record<string, unknown>>): void;
+  onMessage(message: EvaluatorMessage): void;
+}
+
+const PLAIN_LINES_MAX = 8;
+const MESSAGE_LENGTH_MAX = 8_000;
+const LOCAL_REFUSED = /in pure eval mode|forbidden in restricted mode/;
+
+/** Reads what an evaluator writes: our reports, warnings and traces for people, and how it failed. */
+export class EvaluatorStderr {
+  readonly #run: EvaluatorListener;
+  readonly #mark: string;
+  readonly #takeNote: (report: Readonly<Record<string, unknown>>) => void;
+  readonly #plain: string[] = [];
+  #failure: { words: (place: (file: string) => string) => string } | null = null;
+  #restartTimer: () => void = () => {};
+  #timer: NodeJS.Timeout | undefined;
+  #process: RunningProcess | null = null;
+  #thrown: { readonly error: unknown } | null = null;
+
+  constructor(run: EvaluatorListener, mark: string, takeNote: (report: Readonly<Record<string, unknown>>) => void) {
+    this.#run = run;
+    this.#mark = `trace: ${mark}`;
+    this.#takeNote = takeNote;
+  }
+
+  /** Ends the process when it reports nothing for so long. */
+  watch(process: RunningProcess, timeoutMs: number): void {
+    this.#process = process;
+    if (this.#thrown) process.stop("aborted");
+    this.#restartTimer = () => {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => process.stop("stalled"), timeoutMs);
+    };
+    this.#restartTimer();
+  }
+
+  stopWatching(): void {
+    this.#restartTimer = () => {};
+    clearTimeout(this.#timer);
+  }
+
+  /** What a listener threw, in a box. It ended the process; whoever waits for that throws it on. */
+  get thrown(): { readonly error: unknown } | null {
+    return this.#thrown;
+  }
+
+  read(line: string): void {
+    if (this.#thrown) return;
+    try {
+      this.#read(line);
+    } catch (error) {
+      this.#thrown = { error };
+      this.#process?.stop("aborted");
+    }
+  }
+
+  #read(line: string): void {
+    const parsed = parseNixLogLine(line);
+    if (parsed === null) return;
+    if (parsed.kind === "plain") {
+      this.#plain.push(parsed.text.slice(0, MESSAGE_LENGTH_MAX));
+      if (this.#plain.length > PLAIN_LINES_MAX) this.#plain.shift();
+    } else if (parsed.text.startsWith(this.#mark)) {
+      const report = JSON.parse(parsed.text.slice(this.#mark.length)) as Record<string, unknown>;
+      this.#restartTimer();
+      this.#takeNote(report);
+      this.#run.onReport(report);
+    } else if (parsed.error !== null && parsed.level === 0) {
+      const { error, text } = parsed;
+      this.#failure = { words: (place) => describeNixError(error, text, place) };
+    } else this.#pass(parsed.level, parsed.text);
+  }
+
+  /** Null when Nix said nothing before it ended. */
+  describeFailure(place: (file: string) => string): string | null {
+    if (this.#failure !== null) {
+      const words = this.#failure.words(place);
+      // Git's own words say which repository; Nix only says that git failed.
+      return /program 'git' failed/.test(words) ? `${words}${this.plainText()}` : withAdvice(words);
+    }
+    const overflow = this.#plain.find((line) => line.startsWith("error: "));
+    return overflow === undefined ? null : overflow.slice("error: ".length);
+  }
+
+  plainText(): string {
+    return this.#plain.length === 0 ? "" : `: ${this.#plain.join("\n")}`;
+  }
+
+  #pass(level: number, text: string): void {
+    const trace = /^trace: (.*)$/s.exec(text);
+    const warning = /^(?:(?:evaluation )?warning: |trace: (?:evaluation )?warning: )(.*)$/s.exec(text);
+    if (warning) this.#run.onMessage({ level: "warning", text: (warning[1] as string).slice(0, MESSAGE_LENGTH_MAX) });
+    else if (trace) this.#run.onMessage({ level: "notice", text: (trace[1] as string).slice(0, MESSAGE_LENGTH_MAX) });
+    else if (level === 1) this.#run.onMessage({ level: "warning", text: text.slice(0, MESSAGE_LENGTH_MAX) });
+  }
+}
+
+function withAdvice(words: string): string {
+  if (/cannot update (?:flake|unlocked) .*input|lock file .* but|requires lock file changes/.test(words)) {
+    return `${words}\nflake.lock does not fit flake.nix: run \`nix flake lock\` and commit the result`;
+  }
+  if (words.includes("allow-import-from-derivation")) {
+    return `${words}\nthis worker does not build while it evaluates: use one with the build capability, or avoid the import`;
+  }
+  if (LOCAL_REFUSED.test(words)) {
+    return `${words}\nonly the flake itself and its locked inputs can be read`;
+  }
+  return words;
+}

@@ -1,0 +1,110 @@
+import type { EvaluationEnvironment } from "./environment.ts";
+import { EvaluationError, throwIfAborted } from "./errors.ts";
+import { type ProcessEnd, type ProcessOptions, ProcessStartError, startProcess } from "./process.ts";
+
+/** What a git command ended with. */
+export interface GitResult {
+  readonly ok: boolean;
+  readonly stdout: string;
+  /** The last lines of standard error, without credentials. */
+  readonly words: string;
+  readonly end: ProcessEnd;
+}
+
+export interface GitOptions {
+  readonly folder: string;
+  readonly timeoutMs: number;
+  readonly stdoutBytesMax?: number;
+  /** Looked at every second; the command is killed when it answers true. */
+  readonly isTooLarge?: () => Promise<boolean>;
+}
+
+const STDOUT_BYTES_MAX = 1024 * 1024;
+const STDERR_BYTES_MAX = 16 * 1024 * 1024;
+const WORDS_LINES_MAX = 6;
+const SIZE_POLL_MS = 1_000;
+
+/** Variables under which git asks nobody, reads nobody's configuration and speaks only the transports allowed here. */
+export function gitVariables(environment: EvaluationEnvironment): Record<string, string> {
+  const { allowLocalSources, sshKeyFile, dataDir } = environment;
+  const variables: Record<string, string> = {
+    GIT_ALLOW_PROTOCOL: allowLocalSources ? "https:http:ssh:file" : "https:http:ssh",
+    GIT_CONFIG_GLOBAL: "/dev/null",
+    GIT_CONFIG_SYSTEM: "/dev/null",
+    GIT_TERMINAL_PROMPT: "0",
+    GIT_ASKPASS: "",
+    // The repositories of an evaluator that runs as another user belong to the worker.
+    GIT_CONFIG_COUNT: "1",
+    GIT_CONFIG_KEY_0: "safe.directory",
+    GIT_CONFIG_VALUE_0: "*",
+    LC_ALL: "C",
+  };
+  const options = ["-o BatchMode=yes", "-o StrictHostKeyChecking=accept-new"];
+  options.push(`-o UserKnownHostsFile=${shellQuote(`${dataDir}/known_hosts`)}`);
+  if (sshKeyFile) options.push("-o IdentitiesOnly=yes", `-i ${shellQuote(sshKeyFile)}`);
+  variables.GIT_SSH_COMMAND = `ssh ${options.join(" ")}`;
+  return variables;
+}
+
+/** Runs git. A command that fails is an answer; being aborted or out of time is an `EvaluationError`. */
+export async function runGit(
+  environment: EvaluationEnvironment,
+  args: readonly string[],
+  options: GitOptions,
+): Promise<GitResult> {
+  const lines: string[] = [];
+  const running = await startProcess(processOptions(environment, args, options, lines)).catch((error: unknown) => {
+    if (!(error instanceof ProcessStartError)) throw error;
+    throw new EvaluationError("evaluator_unusable", `${error.message}: install git on the worker`, { cause: error });
+  });
+  let tooLarge = false;
+  const poll = setInterval(() => {
+    void options.isTooLarge?.().then((answer) => {
+      if (!answer) return;
+      tooLarge = true;
+      running.stop("too_much_output");
+    });
+  }, SIZE_POLL_MS);
+  const end = await running.ended;
+  clearInterval(poll);
+
+  throwIfAborted(environment.signal);
+  if (tooLarge) {
+    throw new EvaluationError("repository_too_large", "the repository is larger than this worker accepts");
+  }
+  if (end.stopped === "timed_out") {
+    throw new EvaluationError("timed_out", `git did not finish within ${Math.round(options.timeoutMs / 1000)} seconds`);
+  }
+  return { ok: end.code === 0, stdout: end.stdout, words: withoutCredentials(lines.join("\n")), end };
+}
+
+/** User names and passwords in URLs become nothing. */
+export function withoutCredentials(text: string): string {
+  return text.replace(/([a-zA-Z][a-zA-Z0-9+.-]*:\/\/)[^/\s@]*@/g, "$1");
+}
+
+function processOptions(
+  environment: EvaluationEnvironment,
+  args: readonly string[],
+  options: GitOptions,
+  lines: string[],
+): ProcessOptions {
+  return {
+    command: environment.gitCommand,
+    args,
+    environment: { ...environment.variables, HOME: options.folder, ...gitVariables(environment) },
+    folder: options.folder,
+    timeoutMs: options.timeoutMs,
+    signal: environment.signal,
+    stdoutBytesMax: options.stdoutBytesMax ?? STDOUT_BYTES_MAX,
+    stderrBytesMax: STDERR_BYTES_MAX,
+    onStderrLine: (line) => {
+      lines.push(line.slice(0, 1_000));
+      if (lines.length > WORDS_LINES_MAX) lines.shift();
+    },
+  };
+}
+
+function shellQuote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
