@@ -73,15 +73,15 @@ function parseIpv4(text: string): number[] | null {
 function parseIpv6(text: string): number[] | null {
   const halves = text.split("::");
   if (halves.length > 2) return null;
-  const [head, tail] = halves.map(ipv6Bytes);
+  const [head, tail] = halves.map((half, index) => ipv6Bytes(half, index === halves.length - 1));
   if (!head || tail === null) return null;
   if (tail === undefined) return head.length === 16 ? head : null;
   const zeros = 16 - head.length - tail.length;
   return zeros >= 2 ? [...head, ...new Array<number>(zeros).fill(0), ...tail] : null;
 }
 
-/** The bytes of the groups on one side of `::`; the last group may be an IPv4 address. */
-function ipv6Bytes(text: string): number[] | null {
+/** The bytes of the groups on one side of `::`. The very last group may be an IPv4 address. */
+function ipv6Bytes(text: string, isLast: boolean): number[] | null {
   if (text === "") return [];
   const groups = text.split(":");
   const bytes: number[] = [];
@@ -91,7 +91,7 @@ function ipv6Bytes(text: string): number[] | null {
       bytes.push(value >> 8, value & 0xff);
       continue;
     }
-    const ipv4 = index === groups.length - 1 ? parseIpv4(group) : null;
+    const ipv4 = isLast && index === groups.length - 1 ? parseIpv4(group) : null;
     if (!ipv4) return null;
     bytes.push(...ipv4);
   }

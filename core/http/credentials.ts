@@ -29,8 +29,9 @@ export function cacheToken(headers: Headers): string | null {
 /** The session cookie's value; null when there is none. */
 export function sessionCookie(headers: Headers): string | null {
   for (const part of (headers.get("cookie") ?? "").split(";")) {
-    const [name, value] = part.trim().split("=", 2);
-    if (name === SESSION_COOKIE && value) return value;
+    const pair = part.trim();
+    const value = pair.startsWith(`${SESSION_COOKIE}=`) ? pair.slice(SESSION_COOKIE.length + 1) : "";
+    if (value) return value;
   }
   return null;
 }
