@@ -32,8 +32,6 @@ const BuildJob = v.object({
 });
 export type BuildJob = v.InferOutput<typeof BuildJob>;
 
-export const REJECT_CODES = [400, 401, 403, 495] as const;
-
 /** Every message a server sends. The meaning of each is in `docs/protocol.md`. */
 export const ServerMessage = v.variant("type", [
   v.object({ type: v.literal("auth_challenge"), peers: list(Uuid, 10_000) }),
@@ -46,7 +44,6 @@ export const ServerMessage = v.variant("type", [
     /** How long a worker that hears nothing may go on with what it runs. */
     lease_ms: Count,
   }),
-  v.object({ type: v.literal("auth_update"), authorized_peers: list(Uuid, 10_000), failed_peers: FailedPeers }),
   v.object({ type: v.literal("reject"), code: Count, reason: text(1024) }),
   v.object({ type: v.literal("error"), code: Count, message: text(8192) }),
   /** Of the attempts that the worker listed, those whose lease still holds. The worker stops the others. */
@@ -91,6 +88,5 @@ export const ServerMessage = v.variant("type", [
   v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),
   v.object({ type: v.literal("stream_stop"), stream: StreamId }),
   v.object({ type: v.literal("heartbeat") }),
-  v.object({ type: v.literal("draining") }),
 ]);
 export type ServerMessage = v.InferOutput<typeof ServerMessage>;

@@ -68,7 +68,6 @@ export const WorkerMessage = v.variant("type", [
     type: v.literal("auth_response"),
     tokens: list(v.object({ peer: Uuid, token: text(128) }), 10_000),
   }),
-  v.object({ type: v.literal("reauth_request") }),
   v.object({
     type: v.literal("worker_capabilities"),
     architectures: list(Word, 64),
@@ -79,11 +78,6 @@ export const WorkerMessage = v.variant("type", [
     ram_total_mb: Count,
     /** The attempts this worker still runs or has results of. Others that the server knows of are freed at once. */
     attempts: list(Uuid, 10_000),
-  }),
-  v.object({
-    type: v.literal("worker_metrics"),
-    cpu_usage_percent: v.number(),
-    ram_free_mb: Count,
   }),
   /** `free`: places that became free, in addition to those asked for before in this session. */
   v.object({ type: v.literal("request_job"), kind: v.picklist(["evaluation", "build"]), free: Count }),

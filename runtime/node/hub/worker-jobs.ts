@@ -128,14 +128,11 @@ export class WorkerJobs {
         return this.#log(message);
       case "job_result":
         return this.#inOrder(message.attempt, () => this.#result(message));
-      case "worker_metrics":
-        return;
       case "draining":
         this.#draining = true;
         return;
       case "init_connection":
       case "auth_response":
-      case "reauth_request":
       case "worker_capabilities":
         throw new Error(`${message.type} is out of order`);
     }
