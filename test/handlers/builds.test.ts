@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
+import {
+  endAttempt,
+  insertAttempt,
+  insertBuild,
+  insertEvaluationRow,
+  insertOrganization,
+  insertProjectRow,
+  linkBuild,
+  newId,
+} from "../support/rows.ts";
+
+let api: BuildsApi;
+let organizationId: string;
+let projectId: string;
+beforeAll(async () => {
+  api = await withBuildsApi();
+  organizationId = api.organizationId;
+  projectId = await insertProjectRow(api.db, { organizationId });
+});
+afterAll(() => api[Symbol.asyncDispose]());
+
+test("to whom it is not theirs a build looks exactly like one that does not exist", async () => {
+  const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const link = await linkBuild(api.db, evaluation, await insertBuild(api.db, { organizationId, name: "tool" }));
+  const paths = ["", "/dependencies", "/log", "/log/chunks", "/log/chunk/0", "/log/lines?start=1", "/log/search?q=x"];
+  for (const path of paths) {
+    for (const user of [api.stranger, null]) {
+      const hidden = await api.ask("GET", `/builds/${link}${path}`, user);
+      const missing = await api.ask("GET", `/builds/${newId()}${path}`, user);
+      expect([hidden.status, hidden.text], path).toEqual([404, missing.text]);
+      expect(hidden.message).toBe("Build not found");
+    }
+  }
+  const tail = await api.ask("POST", `/builds/${link}/log`, api.stranger);
+  expect([tail.status, tail.text]).toEqual([404, (await api.ask("POST", `/builds/${newId()}/log`, api.stranger)).text]);
+  expect((await api.ask("GET", `/builds/${link}`, api.viewer)).status).toBe(200);
+  expect((await api.ask("GET", "/builds/7")).code).toBe("validation");
+});
+
+test("a public organization's builds and logs are read by everyone; following a log needs an account", async () => {
+  const open = await insertOrganization(api.db, { name: "open", public: true });
+  const project = await insertProjectRow(api.db, { organizationId: open });
+  const evaluation = await insertEvaluationRow(api.db, { organizationId: open, projectId: project });
+  const build = await insertBuild(api.db, { organizationId: open, name: "tool", status: 3 });
+  const link = await linkBuild(api.db, evaluation, build);
+  expect((await api.ask("GET", `/builds/${link}`, null)).status).toBe(200);
+  expect((await api.ask("GET", `/builds/${link}/log`, null)).message).toBe("");
+  expect((await api.ask("POST", `/builds/${link}/log`, null)).status).toBe(401);
+});
+
+test("a build shows what its evaluation saw, and the worker and outputs without the store's folder", async () => {
+  const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const build = await insertBuild(api.db, { organizationId, name: "tool", status: 0 });
+  const link = await linkBuild(api.db, evaluation, build);
+  expect((await api.ask("GET", `/builds/${link}`)).message).toEqual({
+    id: link,
+    evaluation,
+    status: "Queued",
+    derivation_path: `tool-${build}.drv`,
+    architecture: "x86_64-linux",
+    worker: null,
+    output: { out: `tool-${build}` },
+    created_at: expect.any(String),
+    updated_at: expect.any(String),
+  });
+
+  const first = await insertAttempt(api.db, { organizationId, buildId: build });
+  await endAttempt(api.db, first);
+  const second = await insertAttempt(api.db, { organizationId, buildId: build });
+  const workerOf = async (id: string) =>
+    (await api.db.selectFrom("attempt").select("worker_id").where("id", "=", id).executeTakeFirstOrThrow()).worker_id;
+  expect((await api.ask("GET", `/builds/${link}`)).message.worker).toBe(await workerOf(second));
+
+  // The evaluation ended with the first attempt; the second belongs to another one.
+  await api.db.updateTable("evaluation_build").set({ outcome: 4, attempt_id: first }).where("id", "=", link).execute();
+  expect((await api.ask("GET", `/builds/${link}`)).message).toMatchObject({
+    worker: await workerOf(first),
+    status: "FailedPermanent",
+  });
+});
+
+test("dependencies are those of the same evaluation, by name", async () => {
+  const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const other = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const zlib = await insertBuild(api.db, { organizationId, name: "zlib", status: 3 });
+  const libc = await insertBuild(api.db, { organizationId, name: "libc", status: 2 });
+  const tool = await insertBuild(api.db, { organizationId, name: "tool", needs: [zlib, libc] });
+  const root = await linkBuild(api.db, evaluation, tool);
+  const links = [await linkBuild(api.db, evaluation, libc), await linkBuild(api.db, evaluation, zlib)];
+  await linkBuild(api.db, other, libc);
+
+  const { message } = await api.ask("GET", `/builds/${root}/dependencies`);
+  expect(message.map(({ id }: { id: string }) => id)).toEqual(links);
+  expect(message[0]).toMatchObject({ name: "libc", status: "Building", path: `libc-${libc}.drv` });
+});

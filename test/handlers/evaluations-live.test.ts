@@ -1,0 +1,136 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
+import { insertBuild, insertEvaluationRow, insertProjectRow, linkBuild } from "../support/rows.ts";
+
+let api: BuildsApi;
+let organizationId: string;
+let projectId: string;
+beforeAll(async () => {
+  api = await withBuildsApi();
+  organizationId = api.organizationId;
+  projectId = await insertProjectRow(api.db, { organizationId });
+});
+afterAll(() => api[Symbol.asyncDispose]());
+
+interface LiveEvent {
+  readonly event: string;
+  readonly id: string | undefined;
+  readonly data: Record<string, unknown>;
+}
+
+/** The events of a stream as a client sees them; comments are left out. */
+async function* events(response: Response): AsyncGenerator<LiveEvent> {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body as ReadableStream<Uint8Array>) {
+    text += decoder.decode(bytes, { stream: true });
+    for (let end = text.indexOf("\n\n"); end !== -1; end = text.indexOf("\n\n")) {
+      const fields = Object.fromEntries(
+        text
+          .slice(0, end)
+          .split("\n")
+          .map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]),
+      );
+      text = text.slice(end + 2);
+      if (fields.data) yield { event: fields.event ?? "", id: fields.id, data: JSON.parse(fields.data) };
+    }
+  }
+}
+
+async function nextOf(stream: AsyncGenerator<LiveEvent>, event: string): Promise<LiveEvent> {
+  for (;;) {
+    const { done, value } = await stream.next();
+    if (done) throw new Error(`the stream ended without ${event}`);
+    if (value.event === event) return value;
+  }
+}
+
+async function setBuild(id: string, status: number): Promise<void> {
+  await api.db.updateTable("build").set({ status, updated_at: new Date() }).where("id", "=", id).execute();
+}
+
+async function setEvaluation(id: string, status: number): Promise<void> {
+  await api.db.updateTable("evaluation").set({ status, updated_at: new Date() }).where("id", "=", id).execute();
+}
+
+test("a live stream tells the status, sees builds change, and ends with the evaluation", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const build = await insertBuild(api.db, { organizationId, name: "tool", status: 1 });
+  const link = await linkBuild(api.db, id, build);
+
+  const response = await api.fetch("GET", `/evals/${id}/live`, api.viewer);
+  expect(response.headers.get("content-type")).toBe("text/event-stream; charset=utf-8");
+  expect(response.headers.get("cache-control")).toBe("no-cache, no-store");
+  const stream = events(response);
+  const about = { evaluation_id: id, project: projectId };
+  expect((await nextOf(stream, "evaluation_status_changed")).data).toEqual({
+    ...about,
+    type: "evaluation_status_changed",
+    status: 3,
+  });
+  expect((await nextOf(stream, "build_status_changed")).data).toMatchObject({ build_id: link, status: 1 });
+
+  await setBuild(build, 2);
+  api.notifier.notify("evaluation", id);
+  expect((await nextOf(stream, "build_status_changed")).data).toEqual({
+    type: "build_status_changed",
+    evaluation_id: id,
+    build_id: link,
+    status: 2,
+  });
+  expect((await nextOf(stream, "evaluation_progress")).data).toEqual({ ...about, type: "evaluation_progress" });
+
+  await setBuild(build, 3);
+  await setEvaluation(id, 5);
+  api.notifier.notify("evaluation", id);
+  expect((await nextOf(stream, "build_status_changed")).data).toMatchObject({ status: 3 });
+  expect(await nextOf(stream, "evaluation_status_changed")).toMatchObject({ id: "ended", data: { status: 5 } });
+  expect((await stream.next()).done).toBe(true);
+});
+
+test("a change that nobody announced is seen all the same", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const stream = events(await api.fetch("GET", `/evals/${id}/live`));
+  await nextOf(stream, "evaluation_status_changed");
+  await setEvaluation(id, 7);
+  expect((await nextOf(stream, "evaluation_status_changed")).data).toMatchObject({ status: 7 });
+  expect((await stream.next()).done).toBe(true);
+});
+
+test("the stream of an ended evaluation ends at once, and a browser that comes back is told to stop", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId, status: 5 });
+  const stream = events(await api.fetch("GET", `/evals/${id}/live`));
+  expect(await nextOf(stream, "evaluation_status_changed")).toMatchObject({ id: "ended", data: { status: 5 } });
+  expect((await stream.next()).done).toBe(true);
+
+  const again = await api.fetch("GET", `/evals/${id}/live`, api.admin, { headers: { "last-event-id": "ended" } });
+  expect(again.status).toBe(204);
+});
+
+test("who loses access to an evaluation sees nothing more of it", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const stream = events(await api.fetch("GET", `/evals/${id}/live`, api.viewer));
+  await nextOf(stream, "evaluation_status_changed");
+  const member = api.db.deleteFrom("organization_member").where("user_id", "=", api.viewer.id);
+  await member.execute();
+  await setEvaluation(id, 7);
+  api.notifier.notify("evaluation", id);
+  expect((await stream.next()).done).toBe(true);
+});
+
+test("a server gives a bounded number of live streams, and a client that leaves makes room", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const open: Response[] = [];
+  let refused: Response | null = null;
+  while (!refused && open.length < 1000) {
+    const response = await api.fetch("GET", `/evals/${id}/live`);
+    if (response.status === 200) open.push(response);
+    else refused = response;
+  }
+  expect([open.length, refused?.status]).toEqual([256, 503]);
+
+  await open.pop()?.body?.cancel();
+  const after = await api.fetch("GET", `/evals/${id}/live`);
+  expect(after.status).toBe(200);
+  await Promise.all([after, ...open].map((response) => response.body?.cancel()));
+});
