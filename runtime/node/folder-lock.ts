@@ -26,7 +26,7 @@ export function lockFolder(folder: string): FolderLock | null {
   createPrivately(path);
   const handle = new DatabaseSync(path, { timeout: 0 });
   try {
-    handle.exec("pragma locking_mode = exclusive; begin exclusive");
+    handle.exec("pragma locking_mode = exclusive; pragma journal_mode = memory; begin exclusive");
   } catch (error) {
     handle.close();
     if (error instanceof Error && "errcode" in error && error.errcode === SQLITE_BUSY) return null;

@@ -1,0 +1,150 @@
+import { join } from "node:path";
+import type { HttpBindings } from "@hono/node-server";
+import { DomainError } from "#core/errors.ts";
+import { createCacheSurface } from "#core/http/cache-surface.ts";
+import { clientAddress } from "#core/http/client-address.ts";
+import { cacheToken } from "#core/http/credentials.ts";
+import { systemClock } from "#core/lib/clock.ts";
+import { systemRandom } from "#core/lib/ids.ts";
+import type { BlobStore } from "#core/ports/blob-store.ts";
+import { requireCache } from "#core/services/access.ts";
+import { authenticate } from "#core/services/authenticate.ts";
+import { createSecretKeys } from "#core/services/cache-sign.ts";
+import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
+import type { ServiceSettings } from "#core/services/deps.ts";
+import { createSecretBox } from "#core/services/secret-box.ts";
+import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { restartFailed } from "#core/services/transitions/restart.ts";
+import { type AppDeps, createApp } from "#handlers/app.ts";
+import { nodeCodec } from "./codec.ts";
+import type { Config } from "./config.ts";
+import type { Databases } from "./database.ts";
+import { openDiskBlobStore } from "./disk-blob-store.ts";
+import { createGitRemote } from "./git-remote.ts";
+import { nodeHasher } from "./hasher.ts";
+import type { HubDeps } from "./hub/deps.ts";
+import type { Loggers } from "./logger.ts";
+import type { RunningNotifier } from "./notifier.ts";
+import { argon2Hasher } from "./password-hasher.ts";
+import type { Secrets } from "./secrets.ts";
+import { VERSION } from "./version.ts";
+
+export interface Parts {
+  readonly config: Config;
+  readonly loggers: Loggers;
+  readonly databases: Databases;
+  readonly notifier: RunningNotifier;
+  readonly secrets: Secrets;
+}
+
+export interface Composition {
+  readonly fetch: (request: Request, env: HttpBindings) => Promise<Response>;
+  readonly hub: HubDeps;
+  readonly uses: PathUses;
+}
+
+/** A lease whose worker is never given up on still ends some day. */
+const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
+const EVALUATION_LIMITS = { timeoutMs: 3_600_000, attributesMax: 100_000, derivationsMax: 1_000_000 };
+
+/** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
+export async function compose(parts: Parts): Promise<Composition> {
+  const { config, databases, loggers, notifier } = parts;
+  const blobs = await openDiskBlobStore(join(config.basePath, "storage"));
+  const secrets = await createSecretBox(parts.secrets.crypt);
+  const common = { clock: systemClock, random: systemRandom, notifier, hasher: nodeHasher, codec: nodeCodec, blobs };
+  const hub: HubDeps = {
+    ...common,
+    db: databases.scheduler,
+    log: loggers.proto,
+    passwords: argon2Hasher,
+    secretKeyOf: createSecretKeys(secrets),
+    retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
+    leaseMs: config.workers.heartbeatTimeoutMs || LEASE_MS_WITHOUT_HEARTBEAT,
+    limits: {
+      discoverable: config.workers.discoverable,
+      maxProtoConnections: config.workers.connectionsMax,
+      maxConcurrentNarServes: config.workers.narServesMax,
+      narStorageOpenTimeoutMs: config.workers.narOpenTimeoutMs,
+      workerHeartbeatTimeoutMs: config.workers.heartbeatTimeoutMs,
+      build: { timeoutMs: config.builds.timeoutMs, maxSilentMs: config.builds.maxSilentMs },
+      evaluation: EVALUATION_LIMITS,
+    },
+  };
+  const transitions = { ...hub, db: databases.web, log: loggers.scheduler };
+  const app = createApp({
+    ...common,
+    db: databases.web,
+    log: loggers.web,
+    passwords: argon2Hasher,
+    secrets,
+    settings: settingsOf(config, parts.secrets),
+    git: createGitRemote({ allowLocal: config.allowLocalSources }),
+    control: {
+      abort: (id) => abortEvaluation(transitions, id),
+      restartFailed: (id, startedBy) => restartFailed(transitions, id, startedBy),
+    },
+    projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
+    http: {
+      requestBytesMax: config.requestBytesMax,
+      trustedProxies: config.trustedProxies,
+      peerAddress: (c) => peerOf(c.env as HttpBindings),
+    },
+  } satisfies AppDeps);
+  const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
+  const cache = cacheFetch(parts, { blobs, uses });
+  return { fetch: async (request, env) => (await cache(request, env)) ?? app.fetch(request, env), hub, uses };
+}
+
+/** The cache's surface stands ahead of the API and its middleware. */
+function cacheFetch(
+  { config, databases, loggers, notifier, secrets }: Parts,
+  { blobs, uses }: { readonly blobs: BlobStore; readonly uses: PathUses },
+): (request: Request, env: HttpBindings) => Promise<Response | null> {
+  const db = databases.scheduler;
+  const deps = { db, clock: systemClock, settings: settingsOf(config, secrets) };
+  // The surface knows requests only; who sent one is asked for where credentials came with it.
+  const environments = new WeakMap<Request, HttpBindings>();
+  const surface = createCacheSurface({
+    ...deps,
+    blobs,
+    hasher: nodeHasher,
+    notifier,
+    uses,
+    log: loggers.cache,
+    async authenticate(request) {
+      const token = cacheToken(request.headers);
+      if (token === null) return null;
+      const env = environments.get(request);
+      const forwarded = request.headers.get("x-forwarded-for");
+      const address = clientAddress(env ? peerOf(env) : null, forwarded, config.trustedProxies);
+      return await unlessRefused(authenticate(deps, { token, clientAddress: address }));
+    },
+    async canReadCache(actor, { name }) {
+      return (await unlessRefused(requireCache({ db }, actor, name, "readStore"))) !== null;
+    },
+  });
+  return (request, env) => {
+    environments.set(request, env);
+    return surface(request);
+  };
+}
+
+function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
+  const { serveUrl, registrationEnabled, createOrganization, createCache } = config;
+  return { version: VERSION, serveUrl, jwtSecret: secrets.jwt, registrationEnabled, createOrganization, createCache };
+}
+
+/** Null for a Unix socket, whose other end is the proxy on this machine. */
+function peerOf(env: HttpBindings): string | null {
+  return env.incoming.socket.remoteAddress ?? null;
+}
+
+async function unlessRefused<T>(decision: Promise<T>): Promise<T | null> {
+  try {
+    return await decision;
+  } catch (error) {
+    if (error instanceof DomainError) return null;
+    throw error;
+  }
+}

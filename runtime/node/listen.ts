@@ -1,0 +1,43 @@
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { hasCode } from "./files.ts";
+
+export interface ListenAddress {
+  readonly address: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+}
+
+/** Answers the port. Throws with words for the operator. */
+export async function listen(server: Server, { address, port }: ListenAddress): Promise<number> {
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(explain(error, address, port)));
+    server.listen(port, address, resolve);
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** Takes no new connections and waits for the requests under way; what is left after `graceMs` is cut off. */
+export async function stopListening(server: Server, graceMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+  await closed;
+  clearTimeout(timer);
+}
+
+function explain(error: Error, address: string, port: number): Error {
+  const where = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+  if (hasCode(error, "EADDRINUSE")) {
+    return new Error(`${where} is in use by another program: stop it, or set GRADIENT_PORT to another port`);
+  }
+  if (hasCode(error, "EACCES")) {
+    return new Error(
+      `${where} needs more rights: ports below 1024 are the system's; set GRADIENT_PORT to a higher one`,
+    );
+  }
+  if (hasCode(error, "EADDRNOTAVAIL")) {
+    return new Error(`${address} is no address of this machine: set GRADIENT_IP to one, or to 127.0.0.1`);
+  }
+  return new Error(`cannot listen on ${where}: ${error.message}`, { cause: error });
+}

@@ -1,0 +1,115 @@
+import { existsSync } from "node:fs";
+import type { Server } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createAdaptorServer } from "@hono/node-server";
+import type { PathUses } from "#core/services/cache-uses.ts";
+import { openBaseFolder } from "./base-folder.ts";
+import { type Composition, compose } from "./compose.ts";
+import type { Config } from "./config.ts";
+import { type Databases, openDatabases } from "./database.ts";
+import { Hub } from "./hub/hub.ts";
+import { attachProtoEndpoint } from "./hub/websocket.ts";
+import { listen, stopListening } from "./listen.ts";
+import type { Loggers } from "./logger.ts";
+import { startNotifier } from "./notifier.ts";
+import type { ConnectionTarget } from "./pool.ts";
+import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
+import { loadSecrets } from "./secrets.ts";
+
+export interface RunningServer {
+  /** `http://address:port`, of this process itself. */
+  readonly url: string;
+  /** Resolves with the reason when the server cannot go on: its own PostgreSQL ended. */
+  readonly failed: Promise<string>;
+  /** Requests under way get some seconds to end; then everything that was started is stopped, the last one first. */
+  close(): Promise<void>;
+}
+
+const REQUEST_GRACE_MS = 10_000;
+const USES_INTERVAL_MS = 60_000;
+/** Wake-ups and migrations, beside the pools. */
+const CONNECTIONS_BESIDE_POOLS = 4;
+
+/** Starts everything that `config` asks for. Throws with words for the operator, after it has stopped what it started. */
+export async function startServer(config: Config, loggers: Loggers): Promise<RunningServer> {
+  await using started = new AsyncDisposableStack();
+  const lock = await openBaseFolder(config.basePath);
+  started.defer(() => lock.release());
+
+  const mayMakeSecrets = config.database.url === null && !existsSync(postgresFolder(config));
+  const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), mayMakeSecrets);
+  const stopping = new AbortController();
+  const postgres = config.database.url === null ? await startOwnPostgres(config, loggers) : null;
+  if (postgres) started.defer(() => postgres.stop());
+  const target: ConnectionTarget = postgres ? postgres.address : { url: config.database.url as string };
+
+  const databases: Databases = await openDatabases(target, config.database, loggers.main);
+  started.defer(() => databases.close());
+  const notifier = await startNotifier(target, loggers.main);
+  started.defer(() => notifier.close());
+
+  const composition = await compose({ config, loggers, databases, notifier, secrets });
+  const { fetch, uses } = composition;
+  const flushing = flushUses(uses, stopping.signal, loggers);
+  started.defer(async () => {
+    stopping.abort();
+    await flushing;
+  });
+
+  const server = createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]["fetch"] }) as Server;
+  const hub = await attachHub(server, composition);
+  started.defer(() => hub.close());
+  started.defer(() => stopListening(server, REQUEST_GRACE_MS));
+  const port = await listen(server, config.listen);
+
+  const running = started.move();
+  const { address } = config.listen;
+  return {
+    url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
+    failed: endOf(postgres, stopping.signal),
+    close: async () => {
+      stopping.abort();
+      await running.disposeAsync();
+    },
+  };
+}
+
+/** Workers' sessions come in on the same port as everything else. */
+async function attachHub(server: Server, { hub: deps }: Composition): Promise<Hub> {
+  const hub = await Hub.start(deps);
+  const { discoverable, maxProtoConnections } = deps.limits;
+  attachProtoEndpoint(server, {
+    refuse: () => {
+      if (!discoverable) return { status: 404, headers: {} };
+      return hub.connections < maxProtoConnections ? null : { status: 503, headers: { "Retry-After": "10" } };
+    },
+    accept: (socket) => hub.accept(socket),
+  });
+  return hub;
+}
+
+async function startOwnPostgres(config: Config, loggers: Loggers): Promise<RunningPostgres> {
+  const { scheduler, web } = config.database;
+  const connectionsMax = scheduler.connectionsMax + web.connectionsMax + CONNECTIONS_BESIDE_POOLS;
+  return await startPostgres({ folder: postgresFolder(config), connectionsMax, log: loggers.main });
+}
+
+function postgresFolder(config: Config): string {
+  return join(config.basePath, "postgres");
+}
+
+/** Never resolves for a database that is not ours, or when it ends because we stop. */
+async function endOf(postgres: RunningPostgres | null, stopping: AbortSignal): Promise<string> {
+  const reason = await postgres?.ended;
+  if (reason !== undefined && !stopping.aborted) return `its PostgreSQL ${reason}`;
+  return await new Promise(() => {});
+}
+
+/** Once more at the end: retention counts on it. */
+async function flushUses(uses: PathUses, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
+  do {
+    await sleep(USES_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
+    await uses.flush().catch((error: unknown) => cache.warn("uses of cached paths were not recorded yet", { error }));
+  } while (!stopping.aborted);
+}
