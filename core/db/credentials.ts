@@ -35,7 +35,7 @@ export async function findUserOfSession(
   return row;
 }
 
-/** A key that is neither revoked nor expired, with its owner. Notes the use once the caller says that it was allowed. */
+/** A key that is neither revoked nor expired, with its owner. */
 export async function findLiveApiKey(db: Kysely<Database>, tokenHash: Uint8Array): Promise<LiveApiKey | undefined> {
   const row = await db
     .selectFrom("api_key")

@@ -87,7 +87,7 @@ export function cacheMaskOfKey(key: ActorKey | null): number {
   );
 }
 
-/** Whether the actor may create organizations and caches, as far as its key goes: what is new lies outside every pin. */
+/** Whether a key lets its owner create organizations and caches: what is new lies outside every pin. */
 export function keyMayCreate(key: ActorKey | null): boolean {
   if (!key) return true;
   return (

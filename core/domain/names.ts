@@ -22,7 +22,7 @@ export function isSlug(text: string): boolean {
   return text.length <= SLUG_MAX_LENGTH && SLUG.test(text);
 }
 
-/** Whether an organization or a cache may be called so: beside the rule, the API's own words in their place are taken. */
+/** Whether an organization or a cache may be called so: some words at that place are the API's own. */
 export function isAddressableSlug(text: string): boolean {
   return isSlug(text) && !ROUTE_WORDS.includes(text);
 }
@@ -45,7 +45,7 @@ export function requireUsername(text: string): string {
   if (text.length < 3 || text.length > 50 || !USERNAME.test(text)) {
     throw new DomainError(
       "invalid_username",
-      "username must be 3 to 50 letters (A-Z, a-z), digits, `_` and `-`; `_` and `-` stand between letters or digits only",
+      "username must be 3 to 50 letters (A-Z, a-z), digits, and single `_` or `-` between them",
     );
   }
   if (RESERVED_USERNAMES.includes(text.toLowerCase())) {
@@ -58,7 +58,7 @@ export function requireDisplayName(text: string, what: string): string {
   if (new TextEncoder().encode(text).length <= DISPLAY_NAME_MAX_BYTES && DISPLAY_NAME.test(text)) return text;
   throw new DomainError(
     "invalid_name",
-    `${what} must be 1 to ${DISPLAY_NAME_MAX_BYTES} bytes of letters, digits, \`'\`, \`.\`, \`-\`, \`_\` and single spaces between them`,
+    `${what} must be 1 to ${DISPLAY_NAME_MAX_BYTES} bytes of letters, digits, \`'.-_\` and single spaces between them`,
   );
 }
 

@@ -58,7 +58,7 @@ export async function requireOrganization(
   return access;
 }
 
-/** As `requireOrganization`, for what belongs to an organization and is addressed by an id: `what` is what was not found. */
+/** As `requireOrganization`, for what is addressed by an id of its own; `what` it is goes into the refusal. */
 export async function requireOrganizationOf(
   { db }: AccessDeps,
   actor: Actor,
@@ -155,7 +155,7 @@ function notFound(what: string): DomainError {
 function lacks(permission: string, where: string): DomainError {
   return new DomainError(
     "forbidden",
-    `This needs the permission \`${permission}\` in this ${where}: ask one of its admins for it, or use a key that holds it`,
+    `This needs the permission \`${permission}\` in this ${where}: ask an admin for it, or use a key that holds it`,
   );
 }
 

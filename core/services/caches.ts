@@ -165,7 +165,7 @@ function viewCache(row: CacheRowView, mask: number): CacheView {
 
 /** Servers that keep answers of this cache in memory ask again. */
 function announce({ notifier }: Pick<ServiceDeps, "notifier">, cacheId: string): void {
-  notifier.notify("path", `${cacheId}/*`);
+  notifier.notify("path", `${cacheId}/`);
 }
 
 function nameTaken(error: unknown): never {

@@ -83,7 +83,7 @@ export async function getOrganization(
   return { ...viewOrganization(organization), github_app_available: false, role: roleName };
 }
 
-/** Its id. The organization comes with an SSH key, an internal store for its builds' sources, and its creator as Admin. */
+/** Its id. It comes with an SSH key, an internal store for its builds' sources, and its creator as Admin. */
 export async function createOrganization(
   deps: Pick<ServiceDeps, "db" | "clock" | "random" | "secrets" | "settings">,
   actor: Actor,

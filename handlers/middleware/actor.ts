@@ -6,7 +6,7 @@ import { authenticate } from "#core/services/authenticate.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "../env.ts";
 
-/** Finds out who asks. Refused credentials make an anonymous actor that knows why: the service decides if that matters. */
+/** Finds out who asks. Refused credentials make an anonymous actor that knows why, should a user be needed. */
 export function actor(deps: Pick<ServiceDeps, "db" | "clock" | "settings">): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
     const token = apiToken(c.req.raw.headers);

@@ -14,7 +14,7 @@ const user = { username: "Operator", name: "Operator", email: "op@example.com", 
 const organization = { name: "start", display_name: "S", description: "", public: false, hide_build_requests: false };
 const cache = { name: "start", display_name: "S", description: "", public: true, priority: 40, max_storage_gb: 0 };
 
-test("what an operator sets up may be set up again: nothing is doubled, and a new worker token takes effect", async () => {
+test("what is set up may be set up again: nothing is doubled, and a new worker token takes effect", async () => {
   await using t = await withApp({ createOrganization: "superusers", createCache: "superusers" });
   const worker = { workerId: crypto.randomUUID(), displayName: "Here" };
   const setUp = async (tokenByte: number) => {

@@ -22,7 +22,7 @@ test("the server says that it is alive and how it is set up, to everyone", async
   });
 });
 
-test("every failure is in the envelope: no route, a wrong method, a body that is too large or no JSON, a bad id", async () => {
+test("every failure is in the envelope, from a missing route to a body that is too large or no JSON", async () => {
   const user = await t.user("envelope");
   const token = user.token;
   const key = { name: "k", permissions: ["viewOrg"] };

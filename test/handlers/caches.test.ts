@@ -96,7 +96,7 @@ test("a public cache is read by everyone and changed by its admins, and its serv
   t.notified.length = 0;
   expect((await t.ask("DELETE", "/caches/open-cache/active", { token: owner.token })).status).toBe(200);
   expect((await t.ask("DELETE", "/caches/open-cache/public", { token: owner.token })).status).toBe(200);
-  expect(t.notified).toEqual([`path ${id}/*`, `path ${id}/*`]);
+  expect(t.notified).toEqual([`path ${id}/`, `path ${id}/`]);
   expect((await t.ask("GET", "/caches/open-cache", { token: owner.token })).body.message).toMatchObject({
     active: false,
     public: false,
