@@ -3,11 +3,13 @@ import { BuildStatus, FAILED_BUILD, OPEN_BUILD, SUCCESSFUL_BUILD } from "./state
 /** What is known of a build before the batch, and what the batch says of it. Outputs are named, not paths. */
 export interface IngestNode {
   readonly drvPath: string;
-  /** Its outputs were in a cache that the organization reads when the batch was checked. */
+  /** The outputs that are wanted of it are in a cache that the organization reads: nothing below it was looked at. */
   readonly pruned: boolean;
   /** Why no worker can ever build it, or null. */
   readonly unsupported: string | null;
   readonly outputs: readonly string[];
+  /** Those of its outputs that the caches have now. */
+  readonly present: ReadonlySet<string>;
   readonly dependencies: readonly { readonly drvPath: string; readonly outputs: readonly string[] }[];
 }
 
@@ -28,6 +30,7 @@ export interface IngestDecision {
   /** In the order of the node's dependencies. */
   readonly satisfied: readonly boolean[];
   readonly deterministicFailure: boolean;
+  readonly available: ReadonlyMap<string, boolean>;
 }
 
 /**
@@ -46,12 +49,7 @@ export function decideIngest(
   return nodes.map((node) => {
     const before = known.get(node.drvPath);
     const decision = decideNode(node, before, state);
-    const available = new Map(node.outputs.map((output) => [output, isAvailable(decision.status, before, output)]));
-    state.set(node.drvPath, {
-      status: decision.status,
-      deterministicFailure: decision.deterministicFailure,
-      available,
-    });
+    state.set(node.drvPath, decision);
     return decision;
   });
 }
@@ -65,22 +63,25 @@ function decideNode(
     const dependency = state.get(drvPath);
     return dependency !== undefined && outputs.every((output) => dependency.available.get(output) === true);
   });
-  const decide = (status: BuildStatus, pending: number, deterministicFailure = false): IngestDecision => ({
-    drvPath: node.drvPath,
-    status,
-    pendingDependencies: pending,
-    changed: before === undefined || before.status !== status,
-    satisfied,
-    deterministicFailure,
-  });
+  const decide = (status: BuildStatus, pending: number, deterministicFailure = false): IngestDecision => {
+    const available = availableOutputs(node, status, before);
+    const sameOutputs = node.outputs.every((output) => before?.available.get(output) === available.get(output));
+    return {
+      drvPath: node.drvPath,
+      status,
+      pendingDependencies: pending,
+      changed: before?.status !== status || !sameOutputs,
+      satisfied,
+      deterministicFailure,
+      available,
+    };
+  };
 
-  if (node.pruned) {
-    const keep = before && SUCCESSFUL_BUILD.includes(before.status) ? before.status : BuildStatus.Substituted;
-    return decide(keep, 0);
-  }
   const pending = satisfied.filter((value) => !value).length;
-  if (before && keeps(before, node))
+  if (node.pruned) return decide(statusOfPruned(before), 0);
+  if (before && keeps(before, node)) {
     return { ...decide(before.status, pending), changed: false, deterministicFailure: before.deterministicFailure };
+  }
   if (node.unsupported !== null) return decide(BuildStatus.FailedPermanent, pending, true);
 
   const dependencyFailed = node.dependencies.some(({ drvPath }) => {
@@ -99,6 +100,20 @@ function keeps(before: KnownBuild, node: IngestNode): boolean {
   return SUCCESSFUL_BUILD.includes(before.status) && whole;
 }
 
-function isAvailable(status: BuildStatus, before: KnownBuild | undefined, output: string): boolean {
-  return SUCCESSFUL_BUILD.includes(status) || before?.available.get(output) === true;
+/** A worker that builds it at this moment goes on; its result is near. */
+function statusOfPruned(before: KnownBuild | undefined): BuildStatus {
+  if (before?.status === BuildStatus.Building || before?.status === BuildStatus.Completed) return before.status;
+  return BuildStatus.Substituted;
+}
+
+function availableOutputs(
+  node: IngestNode,
+  status: BuildStatus,
+  before: KnownBuild | undefined,
+): ReadonlyMap<string, boolean> {
+  const isAvailable = (output: string) => {
+    if (SUCCESSFUL_BUILD.includes(status)) return node.present.has(output);
+    return before?.available.get(output) === true;
+  };
+  return new Map(node.outputs.map((output) => [output, isAvailable(output)]));
 }

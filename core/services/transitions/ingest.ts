@@ -14,7 +14,7 @@ import {
 } from "../../db/graph.ts";
 import type { Database } from "../../db/schema.ts";
 import { decideIngest, type IngestDecision, type KnownBuild } from "../../domain/ingest.ts";
-import { EVALUATING, MessageLevel, SUCCESSFUL_BUILD } from "../../domain/states.ts";
+import { EVALUATING, MessageLevel } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
@@ -84,7 +84,8 @@ class Graph {
   readonly #rows: ReadonlyMap<string, GraphBuild>;
   readonly #created: ReadonlySet<string>;
   readonly #known: ReadonlyMap<string, KnownBuild>;
-  readonly #prunedIn: ReadonlyMap<string, string>;
+  /** The cache that has each output path of the batch, where one has it. */
+  readonly #present: ReadonlyMap<string, string>;
 
   private constructor(
     trx: Transaction<Database>,
@@ -93,7 +94,7 @@ class Graph {
       readonly rows: ReadonlyMap<string, GraphBuild>;
       readonly created: ReadonlySet<string>;
       readonly known: ReadonlyMap<string, KnownBuild>;
-      readonly prunedIn: ReadonlyMap<string, string>;
+      readonly present: ReadonlyMap<string, string>;
     },
   ) {
     this.#trx = trx;
@@ -101,7 +102,7 @@ class Graph {
     this.#rows = found.rows;
     this.#created = found.created;
     this.#known = found.known;
-    this.#prunedIn = found.prunedIn;
+    this.#present = found.present;
   }
 
   /**
@@ -136,7 +137,7 @@ class Graph {
     const present = await presentOutputs(trx, organizationId, nodes);
     const old = [...rows.values()].filter(({ id }) => !created.has(id));
     const known = await readKnown(trx, old, ownSet, present);
-    return new Graph(trx, nodes, { rows, created, known, prunedIn: provePruned(nodes, present) });
+    return new Graph(trx, nodes, { rows, created, known, present });
   }
 
   id(drvPath: string): string {
@@ -145,10 +146,21 @@ class Graph {
     return row.id;
   }
 
+  /** The cache that has an output of a pruned node. Throws when none has any, after all. */
+  #proof({ drvPath, outputs }: ParsedNode): string {
+    const cacheId = outputs.map(({ path }) => this.#present.get(path ?? "")).find((id) => id !== undefined);
+    if (cacheId === undefined) throw new DomainError("conflict", `${drvPath} is no longer available`);
+    return cacheId;
+  }
+
   /** Writes the decisions. True when a build became ready. */
   async record(): Promise<boolean> {
     const decisions = decideIngest(
-      this.#nodes.map((node) => ({ ...node, outputs: node.outputs.map(({ name }) => name) })),
+      this.#nodes.map((node) => ({
+        ...node,
+        outputs: node.outputs.map(({ name }) => name),
+        present: new Set(node.outputs.filter(({ path }) => path && this.#present.has(path)).map(({ name }) => name)),
+      })),
       this.#known,
     );
     await upsertEdges(
@@ -183,19 +195,15 @@ class Graph {
         pending_dependencies: decision.pendingDependencies,
         deterministic_failure: decision.deterministicFailure,
         pruned: node.pruned,
-        pruned_cache_id: this.#prunedIn.get(node.drvPath) ?? null,
+        pruned_cache_id: node.pruned ? this.#proof(node) : null,
       },
     ];
   }
 
-  /** Outputs are available exactly where their build has succeeded and the caches still have them. */
   async #recordOutputs(decisions: readonly IngestDecision[]): Promise<void> {
-    const outputs = this.#nodes.flatMap((node, i) => {
-      const decision = decisions[i] as IngestDecision;
-      if (!decision.changed) return [];
-      const available = SUCCESSFUL_BUILD.includes(decision.status);
-      return node.outputs.map(({ name }) => ({ build_id: this.id(node.drvPath), name, available }));
-    });
+    const outputs = decisions.flatMap(({ drvPath, available }) =>
+      Array.from(available, ([name, value]) => ({ build_id: this.id(drvPath), name, available: value })),
+    );
     await setOutputsAvailable(this.#trx, outputs);
   }
 }
@@ -247,20 +255,6 @@ async function readKnown(
       return [drv_path, { status, deterministicFailure: deterministic_failure, available }];
     }),
   );
-}
-
-/** The cache that proves each pruned node. Throws when one of them is not available after all. */
-function provePruned(nodes: readonly ParsedNode[], present: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const proof = new Map<string, string>();
-  for (const { drvPath, pruned, outputs } of nodes) {
-    if (!pruned) continue;
-    for (const { path } of outputs) {
-      const cacheId = path === null ? undefined : present.get(path);
-      if (cacheId === undefined) throw new DomainError("conflict", `${path ?? drvPath} is no longer available`);
-      proof.set(drvPath, cacheId);
-    }
-  }
-  return proof;
 }
 
 function newId({ clock, random }: TransitionDeps): string {
