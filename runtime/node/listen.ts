@@ -8,6 +8,8 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+const IDLE_SWEEP_MS = 50;
+
 /** Answers the port. Throws with words for the operator. */
 export async function listen(server: Server, { address, port }: ListenAddress): Promise<number> {
   await new Promise<void>((resolve, reject) => {
@@ -20,10 +22,12 @@ export async function listen(server: Server, { address, port }: ListenAddress): 
 /** Takes no new connections and waits for the requests under way; what is left after `graceMs` is cut off. */
 export async function stopListening(server: Server, graceMs: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+  // A connection whose request has just ended would be kept for the next one.
+  const sweeper = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
+  const deadline = setTimeout(() => server.closeAllConnections(), graceMs);
   await closed;
-  clearTimeout(timer);
+  clearInterval(sweeper);
+  clearTimeout(deadline);
 }
 
 function explain(error: Error, address: string, port: number): Error {
