@@ -76,7 +76,7 @@ export async function listWritableCaches(db: Kysely<Database>, organizationId: s
   return rows.map((row) => row.id);
 }
 
-/** The organization's internal store, and active caches that it reads. The internal store, when there is one, is first. */
+/** The organization's internal store (first, when there is one) and the active caches that it reads. */
 export async function listReadableStores(
   db: Kysely<Database>,
   organizationId: string,

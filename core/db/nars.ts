@@ -93,7 +93,7 @@ export async function findServedNar(
     .executeTakeFirst();
 }
 
-/** The undamaged ones among `narHashes`, held in one order so that none is marked or replaced before the transaction ends. */
+/** The undamaged ones among `narHashes`; none of them is marked or replaced before the transaction ends. */
 export async function lockSoundNars(trx: Transaction<Database>, narHashes: readonly Uint8Array[]): Promise<NarRow[]> {
   return await trx
     .selectFrom("nar")

@@ -10,7 +10,7 @@ export interface CacheAccessDeps extends CacheLookupDeps {
   canReadCache(actor: Actor, cache: ServedCache): Promise<boolean>;
 }
 
-/** `challenge`: anonymous, and the name is not that of a public cache. `hidden`: signed in, and it is nothing to them. */
+/** `challenge`: anonymous, and the name is no public cache's. `hidden`: signed in, but it is not theirs to see. */
 export type CacheAccess = ServedCache | "challenge" | "hidden";
 
 /** How long a cache that was made private may go on being public here when the wake-up was lost. */

@@ -25,7 +25,7 @@ export interface NarRequest {
 export async function answerNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequest): Promise<Response> {
   const nar = await lookUpNar(deps, { cacheId: cache.id, fileHash });
   if (!nar) return answer.notFound();
-  // Under a name from before the NAR was stored anew the bytes are others: they are not for ever, and not to be resumed.
+  // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
   const named = equalBytes(fileHash, nar.fileHash.digest);
   const etag = `"${encodeBase32(nar.fileHash.digest)}"`;
   const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);

@@ -38,7 +38,7 @@ export async function lookUpNarInfo(
   return row ? printNarInfo(narInfoOf(row)) : null;
 }
 
-/** What a file name of this cache leads to: the NAR itself, or what it was stored as anew. Null as for `lookUpNarInfo`. */
+/** What a file name of this cache leads to, also when it was stored anew since. Null as for `lookUpNarInfo`. */
 export async function lookUpNar(
   { db }: CacheLookupDeps,
   file: { readonly cacheId: string; readonly fileHash: Bytes },

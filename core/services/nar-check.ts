@@ -12,8 +12,8 @@ export interface NarFacts {
 
 /**
  * Passes a NAR through and throws in the place of its end unless it is a NAR of exactly this hash and size. More bytes
- * than announced are refused as they come, so a small file that unpacks to terabytes costs nothing. Throws `DomainError`
- * for a wrong hash or size, `NarParseError` for what is no NAR.
+ * than announced are refused as they come, so a small file that unpacks to terabytes costs nothing. Throws
+ * `DomainError` for a wrong hash or size, `NarParseError` for what is no NAR.
  */
 export async function* checkedNar(hasher: Hasher, body: ByteStream, expected: NarFacts): AsyncGenerator<Uint8Array> {
   const hash = hasher.sha256();

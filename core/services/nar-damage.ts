@@ -14,8 +14,8 @@ export interface NarDamageDeps {
 
 /**
  * Takes a NAR out of service because its object is gone or is not what it was. From the commit on no narinfo and no
- * file name leads to it, on every server, until the same NAR is stored again. Never throws: whoever found the damage has
- * an answer to end, and when the mark cannot be made now the next reader makes it.
+ * file name leads to it, on every server, until the same NAR is stored again. Never throws: whoever found the damage
+ * has an answer to end, and when the mark cannot be made now the next reader makes it.
  */
 export async function reportDamage(deps: NarDamageDeps, nar: Nar, reason: string): Promise<void> {
   const fields = { narHash: formatHash(nar.narHash, "nix32"), objectKey: nar.objectKey, reason };

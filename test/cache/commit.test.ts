@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { inTransaction } from "#core/db/transaction.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
 import { fingerprint, generateKeyPair, parsePublicKey, verify } from "#core/nix/signature.ts";
-import { parseStorePathBaseName, type StorePath, storePathBaseName } from "#core/nix/store-path.ts";
+import { makeSourcePath, parseStorePathBaseName, type StorePath, storePathBaseName } from "#core/nix/store-path.ts";
 import { commitPaths } from "#core/services/cache-commit.ts";
 import { organizationTargets } from "#core/services/cache-targets.ts";
 import { availablePaths, openPath } from "#core/services/paths-availability.ts";
@@ -219,16 +219,35 @@ test("a worker is told what is available and gets its bytes, from the first stor
   expect(await openPath(bench.deps, organization, none.storePath)).toBeNull();
 });
 
-test("commits of one path at the same time end in one row and in no deadlock", async () => {
+test("commits of the same paths at the same time end in one row each and never lock each other out", async () => {
   await using bench = await withCacheBench();
+  const { db } = bench.deps;
   const caches = [await bench.makeCache(), await bench.makeCache()].map((cache) => cache.id);
-  const paths = await Promise.all(Array.from({ length: 20 }, (_, index) => storeFile(bench, `path-${index}`)));
+  const stored = await storeFile(bench, "path");
+  const names = Array.from({ length: 700 }, (_, index) => `path-${index}`);
+  const named = names.map(async (name) => ({
+    ...stored,
+    storePath: await makeSourcePath(name, stored.narHash.digest, []),
+  }));
+  const paths = await Promise.all(named);
+  const { secretKey } = await generateKeyPair("test-1");
+  // All have begun before one writes; two statements a cache hold what the others want next.
+  let waiting = 4;
+  const begun = Promise.withResolvers<void>();
+  const secretKeyOf = async () => {
+    if (--waiting === 0) begun.resolve();
+    await begun.promise;
+    return secretKey;
+  };
   const results = await Promise.all(
-    Array.from({ length: 8 }, (_, turn) =>
-      bench.commit(turn % 2 ? caches : caches.toReversed(), turn % 3 ? paths : paths.toReversed()),
-    ),
+    Array.from({ length: 4 }, (_, turn) => {
+      const cacheIds = turn % 2 ? caches : caches.toReversed();
+      const commit = { cacheIds, organizationId: null, paths: turn % 2 ? paths : paths.toReversed() };
+      // Without the help of `inTransaction`, which runs a transaction that lost to a deadlock again.
+      return db.transaction().execute((trx) => commitPaths(trx, { secretKeyOf }, commit));
+    }),
   );
-  expect(results.flatMap((result) => result.added)).toHaveLength(40);
+  expect(results.flatMap((result) => result.added)).toHaveLength(1_400);
   expect(results.flatMap((result) => result.differing)).toEqual([]);
 });
 

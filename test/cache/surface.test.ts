@@ -7,8 +7,10 @@ import { streamOf } from "#core/lib/streams.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { parseNarInfo } from "#core/nix/narinfo.ts";
 import { type StorePath, storePathHash } from "#core/nix/store-path.ts";
+import type { Notifier } from "#core/ports/notifier.ts";
 import { announceCommit } from "#core/services/cache-commit.ts";
 import { createPathUses } from "#core/services/cache-uses.ts";
+import { openNar } from "#core/services/nar-open.ts";
 import { receiveNar } from "#core/services/nar-receive.ts";
 import {
   bodyOf,
@@ -348,6 +350,18 @@ test("a NAR that was stored anew is served again, under its old name too", async
   expect(Buffer.compare(await bodyOf(byOldName), await bodyOf(byNewName))).toBe(0);
 });
 
+test("a slow reader of a replaced object cannot take the new one out of service", async () => {
+  await using bench = await withCacheBench();
+  const content = randomContent(1_000);
+  const { cache, path } = await withPath(bench, content);
+  await bench.deps.db.updateTable("nar").set({ damaged_at: new Date() }).execute();
+  await storeFile(bench, "path", { content });
+
+  expect(await openNar(bench.deps, path.nar)).toBeNull();
+  expect((await asking(bench)(narInfoUrl(cache, path))).status).toBe(200);
+  expect(bench.logged).toEqual([]);
+});
+
 test("a narinfo is looked up once, and again after its path has changed", async () => {
   await using bench = await withCacheBench();
   const { cache, path } = await withPath(bench);
@@ -379,6 +393,25 @@ test("a cache that is made private is closed as soon as that is announced, and s
   expect((await deaf(narInfoUrl(cache, path))).status).toBe(200);
   ms = 5_000;
   expect((await deaf(narInfoUrl(cache, path))).status).toBe(401);
+});
+
+test("a cache that is announced as changed while it is looked up is looked up again", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const handlers: ((subject: string) => void)[] = [];
+  const notifier: Notifier = {
+    notify: () => {},
+    subscribe(_topic, handler) {
+      handlers.push(handler);
+      return () => {};
+    },
+  };
+  const ask = asking(bench, { notifier });
+  const first = ask(narInfoUrl(cache, path));
+  for (const handler of handlers) handler(`${cache.id}/`);
+  expect((await first).status).toBe(200);
+  await bench.deps.db.updateTable("cache").set({ public: false }).execute();
+  expect((await ask(narInfoUrl(cache, path))).status).toBe(401);
 });
 
 test("asking for a narinfo counts as use", async () => {
