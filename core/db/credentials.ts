@@ -12,6 +12,8 @@ export interface CredentialUser extends ActorUser {
 
 export type LiveApiKey = Pick<ApiKeyRow, "id" | "permissions" | "organization_id" | "cache_id" | "allowed_ips"> & {
   readonly user: CredentialUser;
+  /** The noted time of use is old enough to be noted anew. */
+  readonly stale: boolean;
 };
 
 /** The owner of a session that is neither revoked nor expired. Notes the use. */
@@ -42,6 +44,12 @@ export async function findLiveApiKey(db: Kysely<Database>, tokenHash: Uint8Array
     .innerJoin("user_account", "user_account.id", "api_key.owner_id")
     .select(["api_key.id", "permissions", "organization_id", "cache_id", "allowed_ips"])
     .select(["user_account.id as user_id", "username", "superuser", "active"])
+    .select((eb) =>
+      eb
+        .or([eb("last_used_at", "is", null), eb("last_used_at", "<", databaseNowPlus(-LAST_USED_STEP_MS))])
+        .$castTo<boolean>()
+        .as("stale"),
+    )
     .where("token_hash", "=", tokenHash)
     .where("api_key.revoked_at", "is", null)
     .where((eb) => eb.or([eb("api_key.expires_at", "is", null), eb("api_key.expires_at", ">", databaseNow)]))
@@ -52,12 +60,5 @@ export async function findLiveApiKey(db: Kysely<Database>, tokenHash: Uint8Array
 }
 
 export async function noteApiKeyUse(db: Kysely<Database>, id: string): Promise<void> {
-  await db
-    .updateTable("api_key")
-    .set({ last_used_at: databaseNow })
-    .where("id", "=", id)
-    .where((eb) =>
-      eb.or([eb("last_used_at", "is", null), eb("last_used_at", "<", databaseNowPlus(-LAST_USED_STEP_MS))]),
-    )
-    .execute();
+  await db.updateTable("api_key").set({ last_used_at: databaseNow }).where("id", "=", id).execute();
 }

@@ -46,7 +46,7 @@ async function authenticateKey({ db }: AuthenticateDeps, secret: string, clientA
   if (key.allowed_ips.length > 0 && !key.allowed_ips.some((entry) => contains(entry, clientAddress))) {
     throw new DomainError("forbidden_source_ip", `This API key may not be used from ${clientAddress}`);
   }
-  await noteApiKeyUse(db, key.id);
+  if (key.stale) await noteApiKeyUse(db, key.id);
   const { id, username, superuser } = key.user;
   const { id: keyId, permissions, organization_id: organizationId, cache_id: cacheId } = key;
   return {

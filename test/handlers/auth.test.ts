@@ -136,3 +136,22 @@ test("registration can be turned off", async () => {
   const { status, body } = await closed.ask("POST", "/auth/basic/register", { body: account });
   expect([status, body.code]).toEqual([400, "registration_disabled"]);
 });
+
+test("nobody collects sessions without end: expired ones go, and the oldest make room", async () => {
+  const { id, token } = await t.user("Collector");
+  const session = (age: number) => ({
+    id: crypto.randomUUID(),
+    user_id: id,
+    created_at: new Date(Date.now() - age * 1_000 - 60_000),
+    expires_at: new Date(Date.now() + (age < 300 ? 60_000 : -60_000)),
+  });
+  await t.db
+    .insertInto("session")
+    .values(Array.from({ length: 310 }, (_, age) => session(age)))
+    .execute();
+  expect((await login("Collector")).status).toBe(200);
+  const kept = await t.db.selectFrom("session").select("expires_at").where("user_id", "=", id).execute();
+  expect(kept).toHaveLength(200);
+  expect(kept.filter(({ expires_at }) => expires_at.getTime() < Date.now())).toEqual([]);
+  expect((await t.ask("GET", "/user", { token })).status).toBe(200);
+});

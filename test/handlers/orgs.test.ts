@@ -4,6 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { fromUtf8 } from "#core/lib/bytes.ts";
+import {
+  insertAttempt,
+  insertBuild,
+  insertEntryPoint,
+  insertEvaluationRow,
+  insertProjectRow,
+  linkBuild,
+} from "#test/support/rows.ts";
 import { type TestApp, type TestUser, withApp } from "./support.ts";
 
 let t: TestApp;
@@ -220,4 +228,26 @@ test("what the configuration declares is not changed here", async () => {
   expect((await t.ask("PATCH", "/orgs/declared", { token, body: { description: "x" } })).body.code).toBe("forbidden");
   expect((await t.ask("DELETE", "/orgs/declared", { token })).body.code).toBe("forbidden");
   expect((await t.ask("GET", "/orgs/declared/workers", { token })).status).toBe(200);
+});
+
+test("deleting an organization takes everything in it along, what runs included, and tells its workers", async () => {
+  const id = await createOrg("doomed");
+  const worker_id = crypto.randomUUID();
+  await t.ask("POST", "/orgs/doomed/workers", { token: admin.token, body: { worker_id } });
+  const evaluation = await insertEvaluationRow(t.db, {
+    organizationId: id,
+    projectId: await insertProjectRow(t.db, { organizationId: id }),
+  });
+  const dependency = await insertBuild(t.db, { organizationId: id, name: "dependency" });
+  const build = await insertBuild(t.db, { organizationId: id, name: "top", needs: [dependency] });
+  const attemptId = await insertAttempt(t.db, { organizationId: id, buildId: build });
+  await linkBuild(t.db, evaluation, build, { attemptId });
+  await insertEntryPoint(t.db, evaluation, build, ["packages", "top"]);
+  t.notified.length = 0;
+  expect((await t.ask("DELETE", "/orgs/doomed", { token: admin.token })).status).toBe(200);
+  expect(t.notified).toContain(`registration ${worker_id}`);
+  for (const table of ["project", "evaluation", "build", "attempt", "cache", "worker_registration"] as const) {
+    const left = await t.db.selectFrom(table).select("id").where("organization_id", "=", id).execute();
+    expect([table, left]).toEqual([table, []]);
+  }
 });
