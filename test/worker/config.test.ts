@@ -1,0 +1,127 @@
+import { expect, test } from "vitest";
+import { readWorkerConfig, WorkerConfigError } from "#worker/config.ts";
+
+const REQUIRED = { GRADIENT_WORKER_SERVER_URL: "wss://gradient.example.com/proto" };
+
+function read(environment: Readonly<Record<string, string>> = {}) {
+  return readWorkerConfig({ ...REQUIRED, GRADIENT_WORKER_PEERS_FILE: "/run/peers", ...environment });
+}
+
+function problems(environment: Readonly<Record<string, string>>): readonly string[] {
+  try {
+    read(environment);
+  } catch (error) {
+    if (error instanceof WorkerConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+test("what is not set has the documented default", () => {
+  const { config } = read();
+
+  expect(config).toMatchObject({
+    serverUrl: "wss://gradient.example.com/proto",
+    dataDir: "/var/lib/gradient-worker",
+    capabilities: { fetch: false, eval: false, build: false, sign: false, federate: false },
+    buildsMax: 100,
+    evaluationsMax: 1,
+    evaluatorsMax: 1,
+    evaluatorMemoryBytesMax: 8 * 2 ** 30,
+    daemonConnectionsMax: 32,
+    gcRootsDir: "/nix/var/nix/gcroots/gradient",
+    allowLocalSources: false,
+    nixCommand: "nix",
+    nixRemote: "daemon",
+    daemonStore: { socketPath: "/nix/var/nix/daemon-socket/socket", root: "" },
+  });
+});
+
+test("all that is wrong is reported at once", () => {
+  const found = problems({
+    GRADIENT_WORKER_SERVER_URL: "gradient.example.com",
+    GRADIENT_MAX_CONCURRENT_BUILDS: "many",
+    GRADIENT_WORKER_ID: "550e8400-e29b-11d4-a716-446655440001",
+    GRADIENT_WORKER_CAPABILITY_BUILD: "yes",
+    GRADIENT_WORKER_GCROOTS_DIR: "roots",
+    NIX_REMOTE: "https://cache.example.com",
+    GRADIENT_LOG_LEVEL: "loud",
+  });
+
+  expect(found.map((problem) => /^[A-Z_]+/.exec(problem)?.[0])).toEqual([
+    "GRADIENT_WORKER_SERVER_URL",
+    "GRADIENT_WORKER_ID",
+    "GRADIENT_WORKER_CAPABILITY_BUILD",
+    "GRADIENT_MAX_CONCURRENT_BUILDS",
+    "GRADIENT_WORKER_GCROOTS_DIR",
+    "NIX_REMOTE",
+    "GRADIENT_LOG_LEVEL",
+  ]);
+});
+
+test("a worker without a server's address does not start", () => {
+  expect(() => readWorkerConfig({})).toThrow("GRADIENT_WORKER_SERVER_URL is required");
+});
+
+test.each([
+  ["wss://gradient.example.com", "wss://gradient.example.com/proto"],
+  ["https://gradient.example.com/", "wss://gradient.example.com/proto"],
+  ["http://127.0.0.1:3000/ci/proto", "ws://127.0.0.1:3000/ci/proto"],
+])("the server's address %s means %s", (given, meant) => {
+  expect(read({ GRADIENT_WORKER_SERVER_URL: given }).config.serverUrl).toBe(meant);
+});
+
+test.each(["GRADIENT_WORKER_DISCOVERABLE", "GRADIENT_WORKER_CAPABILITY_SIGN", "GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
+  "%s is refused as long as nothing acts on it, and may be off",
+  (name) => {
+    expect(problems({ [name]: "true" })).toEqual([expect.stringContaining("this release")]);
+    expect(problems({ [name]: "false" })).toEqual([]);
+  },
+);
+
+test("an option that nothing reads is named together with the one that was meant", () => {
+  const { warnings } = read({
+    GRADIENT_WORKER_CAPABILITY_BULD: "true",
+    GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+    GRADIENT_MAX_CONCURENT_BUILDS: "2",
+    GRADIENT_NONSENSE: "1",
+    // The server's.
+    GRADIENT_DATABASE_URL: "postgres:///gradient",
+  });
+
+  expect(warnings).toEqual([
+    "GRADIENT_MAX_CONCURENT_BUILDS is not an option of this worker; did you mean GRADIENT_MAX_CONCURRENT_BUILDS?",
+    "GRADIENT_NONSENSE is not an option of this worker",
+    "GRADIENT_WORKER_CAPABILITY_BULD is not an option of this worker; did you mean GRADIENT_WORKER_CAPABILITY_BUILD?",
+  ]);
+});
+
+test("a worker that could get no job, or no session, says so", () => {
+  const { warnings } = readWorkerConfig(REQUIRED);
+
+  expect(warnings).toEqual([expect.stringContaining("no jobs"), expect.stringContaining("no token")]);
+});
+
+test("the empty text switches roots off, and zero the limit of memory", () => {
+  const { config } = read({ GRADIENT_WORKER_GCROOTS_DIR: "", GRADIENT_MAX_EVAL_RSS: "0" });
+
+  expect(config).toMatchObject({ gcRootsDir: null, evaluatorMemoryBytesMax: null });
+});
+
+test("the state folder of the systemd unit is the data folder, unless another one is named", () => {
+  const unit = { STATE_DIRECTORY: "/var/lib/one:/var/lib/two" };
+
+  expect(read(unit).config.dataDir).toBe("/var/lib/one");
+  expect(read({ ...unit, GRADIENT_WORKER_DATA_DIR: "/srv/worker" }).config.dataDir).toBe("/srv/worker");
+});
+
+test("programs get none of our own variables, which may be secrets", () => {
+  const { config } = read({
+    PATH: "/bin",
+    https_proxy: "http://proxy:3128",
+    GRADIENT_WORKER_PEERS: "x",
+    AWS_SECRET: "y",
+  });
+
+  expect(config.childVariables).toEqual({ PATH: "/bin", https_proxy: "http://proxy:3128" });
+});

@@ -1,0 +1,205 @@
+import { join } from "node:path";
+import { isUuidV4 } from "#core/lib/ids.ts";
+import { unknownNameWarnings } from "./config-names.ts";
+import { ConfigReader, type Environment } from "./config-reader.ts";
+import { type DaemonStore, parseStoreUrl, StoreUrlError } from "./daemon/store-url.ts";
+import type { PeersSource } from "./peers.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** The worker's settings as decided once at its start. Sizes are bytes. */
+export interface WorkerConfig {
+  /** With its path: `wss://gradient.example.com/proto`. */
+  readonly serverUrl: string;
+  readonly peers: PeersSource;
+  /** Absolute. Keeps the worker's id, repositories and logs of running builds. */
+  readonly dataDir: string;
+  /** Null: the one kept in the data folder. */
+  readonly workerId: string | null;
+  readonly capabilities: {
+    readonly fetch: boolean;
+    readonly eval: boolean;
+    readonly build: boolean;
+    readonly sign: false;
+    readonly federate: false;
+  };
+  readonly buildsMax: number;
+  readonly evaluationsMax: number;
+  /** Evaluator processes at a time. */
+  readonly evaluatorsMax: number;
+  /** Resident memory of one evaluator. Null: no limit. */
+  readonly evaluatorMemoryBytesMax: number | null;
+  readonly daemonConnectionsMax: number;
+  /** Absolute. Null: running builds are not pinned. */
+  readonly gcRootsDir: string | null;
+  readonly allowLocalSources: boolean;
+  /** Null: what the machine and its Nix say. */
+  readonly architectures: readonly string[] | null;
+  readonly systemFeatures: readonly string[] | null;
+  readonly nixCommand: string;
+  readonly gitCommand: string;
+  /** The value of NIX_REMOTE, and what it means. */
+  readonly nixRemote: string;
+  readonly daemonStore: DaemonStore;
+  readonly logLevels: LogLevels;
+  /** The whole environment of programs that are started. */
+  readonly childVariables: Readonly<Record<string, string>>;
+}
+
+export interface LogLevels {
+  readonly default: LogLevel;
+  readonly eval: LogLevel;
+  readonly build: LogLevel;
+  readonly proto: LogLevel;
+}
+
+/** The message lists everything that is wrong, one line each. */
+export class WorkerConfigError extends Error {
+  override readonly name = "WorkerConfigError";
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(`the configuration cannot be used:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+    this.problems = problems;
+  }
+}
+
+const DATA_DIR = "/var/lib/gradient-worker";
+const GCROOTS_DIR = "/nix/var/nix/gcroots/gradient";
+const GIB = 2 ** 30;
+/** One connection for a build, one for an evaluation, and two for NARs. */
+const DAEMON_CONNECTIONS_MIN = 4;
+
+/** What evaluators, git and ssh need of our environment; whatever else is in it may be a secret. */
+const CHILD_VARIABLES =
+  /^(?:PATH|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_(?:FILE|DIR)|NIX_(?:SSL_CERT_FILE|CONF_DIR|PATH)|CURL_CA_BUNDLE|GIT_SSL_CAINFO|SSH_AUTH_SOCK|(?:https?|no|all)_proxy|(?:HTTPS?|NO|ALL)_PROXY)$/;
+
+/** What the process was started with. Everything else of the worker takes its settings as arguments. */
+export function processEnvironment(): Environment {
+  return process.env;
+}
+
+/** Reads and decides everything at once. Throws `WorkerConfigError`; `warnings` are for the log. */
+export function readWorkerConfig(environment: Environment): {
+  readonly config: WorkerConfig;
+  readonly warnings: readonly string[];
+} {
+  const reader = new ConfigReader(environment);
+  refuseLater(reader);
+  const memory = reader.integer("GRADIENT_MAX_EVAL_RSS", 8 * GIB, { min: 0, max: 2 ** 50 });
+  const config: WorkerConfig = {
+    serverUrl: readServerUrl(reader),
+    peers: { file: reader.text("GRADIENT_WORKER_PEERS_FILE"), text: reader.text("GRADIENT_WORKER_PEERS") },
+    dataDir: readDataDir(reader),
+    workerId: readWorkerId(reader),
+    capabilities: {
+      fetch: reader.boolean("GRADIENT_WORKER_CAPABILITY_FETCH", false),
+      eval: reader.boolean("GRADIENT_WORKER_CAPABILITY_EVAL", false),
+      build: reader.boolean("GRADIENT_WORKER_CAPABILITY_BUILD", false),
+      sign: false,
+      federate: false,
+    },
+    buildsMax: reader.integer("GRADIENT_MAX_CONCURRENT_BUILDS", 100, { min: 1, max: 10_000 }),
+    evaluationsMax: reader.integer("GRADIENT_MAX_CONCURRENT_EVALUATIONS", 1, { min: 1, max: 1_000 }),
+    evaluatorsMax: reader.integer("GRADIENT_WORKER_EVAL_WORKERS", 1, { min: 1, max: 256 }),
+    evaluatorMemoryBytesMax: memory === 0 ? null : memory,
+    daemonConnectionsMax: reader.integer("GRADIENT_MAX_NIXDAEMON_CONNECTIONS", 32, {
+      min: DAEMON_CONNECTIONS_MIN,
+      max: 10_000,
+    }),
+    gcRootsDir: reader.absolutePath("GRADIENT_WORKER_GCROOTS_DIR", GCROOTS_DIR) || null,
+    allowLocalSources: reader.boolean("GRADIENT_WORKER_ALLOW_LOCAL_SOURCES", false),
+    architectures: reader.words("GRADIENT_WORKER_ARCHITECTURES"),
+    systemFeatures: reader.words("GRADIENT_WORKER_SYSTEM_FEATURES"),
+    nixCommand: reader.text("GRADIENT_BINPATH_NIX") ?? "nix",
+    gitCommand: "git",
+    ...readDaemonStore(reader),
+    logLevels: readLogLevels(reader),
+    childVariables: childVariables(environment),
+  };
+  if (reader.problems.length > 0) throw new WorkerConfigError(reader.problems);
+  return { config, warnings: [...unknownNameWarnings(environment), ...doubts(config)] };
+}
+
+/** Options of the public surface whose part of the worker does not exist yet: never taken and then ignored. */
+function refuseLater(reader: ConfigReader): void {
+  const later: Readonly<Record<string, string>> = {
+    GRADIENT_WORKER_DISCOVERABLE: "this release cannot be dialled by the server: let the worker dial it",
+    GRADIENT_WORKER_CAPABILITY_FEDERATE: "this release does not relay between servers",
+    GRADIENT_WORKER_CAPABILITY_SIGN: "this release signs on the server: leave it off, paths are signed all the same",
+  };
+  for (const [name, why] of Object.entries(later)) if (reader.boolean(name, false)) reader.wrong(name, why, null);
+}
+
+function readServerUrl(reader: ConfigReader): string {
+  const name = "GRADIENT_WORKER_SERVER_URL";
+  const text = reader.text(name);
+  if (text === null) {
+    reader.problems.push(`${name} is required: the server's address, such as wss://gradient.example.com/proto`);
+    return "";
+  }
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (!url || !/^(?:ws|http)s?:$/.test(url.protocol) || url.username || url.search || url.hash) {
+    return reader.wrong(name, "must be an address such as wss://gradient.example.com/proto", "");
+  }
+  if (url.pathname === "/") url.pathname = "/proto";
+  return url.href.replace(/^http/, "ws");
+}
+
+/** systemd names the state folder it made for the unit; several are separated by colons. */
+function readDataDir(reader: ConfigReader): string {
+  const stateDirectory = reader.text("STATE_DIRECTORY")?.split(":")[0] || DATA_DIR;
+  return reader.absolutePath("GRADIENT_WORKER_DATA_DIR", stateDirectory) || stateDirectory;
+}
+
+function readWorkerId(reader: ConfigReader): string | null {
+  const id = reader.text("GRADIENT_WORKER_ID")?.toLowerCase() ?? null;
+  if (id === null || isUuidV4(id)) return id;
+  return reader.wrong("GRADIENT_WORKER_ID", "must be a UUID of version 4, as `uuidgen --random` prints", null);
+}
+
+function readDaemonStore(reader: ConfigReader): { readonly nixRemote: string; readonly daemonStore: DaemonStore } {
+  const text = reader.text("NIX_REMOTE") ?? "daemon";
+  try {
+    return { nixRemote: text, daemonStore: parseStoreUrl(text) };
+  } catch (error) {
+    if (!(error instanceof StoreUrlError)) throw error;
+    reader.problems.push(`NIX_REMOTE: ${error.message}`);
+    return { nixRemote: "daemon", daemonStore: parseStoreUrl("daemon") };
+  }
+}
+
+function readLogLevels(reader: ConfigReader): LogLevels {
+  const general = reader.choice("GRADIENT_LOG_LEVEL", LOG_LEVELS, "info");
+  const area = (name: string): LogLevel => reader.choice(`GRADIENT_${name}_LOG_LEVEL`, LOG_LEVELS, general);
+  return { default: general, eval: area("EVAL"), build: area("BUILD"), proto: area("PROTO") };
+}
+
+function childVariables(environment: Environment): Record<string, string> {
+  const chosen: Record<string, string> = { PATH: "/usr/local/bin:/usr/bin:/bin" };
+  for (const [name, value] of Object.entries(environment)) {
+    if (value !== undefined && CHILD_VARIABLES.test(name)) chosen[name] = value;
+  }
+  return chosen;
+}
+
+/** What is allowed but hardly meant. */
+function doubts(config: WorkerConfig): string[] {
+  const { fetch, eval: evaluate, build } = config.capabilities;
+  const found: string[] = [];
+  if (!build && !(fetch && evaluate)) {
+    found.push(
+      "this worker will get no jobs: set GRADIENT_WORKER_CAPABILITY_BUILD=true for builds, and " +
+        "GRADIENT_WORKER_CAPABILITY_FETCH=true with GRADIENT_WORKER_CAPABILITY_EVAL=true for evaluations",
+    );
+  }
+  if (config.peers.file === null && config.peers.text === null) {
+    found.push(
+      "this worker has no token, so no server will take it: register its id (in " +
+        `${join(config.dataDir, "worker-id")}) in an organization and name the file with the answer in ` +
+        "GRADIENT_WORKER_PEERS_FILE",
+    );
+  }
+  return found;
+}

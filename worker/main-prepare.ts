@@ -1,0 +1,65 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
+import type { Environment } from "./config-reader.ts";
+import { IdentityError, loadWorkerId } from "./identity.ts";
+import { createLoggers, type WorkerLoggers } from "./logger.ts";
+import { readStoreFacts, type StoreFacts, StoreUnusableError } from "./store-facts.ts";
+
+/** All that is known before the first connection to a server. */
+export interface PreparedWorker {
+  readonly config: WorkerConfig;
+  readonly loggers: WorkerLoggers;
+  readonly workerId: string;
+  readonly facts: StoreFacts;
+}
+
+/** The worker cannot start. The message is for the operator: what is wrong and what to do. */
+export class StartError extends Error {
+  override readonly name = "StartError";
+}
+
+/** Reads the configuration, makes the data folder and asks the nix-daemon. Throws `StartError`. */
+export async function prepareWorker(environment: Environment): Promise<PreparedWorker> {
+  try {
+    const { config, warnings } = readWorkerConfig(environment);
+    const loggers = createLoggers(config.logLevels);
+    for (const warning of warnings) loggers.main.warn(warning);
+    const workerId = await loadWorkerId(config.dataDir, config.workerId);
+    await makeFolders(config);
+    return { config, loggers, workerId, facts: await readStoreFacts(config) };
+  } catch (error) {
+    throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
+  }
+}
+
+async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void> {
+  try {
+    await mkdir(join(dataDir, "logs"), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new StartError(
+      `${dataDir} cannot be used (${(error as Error).message}): make it writable for this user, or name another ` +
+        "folder in GRADIENT_WORKER_DATA_DIR",
+      { cause: error },
+    );
+  }
+  if (gcRootsDir === null) return;
+  try {
+    await mkdir(gcRootsDir, { recursive: true });
+  } catch (error) {
+    throw new StartError(
+      `${gcRootsDir} cannot be made (${(error as Error).message}): name a folder that this user may write to in ` +
+        "GRADIENT_WORKER_GCROOTS_DIR, or set it to the empty text to let running builds go unpinned",
+      { cause: error },
+    );
+  }
+}
+
+const EXPECTED = ["DaemonConnectionError", "DaemonProtocolError", "ProcessStartError", "StartError"];
+
+function isExpected(error: unknown): error is Error {
+  if (error instanceof WorkerConfigError || error instanceof IdentityError || error instanceof StoreUnusableError) {
+    return true;
+  }
+  return error instanceof Error && EXPECTED.includes(error.name);
+}

@@ -1,0 +1,32 @@
+import type { Logger } from "#core/ports/logger.ts";
+
+/** What runs until it is told to stop. */
+export interface Stoppable {
+  run(): Promise<void>;
+  /** Takes no more work; `run` ends once what runs has been reported. */
+  drain(): Promise<void>;
+  /** Gives up what runs. */
+  abort(): Promise<void>;
+}
+
+const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+
+/** Runs until the work is over. The first SIGTERM or SIGINT lets it finish what it has, the second gives that up. */
+export async function runUntilSignalled(work: Stoppable, log: Logger): Promise<void> {
+  let signals = 0;
+  const stop = (signal: NodeJS.Signals) => {
+    signals++;
+    const [message, action] =
+      signals === 1
+        ? ["finishing what runs, then stopping; a second signal stops at once", () => work.drain()]
+        : ["stopping at once", () => work.abort()];
+    log.info(message as string, { signal });
+    (action as () => Promise<void>)().catch((error: unknown) => log.error("stopping failed", { error }));
+  };
+  for (const signal of SIGNALS) process.on(signal, stop);
+  try {
+    await work.run();
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, stop);
+  }
+}
