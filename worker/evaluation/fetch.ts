@@ -32,7 +32,8 @@ const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const LOCK_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const COMMIT_INFO_LENGTH_MAX = 1_000;
 /** Answers of servers that do not give a commit by its name alone; the wish is then for all branches. */
-const SHA_REFUSED = /not our ref|unadvertised object|remote error: upload-pack|couldn't find remote ref|no such ref/i;
+const SHA_REFUSED =
+  /not our ref|unadvertised object|upload-pack: not|couldn't find remote ref|no such ref|Unable to find [0-9a-f]{40}|needed object/i;
 /** What git says of a repository that a crash left half written. */
 const DAMAGED =
   /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree|commit)|bad ref/i;
@@ -86,7 +87,13 @@ class Fetching {
   async run(): Promise<FetchedSource> {
     const { folder, commit } = this.#target;
     await this.#prepare();
-    if (!(await this.#hasCommit())) await this.#fetchOrHeal();
+    if (!(await this.#hasCommit())) {
+      await this.#fetchOrHeal().catch(async (error: unknown) => {
+        const isTooLarge = error instanceof EvaluationError && error.code === "repository_too_large";
+        if (isTooLarge) await rm(folder, { recursive: true, force: true });
+        throw error;
+      });
+    }
     const commitInfo = await this.#describe();
     await this.#checkFlake();
     const reference = `git+file://${encodeURI(folder)}?ref=refs/gradient/${commit}&rev=${commit}`;

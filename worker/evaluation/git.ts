@@ -69,8 +69,11 @@ export async function runGit(
   clearInterval(poll);
 
   throwIfAborted(environment.signal);
-  if (tooLarge) {
-    throw new EvaluationError("repository_too_large", "the repository is larger than this worker accepts");
+  if (tooLarge || (await options.isTooLarge?.())) {
+    throw new EvaluationError(
+      "repository_too_large",
+      "the repository is larger than this worker accepts: raise the worker's limit, or make the history smaller",
+    );
   }
   if (end.stopped === "timed_out") {
     throw new EvaluationError("timed_out", `git did not finish within ${Math.round(options.timeoutMs / 1000)} seconds`);

@@ -1,0 +1,132 @@
+import { spawn } from "node:child_process";
+import { chmod } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fetchSource } from "#worker/evaluation/fetch.ts";
+import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
+import { commitFiles, environmentFor, evaluateRepository, flakeOf, makeRepository } from "./evaluation-setup.ts";
+
+const nix = nixAvailable();
+const isRoot = process.getuid?.() === 0;
+const FLAKE = flakeOf(`{ packages.a = mk "a" "" { src = ./flake.nix; }; packages.b = mk "b" "" {}; }`);
+
+describe.skipIf(!nix.ok)("where an evaluation gets its files", () => {
+  let daemon: NixDaemon;
+  let server: Server;
+  let asked: string[];
+  beforeAll(async () => {
+    daemon = await withNixDaemon();
+    // It speaks the first version of git's protocol, which gives the tips of branches and no other commit by its name.
+    server = createServer((request, response) => {
+      asked.push(request.url ?? "");
+      void answerWithGit(daemon.folder, request, response);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  });
+  afterAll(async () => {
+    await new Promise((resolve) => server?.close(resolve));
+    await daemon?.[Symbol.asyncDispose]();
+  });
+
+  test("from a server that refuses a commit by its name it takes all branches, over http, without local sources", async () => {
+    asked = [];
+    const repository = await makeRepository(daemon, { "flake.nix": FLAKE });
+    await commitFiles(repository.folder, { "flake.nix": FLAKE.replace(`"a"`, `"newer"`) }, "second");
+    const { port } = server.address() as AddressInfo;
+    const url = `git+http://user:password@127.0.0.1:${port}/${repository.folder.slice(daemon.folder.length + 1)}/.git`;
+    const environment = { allowLocalSources: false };
+
+    const job = { wildcard: "packages.#" };
+    const record = await evaluateRepository(daemon, { ...repository, url }, { job, environment });
+    expect(Object.keys(record.entryPoints)).toEqual(["packages/a", "packages/b"]);
+    expect(record.entryPoints["packages/a"]).toMatch(/-a\.drv$/);
+    const gone = { ...repository, url, commit: "0".repeat(40) };
+    const { outcome } = await evaluateRepository(daemon, gone, { job, environment });
+    expect(outcome).toMatchObject({ message: expect.stringContaining(`has no commit ${"0".repeat(40)}`) });
+    expect(JSON.stringify(outcome)).not.toContain("password");
+    const again = asked.length;
+    await evaluateRepository(daemon, { ...repository, url }, { job, environment });
+    expect(asked.length, "a commit that is here is not asked for again").toBe(again);
+  });
+
+  test("evaluations of one repository at the same time do not disturb each other", async () => {
+    const repository = await makeRepository(daemon, { "flake.nix": FLAKE });
+    const commits = [repository.commit];
+    for (let i = 0; i < 3; i++) commits.push(await commitFiles(repository.folder, { [`file-${i}`]: "x" }, `file ${i}`));
+    const environment = environmentFor(daemon);
+
+    const source = (commit: string) => fetchSource({ repository: repository.url, commit }, environment, 30_000);
+    const fetched = await Promise.all([...commits, ...commits].map(source));
+    expect(new Set(fetched.map(({ folder }) => folder)).size).toBe(1);
+    expect(fetched.map(({ commitInfo }) => commitInfo.message).slice(0, 4)).toEqual([
+      "first commit",
+      "file 0",
+      "file 1",
+      "file 2",
+    ]);
+  });
+
+  test("a repository that grows beyond the limit is given up", async () => {
+    const repository = await makeRepository(daemon, { "flake.nix": FLAKE });
+    const environment = environmentFor(daemon, { repositoryBytesMax: 10 });
+
+    const fetching = fetchSource({ repository: repository.url, commit: repository.commit }, environment, 30_000);
+    await expect(fetching).rejects.toMatchObject({ code: "repository_too_large" });
+  });
+
+  test("several evaluators at a time find the same", async () => {
+    const many = `builtins.listToAttrs (builtins.genList (n: { name = "p\${toString n}"; value = mk "p\${toString n}" "" {}; }) 300)`;
+    const repository = await makeRepository(daemon, { "flake.nix": flakeOf(`{ packages.\${system} = ${many}; }`) });
+    const job = { wildcard: "packages.*" };
+
+    const one = await evaluateRepository(daemon, repository, { job });
+    const three = await evaluateRepository(daemon, repository, { job, environment: { evaluatorsMax: 3 } });
+    expect(Object.keys(one.entryPoints)).toHaveLength(300);
+    expect(three.entryPoints).toEqual(one.entryPoints);
+  });
+
+  test.skipIf(!isRoot)("an evaluator of another user evaluates, and reads nothing of the worker's", async () => {
+    const secret = await makeRepository(daemon, { "flake.nix": flakeOf(`{ }`) });
+    const fetches = `builtins.fetchTree { type = "path"; path = "${secret.folder}"; narHash = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="; }`;
+    const flake = flakeOf(`{ packages.a = mk "a" "" { src = ./flake.nix; };
+      packages.b = mk "b" "" { secret = toString (${fetches}); }; }`);
+    const repository = await makeRepository(daemon, { "flake.nix": flake });
+    await chmod(daemon.folder, 0o711);
+    await chmod(secret.folder, 0o700);
+
+    const environment = { evaluatorUser: { uid: 65534, gid: 65534 }, dataDir: join(daemon.folder, "worker-of-nobody") };
+    const record = await evaluateRepository(daemon, repository, { job: { wildcard: "packages.#" }, environment });
+    expect(Object.keys(record.entryPoints)).toEqual(["packages/a"]);
+    expect(record.errors["packages/b"]).toMatch(/[Pp]ermission denied/);
+  });
+});
+
+/** RFC 3875: `git http-backend` as a CGI program. */
+async function answerWithGit(folder: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
+  const env = {
+    PATH: process.env.PATH,
+    GIT_PROJECT_ROOT: folder,
+    GIT_HTTP_EXPORT_ALL: "1",
+    PATH_INFO: pathname,
+    QUERY_STRING: searchParams.toString(),
+    REQUEST_METHOD: request.method,
+    CONTENT_TYPE: request.headers["content-type"],
+    HTTP_CONTENT_ENCODING: request.headers["content-encoding"],
+    REMOTE_ADDR: "127.0.0.1",
+  };
+  const child = spawn("git", ["-c", "safe.directory=*", "http-backend"], { env, stdio: ["pipe", "pipe", "ignore"] });
+  request.pipe(child.stdin);
+  const parts: Buffer[] = [];
+  for await (const part of child.stdout) parts.push(part as Buffer);
+  const answer = Buffer.concat(parts);
+  const end = answer.indexOf("\r\n\r\n");
+  for (const line of answer.subarray(0, end).toString().split("\r\n")) {
+    const [name = "", value = ""] = line.split(/: (.*)/);
+    if (name === "Status") response.statusCode = Number.parseInt(value, 10);
+    else response.setHeader(name, value);
+  }
+  response.end(answer.subarray(end + 4));
+}
