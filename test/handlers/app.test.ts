@@ -50,6 +50,12 @@ test("every failure is in the envelope, from a missing route to a body that is t
   }
 });
 
+test("a body that announces itself as too large is refused before anyone is asked for credentials", async () => {
+  const announced = { headers: { "content-length": "65537" } };
+  expect((await t.ask("POST", "/orgs/any/ssh", announced)).body.code).toBe("payload_too_large");
+  expect((await t.ask("POST", "/orgs/any/ssh", { headers: { "content-length": "65536" } })).status).toBe(401);
+});
+
 test("a body that hides its length is cut off at the same limit", async () => {
   const { token } = await t.user("streamer");
   let sent = 0;
