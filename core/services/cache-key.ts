@@ -1,3 +1,4 @@
+import { serverName } from "../domain/server-name.ts";
 import { fromUtf8, utf8 } from "../lib/bytes.ts";
 import { formatPublicKey, formatSecretKey, generateKeyPair, parseSecretKey, type SecretKey } from "../nix/signature.ts";
 import type { ServiceDeps } from "./deps.ts";
@@ -11,7 +12,7 @@ export async function makeCacheKey(
   cacheId: string,
   name: string,
 ): Promise<{ readonly public_key: string; readonly secret_key: Uint8Array }> {
-  const pair = await generateKeyPair(`${new URL(settings.serveUrl).hostname}-${name}`);
+  const pair = await generateKeyPair(`${serverName(settings.serveUrl)}-${name}`);
   const sealed = await secrets.seal({ ...PLACE, id: cacheId }, utf8(formatSecretKey(pair.secretKey)));
   return { public_key: formatPublicKey(pair.publicKey), secret_key: sealed };
 }

@@ -26,6 +26,7 @@ import { listRegisteredWorkerIds } from "../db/worker-registrations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { isAddressableSlug, requireAddressableSlug, requireDisplayName } from "../domain/names.ts";
 import { allowsOrganization, ORGANIZATION_ROLE } from "../domain/permissions.ts";
+import { serverName } from "../domain/server-name.ts";
 import { DomainError } from "../errors.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { uuidV7 } from "../lib/ids.ts";
@@ -200,7 +201,7 @@ function viewOrganization(row: OrganizationView): OrganizationBase {
 }
 
 function keyComment(serveUrl: string, name: string): string {
-  return `${new URL(serveUrl).hostname}-${name}`;
+  return `${serverName(serveUrl)}-${name}`;
 }
 
 function nameTaken(error: unknown): never {
