@@ -90,3 +90,8 @@ export const ServerMessage = v.variant("type", [
   v.object({ type: v.literal("heartbeat") }),
 ]);
 export type ServerMessage = v.InferOutput<typeof ServerMessage>;
+
+/** Throws, with what is wrong with it, for anything that is no message of a server. */
+export function parseServerMessage(value: unknown): ServerMessage {
+  return v.parse(ServerMessage, value);
+}

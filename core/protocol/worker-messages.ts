@@ -151,3 +151,8 @@ export const WorkerMessage = v.variant("type", [
   v.object({ type: v.literal("draining") }),
 ]);
 export type WorkerMessage = v.InferOutput<typeof WorkerMessage>;
+
+/** Throws, with what is wrong with it, for anything that is no message of a worker. */
+export function parseWorkerMessage(value: unknown): WorkerMessage {
+  return v.parse(WorkerMessage, value);
+}

@@ -1,7 +1,6 @@
-import * as v from "valibot";
 import type { Clock } from "#core/lib/clock.ts";
 import { Connection } from "#core/protocol/connection.ts";
-import { ServerMessage } from "#core/protocol/server-messages.ts";
+import { parseServerMessage, type ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 
@@ -42,7 +41,7 @@ export class LiveSession {
     this.connection = new Connection({
       socket: options.socket,
       clock: options.clock,
-      parse: (value) => v.parse(ServerMessage, value),
+      parse: parseServerMessage,
       onMessage: (message) => this.#receive(message),
       onClose: (reason) => this.#close(reason),
       silenceTimeoutMs: options.silenceTimeoutMs,

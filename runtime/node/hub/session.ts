@@ -1,11 +1,10 @@
-import * as v from "valibot";
 import type { WorkerDescription } from "#core/db/schema.ts";
 import { uuidV7 } from "#core/lib/ids.ts";
 import { Connection } from "#core/protocol/connection.ts";
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import { type Capabilities, WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { type Capabilities, parseWorkerMessage, type WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { authorizeWorker, challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
 import type { HubDeps } from "./deps.ts";
 import { WorkerJobs } from "./worker-jobs.ts";
@@ -47,7 +46,7 @@ export class WorkerSession {
     this.connection = new Connection({
       socket,
       clock: deps.clock,
-      parse: (value) => v.parse(WorkerMessage, value),
+      parse: parseWorkerMessage,
       onMessage: (message) => this.#receive(message),
       onClose: (reason) => this.#closed(reason),
       silenceTimeoutMs: deps.limits.workerHeartbeatTimeoutMs,

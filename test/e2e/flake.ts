@@ -1,0 +1,61 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { git } from "../support/git.ts";
+
+/**
+ * 36 derivations in 5 layers, two of them with three outputs, a fixed-output one, one that fails with two dependents, an
+ * attribute that throws, an attribute whose name has dots and spaces, and a source file of the repository.
+ */
+export const FLAKE = `{
+  description = "what the end-to-end test builds";
+  outputs = { self }: let
+    system = "x86_64-linux";
+    mk = name: script: extra: derivation ({
+      inherit name system;
+      builder = "/bin/sh";
+      args = [ "-c" script ];
+      PATH = "/usr/bin:/bin";
+    } // extra);
+    range = n: builtins.genList (i: toString i) n;
+    layer1 = map (i: mk "leaf-\${i}" "echo leaf \${i}; echo leaf \${i} > $out" {}) (range 10);
+    several = map (i: mk "several-\${i}" ''
+      mkdir $out $dev $doc
+      echo $dev > $out/dev; cat \${builtins.elemAt layer1 0} > $dev/header; echo read me > $doc/readme
+    '' { outputs = [ "out" "dev" "doc" ]; }) (range 2);
+    layer2 = map (i: mk "second-\${i}" "cat \${builtins.elemAt layer1 (builtins.fromJSON i)} > $out; echo \${builtins.elemAt layer1 (builtins.fromJSON i)} >> $out" {}) (range 8);
+    layer3 = map (i: mk "third-\${i}" "cat \${builtins.elemAt layer2 (builtins.fromJSON i)} \${(builtins.head several).dev}/header > $out; echo \${builtins.elemAt layer2 (builtins.fromJSON i)} >> $out" {}) (range 6);
+    layer4 = map (i: mk "fourth-\${i}" "cat \${builtins.elemAt layer3 (builtins.fromJSON i)} > $out; echo \${builtins.elemAt layer3 (builtins.fromJSON i)} >> $out" {}) (range 4);
+    all = mk "all" "for i in \${toString layer4}; do cat $i; echo $i; done > $out" {};
+    text = mk "text" "echo building text; cat \${./text.txt} > $out" {};
+    usesText = mk "uses-text" "cat \${text} > $out" {};
+    fixed = mk "fixed" "printf hello > $out" {
+      outputHashMode = "flat"; outputHashAlgo = "sha256";
+      outputHash = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    };
+    broken = mk "broken" "echo about to fail; exit 3" {};
+    above = mk "above" "cat \${broken} > $out" {};
+  in {
+    packages.\${system} = {
+      inherit all text usesText fixed broken above;
+      aboveToo = mk "above-too" "cat \${broken} > $out" {};
+      several = builtins.elemAt several 1;
+      "a name.with dots" = mk "dotted" "cat \${fixed} > $out" {};
+      throws = throw "this attribute does not evaluate";
+    };
+  };
+}
+`;
+
+/** Makes a git repository of these files, or commits a change of them to it. Answers its `file://` address. */
+export async function commitFlake(
+  folder: string,
+  files: Readonly<Record<string, string>>,
+  message: string,
+): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), content);
+  await git(folder, "init", "-q");
+  await git(folder, "add", "-A");
+  await git(folder, "commit", "-q", "-m", message);
+  return `file://${folder}`;
+}

@@ -1,0 +1,58 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface Service extends AsyncDisposable {
+  readonly pid: number;
+  /** Everything it wrote to standard output and error. */
+  readonly output: () => string;
+  /** Resolves when the text was written; throws when the process ends before, or after `timeoutMs`. */
+  readonly waitFor: (text: string, timeoutMs?: number) => Promise<void>;
+  /** SIGKILL, and waits for its end. */
+  readonly kill: () => Promise<void>;
+  /** SIGTERM, and waits for its end; SIGKILL after 30 s. Resolves with the exit code. */
+  readonly stop: () => Promise<number | null>;
+}
+
+/** Starts one of our programs as a process of its own, as an init system would. Ended with the test. */
+export function startService(script: string, env: Readonly<Record<string, string>>): Service {
+  const child = spawn(process.execPath, [new URL(`../../${script}`, import.meta.url).pathname], {
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  }
+  const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const hard = setTimeout(() => child.kill("SIGKILL"), 30_000);
+    const code = await ended;
+    clearTimeout(hard);
+    return code;
+  };
+  return {
+    pid: child.pid as number,
+    output: () => output,
+    waitFor: (text, timeoutMs = 30_000) => waitForText(child, () => output, text, timeoutMs),
+    kill: async () => {
+      child.kill("SIGKILL");
+      await ended;
+    },
+    stop,
+    [Symbol.asyncDispose]: async () => {
+      if (child.exitCode === null && child.signalCode === null) await stop();
+    },
+  };
+}
+
+async function waitForText(child: ChildProcess, output: () => string, text: string, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!output().includes(text)) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended before «${text}»: ${output()}`);
+    if (performance.now() > deadline) throw new Error(`no «${text}» within ${timeoutMs} ms: ${output()}`);
+    await sleep(20);
+  }
+}
