@@ -18,9 +18,10 @@ export const attemptOfLink: RawBuilder<boolean> = sql<boolean>`attempt.id = case
     order by newest.assigned_at desc, newest.id desc limit 1
   ) end`;
 
-/** Of the joined `attempt`: how long it ran; null while it runs. */
+/** Of the joined `attempt`: how long it ran; null while it runs. Never below 0, whatever the clock did. */
 export const attemptMs: RawBuilder<number | null> = sql<number | null>`
-  (extract(epoch from attempt.finished_at - coalesce(attempt.started_at, attempt.assigned_at)) * 1000)::int`;
+  greatest((extract(epoch from attempt.finished_at - coalesce(attempt.started_at, attempt.assigned_at)) * 1000)::int,
+    case when attempt.finished_at is not null then 0 end)`;
 
 /** Needs the joined `evaluation`. What happened to the build after the evaluation ended does not count. */
 export const shownUpdatedAt: RawBuilder<Date> = sql<Date>`case

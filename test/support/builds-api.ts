@@ -25,6 +25,8 @@ export interface BuildsApi extends AsyncDisposable, People {
   readonly organizationId: string;
   readonly notified: string[];
   readonly notifier: Notifier;
+  /** Who listens to a topic now. */
+  listeners(topic: Topic): number;
   /** What the repositories answer; tests replace it. */
   readonly git: { resolve: GitRemote["resolve"] };
   fetch(method: string, path: string, user?: TestUser | null, options?: FetchOptions): Promise<Response>;
@@ -49,7 +51,7 @@ export interface Asked {
 export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {}): Promise<BuildsApi> {
   const base = await withApp();
   const notified: string[] = [];
-  const notifier = localNotifier(notified);
+  const { notifier, listeners } = localNotifier(notified);
   const git: BuildsApi["git"] = { resolve: async () => ({ commit: COMMIT, ref: "HEAD" }) };
   const transitions: TransitionDeps = { ...base.deps, notifier, retry: DEFAULT_RETRY_POLICY, leaseMs: 60_000 };
   const deps: AppDeps = {
@@ -103,6 +105,7 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
     organizationId,
     notified,
     notifier,
+    listeners,
     git,
     fetch,
     ask,
@@ -111,9 +114,9 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
 }
 
 /** Tells who listens in this process, at once, and notes `topic subject`. */
-function localNotifier(notified: string[]): Notifier {
+function localNotifier(notified: string[]): { notifier: Notifier; listeners: (topic: Topic) => number } {
   const handlers = new Map<Topic, Set<(subject: string) => void>>();
-  return {
+  const notifier: Notifier = {
     notify: (topic, subject) => {
       notified.push(`${topic} ${subject}`);
       for (const handler of handlers.get(topic) ?? []) handler(subject);
@@ -124,4 +127,5 @@ function localNotifier(notified: string[]): Notifier {
       return () => set.delete(handler);
     },
   };
+  return { notifier, listeners: (topic) => handlers.get(topic)?.size ?? 0 };
 }
