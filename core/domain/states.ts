@@ -1,3 +1,5 @@
+import type { BuildStatusName, EvaluationStatusName } from "../api/status.ts";
+
 /** The numbers are those of the API and the database. */
 export const EvaluationStatus = {
   Queued: 0,
@@ -9,9 +11,8 @@ export const EvaluationStatus = {
   Failed: 6,
   Aborted: 7,
   Fetching: 8,
-} as const;
+} as const satisfies Record<EvaluationStatusName, number>;
 export type EvaluationStatus = (typeof EvaluationStatus)[keyof typeof EvaluationStatus];
-export type EvaluationStatusName = keyof typeof EvaluationStatus;
 
 /** Not ended. */
 export const ACTIVE_EVALUATION: readonly EvaluationStatus[] = [0, 1, 2, 3, 4, 8];
@@ -32,9 +33,8 @@ export const BuildStatus = {
   /** Waits for its next try. */
   FailedTransient: 8,
   FailedTimeout: 9,
-} as const;
+} as const satisfies Record<BuildStatusName, number>;
 export type BuildStatus = (typeof BuildStatus)[keyof typeof BuildStatus];
-export type BuildStatusName = keyof typeof BuildStatus;
 
 /** Something may still happen to it by itself. */
 export const OPEN_BUILD: readonly BuildStatus[] = [0, 1, 2, 8];
