@@ -1,0 +1,455 @@
+-- What the migrations make, read back from the catalog: node scripts/dump-schema.ts writes this file, a test compares it.
+-- For reading and for review; the migrations are what runs.
+
+CREATE OR REPLACE FUNCTION public.gradient_now()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+AS $function$ select coalesce(nullif(current_setting('gradient.now', true), '')::timestamptz, clock_timestamp()) $function$;
+
+create table api_key (
+  id uuid not null,
+  owner_id uuid not null,
+  name text not null,
+  token_hash bytea not null,
+  permissions bigint not null,
+  organization_id uuid,
+  cache_id uuid,
+  allowed_ips text[] not null default '{}'::text[],
+  managed boolean not null default false,
+  created_at timestamp with time zone not null default gradient_now(),
+  last_used_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  constraint api_key_pkey PRIMARY KEY (id),
+  constraint api_key_name_key UNIQUE (owner_id, name),
+  constraint api_key_token_hash_key UNIQUE (token_hash),
+  constraint api_key_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint api_key_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint api_key_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES user_account(id) ON DELETE CASCADE,
+  constraint api_key_has_one_pin CHECK (((organization_id IS NULL) OR (cache_id IS NULL)))
+);
+CREATE INDEX api_key_cache_idx ON api_key (cache_id);
+CREATE INDEX api_key_organization_idx ON api_key (organization_id);
+
+create table attempt (
+  id uuid not null,
+  kind smallint not null,
+  organization_id uuid not null,
+  evaluation_id uuid,
+  build_id uuid,
+  worker_id uuid not null,
+  assigned_at timestamp with time zone not null default gradient_now(),
+  lease_expires_at timestamp with time zone not null,
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  outcome smallint not null default 0,
+  reason smallint,
+  message text,
+  log_bytes bigint not null default 0,
+  log_lines bigint not null default 0,
+  constraint attempt_pkey PRIMARY KEY (id),
+  constraint attempt_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
+  constraint attempt_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE,
+  constraint attempt_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint attempt_end CHECK (((outcome = 0) = (finished_at IS NULL))),
+  constraint attempt_subject CHECK ((((kind = 0) = (evaluation_id IS NOT NULL)) AND ((kind = 1) = (build_id IS NOT NULL))))
+);
+CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
+CREATE INDEX attempt_evaluation_idx ON attempt (evaluation_id);
+CREATE UNIQUE INDEX attempt_open_build_key ON attempt (build_id) WHERE (finished_at IS NULL);
+CREATE UNIQUE INDEX attempt_open_evaluation_key ON attempt (evaluation_id) WHERE (finished_at IS NULL);
+CREATE INDEX attempt_open_lease_idx ON attempt (lease_expires_at) WHERE (finished_at IS NULL);
+CREATE INDEX attempt_open_worker_idx ON attempt (worker_id) WHERE (finished_at IS NULL);
+CREATE INDEX attempt_organization_idx ON attempt (organization_id);
+
+create table attempt_log_chunk (
+  attempt_id uuid not null,
+  byte_start bigint not null,
+  byte_length integer not null,
+  line_start bigint not null,
+  data bytea not null,
+  constraint attempt_log_chunk_pkey PRIMARY KEY (attempt_id, byte_start),
+  constraint attempt_log_chunk_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
+);
+
+create table build (
+  id uuid not null,
+  organization_id uuid not null,
+  drv_path text not null,
+  name text not null,
+  system text not null,
+  required_features text[] not null default '{}'::text[],
+  prefer_local_build boolean not null default false,
+  allow_substitutes boolean not null default true,
+  fixed_output boolean not null default false,
+  timeout_seconds integer,
+  max_silent_seconds integer,
+  status smallint not null,
+  pending_dependencies integer not null default 0,
+  transient_failures integer not null default 0,
+  retry_at timestamp with time zone,
+  deterministic_failure boolean not null default false,
+  priority integer not null default 0,
+  pruned_at timestamp with time zone,
+  pruned_cache_id uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  ready_at timestamp with time zone,
+  constraint build_pkey PRIMARY KEY (id),
+  constraint build_key UNIQUE (organization_id, drv_path),
+  constraint build_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint build_pruned_cache_id_fkey FOREIGN KEY (pruned_cache_id) REFERENCES cache(id) ON DELETE SET NULL,
+  constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0))
+);
+CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id);
+CREATE INDEX build_queue_idx ON build (priority DESC, ready_at, id) WHERE (status = 1);
+CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);
+
+create table build_derivation (
+  build_id uuid not null,
+  aterm bytea not null,
+  constraint build_derivation_pkey PRIMARY KEY (build_id),
+  constraint build_derivation_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
+
+create table build_edge (
+  build_id uuid not null,
+  dependency_id uuid not null,
+  outputs text[] not null,
+  satisfied boolean not null default false,
+  constraint build_edge_pkey PRIMARY KEY (build_id, dependency_id),
+  constraint build_edge_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
+  constraint build_edge_dependency_id_fkey FOREIGN KEY (dependency_id) REFERENCES build(id) ON DELETE CASCADE
+);
+CREATE INDEX build_edge_dependency_idx ON build_edge (dependency_id) INCLUDE (build_id);
+
+create table build_output (
+  build_id uuid not null,
+  name text not null,
+  store_path text,
+  available boolean not null default false,
+  constraint build_output_pkey PRIMARY KEY (build_id, name),
+  constraint build_output_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
+CREATE INDEX build_output_path_idx ON build_output (store_path);
+
+create table build_source (
+  build_id uuid not null,
+  store_path text not null,
+  constraint build_source_pkey PRIMARY KEY (build_id, store_path),
+  constraint build_source_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
+
+create table cache (
+  id uuid not null,
+  kind smallint not null default 0,
+  organization_id uuid,
+  name text,
+  display_name text not null,
+  description text not null,
+  active boolean not null default true,
+  public boolean not null default false,
+  priority integer not null default 40,
+  local_priority integer,
+  max_storage_gb integer not null default 0,
+  public_key text not null,
+  secret_key bytea not null,
+  managed boolean not null default false,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_pkey PRIMARY KEY (id),
+  constraint cache_name_key UNIQUE (name),
+  constraint cache_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint cache_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint cache_kind_is_whole CHECK ((((kind = 0) = (name IS NOT NULL)) AND ((kind = 1) = (organization_id IS NOT NULL))))
+);
+CREATE INDEX cache_created_by_idx ON cache (created_by);
+CREATE UNIQUE INDEX cache_internal_key ON cache (organization_id) WHERE (kind = 1);
+
+create table cache_member (
+  cache_id uuid not null,
+  user_id uuid not null,
+  role_id uuid not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_member_pkey PRIMARY KEY (cache_id, user_id),
+  constraint cache_member_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_member_role_id_fkey FOREIGN KEY (role_id) REFERENCES cache_role(id),
+  constraint cache_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX cache_member_role_idx ON cache_member (role_id);
+CREATE INDEX cache_member_user_idx ON cache_member (user_id);
+
+create table cache_path (
+  cache_id uuid not null,
+  hash text not null,
+  store_path text not null,
+  nar_hash bytea not null,
+  "references" text[] not null default '{}'::text[],
+  deriver text,
+  ca text,
+  signatures text[] not null default '{}'::text[],
+  created_at timestamp with time zone not null default gradient_now(),
+  last_used_at timestamp with time zone not null default gradient_now(),
+  constraint cache_path_pkey PRIMARY KEY (cache_id, hash),
+  constraint cache_path_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_path_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash),
+  constraint cache_path_hash_length CHECK ((length(hash) = 32))
+);
+CREATE INDEX cache_path_nar_idx ON cache_path (nar_hash);
+
+create table cache_role (
+  id uuid not null,
+  cache_id uuid,
+  name text not null,
+  permissions bigint not null,
+  managed boolean not null default false,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_role_pkey PRIMARY KEY (id),
+  constraint cache_role_name_key UNIQUE NULLS NOT DISTINCT (cache_id, name),
+  constraint cache_role_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+);
+
+create table entry_point (
+  id uuid not null,
+  evaluation_id uuid not null,
+  attribute text[] not null,
+  build_id uuid not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint entry_point_pkey PRIMARY KEY (id),
+  constraint entry_point_key UNIQUE (evaluation_id, attribute),
+  constraint entry_point_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
+  constraint entry_point_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
+);
+CREATE INDEX entry_point_build_idx ON entry_point (build_id);
+
+create table evaluation (
+  id uuid not null,
+  ordinal bigint not null generated always as identity,
+  organization_id uuid not null,
+  project_id uuid not null,
+  repository text not null,
+  commit_hash text not null,
+  commit_message text not null default ''::text,
+  commit_author text not null default ''::text,
+  wildcard text not null,
+  status smallint not null,
+  trusted boolean not null default true,
+  waiting_reason jsonb,
+  previous_id uuid,
+  started_by uuid,
+  failure text,
+  created_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  fetch_started_at timestamp with time zone,
+  eval_flake_started_at timestamp with time zone,
+  eval_drv_started_at timestamp with time zone,
+  building_started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint evaluation_pkey PRIMARY KEY (id),
+  constraint evaluation_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint evaluation_previous_id_fkey FOREIGN KEY (previous_id) REFERENCES evaluation(id) ON DELETE SET NULL,
+  constraint evaluation_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE,
+  constraint evaluation_started_by_fkey FOREIGN KEY (started_by) REFERENCES user_account(id) ON DELETE SET NULL
+);
+CREATE INDEX evaluation_active_idx ON evaluation (status, ordinal) WHERE (status = ANY (ARRAY[0, 1, 2, 3, 4, 8]));
+CREATE INDEX evaluation_organization_idx ON evaluation (organization_id);
+CREATE INDEX evaluation_previous_idx ON evaluation (previous_id);
+CREATE INDEX evaluation_project_idx ON evaluation (project_id, ordinal DESC);
+CREATE INDEX evaluation_started_by_idx ON evaluation (started_by);
+
+create table evaluation_build (
+  id uuid not null,
+  evaluation_id uuid not null,
+  build_id uuid not null,
+  outcome smallint,
+  attempt_id uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint evaluation_build_pkey PRIMARY KEY (id),
+  constraint evaluation_build_key UNIQUE (evaluation_id, build_id),
+  constraint evaluation_build_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE SET NULL,
+  constraint evaluation_build_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
+  constraint evaluation_build_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
+);
+CREATE INDEX evaluation_build_attempt_idx ON evaluation_build (attempt_id);
+CREATE INDEX evaluation_build_build_idx ON evaluation_build (build_id);
+
+create table evaluation_message (
+  id uuid not null,
+  evaluation_id uuid not null,
+  level smallint not null,
+  message text not null,
+  source text not null,
+  attribute text[],
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint evaluation_message_pkey PRIMARY KEY (id),
+  constraint evaluation_message_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
+);
+CREATE INDEX evaluation_message_idx ON evaluation_message (evaluation_id, created_at);
+
+create table nar (
+  nar_hash bytea not null,
+  nar_size bigint not null,
+  file_hash bytea not null,
+  file_size bigint not null,
+  compression text not null,
+  object_key text not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  verified_at timestamp with time zone not null default gradient_now(),
+  damaged_at timestamp with time zone,
+  constraint nar_pkey PRIMARY KEY (nar_hash),
+  constraint nar_object_key_key UNIQUE (object_key)
+);
+
+create table nar_file (
+  file_hash bytea not null,
+  nar_hash bytea not null,
+  constraint nar_file_pkey PRIMARY KEY (file_hash),
+  constraint nar_file_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash) ON DELETE CASCADE
+);
+CREATE INDEX nar_file_nar_idx ON nar_file (nar_hash);
+
+create table organization (
+  id uuid not null,
+  name text not null,
+  display_name text not null,
+  description text not null,
+  public boolean not null default false,
+  hide_build_requests boolean not null default false,
+  ssh_public_key text not null,
+  ssh_secret_key bytea not null,
+  managed boolean not null default false,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint organization_pkey PRIMARY KEY (id),
+  constraint organization_name_key UNIQUE (name),
+  constraint organization_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL
+);
+CREATE INDEX organization_created_by_idx ON organization (created_by);
+
+create table organization_cache (
+  id uuid not null,
+  organization_id uuid not null,
+  cache_id uuid not null,
+  mode smallint not null default 0,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint organization_cache_pkey PRIMARY KEY (id),
+  constraint organization_cache_key UNIQUE (organization_id, cache_id),
+  constraint organization_cache_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint organization_cache_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+CREATE INDEX organization_cache_cache_idx ON organization_cache (cache_id);
+
+create table organization_member (
+  organization_id uuid not null,
+  user_id uuid not null,
+  role_id uuid not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint organization_member_pkey PRIMARY KEY (organization_id, user_id),
+  constraint organization_member_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint organization_member_role_id_fkey FOREIGN KEY (role_id) REFERENCES role(id),
+  constraint organization_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX organization_member_role_idx ON organization_member (role_id);
+CREATE INDEX organization_member_user_idx ON organization_member (user_id);
+
+create table project (
+  id uuid not null,
+  organization_id uuid not null,
+  name text not null,
+  display_name text not null,
+  description text not null,
+  repository text not null,
+  wildcard text not null,
+  active boolean not null default true,
+  keep_evaluations integer not null default 5,
+  concurrency smallint not null default 1,
+  sign_cache boolean not null default true,
+  force_evaluation boolean not null default false,
+  managed boolean not null default false,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  last_check_at timestamp with time zone,
+  constraint project_pkey PRIMARY KEY (id),
+  constraint project_name_key UNIQUE (organization_id, name),
+  constraint project_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint project_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+CREATE INDEX project_created_by_idx ON project (created_by);
+
+create table role (
+  id uuid not null,
+  organization_id uuid,
+  name text not null,
+  permissions bigint not null,
+  managed boolean not null default false,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint role_pkey PRIMARY KEY (id),
+  constraint role_name_key UNIQUE NULLS NOT DISTINCT (organization_id, name),
+  constraint role_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+
+create table session (
+  id uuid not null,
+  user_id uuid not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  expires_at timestamp with time zone not null,
+  last_used_at timestamp with time zone not null default gradient_now(),
+  revoked_at timestamp with time zone,
+  remember_me boolean not null default false,
+  user_agent text,
+  ip text,
+  constraint session_pkey PRIMARY KEY (id),
+  constraint session_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX session_user_idx ON session (user_id);
+
+create table user_account (
+  id uuid not null,
+  username text not null,
+  name text not null,
+  email text not null,
+  password_hash text,
+  email_verified boolean not null default false,
+  superuser boolean not null default false,
+  active boolean not null default true,
+  managed boolean not null default false,
+  created_at timestamp with time zone not null default gradient_now(),
+  last_login_at timestamp with time zone,
+  constraint user_account_pkey PRIMARY KEY (id)
+);
+CREATE UNIQUE INDEX user_account_email_key ON user_account (lower(email));
+CREATE UNIQUE INDEX user_account_username_key ON user_account (lower(username));
+
+create table worker_connection (
+  id uuid not null,
+  worker_id uuid not null,
+  connected_at timestamp with time zone not null default gradient_now(),
+  last_seen_at timestamp with time zone not null default gradient_now(),
+  disconnected_at timestamp with time zone,
+  description jsonb not null,
+  constraint worker_connection_pkey PRIMARY KEY (id)
+);
+CREATE UNIQUE INDEX worker_connection_open_key ON worker_connection (worker_id) WHERE (disconnected_at IS NULL);
+
+create table worker_registration (
+  id uuid not null,
+  organization_id uuid not null,
+  worker_id uuid not null,
+  display_name text not null,
+  token_hash text not null,
+  url text,
+  active boolean not null default true,
+  enable_fetch boolean not null default true,
+  enable_eval boolean not null default true,
+  enable_build boolean not null default true,
+  managed boolean not null default false,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint worker_registration_pkey PRIMARY KEY (id),
+  constraint worker_registration_key UNIQUE (organization_id, worker_id),
+  constraint worker_registration_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint worker_registration_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+CREATE INDEX worker_registration_created_by_idx ON worker_registration (created_by);
+CREATE INDEX worker_registration_worker_idx ON worker_registration (worker_id);

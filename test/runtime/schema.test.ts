@@ -1,0 +1,40 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { sql } from "kysely";
+import { expect, test } from "vitest";
+import { migrationProvider } from "#migrations/index.ts";
+import { schemaText } from "#scripts/schema-text.ts";
+import { withDatabase, withEmptyDatabase } from "#test/support/database.ts";
+
+test("migrations/schema.sql is what the migrations make: run node scripts/dump-schema.ts after a change", async () => {
+  await using database = await withDatabase();
+  const file = await readFile(join(import.meta.dirname, "../../migrations/schema.sql"), "utf8");
+
+  expect(await schemaText(database.db)).toBe(file);
+});
+
+test("a difference of one column, default, constraint or index shows in the text", async () => {
+  await using database = await withDatabase();
+  const before = await schemaText(database.db);
+  for (const change of [
+    sql`alter table project add column extra text`,
+    sql`alter table project alter column active set default false`,
+    sql`alter table project add constraint extra_check check (extra <> '')`,
+    sql`create index extra_idx on project (extra)`,
+    sql`create function extra() returns int language sql as 'select 1'`,
+  ]) {
+    const last = await schemaText(database.db);
+    await change.execute(database.db);
+    expect(await schemaText(database.db)).not.toBe(last);
+  }
+  expect(await schemaText(database.db)).not.toBe(before);
+});
+
+test("each migration can be taken back, the last one first, and leaves nothing", async () => {
+  await using database = await withDatabase();
+  const migrations = await migrationProvider.getMigrations();
+  for (const name of Object.keys(migrations).sort().reverse()) await migrations[name]?.down?.(database.db);
+
+  await using empty = await withEmptyDatabase();
+  expect(await schemaText(database.db)).toBe(await schemaText(empty.db));
+});
