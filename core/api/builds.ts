@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { queryNumber } from "./evaluation-queries.ts";
-import type { BuildStatusView } from "./status.ts";
+import type { BuildStatusName } from "./status.ts";
 
 const LINE_RANGE = /^L?(\d{1,9})(?:-L?(\d{1,9}))?$/;
 
@@ -31,7 +31,7 @@ export type LogSearchQuery = v.InferOutput<typeof LogSearchQuery>;
 export interface BuildView {
   readonly id: string;
   readonly evaluation: string;
-  readonly status: BuildStatusView;
+  readonly status: BuildStatusName;
   /** Paths have no store folder. */
   readonly derivation_path: string;
   readonly architecture: string;
@@ -46,7 +46,7 @@ export interface BuildDependency {
   readonly id: string;
   readonly name: string;
   readonly path: string;
-  readonly status: BuildStatusView;
+  readonly status: BuildStatusName;
   readonly created_at: string;
   readonly updated_at: string;
 }

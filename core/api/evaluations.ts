@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { queryId, queryNumber } from "./evaluation-queries.ts";
-import type { BuildStatusView, EvaluationStatusView } from "./status.ts";
+import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
 
 /** `POST /evals/{evaluation}`. */
 export const EvaluationAction = v.object({ method: v.picklist(["abort"], 'must be "abort"') });
@@ -26,7 +26,7 @@ export interface EvaluationView {
   readonly repository: string;
   readonly commit: string;
   readonly wildcard: string;
-  readonly status: EvaluationStatusView;
+  readonly status: EvaluationStatusName;
   /** Of the same project, in evaluation order. */
   readonly previous: string | null;
   readonly next: string | null;
@@ -47,7 +47,7 @@ export interface EvaluationEntryPoint {
   readonly id: string;
   /** The attribute path. */
   readonly eval: string;
-  readonly build_status: BuildStatusView;
+  readonly build_status: BuildStatusName;
 }
 
 export interface EvaluationBuilds {
@@ -61,7 +61,7 @@ export interface EvaluationBuildItem {
   readonly id: string;
   /** The derivation's path without the store's folder. */
   readonly name: string;
-  readonly status: BuildStatusView;
+  readonly status: BuildStatusName;
   readonly has_artefacts: boolean;
   readonly updated_at: string;
   readonly build_time_ms: number | null;

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { queryId, queryNumber } from "./evaluation-queries.ts";
-import type { BuildStatusView, EvaluationStatusView } from "./status.ts";
+import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
 import { descriptionText, nameText, text, wholeNumber } from "./text.ts";
 
 /** By the numbers that the database holds. `all`, `skip`: what a trigger does while an evaluation is active. */
@@ -59,7 +59,7 @@ export interface ProjectView {
   readonly repository: string;
   readonly wildcard: string;
   readonly last_evaluation: string | null;
-  readonly last_evaluation_status: EvaluationStatusView | null;
+  readonly last_evaluation_status: EvaluationStatusName | null;
   readonly force_evaluation: boolean;
   readonly created_by: string | null;
   readonly created_at: string;
@@ -97,7 +97,7 @@ export interface EvaluationSummary {
   readonly commit: string;
   /** The first line, cut at 100 characters. */
   readonly commit_message: string;
-  readonly status: EvaluationStatusView;
+  readonly status: EvaluationStatusName;
   readonly trigger: null;
   readonly triggered_by: string | null;
   readonly pr_number: null;
@@ -123,12 +123,12 @@ export interface EntryPointView {
   readonly derivation_path: string;
   /** The attribute path. */
   readonly eval: string;
-  readonly build_status: BuildStatusView;
+  readonly build_status: BuildStatusName;
   readonly has_artefacts: boolean;
   readonly architecture: string;
   readonly build_time_ms: number | null;
   /** What its build needs, directly or not, by status. Null where the graph is too large to count for a page. */
-  readonly deps: Readonly<Partial<Record<BuildStatusView, number>>> | null;
+  readonly deps: Readonly<Partial<Record<BuildStatusName, number>>> | null;
   readonly deps_total: number | null;
   readonly created_at: string;
 }

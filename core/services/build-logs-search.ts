@@ -10,7 +10,7 @@ const PREVIEW_LENGTH_BEFORE = 60;
 /** Colours and other sequences of a terminal (ECMA-48 section 5.4): nobody searches for them. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape character is what begins them.
 const TERMINAL_SEQUENCE = /\x1b\[[0-9:;<=>?]*[ -/]*[@-~]/g;
-/** A character of the searched text takes at most so many bytes; a sequence between its characters is not provided for. */
+/** Bytes of one UTF-16 unit in UTF-8. Between two parts of a long line terminal sequences are not looked through. */
 const BYTES_OF_UNIT_MAX = 3;
 
 export interface LineSearch {

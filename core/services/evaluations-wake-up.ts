@@ -21,7 +21,7 @@ export class WakeUp {
     });
   }
 
-  /** Whether word came; false after `atMostMs`. Takes at least `atLeastMs` in any case, unless the signal is aborted. */
+  /** Whether word came; false after `atMostMs`. Takes at least `atLeastMs`, unless the signal is aborted. */
   async wait({ atLeastMs, atMostMs, signal }: WaitOptions): Promise<boolean> {
     await sleep(this.#clock, atLeastMs, signal);
     if (!this.#called && !signal.aborted && atMostMs > atLeastMs) await this.#word(atMostMs - atLeastMs, signal);

@@ -1,15 +1,15 @@
-import type { BuildStatusView } from "../api/build-states.ts";
 import type { EntryPointView, EvaluationSummary, ProjectDetails } from "../api/projects.ts";
+import type { BuildStatusName } from "../api/status.ts";
 import { naiveTime } from "../api/times.ts";
 import { findEvaluationOwner, listEvaluationSummaries } from "../db/evaluations-read.ts";
 import { countDependencies, type DependencyCount, listEntryPoints } from "../db/evaluations-read-entry-points.ts";
 import { countProjectQueue } from "../db/projects.ts";
 import { findLastEvaluation } from "../db/projects-evaluations.ts";
 import type { Actor } from "../domain/actor.ts";
+import { buildStatusName } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { requireProject } from "./access.ts";
-import { viewBuildStatus } from "./builds-view.ts";
 import type { ProjectName } from "./projects.ts";
 import type { ProjectDeps } from "./projects-deps.ts";
 import { viewEvaluationSummary, viewProject } from "./projects-view.ts";
@@ -79,7 +79,7 @@ export async function listProjectEntryPoints(
     build_id: row.link_id,
     derivation_path: row.drv_path,
     eval: formatAttributePath(row.attribute),
-    build_status: viewBuildStatus(row.status),
+    build_status: buildStatusName(row.status),
     has_artefacts: false,
     architecture: row.system,
     build_time_ms: row.build_time_ms,
@@ -89,7 +89,7 @@ export async function listProjectEntryPoints(
 }
 
 interface Dependencies {
-  readonly deps: Partial<Record<BuildStatusView, number>> | null;
+  readonly deps: Partial<Record<BuildStatusName, number>> | null;
   readonly deps_total: number | null;
 }
 
@@ -102,7 +102,7 @@ function groupByRoot(counts: readonly DependencyCount[]): Map<string, Dependenci
   for (const { root_id, status, count } of counts) {
     const before = groups.get(root_id);
     groups.set(root_id, {
-      deps: { ...before?.deps, [viewBuildStatus(status)]: count },
+      deps: { ...before?.deps, [buildStatusName(status)]: count },
       deps_total: (before?.deps_total ?? 0) + count,
     });
   }

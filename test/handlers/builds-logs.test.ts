@@ -176,7 +176,8 @@ test("every kind of place in a log is found by its line, in rows of any size", a
 
 test("a search lists each line that matches once, with its place, and counts them", async () => {
   const filler = Array.from({ length: 9_000 }, (_, index) => `compiling ${index} ${"=".repeat(60)}\n`).join("");
-  const text = `first Error here\n${filler}\u001b[31mer\u001b[0mror: error twice\n${"y".repeat(300)}error far right\nend`;
+  const far = `${"y".repeat(300)}error far right`;
+  const text = `first Error here\n${filler}\u001b[31mer\u001b[0mror: error twice\n${far}\nend`;
   const { link } = await buildWithLog(...inRows(text, 9_973));
   const records = async (query: string) =>
     (await readText(link, `/search?${query}`))

@@ -144,7 +144,7 @@ async function waitForLockWait(): Promise<void> {
   throw new Error("nobody waits for the subscription");
 }
 
-test("restarting runs what failed in a new evaluation; where nothing failed, or nothing ever ran, it is refused", async () => {
+test("restarting runs what failed in a new evaluation, and is refused where nothing failed", async () => {
   const project = await freshProject();
   const restart = () => api.ask("POST", `${project.path}/evaluate`, api.writer, { mode: "restart_failed" });
   expect([(await restart()).status, (await restart()).code]).toEqual([400, "bad_request"]);

@@ -60,7 +60,7 @@ test("who lacks the permission makes, changes and deletes nothing", async () => 
   expect([anonymous.status, anonymous.code]).toEqual([401, "unauthorized"]);
 });
 
-test("to a stranger a private project, one that does not exist and a missing organization answer byte for byte alike", async () => {
+test("to a stranger a private project, a missing one and no organization answer byte for byte alike", async () => {
   await insertProjectRow(api.db, { organizationId: api.organizationId, name: "secret" });
   const calls: [string, string, unknown?][] = [
     ["GET", ""],
@@ -142,7 +142,7 @@ test("a project's name is taken once in its organization", async () => {
   expect((await api.ask("GET", "/projects/acme/available?name=taken", api.stranger)).status).toBe(404);
 });
 
-test("a change keeps what it does not name, asks for a new evaluation, and stays within the server's bound", async () => {
+test("a change keeps what it does not name, asks for an evaluation, and stays within the server's bound", async () => {
   const id = await insertProjectRow(api.db, { organizationId: api.organizationId, name: "changing" });
   const changed = await api.ask("PATCH", "/projects/acme/changing", api.admin, {
     keep_evaluations: 30,

@@ -47,7 +47,7 @@ export interface Asked {
   readonly message: any;
 }
 
-/** The application with a state machine, a notifier that works and a git that answers, and an organization of people. */
+/** The application with a state machine, a working notifier and a git that answers, and an organization of people. */
 export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {}): Promise<BuildsApi> {
   const base = await withApp();
   const notified: string[] = [];
