@@ -1,0 +1,76 @@
+import { utf8 } from "#core/lib/bytes.ts";
+import type { Clock } from "#core/lib/clock.ts";
+import { stripAnsi } from "#core/nix/daemon/ansi.ts";
+import { buildLogLine, buildPhase, type DaemonEvent } from "#core/nix/daemon/events.ts";
+import { LOG_LIMITS, LogLimiter, type LogLimits } from "./log-limiter.ts";
+
+export interface BuildLogOptions {
+  readonly write: (bytes: Uint8Array) => void;
+  readonly clock: Clock;
+  readonly limits?: LogLimits;
+}
+
+const MIB = 1024 * 1024;
+
+/**
+ * Writes the log of one build, line by line as it comes, within its limits. Of what the daemon itself says, errors are
+ * left out: they repeat the last lines of the log, and the result of the build tells them.
+ */
+export class BuildLog {
+  readonly #write: (bytes: Uint8Array) => void;
+  readonly #limiter: LogLimiter;
+  readonly #limits: LogLimits;
+  #phase: string | null = null;
+
+  constructor({ write, clock, limits = LOG_LIMITS }: BuildLogOptions) {
+    this.#write = write;
+    this.#limits = limits;
+    this.#limiter = new LogLimiter(clock, limits);
+  }
+
+  /** The phase that the builder entered last. */
+  get phase(): string | null {
+    return this.#phase;
+  }
+
+  /** True when the event is a sign of life of the builder. */
+  add(event: DaemonEvent): boolean {
+    const line = buildLogLine(event);
+    if (line !== null) {
+      this.line(line);
+      return true;
+    }
+    const phase = buildPhase(event);
+    if (phase !== null) {
+      this.#phase = phase;
+      // As the builder wrote it, and as `nix log` shows it.
+      this.line(`@nix ${JSON.stringify({ action: "setPhase", phase })}`);
+      return true;
+    }
+    if (event.kind === "message" && !/^\s*error:/.test(stripAnsi(event.text))) this.line(event.text.trimEnd());
+    return false;
+  }
+
+  /** A line of our own. */
+  note(text: string): void {
+    this.line(`[gradient: ${text}]`);
+  }
+
+  line(text: string): void {
+    const bytes = utf8(`${text}\n`);
+    switch (this.#limiter.take(bytes.length)) {
+      case "allowed":
+        return this.#write(bytes);
+      case "first-refusal": {
+        const { bytesPerMinute, bytesPerHour } = this.#limits;
+        const rule = `more than ${mebibytes(bytesPerMinute)} in a minute or ${mebibytes(bytesPerHour)} in an hour`;
+        return this.#write(utf8(`[gradient: log truncated: ${rule}; the build goes on]\n`));
+      }
+      case "refused":
+    }
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return bytes >= MIB ? `${bytes / MIB} MiB` : `${bytes} bytes`;
+}

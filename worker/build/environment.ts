@@ -1,0 +1,38 @@
+import type { Clock } from "#core/lib/clock.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import type { DaemonPool } from "../daemon/pool.ts";
+import { SharedFetches } from "../store/shared-fetches.ts";
+import { GcRoots } from "./gc-roots.ts";
+import type { LogLimits } from "./log-limiter.ts";
+import { OutputLocks } from "./output-locks.ts";
+
+export interface BuildEnvironmentOptions {
+  /**
+   * A build holds one connection while it lasts, and moving paths takes further ones: the pool must have more places
+   * than builds run at a time, or they wait for each other.
+   */
+  readonly pool: DaemonPool;
+  /** Where each running build has its GC roots, as links. Empty: they are held by open connections alone. */
+  readonly gcRootsDir: string;
+  /** For `NIX_BUILD_CORES`. Null: all of the machine. */
+  readonly cores: number | null;
+  readonly logLimits?: LogLimits;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
+/** What the builds in one store share. A store is a trust domain: what one build brings in, the others may use. */
+export interface BuildEnvironment extends BuildEnvironmentOptions {
+  readonly roots: GcRoots;
+  readonly outputLocks: OutputLocks;
+  readonly fetches: SharedFetches;
+}
+
+export function createBuildEnvironment(options: BuildEnvironmentOptions): BuildEnvironment {
+  return {
+    ...options,
+    roots: new GcRoots(options.gcRootsDir, options.log),
+    outputLocks: new OutputLocks(),
+    fetches: new SharedFetches(),
+  };
+}

@@ -1,0 +1,152 @@
+import type { BasicDerivation, BuildResult as DaemonBuildResult } from "#core/nix/daemon/build.ts";
+import { type Derivation, DerivationParseError, parseDerivation, verifyDerivationPath } from "#core/nix/derivation.ts";
+import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
+import type { BuildResult } from "#core/protocol/worker-messages.ts";
+import type { DaemonConnection } from "../daemon/connection.ts";
+import { AttemptEndedError, type AttemptLink } from "../link.ts";
+import { BuildLog } from "./build-log.ts";
+import { failureOfError, failureOfResult, isForeseen } from "./classify.ts";
+import type { BuildEnvironment } from "./environment.ts";
+import { BuildFailure, failedResult } from "./failure.ts";
+import { ensureInputs } from "./inputs.ts";
+import { type BuildTimeLimits, builderOptions, runBuilder } from "./run-builder.ts";
+import { uploadOutputs } from "./upload.ts";
+
+export interface BuildRequest extends BuildTimeLimits {
+  readonly drvPath: StorePath;
+  /** The bytes of the `.drv`. */
+  readonly aterm: Uint8Array;
+  /** What must be in the store: the input sources, and the needed outputs of the input derivations. */
+  readonly inputs: readonly StorePath[];
+}
+
+type Outputs = BuildResult["outputs"];
+
+/**
+ * Builds one derivation and uploads its outputs. Whatever goes wrong is a result with a failure; only
+ * `AttemptEndedError` is thrown, when the link's signal ends the work: the builder is stopped then.
+ *
+ * In this order: the derivation is proven to be the one that its path names; inputs are brought into the store and held
+ * there; the daemon builds; the outputs are offered by the server; the result is handed back.
+ */
+export async function executeBuild(
+  job: BuildRequest,
+  link: AttemptLink,
+  environment: BuildEnvironment,
+): Promise<BuildResult> {
+  const run = new BuildRun(job, link, environment);
+  try {
+    return await run.execute();
+  } catch (error) {
+    if (error instanceof AttemptEndedError) throw error;
+    if (link.signal.aborted) throw endOf(link.signal);
+    if (!isForeseen(error)) {
+      environment.log.error("a build failed for a reason that the worker does not know", {
+        attempt: link.attemptId,
+        derivation: job.drvPath,
+        error,
+      });
+    }
+    return failedResult(failureOfError(error), run.buildMs);
+  } finally {
+    await environment.roots.release(link.attemptId);
+  }
+}
+
+class BuildRun {
+  readonly #job: BuildRequest;
+  readonly #link: AttemptLink;
+  readonly #environment: BuildEnvironment;
+  readonly #log: BuildLog;
+  buildMs = 0;
+
+  constructor(job: BuildRequest, link: AttemptLink, environment: BuildEnvironment) {
+    this.#job = job;
+    this.#link = link;
+    this.#environment = environment;
+    const { clock, logLimits } = environment;
+    this.#log = new BuildLog({ write: (bytes) => link.log(bytes), clock, ...(logLimits && { limits: logLimits }) });
+  }
+
+  async execute(): Promise<BuildResult> {
+    const { pool, outputLocks, cores } = this.#environment;
+    const { signal } = this.#link;
+    const derivation = await this.#proven();
+    const known = [...derivation.outputs.values()].flatMap(({ path }) => parseStorePath(path) ?? []);
+    // Outputs that are addressed by their content are locked by the derivation.
+    const locked = known.length > 0 ? known : [this.#job.drvPath];
+    const unlock = await outputLocks.acquire(locked, signal, () =>
+      this.#log.note("waiting: this worker builds the same output for another attempt"),
+    );
+    try {
+      const settings = builderOptions(this.#job, cores);
+      return await pool.use(
+        async (connection) => {
+          const { status, outputs } = await this.#build(connection, derivation, known);
+          unlock();
+          const paths = outputs.map(({ path }) => path);
+          await uploadOutputs(connection, paths, this.#link, { pool, settings });
+          return { kind: "build", status, outputs, failure: null, build_ms: this.buildMs };
+        },
+        { signal, settings },
+      );
+    } finally {
+      unlock();
+    }
+  }
+
+  async #proven(): Promise<Derivation> {
+    const { drvPath, aterm } = this.#job;
+    try {
+      const derivation = parseDerivation(aterm);
+      if (await verifyDerivationPath(drvPath, aterm, derivation)) return derivation;
+    } catch (error) {
+      if (!(error instanceof DerivationParseError)) throw error;
+      throw new BuildFailure("permanent", `${drvPath} cannot be built: ${error.message}`, { cause: error });
+    }
+    throw new BuildFailure("transient", `the derivation that the server sent is not ${drvPath}: its bytes differ`);
+  }
+
+  async #build(
+    connection: DaemonConnection,
+    derivation: Derivation,
+    known: readonly StorePath[],
+  ): Promise<{ readonly status: "built" | "already_valid"; readonly outputs: Outputs }> {
+    const { drvPath, timeoutMs, maxSilentMs } = this.#job;
+    const { roots, clock } = this.#environment;
+    const inputs = [...new Set([...this.#job.inputs, ...derivation.inputSources])];
+    const complete = known.length === derivation.outputs.size;
+    const outputs = complete ? known : [];
+    const settings = builderOptions(this.#job, this.#environment.cores);
+    const present = await ensureInputs(connection, { inputs, outputs }, this.#link, { ...this.#environment, settings });
+    await roots.hold(connection, this.#link.attemptId, present ? known : [...known, ...inputs]);
+
+    this.#link.phase("building");
+    const basic: BasicDerivation = { ...derivation, inputSources: inputs };
+    const startedAt = clock.monotonic();
+    try {
+      const job = { drvPath, derivation: basic, timeoutMs, maxSilentMs };
+      const context = { log: this.#log, clock, signal: this.#link.signal };
+      const { result, circumstances } = await runBuilder(connection, job, context);
+      if (!result.success) throw failureOfResult(result, circumstances);
+      const status = result.status === "built" ? "built" : "already_valid";
+      return { status, outputs: outputsOf(derivation, result) };
+    } finally {
+      this.buildMs = Math.round(clock.monotonic() - startedAt);
+    }
+  }
+}
+
+/** Where the outputs are: by the derivation, or by the daemon where the content decides. */
+function outputsOf(derivation: Derivation, result: DaemonBuildResult): Outputs {
+  return Array.from(derivation.outputs, ([name, { path }]) => {
+    const place = parseStorePath(path) ?? result.builtOutputs.find(({ outputName }) => outputName === name)?.path;
+    if (!place) throw new BuildFailure("transient", `the nix-daemon does not say where the output ${name} is`);
+    return { name, path: place };
+  });
+}
+
+function endOf(signal: AbortSignal): AttemptEndedError {
+  const reason = signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
+  return new AttemptEndedError(reason, { cause: signal.reason });
+}

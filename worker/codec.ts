@@ -1,0 +1,75 @@
+import { createRequire } from "node:module";
+import { type Duplex, pipeline, Readable } from "node:stream";
+import {
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createZstdCompress,
+  createZstdDecompress,
+  zstdCompressSync,
+} from "node:zlib";
+import type { ByteStream } from "#core/lib/streams.ts";
+
+/** Node's default of 16 KiB costs more than half of the speed. */
+const CHUNK_BYTES = 256 * 1024;
+/** 128 MiB: what `zstd --long` needs. A frame that asks for more is a trap. */
+const ZSTD_WINDOW_LOG_MAX = 27;
+
+/**
+ * Measured with Node 24 on 60 MB of machine code: level 1 makes 40 % of it at 445 MB/s, level 3 35 % at 269 MB/s, level
+ * 6 32 % at 112 MB/s. Beyond 3 the processor, not the network, would set the pace of an upload.
+ */
+const ZSTD_LEVEL = 3;
+const ZSTD_PARAMETERS = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 };
+
+/** Compressed at the reader's pace. */
+export function compressZstd(body: ByteStream): ByteStream {
+  return through(body, createZstdCompress({ chunkSize: CHUNK_BYTES, params: ZSTD_PARAMETERS }));
+}
+
+/** In one go, for a few kilobytes: a stream takes 0.2 ms to set up, this 0.01 ms. */
+export function compressZstdAtOnce(bytes: Uint8Array): Uint8Array {
+  return zstdCompressSync(bytes, { params: ZSTD_PARAMETERS });
+}
+
+/** Null when this worker cannot read the form. Truncated or corrupt input throws. */
+export function decompress(compression: string, body: ByteStream): ByteStream | null {
+  switch (compression) {
+    case "none":
+      return body;
+    case "zstd": {
+      const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
+      return through(body, createZstdDecompress({ chunkSize: CHUNK_BYTES, params }));
+    }
+    case "gzip":
+      return through(body, createGunzip({ chunkSize: CHUNK_BYTES }));
+    case "br":
+      return through(body, createBrotliDecompress({ chunkSize: CHUNK_BYTES }));
+    case "xz": {
+      const decoder = openXz();
+      return decoder && through(body, decoder);
+    }
+    default:
+      return null;
+  }
+}
+
+async function* through(body: ByteStream, transform: Duplex): AsyncGenerator<Uint8Array> {
+  // One chunk at a time: the transform's own buffer is the only one.
+  const source = Readable.from(body, { highWaterMark: 1 });
+  // Carries errors forward and an early end backward; the loop below reports them.
+  pipeline(source, transform, () => {});
+  for await (const chunk of transform as AsyncIterable<Buffer>) {
+    yield new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length);
+  }
+}
+
+/** Null where the package's native part is not installed: npm leaves optional packages out without a word. */
+function openXz(): Duplex | null {
+  try {
+    const module = createRequire(import.meta.url)("@napi-rs/lzma/xz") as typeof import("@napi-rs/lzma/xz");
+    return module.createDecompressStream();
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,100 @@
+import { createHash } from "node:crypto";
+import type { ByteStream } from "#core/lib/streams.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { PathInfoField } from "#core/protocol/fields.ts";
+import { decompress } from "../codec.ts";
+import type { FetchedNar } from "../link.ts";
+
+/** The bytes are not those of the path: they will be the same when they are fetched again. */
+export class CorruptNarError extends Error {
+  override readonly name = "CorruptNarError";
+  readonly path: StorePath;
+
+  constructor(path: StorePath, reason: string, options?: ErrorOptions) {
+    super(reason, options);
+    this.path = path;
+  }
+}
+
+/** The bytes ended early for a reason that lies with the connection or the sender. */
+export class FetchInterruptedError extends Error {
+  override readonly name = "FetchInterruptedError";
+}
+
+/**
+ * The NAR itself. It throws before its end unless size and hash are right: `CorruptNarError`, or
+ * `FetchInterruptedError` when the body failed.
+ */
+export async function* checkedNar({ info, compression, body }: FetchedNar): AsyncGenerator<Uint8Array> {
+  const source = new WatchedBody(body, info);
+  const nar = decompress(compression, source);
+  if (!nar) {
+    await discardBody(body);
+    throw new CorruptNarError(info.path, `it is compressed as ${compression}, which this worker cannot read`);
+  }
+  const hash = createHash("sha256");
+  let size = 0;
+  try {
+    for await (const chunk of nar) {
+      size += chunk.length;
+      if (size > info.nar_size)
+        throw new CorruptNarError(info.path, `it is longer than the ${info.nar_size} bytes it should have`);
+      hash.update(chunk);
+      yield chunk;
+    }
+  } catch (error) {
+    // What a decoder makes of a broken connection is "truncated": the cause is what counts.
+    if (source.failure) throw source.failure;
+    if (error instanceof CorruptNarError) throw error;
+    throw new CorruptNarError(info.path, `it cannot be read as ${compression}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (size < info.nar_size) throw new CorruptNarError(info.path, `it ends after ${size} of ${info.nar_size} bytes`);
+  if (hash.digest("hex") !== info.nar_hash)
+    throw new CorruptNarError(info.path, "its bytes do not have the hash they should have");
+}
+
+/** Lets go of a body that is not read. */
+export async function discardBody(body: ByteStream): Promise<void> {
+  await body[Symbol.asyncIterator]().return?.();
+}
+
+/** Remembers that the body failed. */
+class WatchedBody implements AsyncIterable<Uint8Array> {
+  readonly #body: ByteStream;
+  readonly #info: PathInfoField;
+  failure: FetchInterruptedError | null = null;
+
+  constructor(body: ByteStream, info: PathInfoField) {
+    this.#body = body;
+    this.#info = info;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    const iterator = this.#body[Symbol.asyncIterator]();
+    let finished = false;
+    try {
+      for (;;) {
+        const { done, value } = await this.#next(iterator);
+        if (done) break;
+        yield value;
+      }
+      finished = true;
+    } finally {
+      if (!finished && !this.failure) await iterator.return?.();
+    }
+  }
+
+  async #next(iterator: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array>> {
+    try {
+      return await iterator.next();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.failure = new FetchInterruptedError(`fetching ${this.#info.path} was interrupted: ${reason}`, {
+        cause: error,
+      });
+      throw this.failure;
+    }
+  }
+}
