@@ -1,5 +1,5 @@
-import { access, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
@@ -185,26 +185,40 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
 
   test("a commit on no branch is found, and what a crash left in the repository heals", async () => {
     const repository = await makeRepository(daemon, { "flake.nix": flakeOf(`{ packages.a = mk "first" "" {}; }`) });
-    const first = await evaluateRepository(daemon, repository, { job: { wildcard: "packages.#" } });
+    const job = { wildcard: "packages.#" };
+    const environment = { dataDir: join(daemon.folder, "worker-that-crashed") };
+    const first = await evaluateRepository(daemon, repository, { job, environment });
     const commit = await commitFiles(
       repository.folder,
       { "flake.nix": flakeOf(`{ packages.a = mk "second" "" {}; }`) },
       "2",
     );
     await git(repository.folder, "reset", "--quiet", "--hard", "HEAD^");
-    const repositories = join(daemon.folder, "worker", "repositories");
+    const repositories = join(environment.dataDir, "repositories");
     const folders = (await readdir(repositories)).map((name) => join(repositories, name, ".git"));
+    expect(folders).toHaveLength(1);
     for (const folder of folders) {
-      await writeFile(join(folder, "config.lock"), "");
-      await writeFile(join(folder, "shallow.lock"), "");
+      for (const name of ["config.lock", "shallow.lock", `refs/gradient/${commit}.lock`, "objects/pack/tmp_pack_x"]) {
+        await mkdir(dirname(join(folder, name)), { recursive: true });
+        await writeFile(join(folder, name), "");
+      }
+      await writeFile(join(folder, "marker"), "");
     }
 
-    const second = await evaluateRepository(daemon, { ...repository, commit }, { job: { wildcard: "packages.#" } });
+    const second = await evaluateRepository(daemon, { ...repository, commit }, { job, environment });
     expect(first.entryPoints["packages/a"]).toMatch(/-first\.drv$/);
     expect(second.entryPoints["packages/a"]).toMatch(/-second\.drv$/);
-    for (const folder of folders) await rm(join(folder, "HEAD"));
-    const healed = await evaluateRepository(daemon, { ...repository, commit }, { job: { wildcard: "packages.#" } });
+    for (const folder of folders) {
+      await expect(access(join(folder, "marker")), "healed without fetching everything again").resolves.toBeUndefined();
+      await expect(access(join(folder, "objects/pack/tmp_pack_x"))).rejects.toThrow("ENOENT");
+      await rm(join(folder, "HEAD"));
+    }
+    const healed = await evaluateRepository(daemon, { ...repository, commit }, { job, environment });
     expect(healed.entryPoints).toEqual(second.entryPoints);
+    // What a power cut can leave of a reference.
+    for (const folder of folders) await writeFile(join(folder, "refs", "gradient", commit), "");
+    const again = await evaluateRepository(daemon, { ...repository, commit }, { job, environment });
+    expect(again.entryPoints).toEqual(second.entryPoints);
   });
 
   test("nothing of the worker's machine is read unless local sources are allowed", async () => {

@@ -31,12 +31,13 @@ export interface CommitInfo {
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const LOCK_FILE_BYTES_MAX = 16 * 1024 * 1024;
 const COMMIT_INFO_LENGTH_MAX = 1_000;
+const TIDY_MS_MAX = 300_000;
 /** Answers of servers that do not give a commit by its name alone; the wish is then for all branches. */
 const SHA_REFUSED =
   /not our ref|unadvertised object|upload-pack: not|couldn't find remote ref|no such ref|Unable to find [0-9a-f]{40}|needed object/i;
 /** What git says of a repository that a crash left half written. */
 const DAMAGED =
-  /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree|commit)|bad ref/i;
+  /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree|commit)|bad ref|reference broken/i;
 const QUIET = ["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "fetch.unpackLimit=1"];
 
 const locks = new FolderLocks();
@@ -93,6 +94,7 @@ class Fetching {
         if (isTooLarge) await rm(folder, { recursive: true, force: true });
         throw error;
       });
+      await this.#tidy();
     }
     const commitInfo = await this.#describe();
     await this.#checkFlake();
@@ -140,6 +142,16 @@ class Fetching {
     if (!(await this.#git(["cat-file", "-e", `${commit}^{commit}`])).ok) this.#refuseCommit();
     const kept = await this.#git(["update-ref", ref, commit]);
     return kept.ok ? null : kept;
+  }
+
+  /** Each fetch leaves a pack; git puts them together when there are many. A repository that is not tidied still works. */
+  async #tidy(): Promise<void> {
+    const remaining = this.#target.deadline - performance.now();
+    const options = { folder: this.#target.folder, timeoutMs: Math.max(1, Math.min(TIDY_MS_MAX, remaining / 2)) };
+    const tidying = runGit(this.#environment, ["-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"], options);
+    await tidying.catch((error: unknown) => {
+      if (!(error instanceof EvaluationError) || error.code !== "timed_out") throw error;
+    });
   }
 
   async #fetchRefs(refspec: string): Promise<GitResult> {
