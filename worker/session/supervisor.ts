@@ -132,7 +132,7 @@ export class Supervisor {
         for (const { peer_id, reason } of message.failed_peers) {
           this.#options.log.warn("an organization refused this worker", { peer: peer_id, reason });
         }
-        this.#introduce(session);
+        this.#introduce(session, message.authorized_peers.length);
         return false;
       case "attempts":
         this.#attached(session, message.held);
@@ -158,8 +158,15 @@ export class Supervisor {
     );
   }
 
-  #introduce(session: LiveSession): void {
-    const { facts, attempts } = this.#options;
+  /** Whoever may build in a store can fill any path of it: organizations that do not trust each other never share one. */
+  #introduce(session: LiveSession, organizations: number): void {
+    const { facts, attempts, log } = this.#options;
+    if (organizations > 1) {
+      log.error("this worker has tokens of several organizations, but one store: keep one in its peers file", {
+        organizations,
+      });
+      return session.connection.close(1008, "this worker serves one organization only");
+    }
     session.send({
       type: "worker_capabilities",
       architectures: [...facts.architectures],

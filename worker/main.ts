@@ -1,0 +1,21 @@
+import { assembleWorker } from "./assemble.ts";
+import { processEnvironment } from "./config.ts";
+import { prepareWorker, StartError } from "./main-prepare.ts";
+import { runUntilSignalled } from "./main-signals.ts";
+
+const NODE_MAJOR_MIN = 24;
+
+if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
+  process.stderr.write(`gradient-worker needs Node ${NODE_MAJOR_MIN} or later; this is ${process.versions.node}\n`);
+  process.exit(1);
+}
+
+try {
+  const prepared = await prepareWorker(processEnvironment());
+  await using worker = assembleWorker(prepared);
+  await runUntilSignalled(worker.agent, prepared.loggers.main);
+} catch (error) {
+  if (!(error instanceof StartError)) throw error;
+  process.stderr.write(`gradient-worker cannot start: ${error.message}\n`);
+  process.exitCode = 1;
+}
