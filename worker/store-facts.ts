@@ -82,8 +82,8 @@ export function buildSlots(limits: {
   return Math.max(1, Math.min(buildsMax, daemonConnectionsMax - reserve, buildUsers ?? buildsMax));
 }
 
-/** The daemon's version. Throws `StoreUnusableError` when we may not build by value. */
-async function requireTrust(socketPath: string): Promise<string> {
+/** The daemon's version. Throws `DaemonConnectionError`, and `StoreUnusableError` when we may not build by value. */
+export async function requireTrust(socketPath: string): Promise<string> {
   using connection = await DaemonConnection.open(socketPath);
   const { trust, nixVersion } = connection.greeting;
   const trusted = trust === "unknown" ? await mayBuildByValue(connection) : trust === "trusted";

@@ -1,0 +1,77 @@
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { Api, ApiError } from "./api.ts";
+import type { DataFolder } from "./data-folder.ts";
+import { QuickstartError } from "./problem.ts";
+import { Service } from "./service.ts";
+
+export interface ServerOptions {
+  /** The clone. */
+  readonly root: string;
+  readonly port: number;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+const ADDRESS = "127.0.0.1";
+/** The first start makes a database. */
+const START_MS_MAX = 120_000;
+const STOP_MS = 32_000;
+
+/** Throws `QuickstartError` when somebody else listens there. */
+export async function requireFreePort(port: number): Promise<void> {
+  const probe = createServer();
+  const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    probe.once("error", resolve);
+    probe.listen(port, ADDRESS, () => probe.close(() => resolve(null)));
+  });
+  if (error === null) return;
+  if (error.code === "EADDRINUSE") {
+    throw new QuickstartError(`port ${port} is in use by another program: end it, or choose another one with --port N`);
+  }
+  throw new QuickstartError(`port ${port} cannot be used (${error.message}): choose another one with --port N`);
+}
+
+/** Starts the server as in production, and waits until it answers. */
+export async function startServer(
+  data: DataFolder,
+  options: ServerOptions,
+): Promise<{ readonly service: Service; readonly url: string }> {
+  const { root, port, environment, signal } = options;
+  const url = `http://${ADDRESS}:${port}`;
+  const service = Service.start({
+    name: "the server",
+    command: process.execPath,
+    args: [join(root, "runtime", "node", "main.ts")],
+    environment: {
+      ...environment,
+      GRADIENT_IP: ADDRESS,
+      GRADIENT_PORT: String(port),
+      GRADIENT_SERVE_URL: url,
+      GRADIENT_BASE_PATH: data.at("server"),
+      GRADIENT_ALLOW_LOCAL_SOURCES: "true",
+    },
+    folder: root,
+    logPath: join(await data.makeFolder("logs"), "server.log"),
+    deathSignal: "TERM",
+    stopMs: STOP_MS,
+  });
+  try {
+    const api = new Api(url, signal);
+    await service.waitFor(() => isAlive(api), START_MS_MAX, signal);
+    return { service, url };
+  } catch (error) {
+    await service.stop();
+    throw error;
+  }
+}
+
+async function isAlive(api: Api): Promise<true | null> {
+  try {
+    await api.get("/api/v1/health");
+    return true;
+  } catch (error) {
+    if (error instanceof QuickstartError || error instanceof ApiError) return null;
+    throw error;
+  }
+}
