@@ -34,7 +34,8 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
       a = mk "a" "" {}; aborts = abort "for a reason"; b = mk "b" "" {};
       recurses = let x = x; in x; missing = { }.nothing; adds = 1 + "text"; c = mk "c" "" {};
       deep = let f = n: 1 + f (n + 1); in f 0; asserts = assert false; mk "x" "" {}; wrongName = mk "sp ace" "" {};
-      inside = mk "y" "" { value = throw "from within"; }; number = 7; forged = { type = "derivation"; drvPath = "/etc"; };
+      inside = mk "y" "" { value = throw "from within"; }; number = 7;
+      forged = { type = "derivation"; drvPath = "/etc"; };
       z = mk "z" "" {};
     }; }`);
     const record = await run(flake);
@@ -70,7 +71,8 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
   test("an attribute that never ends costs its own time and nothing else", async () => {
     const flake = flakeOf(`{ ${PACKAGES} = {
       a = mk "a" "" {}; z = mk "z" "" {};
-      endless = builtins.foldl' (sum: n: builtins.seq (builtins.genList (x: x * n) 1000000) n) 0 (builtins.genList (n: n) 1000000);
+      endless = builtins.foldl' (sum: n: builtins.seq (builtins.genList (x: x * n) 1000000) n) 0
+        (builtins.genList (n: n) 1000000);
     }; }`);
     const record = await run(flake, { environment: { attributeTimeoutMs: 1_000 } });
 
@@ -80,7 +82,10 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
 
   test("an attribute that needs too much memory fails alone", async () => {
     const flake = flakeOf(`{ ${PACKAGES} = { a = mk "a" "" {}; z = mk "z" "" {};
-      greedy = mk "g" "" { value = toString (builtins.length (builtins.foldl' (all: n: all ++ [ n all ]) [ ] (builtins.genList (n: n) 100000))); };
+      greedy = mk "g" "" {
+        value = toString (builtins.length
+          (builtins.foldl' (all: n: all ++ [ n all ]) [ ] (builtins.genList (n: n) 100000)));
+      };
     }; }`);
     const record = await run(flake, { environment: { evaluatorMemoryBytesMax: 200 * 1024 * 1024 } });
 
@@ -92,7 +97,8 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
 
   test("of a great many failing attributes each gets its error, and the good ones are found", async () => {
     const flake = flakeOf(`{ ${PACKAGES} = builtins.listToAttrs (builtins.genList (n: {
-      name = "p\${toString n}"; value = if n / 10 * 10 == n then mk "p\${toString n}" "" {} else throw "no \${toString n}";
+      name = "p\${toString n}";
+      value = if n / 10 * 10 == n then mk "p\${toString n}" "" {} else throw "no \${toString n}";
     }) 200); }`);
     const record = await run(flake);
 
@@ -142,7 +148,9 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
     const derivations = await run(flake, { job: { wildcard: `${PACKAGES}.*`, maxDerivations: 2 } });
     expect(derivations.outcome).toMatchObject({ message: expect.stringContaining("more than 2 derivations") });
     const endless = flakeOf(
-      `builtins.seq (builtins.foldl' (a: b: builtins.seq (builtins.genList (x: x) 1000000) b) 0 (builtins.genList (x: x) 1000000)) { }`,
+      `builtins.seq
+        (builtins.foldl' (a: b: builtins.seq (builtins.genList (x: x) 1000000) b) 0
+          (builtins.genList (x: x) 1000000)) { }`,
     );
     const slow = await run(endless, { job: { wildcard: "*", timeoutMs: 1_500 } });
     expect(slow.outcome).toMatchObject({ message: "the evaluation did not finish in the time it was given" });
@@ -151,7 +159,8 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
   test("an aborted evaluation ends at once and leaves no process behind", async () => {
     const abort = new AbortController();
     const flake = flakeOf(
-      `{ ${PACKAGES}.sleeps = mk (builtins.readFile (mk "made" "sleep 61.73; echo > $out" { PATH = "/usr/bin:/bin"; })) "" {}; }`,
+      `let made = mk "made" "sleep 61.73; echo > $out" { PATH = "/usr/bin:/bin"; };
+        in { ${PACKAGES}.sleeps = mk (builtins.readFile made) "" {}; }`,
     );
     const environment = { signal: abort.signal, allowImportFromDerivation: true };
     const started = performance.now();
@@ -229,7 +238,8 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
       message: expect.stringContaining("is not fetched: a worker takes repositories over https"),
     });
 
-    const fetches = `builtins.readFile ((builtins.fetchGit { url = "file://${secret.folder}"; rev = "${secret.commit}"; }) + "/flake.nix")`;
+    const fetched = `builtins.fetchGit { url = "file://${secret.folder}"; rev = "${secret.commit}"; }`;
+    const fetches = `builtins.readFile ((${fetched}) + "/flake.nix")`;
     const flake = flakeOf(`{ ${PACKAGES} = {
       plain = mk "plain" "" { src = ./flake.nix; };
       fetches = mk "fetches" "" { value = ${fetches}; };

@@ -116,7 +116,8 @@ describe.skipIf(!nix.ok)("evaluation with the stock nix", () => {
 
   test("a star stays out of sets with a type of their own, a hash enters them", async () => {
     const flake = flakeOf(`{
-      packages.\${system} = { plain.inner = mk "inner" "" {}; typed = { _type = "option"; inner = mk "typed" "" {}; }; };
+      packages.\${system} = { plain.inner = mk "inner" "" {};
+        typed = { _type = "option"; inner = mk "typed" "" {}; }; };
       hosts.one = { _type = "configuration"; config.top = mk "one" "" {}; };
       hosts.two = { type = "mine"; config.top = mk "two" "" {}; };
     }`);

@@ -45,7 +45,7 @@ const NOT_PART_OF_EVERYTHING: readonly string[] = ["legacyPackages", "lib"];
 /** How many sets may be broken before the flake as a whole counts as broken. */
 const DEATHS_MAX = 64;
 
-/** Finds what the patterns ask for. A set that cannot be looked into is an error of its own; the walk goes on behind it. */
+/** Finds what the patterns ask for. A set that cannot be looked into is an error; the walk goes on behind it. */
 export async function discover(evaluator: NixEvaluator, options: DiscoveryOptions): Promise<Discovery> {
   const { includes } = options.patterns;
   const walked = includes.filter((segments) => segments.some(({ kind }) => kind !== "name")).map(walkedPattern);

@@ -13,7 +13,7 @@ export type EvaluationErrorCode =
   | "timed_out"
   | "aborted";
 
-/** The message goes to the people of the project: what was wrong, what to do, no credentials, no folders of the worker. */
+/** The message goes to the people of the project: what was wrong and what to do. It carries no credentials. */
 export class EvaluationError extends Error {
   override readonly name = "EvaluationError";
   readonly code: EvaluationErrorCode;

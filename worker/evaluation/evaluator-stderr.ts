@@ -111,7 +111,7 @@ function withAdvice(words: string): string {
     return `${words}\nflake.lock does not fit flake.nix: run \`nix flake lock\` and commit the result`;
   }
   if (words.includes("allow-import-from-derivation")) {
-    return `${words}\nthis worker does not build while it evaluates: use one with the build capability, or avoid the import`;
+    return `${words}\nthis worker does not build while it evaluates: use one with the build capability`;
   }
   if (LOCAL_REFUSED.test(words)) {
     return `${words}\nonly the flake itself and its locked inputs can be read`;

@@ -53,14 +53,18 @@ export function discoveryExpression(
 ): string {
   return `let
     ${prelude(mark, flakeReference)}
-    patterns = builtins.fromJSON ${jsonLiteral(patterns.map(({ segments, extraLevels }) => ({ segments, extraLevels })))};
+    patterns = builtins.fromJSON ${jsonLiteral(patterns)};
     resumeAfter = builtins.fromJSON ${jsonLiteral(resumeAfter)};
 
     # A state is the rest of one pattern. Below a node it becomes the states of the child called name.
     step = name: state:
       let segment = builtins.head state.segments; in
       if segment.name == null || segment.name == name
-      then [ { segments = builtins.tail state.segments; inherit (state) extraLevels; plain = segment.name == null && !segment.intoOpaque; } ]
+      then [ {
+        segments = builtins.tail state.segments;
+        inherit (state) extraLevels;
+        plain = segment.name == null && !segment.intoOpaque;
+      } ]
       else [ ];
 
     visit = path: value: states: resume: say { at = path; } (
@@ -71,18 +75,23 @@ export function discoveryExpression(
           else if kind == "derivation" then (builtins.head state.segments).name != null
           else true) states;
         isWild = builtins.any (state: (builtins.head state.segments).name == null) usable;
-        literals = builtins.listToAttrs (map (state: { inherit ((builtins.head state.segments)) name; value = null; }) usable);
-        all = if isWild then builtins.attrNames value else builtins.filter (name: value ? \${name}) (builtins.attrNames literals);
-        names = if resume == null || resume == [ ] then all else builtins.filter (name: !(name < builtins.head resume)) all;
+        headName = state: (builtins.head state.segments).name;
+        literals = builtins.listToAttrs (map (state: { name = headName state; value = null; }) usable);
+        all =
+          if isWild then builtins.attrNames value
+          else builtins.filter (name: value ? \${name}) (builtins.attrNames literals);
+        isResuming = resume != null && resume != [ ];
+        names = if isResuming then builtins.filter (name: !(name < builtins.head resume)) all else all;
         childStates = name: builtins.concatMap (step name) usable;
         matched = builtins.concatMap (name:
           let ends = builtins.filter (state: state.segments == [ ]) (childStates name); in
-          if ends == [ ] || (resume != null && resume != [ ] && name == builtins.head resume) then [ ]
-          else [ [ name (builtins.foldl' (most: state: if state.extraLevels > most then state.extraLevels else most) 0 ends) ] ]) names;
+          if ends == [ ] || (isResuming && name == builtins.head resume) then [ ]
+          else [ [ name (builtins.foldl' deepest 0 ends) ] ]) names;
+        deepest = most: state: if state.extraLevels > most then state.extraLevels else most;
         descend = name:
           let
             further = builtins.filter (state: state.segments != [ ]) (childStates name);
-            isResumed = resume != null && resume != [ ] && name == builtins.head resume;
+            isResumed = isResuming && name == builtins.head resume;
             rest = builtins.tail resume;
           in
           if further == [ ] || (isResumed && rest == [ ]) then null
@@ -108,9 +117,9 @@ export interface InstantiatedItem {
 }
 
 /**
- * Computes derivations. Reports `source`, `begin` (the number of an item, before it is looked at), then for the item one
- * of: `drvPath`; `absent` (how many of its names exist) with `names` (what is there instead); `kind` (and `names`); and
- * when `quiet`, `failed` for what only throws. Without `quiet` such an item ends the process with Nix's words.
+ * Computes derivations. Reports `source`, `begin` (the number of an item, before it is looked at), then for the item
+ * one of: `drvPath`; `absent` (how many of its names exist) with `names` (what is there instead); `kind` (and `names`);
+ * and when `quiet`, `failed` for what only throws. Without `quiet` such an item ends the process with Nix's words.
  */
 export function instantiationExpression(
   mark: string,
@@ -148,7 +157,8 @@ export function instantiationExpression(
       else complete item;
     report = index:
       let item = builtins.elemAt items index; in
-      say { begin = index; } (let result = attempt item; in builtins.seq result (say (result // { item = index; }) null));
+      say { begin = index; } (
+        let result = attempt item; in builtins.seq result (say (result // { item = index; }) null));
   in
     say { source = builtins.unsafeDiscardStringContext (toString flake.outPath); }
       (builtins.seq (builtins.attrNames flake.outputs)

@@ -34,10 +34,10 @@ const COMMIT_INFO_LENGTH_MAX = 1_000;
 const TIDY_MS_MAX = 300_000;
 /** Answers of servers that do not give a commit by its name alone; the wish is then for all branches. */
 const SHA_REFUSED =
-  /not our ref|unadvertised object|upload-pack: not|couldn't find remote ref|no such ref|Unable to find [0-9a-f]{40}|needed object/i;
+  /not our ref|unadvertised object|couldn't find remote ref|Unable to find [0-9a-f]{40}|needed object/i;
 /** What git says of a repository that a crash left half written. */
 const DAMAGED =
-  /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree|commit)|bad ref|reference broken/i;
+  /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree)|bad ref|reference broken/i;
 const QUIET = ["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "fetch.unpackLimit=1"];
 
 const locks = new FolderLocks();
@@ -144,7 +144,7 @@ class Fetching {
     return kept.ok ? null : kept;
   }
 
-  /** Each fetch leaves a pack; git puts them together when there are many. A repository that is not tidied still works. */
+  /** Each fetch leaves a pack; git puts them together when there are many. What is not tidied still works. */
   async #tidy(): Promise<void> {
     const remaining = this.#target.deadline - performance.now();
     const options = { folder: this.#target.folder, timeoutMs: Math.max(1, Math.min(TIDY_MS_MAX, remaining / 2)) };

@@ -33,7 +33,7 @@ export function gitVariables(environment: EvaluationEnvironment): Record<string,
     GIT_CONFIG_SYSTEM: "/dev/null",
     GIT_TERMINAL_PROMPT: "0",
     GIT_ASKPASS: "",
-    // The repositories of an evaluator that runs as another user belong to the worker.
+    // An evaluator that runs as another user reads repositories that belong to the worker.
     GIT_CONFIG_COUNT: "1",
     GIT_CONFIG_KEY_0: "safe.directory",
     GIT_CONFIG_VALUE_0: "*",

@@ -32,9 +32,9 @@ const ITEMS_BYTES_MAX = EXPRESSION_BYTES_MAX - 20_000;
 const DEATHS_MAX = 512;
 
 /**
- * Turns attributes into derivations, a group for each evaluator, as they come. An attribute that fails, by whatever way of
- * dying, is an error of its own and the others are found; every answer was given by an evaluator that had begun the
- * attribute. Throws `EvaluationError` when the flake itself fails, and for time, abort and limits.
+ * Turns attributes into derivations, a group for each evaluator, as they come. An attribute that fails, by whatever way
+ * of dying, is an error of its own and the others are found. Throws `EvaluationError` when the flake itself fails, and
+ * for time, abort and limits.
  */
 export async function* instantiate(
   evaluator: NixEvaluator,

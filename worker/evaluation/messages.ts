@@ -15,7 +15,7 @@ const ERRORS_LENGTH_MAX = 8 * 1024 * 1024;
 const SHORT_LENGTH = 300;
 
 /**
- * Bounds what an evaluation says. Warnings and notices repeat in every evaluator: each is passed once, and only so many.
+ * Bounds what an evaluation says. Warnings and notices repeat in every evaluator: each is passed once, up to a limit.
  * An error is always passed, though shortened when there was a lot before it.
  */
 export class MessageFilter {

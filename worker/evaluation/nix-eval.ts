@@ -126,7 +126,13 @@ export class NixEvaluator {
     const home = join(dataDir, "evaluator-home");
     await mkdir(home, { recursive: true });
     await writeFile(join(home, "registry.json"), '{"version":2,"flakes":[]}\n');
-    if (evaluatorUser) await chown(home, evaluatorUser.uid, evaluatorUser.gid);
+    // The repositories belong to the worker. Newer versions of Nix read them by libgit2, which asks this file alone.
+    await writeFile(join(home, ".gitconfig"), "[safe]\n\tdirectory = *\n");
+    // Only these are the evaluator's own: what the worker writes above must not be a link that an evaluator left.
+    for (const name of [".cache", ".local"]) {
+      await mkdir(join(home, name), { recursive: true });
+      if (evaluatorUser) await chown(join(home, name), evaluatorUser.uid, evaluatorUser.gid);
+    }
     return home;
   }
 
@@ -167,7 +173,7 @@ export class NixEvaluator {
   }
 }
 
-/** Whole schemes, and the repository itself. Nix compares prefixes that end in a slash, or (newer ones) whole schemes. */
+/** Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. */
 function allowedUris(repositoryFolder: string): string {
   const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
   const forges = ["tarball+http://", "file+https://", "file+http://", "github:", "gitlab:", "sourcehut:"];

@@ -15,9 +15,9 @@ export interface NixErrorReport {
 // ECMA-48: control sequences, and the operating system commands that make links.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with a control character
 const ANSI = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
-/** What a trace says that a person needs: which option, file or derivation led there. The rest is the evaluator's inside. */
+/** What a person needs of a trace: which option, file or derivation led there. The rest is the evaluator's inside. */
 const TELLING_TRACE =
-  /^\s*… (while evaluating (?:the option|definitions from|the module|the attribute '[^']*' of the derivation) ?.*?):?$/gm;
+  /^\s*… (while evaluating (?:the option|definitions from|the attribute '[^']*' of the derivation) ?.*?):?$/gm;
 const TRACES_MAX = 4;
 const WORDS_MAX = 8_000;
 
