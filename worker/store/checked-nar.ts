@@ -22,8 +22,9 @@ export class FetchInterruptedError extends Error {
 }
 
 /**
- * The NAR itself. It throws before its end unless size and hash are right: `CorruptNarError`, or
- * `FetchInterruptedError` when the body failed.
+ * The NAR itself. Its last bytes are held back until size and hash of the whole were right, since a daemon may register
+ * a path as soon as it has seen the end: `CorruptNarError` comes in their place, or `FetchInterruptedError` when the
+ * body failed.
  */
 export async function* checkedNar({ info, compression, body }: FetchedNar): AsyncGenerator<Uint8Array> {
   const source = new WatchedBody(body, info);
@@ -34,13 +35,15 @@ export async function* checkedNar({ info, compression, body }: FetchedNar): Asyn
   }
   const hash = createHash("sha256");
   let size = 0;
+  let held: Uint8Array | null = null;
   try {
     for await (const chunk of nar) {
       size += chunk.length;
       if (size > info.nar_size)
         throw new CorruptNarError(info.path, `it is longer than the ${info.nar_size} bytes it should have`);
       hash.update(chunk);
-      yield chunk;
+      if (held) yield held;
+      held = chunk;
     }
   } catch (error) {
     // What a decoder makes of a broken connection is "truncated": the cause is what counts.
@@ -53,6 +56,7 @@ export async function* checkedNar({ info, compression, body }: FetchedNar): Asyn
   if (size < info.nar_size) throw new CorruptNarError(info.path, `it ends after ${size} of ${info.nar_size} bytes`);
   if (hash.digest("hex") !== info.nar_hash)
     throw new CorruptNarError(info.path, "its bytes do not have the hash they should have");
+  if (held) yield held;
 }
 
 /** Lets go of a body that is not read. */

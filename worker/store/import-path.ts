@@ -42,7 +42,7 @@ export async function importPath(expected: PathInfoField, link: AttemptLink, dep
       return await pool.use((connection) => importOnce(expected, link, connection), { signal: link.signal, settings });
     } catch (error) {
       if (!(error instanceof FetchInterruptedError) || tries === TRIES_MAX) throw error;
-      await sleep(clock, RETRY_PAUSE_MS * 2 ** tries, link.signal);
+      await sleep(clock, RETRY_PAUSE_MS * 2 ** (tries - 1), link.signal);
       link.signal.throwIfAborted();
     }
   }
