@@ -16,6 +16,7 @@ import { startNotifier } from "./notifier.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
 import { loadSecrets } from "./secrets.ts";
+import { becomeSoleServer } from "./sole-server.ts";
 
 export interface RunningServer {
   /** `http://address:port`, of this process itself. */
@@ -46,6 +47,9 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const databases: Databases = await openDatabases(target, config.database, loggers.main);
   started.defer(() => databases.close());
+  // Nobody else can reach a database of our own.
+  const sole = postgres ? null : await becomeSoleServer(target, loggers.main);
+  if (sole) started.defer(() => sole.release());
   const notifier = await startNotifier(target, loggers.main);
   started.defer(() => notifier.close());
 
@@ -67,7 +71,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const { address } = config.listen;
   return {
     url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
-    failed: endOf(postgres, stopping.signal),
+    failed: Promise.race([endOf(postgres, stopping.signal), ...(sole ? [sole.lost] : [])]),
     close: async () => {
       stopping.abort();
       await running.disposeAsync();

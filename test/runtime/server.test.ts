@@ -6,9 +6,11 @@ import { text } from "node:stream/consumers";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { type Config, readConfig } from "#runtime/node/config.ts";
+import { type Databases, openDatabases } from "#runtime/node/database.ts";
 import { createLoggers } from "#runtime/node/logger.ts";
 import { startServer } from "#runtime/node/server.ts";
 import { withDatabase, withEmptyDatabase } from "#test/support/database.ts";
+import { quietLogger } from "#test/support/quiet-logger.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { withServerProcess } from "./server-process.ts";
 
@@ -93,7 +95,7 @@ test("a wrong configuration ends the start with everything that is wrong", async
 test("a given database is used and migrated, and both pools work on it", async () => {
   await using folder = await withTemporaryFolder();
   await using database = await withEmptyDatabase();
-  const server = await startServer(await configFor(folder.path, { GRADIENT_DATABASE_URL: database.url }), loggers());
+  const server = await startServer(configFor(folder.path, { GRADIENT_DATABASE_URL: database.url }), loggers());
 
   const health = await fetch(`${server.url}/api/v1/health`);
   const { rows } = await sql`select to_regclass('evaluation')::text as name`.execute(database.db);
@@ -105,17 +107,34 @@ test("a given database is used and migrated, and both pools work on it", async (
 });
 
 test("servers that start at the same time on an empty database migrate it once", async () => {
+  await using database = await withEmptyDatabase();
+  const pools = { scheduler: { connectionsMax: 2, connectionsMin: 0 }, web: { connectionsMax: 2, connectionsMin: 0 } };
+  const open = () => openDatabases(database.address, pools, quietLogger);
+
+  const opened = await Promise.all([open(), open(), open()]);
+  const { rows } = await sql<{ count: number }>`select count(*) from user_account`.execute(
+    (opened[1] as Databases).web,
+  );
+  await Promise.all(opened.map((databases) => databases.close()));
+
+  expect(rows).toEqual([{ count: 0 }]);
+});
+
+test("a second server on the same database is refused while NARs are on a local disk", async () => {
   await using first = await withTemporaryFolder();
   await using second = await withTemporaryFolder();
-  await using database = await withEmptyDatabase();
-  const configs = await Promise.all(
-    [first, second].map(({ path }) => configFor(path, { GRADIENT_DATABASE_URL: database.url })),
+  await using database = await withDatabase();
+  const options = { GRADIENT_DATABASE_URL: database.url };
+  const server = await startServer(configFor(first.path, options), loggers());
+  // A short break of its connection does not cost the first one its place.
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'gradient sole server' and datname = current_database()`.execute(database.db);
+
+  await expect(startServer(configFor(second.path, options), loggers())).rejects.toThrow(
+    "another server is running on this database, and NARs on a local disk cannot be shared",
   );
-
-  const servers = await Promise.all(configs.map((config) => startServer(config, loggers())));
-  await Promise.all(servers.map((server) => server.close()));
-
-  expect(servers).toHaveLength(2);
+  await server.close();
+  await (await startServer(configFor(second.path, options), loggers())).close();
 });
 
 test("what stands in the way of a start is named, with what to do, and nothing is left over", async () => {
@@ -126,22 +145,22 @@ test("what stands in the way of a start is named, with what to do, and nothing i
   const withUrl = { GRADIENT_DATABASE_URL: database.url };
   await using blocker = await withBlockedPort();
 
-  const inUse = await configFor(join(folder.path, "a"), { ...withUrl, GRADIENT_PORT: String(blocker.port) });
+  const inUse = configFor(join(folder.path, "a"), { ...withUrl, GRADIENT_PORT: String(blocker.port) });
   await expect(startServer(inUse, loggers())).rejects.toThrow(
     `127.0.0.1:${blocker.port} is in use by another program: stop it, or set GRADIENT_PORT to another port`,
   );
-  const noFolder = await configFor(join(file, "base"), withUrl);
+  const noFolder = configFor(join(file, "base"), withUrl);
   await expect(startServer(noFolder, loggers())).rejects.toThrow(/cannot be used: ENOTDIR.*Set GRADIENT_BASE_PATH/);
-  const foreignAddress = await configFor(join(folder.path, "a"), { ...withUrl, GRADIENT_IP: "192.0.2.1" });
+  const foreignAddress = configFor(join(folder.path, "a"), { ...withUrl, GRADIENT_IP: "192.0.2.1" });
   await expect(startServer(foreignAddress, loggers())).rejects.toThrow("192.0.2.1 is no address of this machine");
   const badPassword = database.url.replace(/:[^:@/]+@/, ":wrong-password@");
-  const noAccess = await configFor(join(folder.path, "a"), { GRADIENT_DATABASE_URL: badPassword });
+  const noAccess = configFor(join(folder.path, "a"), { GRADIENT_DATABASE_URL: badPassword });
   await expect(startServer(noAccess, loggers())).rejects.toThrow(
     /^no connection to the database: password authentication/,
   );
 
   // The lock of the folder was given back each time.
-  const server = await startServer(await configFor(join(folder.path, "a"), withUrl), loggers());
+  const server = await startServer(configFor(join(folder.path, "a"), withUrl), loggers());
   await server.close();
 });
 
@@ -153,22 +172,11 @@ function loggers() {
   return createLoggers(readConfig({}).config.logLevels, { write: () => {} });
 }
 
-async function configFor(basePath: string, options: Record<string, string>): Promise<Config> {
-  const { config } = readConfig({
-    GRADIENT_BASE_PATH: basePath,
-    GRADIENT_PORT: "0",
-    ...(await secretFiles()),
-    ...options,
-  });
-  return config;
-}
-
-async function secretFiles(): Promise<Record<string, string>> {
-  const folder = await withTemporaryFolder();
-  const path = join(folder.path, "secret");
-  await writeFile(path, "s".repeat(48));
-  setTimeout(() => void folder[Symbol.asyncDispose](), 5_000).unref();
-  return { GRADIENT_JWT_SECRET_FILE: path, GRADIENT_CRYPT_SECRET_FILE: path };
+/** With a database URL the operator gives the secrets; here they do not come from files. */
+function configFor(basePath: string, { GRADIENT_DATABASE_URL: url, ...options }: Record<string, string>): Config {
+  const { config } = readConfig({ GRADIENT_BASE_PATH: basePath, GRADIENT_PORT: "0", ...options });
+  const secret = new TextEncoder().encode("s".repeat(48));
+  return { ...config, database: { ...config.database, url: url ?? null }, secrets: { jwt: secret, crypt: secret } };
 }
 
 async function postmasterId(base: string): Promise<number> {

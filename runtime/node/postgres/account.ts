@@ -55,7 +55,7 @@ export function otherUserAccount(): Account & { readonly kind: "user" } {
 export function commandFor(account: Account, file: string, args: readonly string[], deathSignal?: "INT"): Command {
   const words: string[] = [];
   if (account.kind === "namespace") words.push(...enterNamespace(account.uid));
-  if (deathSignal && hasDeathSignal()) words.push("setpriv", "--pdeathsig", deathSignal, "--");
+  if (deathSignal && hasDeathSignal(account)) words.push("setpriv", "--pdeathsig", deathSignal, "--");
   words.push(file, ...args);
   const [first, ...rest] = words as [string, ...string[]];
   return { file: first, args: rest, user: account.kind === "user" ? { uid: account.uid, gid: account.gid } : {} };
@@ -68,13 +68,15 @@ export function works(account: Account, file = "true", args: readonly string[] =
   return spawnSync(command.file, command.args, { ...options, ...(env && { env }) }).status === 0;
 }
 
-let deathSignalKnown: boolean | null = null;
+const deathSignalKnown = new Map<Account["kind"], boolean>();
 
-function hasDeathSignal(): boolean {
-  deathSignalKnown ??=
-    spawnSync("setpriv", ["--pdeathsig", "INT", "--", "true"], { stdio: "ignore", timeout: PROBE_TIMEOUT_MS })
-      .status === 0;
-  return deathSignalKnown;
+/** Whether the account can run setpriv: it may be missing, or lie where another user cannot reach it. */
+function hasDeathSignal(account: Account): boolean {
+  const known = deathSignalKnown.get(account.kind);
+  if (known !== undefined) return known;
+  const found = works(account, "setpriv", ["--pdeathsig", "INT", "--", "true"]);
+  deathSignalKnown.set(account.kind, found);
+  return found;
 }
 
 function enterNamespace(uid: number): string[] {
