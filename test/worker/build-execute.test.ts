@@ -120,7 +120,7 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
       "transient",
       /riscv64/,
     ],
-  ])("%s says so and is %s", async (_name, expression, failureClass, message) => {
+  ])("%s says so", async (_name, expression, failureClass, message) => {
     const { result } = await build(expression);
     expect(result.failure).toMatchObject({ class: failureClass, message: expect.stringMatching(message) });
   });
@@ -239,7 +239,7 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
     const { result } = await build(`mk "large" "head -c 300000000 /dev/urandom > $out" {}`, { link });
     expect(result).toMatchObject({ status: "built", failure: null });
     expect(sent).toBeGreaterThan(300_000_000);
-    expect(peak).toBeLessThan(48 * MIB);
+    expect(peak).toBeLessThan(100 * MIB);
   });
 
   test("inputs and outputs are roots while the build runs, and no longer", async () => {

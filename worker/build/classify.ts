@@ -16,7 +16,7 @@ export interface BuildCircumstances {
   readonly phase: string | null;
 }
 
-/** Why a build by the daemon did not succeed: by the status first, and by the daemon's own words where it says little. */
+/** Why a build by the daemon did not succeed: by its status first, and by its own words where that says little. */
 export function failureOfResult(result: BuildResult, circumstances: BuildCircumstances): BuildFailure {
   if (result.status === "timed-out") return timeoutFailure(result.message, circumstances);
   const failureClass = resourceClass(result.message) ?? classOfStatus(result);

@@ -27,20 +27,21 @@ export class FetchInterruptedError extends Error {
  * body failed.
  */
 export async function* checkedNar({ info, compression, body }: FetchedNar): AsyncGenerator<Uint8Array> {
+  const corrupt = (reason: string, options?: ErrorOptions) => new CorruptNarError(info.path, reason, options);
   const source = new WatchedBody(body, info);
   const nar = decompress(compression, source);
   if (!nar) {
     await discardBody(body);
-    throw new CorruptNarError(info.path, `it is compressed as ${compression}, which this worker cannot read`);
+    throw corrupt(`it is compressed as ${compression}, which this worker cannot read`);
   }
   const hash = createHash("sha256");
   let size = 0;
   let held: Uint8Array | null = null;
   try {
     for await (const chunk of nar) {
+      if (chunk.length === 0) continue;
       size += chunk.length;
-      if (size > info.nar_size)
-        throw new CorruptNarError(info.path, `it is longer than the ${info.nar_size} bytes it should have`);
+      if (size > info.nar_size) throw corrupt(`it is longer than the ${info.nar_size} bytes it should have`);
       hash.update(chunk);
       if (held) yield held;
       held = chunk;
@@ -49,13 +50,10 @@ export async function* checkedNar({ info, compression, body }: FetchedNar): Asyn
     // What a decoder makes of a broken connection is "truncated": the cause is what counts.
     if (source.failure) throw source.failure;
     if (error instanceof CorruptNarError) throw error;
-    throw new CorruptNarError(info.path, `it cannot be read as ${compression}: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw corrupt(`it cannot be read as ${compression}: ${(error as Error).message}`, { cause: error });
   }
-  if (size < info.nar_size) throw new CorruptNarError(info.path, `it ends after ${size} of ${info.nar_size} bytes`);
-  if (hash.digest("hex") !== info.nar_hash)
-    throw new CorruptNarError(info.path, "its bytes do not have the hash they should have");
+  if (size < info.nar_size) throw corrupt(`it ends after ${size} of ${info.nar_size} bytes`);
+  if (hash.digest("hex") !== info.nar_hash) throw corrupt("its bytes do not have the hash they should have");
   if (held) yield held;
 }
 
