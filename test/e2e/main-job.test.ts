@@ -1,4 +1,4 @@
-import { appendFile, readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nixAvailable, nixOutput, runNix } from "../support/nix.ts";
@@ -220,13 +220,12 @@ async function countAttempts(gradient: Gradient): Promise<number> {
 /** Flips one byte in the middle of the object that the narinfo's NAR is kept in. */
 async function damageObject({ storage }: Gradient, narinfo: string): Promise<void> {
   const narHash = /^NarHash: sha256:(.*)$/m.exec(narinfo)?.[1];
-  const entries = await readdir(storage, { recursive: true });
-  const key = entries.find((entry) => narHash && entry.includes(`${narHash}/`));
-  if (!key) throw new Error("the object was not found");
-  const path = join(storage, key);
+  const entries = await readdir(storage, { recursive: true, withFileTypes: true });
+  const file = entries.find((entry) => entry.isFile() && narHash && entry.name.startsWith(narHash));
+  if (!file) throw new Error("the object was not found");
+  const path = join(file.parentPath, file.name);
   const bytes = await readFile(path);
   const middle = Math.floor(bytes.length / 2);
   bytes[middle] = (bytes[middle] as number) ^ 0xff;
   await writeFile(path, bytes);
-  await appendFile(path, "");
 }

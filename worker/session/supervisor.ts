@@ -108,7 +108,7 @@ export class Supervisor {
         onClose: (reason) => {
           cancelHandshake();
           signal.removeEventListener("abort", stop);
-          this.#lost(session, reason);
+          this.#lost(session, reason, signal.aborted);
           resolve(accepted);
         },
       });
@@ -187,9 +187,10 @@ export class Supervisor {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  #lost(session: LiveSession, reason: string): void {
+  #lost(session: LiveSession, reason: string, stopping: boolean): void {
     if (this.#session !== session) return;
     this.#session = null;
+    if (stopping) return;
     this.#options.log.warn("the session with the server ended", { reason });
     this.#cancelLease = this.#options.clock.schedule(this.#leaseMs, () => this.#options.onLeaseLost());
   }
