@@ -1,5 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
-import { AttemptKind, type AttemptOutcome, type AttemptReason } from "../domain/states.ts";
+import { AttemptKind, AttemptOutcome, AttemptReason } from "../domain/states.ts";
 import type { AttemptRow, Database } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
@@ -34,7 +34,7 @@ export async function claimBuilds(trx: Transaction<Database>, claim: BuildClaim)
         and required_features <@ ${claim.features}::text[]
       order by priority desc, ready_at, id
       limit ${claim.limit}
-      for update skip locked
+      for no key update skip locked
     )
     update build set status = 2, updated_at = gradient_now()
     from next where build.id = next.id
@@ -62,7 +62,7 @@ export async function claimEvaluations(
       where status = 0 and organization_id = any(${organizationIds}::uuid[])
       order by ordinal
       limit ${limit}
-      for update skip locked
+      for no key update skip locked
     )
     update evaluation set status = 8, updated_at = gradient_now(), fetch_started_at = gradient_now()
     from next where evaluation.id = next.id
@@ -238,7 +238,7 @@ export async function lockAttemptsOfWorker(trx: Transaction<Database>, workerId:
     .execute();
 }
 
-/** How often a subject was given to a worker that then lost it. */
+/** How often a subject was given to a worker that then lost it: not when people or the worker itself stopped it. */
 export async function countLostAttempts(
   db: Kysely<Database>,
   kind: number,
@@ -249,7 +249,8 @@ export async function countLostAttempts(
     .selectFrom("attempt")
     .select([column, (eb) => eb.fn.countAll<number>().as("count")])
     .where(column, "=", sql<string>`any(${subjectIds})`)
-    .where("outcome", "=", 4)
+    .where("outcome", "=", AttemptOutcome.Aborted)
+    .where("reason", "=", AttemptReason.Network)
     .groupBy(column)
     .execute();
   return new Map(rows.map((row) => [row[column] as string, row.count]));

@@ -27,7 +27,7 @@ export async function lockBuilds(trx: Transaction<Database>, ids: readonly strin
     .select(LOCKED_BUILD)
     .where("id", "=", sql<string>`any(${ids})`)
     .orderBy("id")
-    .forUpdate()
+    .forNoKeyUpdate()
     .execute();
   return rows as LockedBuild[];
 }
@@ -59,17 +59,19 @@ export async function markDeterministicFailure(trx: Transaction<Database>, id: s
   await trx.updateTable("build").set({ deterministic_failure: true }).where("id", "=", id).execute();
 }
 
-/** Every build that rests on these, however far above, and waits. Locked, in id order. */
+/** Every build that waits for these, however far above. Locked, in id order. */
 export async function lockWaitingDependents(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string }>`
     select id from build where status in (0, 1, 8) and id in (
       with recursive above as (
-        select build_id from build_edge where dependency_id = any(${ids})
+        select e.build_id from build_edge e join build b on b.id = e.build_id
+        where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
         union
-        select e.build_id from build_edge e join above on e.dependency_id = above.build_id
+        select e.build_id from build_edge e join above on e.dependency_id = above.build_id join build b on b.id = e.build_id
+        where not e.satisfied and b.status in (0, 1, 8)
       )
       select build_id from above)
-    order by id for update`.execute(trx);
+    order by id for no key update`.execute(trx);
   return result.rows.map(({ id }) => id);
 }
 
@@ -79,7 +81,7 @@ export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
     update build set status = case when pending_dependencies = 0 then 1 else 0 end, retry_at = null,
       ready_at = gradient_now(), updated_at = gradient_now()
     where id in (
-      select id from build where status = 8 and retry_at <= gradient_now() order by id limit 1000 for update skip locked)
+      select id from build where status = 8 and retry_at <= gradient_now() order by id limit 1000 for no key update skip locked)
     returning organization_id`.execute(db);
   return [...new Set(result.rows.map((row) => row.organization_id))];
 }

@@ -8,45 +8,57 @@ export interface EndedEvaluation {
 
 /**
  * Ends those of the evaluations that are building and have nothing open, and freezes what each of their builds came to.
- * Guarded in the statement: it is safe to call at any time and from several servers at once. Two transactions that
- * finish an evaluation's last two builds at the same moment may both see the other's as open; the caller's loop asks
- * again after the commit.
+ * Guarded in the statement: it is safe to call at any time and from several servers at once. Of two transactions that
+ * finish an evaluation's last two builds at the same moment, the second waits for the first, and ends it.
  */
 export async function endEvaluations(
   trx: Transaction<Database>,
   evaluationIds: readonly string[],
 ): Promise<readonly EndedEvaluation[]> {
   if (evaluationIds.length === 0) return [];
-  const ended = await sql<EndedEvaluation>`
-    update evaluation e set
-      status = case when
-        exists (select from evaluation_message m where m.evaluation_id = e.id and m.level = 0)
-        or exists (select from evaluation_build l join build b on b.id = l.build_id
-          where l.evaluation_id = e.id and b.status in (4, 5, 6, 9))
-        then 6 else 5 end,
-      waiting_reason = null,
-      updated_at = gradient_now(),
-      finished_at = gradient_now()
-    where e.id = any(${evaluationIds}) and e.status = 3 and not exists (
-      select from evaluation_build l join build b on b.id = l.build_id
-      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))
-    returning e.id, e.organization_id`.execute(trx);
-  await freezeLinks(
+  await sql`
+    select id from evaluation where id = any(${evaluationIds}) and status = 3 order by id for no key update`.execute(
     trx,
-    ended.rows.map(({ id }) => id),
   );
+  // One statement, so that the links keep the very states that the end was decided on.
+  const ended = await sql<EndedEvaluation>`
+    with ended as (
+      update evaluation e set
+        status = case when
+          exists (select from evaluation_message m where m.evaluation_id = e.id and m.level = 0)
+          or exists (select from evaluation_build l join build b on b.id = l.build_id
+            where l.evaluation_id = e.id and b.status in (4, 5, 6, 9))
+          then 6 else 5 end,
+        waiting_reason = null,
+        updated_at = gradient_now(),
+        finished_at = gradient_now()
+      where e.id = any(${evaluationIds}) and e.status = 3 and not exists (
+        select from evaluation_build l join build b on b.id = l.build_id
+        where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))
+      returning e.id, e.organization_id
+    ), frozen as (
+      update evaluation_build l set outcome = b.status, attempt_id = ${lastAttempt}
+      from build b
+      where b.id = l.build_id and l.evaluation_id in (select id from ended) and l.outcome is null
+    )
+    select id, organization_id from ended`.execute(trx);
   return ended.rows;
 }
 
-/** A later retry never rewrites history: each link keeps the state and the attempt that the evaluation saw. */
-export async function freezeLinks(trx: Transaction<Database>, evaluationIds: readonly string[]): Promise<void> {
-  if (evaluationIds.length === 0) return;
+const lastAttempt = sql`(
+  select a.id from attempt a where a.build_id = b.id order by a.assigned_at desc, a.id desc limit 1)`;
+
+/**
+ * For an evaluation that is stopped: each link keeps the state and the attempt that the evaluation saw, so that a later
+ * retry does not rewrite history. What goes on for others was aborted as far as this evaluation is concerned.
+ */
+export async function freezeLinks(trx: Transaction<Database>, evaluationId: string): Promise<void> {
   await sql`
     update evaluation_build l set
-      outcome = b.status,
-      attempt_id = (select a.id from attempt a where a.build_id = b.id order by a.assigned_at desc, a.id desc limit 1)
+      outcome = case when b.status in (0, 1, 2, 8) then 5 else b.status end,
+      attempt_id = ${lastAttempt}
     from build b
-    where b.id = l.build_id and l.evaluation_id = any(${evaluationIds}) and l.outcome is null`.execute(trx);
+    where b.id = l.build_id and l.evaluation_id = ${evaluationId} and l.outcome is null`.execute(trx);
 }
 
 /**
@@ -74,20 +86,40 @@ export async function listEvaluationsOfBuilds(db: Kysely<Database>, buildIds: re
   return result.rows.map(({ id }) => id);
 }
 
-export async function listBuildingEvaluations(db: Kysely<Database>): Promise<string[]> {
-  const rows = await db.selectFrom("evaluation").select("id").where("status", "=", 3).limit(10_000).execute();
-  return rows.map(({ id }) => id);
+/** Evaluations that are building with nothing open: ends that were missed. */
+export async function listOverdueEvaluations(db: Kysely<Database>): Promise<string[]> {
+  const result = await sql<{ id: string }>`
+    select e.id from evaluation e
+    where e.status = 3 and not exists (
+      select from evaluation_build l join build b on b.id = l.build_id
+      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))
+    limit 1000`.execute(db);
+  return result.rows.map(({ id }) => id);
 }
 
-/** Locks the open builds of an evaluation that no other evaluation needs. In id order. */
+/**
+ * Locks the open builds of an evaluation and returns those that no other evaluation needs. Needed is also what is not
+ * linked but lies below a build that another evaluation waits for. What the others need is read once the locks are
+ * held: whoever links a build locks it.
+ */
 export async function lockBuildsOnlyNeededBy(trx: Transaction<Database>, evaluationId: string): Promise<string[]> {
-  const result = await sql<{ id: string }>`
+  const open = await sql<{ id: string }>`
     select b.id from build b
     where b.status in (0, 1, 2, 8)
       and b.id in (select build_id from evaluation_build where evaluation_id = ${evaluationId})
-      and not exists (
-        select from evaluation_build l join evaluation e on e.id = l.evaluation_id
-        where l.build_id = b.id and e.id <> ${evaluationId} and e.status in (0, 1, 2, 3, 4, 8))
-    order by b.id for update`.execute(trx);
-  return result.rows.map(({ id }) => id);
+    order by b.id for no key update`.execute(trx);
+  const ids = open.rows.map(({ id }) => id);
+  if (ids.length === 0) return [];
+  const needed = await sql<{ id: string }>`
+    with recursive needed as (
+      select l.build_id as id
+      from evaluation e join evaluation_build l on l.evaluation_id = e.id join build b on b.id = l.build_id
+      where e.status in (0, 1, 2, 3, 4, 8) and e.id <> ${evaluationId} and b.status in (0, 1, 2, 8)
+        and e.organization_id = (select organization_id from evaluation where id = ${evaluationId})
+      union
+      select d.dependency_id from needed join build_edge d on d.build_id = needed.id and not d.satisfied
+    )
+    select id from needed where id = any(${ids})`.execute(trx);
+  const keep = new Set(needed.rows.map(({ id }) => id));
+  return ids.filter((id) => !keep.has(id));
 }

@@ -1,4 +1,4 @@
-import { sql, type Transaction } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
 
 /** Links builds to an evaluation: what the API calls the evaluation's builds. Links that exist stay. */
@@ -12,6 +12,22 @@ export async function linkBuilds(
     select l.id, ${evaluationId}, l.build_id
     from unnest(${links.map((l) => l.id)}::uuid[], ${links.map((l) => l.build_id)}::uuid[]) as l(id, build_id)
     on conflict (evaluation_id, build_id) do nothing`.execute(trx);
+}
+
+/** Which of the builds the evaluation links. */
+export async function listLinkedBuilds(
+  db: Kysely<Database>,
+  evaluationId: string,
+  buildIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  if (buildIds.length === 0) return new Set();
+  const rows = await db
+    .selectFrom("evaluation_build")
+    .select("build_id")
+    .where("evaluation_id", "=", evaluationId)
+    .where("build_id", "=", sql<string>`any(${buildIds})`)
+    .execute();
+  return new Set(rows.map((row) => row.build_id));
 }
 
 export async function insertEntryPoints(

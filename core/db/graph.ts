@@ -47,23 +47,23 @@ export async function insertBuilds(
 }
 
 /**
- * Locks builds of an organization in id order and returns them as they are once the locks are held. `share` holds off
- * whoever wants to change their state; `update` also holds off other readers who lock.
+ * Locks builds of an organization and returns them as they are once the locks are held. All that one transaction needs
+ * is locked here at once: two passes, each in id order, could wait on another transaction's two passes in a ring.
  */
 export async function lockBuildsByPath(
   trx: Transaction<Database>,
   organizationId: string,
   drvPaths: readonly string[],
-  strength: "share" | "update",
 ): Promise<GraphBuild[]> {
   if (drvPaths.length === 0) return [];
-  const query = trx
+  const rows = await trx
     .selectFrom("build")
     .select(["id", "drv_path", "status", "deterministic_failure", "pruned_at"])
     .where("organization_id", "=", organizationId)
     .where("drv_path", "=", sql<string>`any(${drvPaths})`)
-    .orderBy("id");
-  const rows = await (strength === "share" ? query.forShare() : query.forNoKeyUpdate()).execute();
+    .orderBy("id")
+    .forNoKeyUpdate()
+    .execute();
   return rows as GraphBuild[];
 }
 
@@ -120,27 +120,26 @@ export interface GraphEdge {
   readonly satisfied: boolean;
 }
 
-/** Records edges, or brings their `satisfied` up to date. */
-export async function upsertEdges(trx: Transaction<Database>, edges: readonly GraphEdge[]): Promise<void> {
+/** Records edges. Those that exist stay as they are: only `settleEdgesAbove` moves them, with the counters. */
+export async function insertEdges(trx: Transaction<Database>, edges: readonly GraphEdge[]): Promise<void> {
   if (edges.length === 0) return;
   await sql`
     insert into build_edge (build_id, dependency_id, outputs, satisfied)
     select * from jsonb_to_recordset(${JSON.stringify(edges)}::jsonb)
       as r(build_id uuid, dependency_id uuid, outputs text[], satisfied boolean)
-    on conflict (build_id, dependency_id) do update set satisfied = excluded.satisfied`.execute(trx);
+    on conflict (build_id, dependency_id) do nothing`.execute(trx);
 }
 
 export interface BuildStateChange {
   readonly id: string;
   readonly status: BuildStatus;
-  readonly pending_dependencies: number;
   readonly deterministic_failure: boolean;
   /** The cache that had the outputs, for a build whose dependencies were not recorded. */
   readonly pruned_cache_id: string | null;
   readonly pruned: boolean;
 }
 
-/** Sets states that ingest decided. The rows are locked by this transaction. */
+/** Sets states that ingest decided; counters follow from the edges. The rows are locked by this transaction. */
 export async function updateBuildStates(
   trx: Transaction<Database>,
   changes: readonly BuildStateChange[],
@@ -149,7 +148,7 @@ export async function updateBuildStates(
   await sql`
     update build set
       status = r.status,
-      pending_dependencies = r.pending_dependencies,
+      pending_dependencies = (select count(*) from build_edge e where e.build_id = r.id and not e.satisfied),
       deterministic_failure = r.deterministic_failure,
       transient_failures = 0,
       retry_at = null,
@@ -158,19 +157,22 @@ export async function updateBuildStates(
       pruned_cache_id = r.pruned_cache_id,
       updated_at = gradient_now()
     from jsonb_to_recordset(${JSON.stringify(changes)}::jsonb) as r(id uuid, status smallint,
-      pending_dependencies integer, deterministic_failure boolean, pruned_cache_id uuid, pruned boolean)
+      deterministic_failure boolean, pruned_cache_id uuid, pruned boolean)
     where build.id = r.id`.execute(trx);
 }
 
+/** Returns the builds of which an output came or went. */
 export async function setOutputsAvailable(
   trx: Transaction<Database>,
   outputs: readonly { readonly build_id: string; readonly name: string; readonly available: boolean }[],
-): Promise<void> {
-  if (outputs.length === 0) return;
-  await sql`
+): Promise<string[]> {
+  if (outputs.length === 0) return [];
+  const result = await sql<{ build_id: string }>`
     update build_output o set available = r.available
     from jsonb_to_recordset(${JSON.stringify(outputs)}::jsonb) as r(build_id uuid, name text, available boolean)
-    where o.build_id = r.build_id and o.name = r.name and o.available <> r.available`.execute(trx);
+    where o.build_id = r.build_id and o.name = r.name and o.available <> r.available
+    returning o.build_id`.execute(trx);
+  return [...new Set(result.rows.map((row) => row.build_id))];
 }
 
 /**

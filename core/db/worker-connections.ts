@@ -1,13 +1,16 @@
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Database, WorkerDescription } from "./schema.ts";
 import { databaseNow } from "./time.ts";
+import { inTransaction } from "./transaction.ts";
 
 /** Records a worker's session as the open one; an older one of the same worker is closed with it. */
 export async function openWorkerConnection(
   db: Kysely<Database>,
   connection: { readonly id: string; readonly workerId: string; readonly description: WorkerDescription },
 ): Promise<void> {
-  await db.transaction().execute(async (trx) => {
+  await inTransaction(db, async (trx) => {
+    // Two sessions of one worker may open at once, on two servers: the later one waits, and then closes the other.
+    await sql`select pg_advisory_xact_lock(hashtextextended(${connection.workerId}, 0))`.execute(trx);
     await trx
       .updateTable("worker_connection")
       .set({ disconnected_at: databaseNow })

@@ -11,10 +11,19 @@ export interface RetryPolicy {
 
 export const DEFAULT_RETRY_POLICY: RetryPolicy = { attemptsMax: 3, backoffMs: 30 * SECOND };
 
-/** An attempt that a worker lost does not count as a failure of the build, unless it happens this often. */
-export const LOST_ATTEMPTS_MAX = 10;
+const LOST_ATTEMPTS_MAX = 10;
 
+/**
+ * An attempt that a worker lost does not count as a failure, unless it happens ten times: then what was asked of the
+ * workers is what kills them. Every tenth time, so that what is restarted after that has ten more.
+ */
+export function isLostTooOften(lostAttempts: number): boolean {
+  return lostAttempts > 0 && lostAttempts % LOST_ATTEMPTS_MAX === 0;
+}
+
+/** `give_back`: the worker stopped it for reasons of its own; it is offered again as if it had not been given out. */
 export type FailureDecision =
+  | "give_back"
   | { readonly status: typeof BuildStatus.FailedTransient; readonly retryInMs: number }
   | { readonly status: typeof BuildStatus.FailedPermanent; readonly deterministic: boolean }
   | { readonly status: typeof BuildStatus.FailedTimeout };
@@ -28,6 +37,8 @@ export function decideFailure(
   { attemptsMax, backoffMs }: RetryPolicy,
 ): FailureDecision {
   switch (failure) {
+    case "aborted":
+      return "give_back";
     case "permanent":
       return { status: BuildStatus.FailedPermanent, deterministic: true };
     case "timeout":
@@ -37,7 +48,6 @@ export function decideFailure(
     case "inputs_unavailable":
     case "out_of_memory":
     case "disk_full":
-    case "aborted":
       if (transientFailures + 1 >= attemptsMax) return { status: BuildStatus.FailedPermanent, deterministic: false };
       return {
         status: BuildStatus.FailedTransient,

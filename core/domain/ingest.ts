@@ -21,25 +21,66 @@ export interface KnownBuild {
   readonly available: ReadonlyMap<string, boolean>;
 }
 
-export interface IngestDecision {
+export interface IngestDecision extends KnownBuild {
   readonly drvPath: string;
-  readonly status: BuildStatus;
-  readonly pendingDependencies: number;
   /** The row's state changes: it is new, opened again, or found available. */
   readonly changed: boolean;
   /** In the order of the node's dependencies. */
   readonly satisfied: readonly boolean[];
-  readonly deterministicFailure: boolean;
-  readonly available: ReadonlyMap<string, boolean>;
 }
 
 /**
- * Decides the state of every node of a batch. Nodes come bottom-up: each dependency is either an earlier node or in
- * `known`. `known` also holds the nodes whose rows exist already, with `available` as the caches have it now, so that
- * a lost output opens its build again.
+ * What is wrong with a batch, or null: a derivation that comes twice or before one of its dependencies, and an output
+ * that a dependency does not have (its dependent would wait for ever).
+ */
+export function findBatchFault(nodes: readonly IngestNode[], known: ReadonlyMap<string, KnownBuild>): string | null {
+  const own = new Set(nodes.map(({ drvPath }) => drvPath));
+  const outputs = new Map<string, { has(name: string): boolean }>();
+  for (const [path, build] of known) if (!own.has(path)) outputs.set(path, build.available);
+  for (const node of nodes) {
+    if (outputs.has(node.drvPath)) return `${node.drvPath} comes twice in one batch`;
+    for (const dependency of node.pruned ? [] : node.dependencies) {
+      const has = outputs.get(dependency.drvPath);
+      if (!has) return `${dependency.drvPath} is a dependency of ${node.drvPath}, but was not reported before it`;
+      const missing = dependency.outputs.find((name) => !has.has(name));
+      if (missing !== undefined)
+        return `${node.drvPath} needs the output ${missing} of ${dependency.drvPath}, which has none of that name`;
+    }
+    outputs.set(node.drvPath, new Set(node.outputs));
+  }
+  return null;
+}
+
+/**
+ * An output that a build would wait for although nothing is going to make it, or null: the caches lost it after the
+ * worker asked, and its build counts as done.
+ */
+export function findLostOutput(
+  nodes: readonly IngestNode[],
+  decisions: readonly IngestDecision[],
+  known: ReadonlyMap<string, KnownBuild>,
+): string | null {
+  const status = new Map(Array.from(known, ([path, build]) => [path, build.status]));
+  for (const decision of decisions) status.set(decision.drvPath, decision.status);
+  for (const [i, { pruned, dependencies }] of nodes.entries()) {
+    const decision = decisions[i];
+    if (pruned || !decision || !OPEN_BUILD.includes(decision.status)) continue;
+    for (const [k, { drvPath, outputs }] of dependencies.entries()) {
+      const below = status.get(drvPath);
+      if (decision.satisfied[k] || below === undefined || OPEN_BUILD.includes(below)) continue;
+      return `${drvPath}: ${outputs.join(", ")} is no longer available`;
+    }
+  }
+  return null;
+}
+
+/**
+ * Decides the state of every node of a batch without a fault. Nodes come bottom-up: each dependency is either an earlier
+ * node or in `known`. `known` also holds the nodes whose rows exist already, with `available` as the caches have it now,
+ * so that a lost output opens its build again.
  *
  * A failed build is opened again, because a new evaluation asks for it, unless its builder failed by itself: that
- * would only fail again. A build below such a failure fails with it.
+ * would only fail again. A build that waits for such a failure fails with it.
  */
 export function decideIngest(
   nodes: readonly IngestNode[],
@@ -47,8 +88,7 @@ export function decideIngest(
 ): readonly IngestDecision[] {
   const state = new Map(known);
   return nodes.map((node) => {
-    const before = known.get(node.drvPath);
-    const decision = decideNode(node, before, state);
+    const decision = decideNode(node, known.get(node.drvPath), state);
     state.set(node.drvPath, decision);
     return decision;
   });
@@ -63,57 +103,45 @@ function decideNode(
     const dependency = state.get(drvPath);
     return dependency !== undefined && outputs.every((output) => dependency.available.get(output) === true);
   });
-  const decide = (status: BuildStatus, pending: number, deterministicFailure = false): IngestDecision => {
-    const available = availableOutputs(node, status, before);
-    const sameOutputs = node.outputs.every((output) => before?.available.get(output) === available.get(output));
-    return {
-      drvPath: node.drvPath,
-      status,
-      pendingDependencies: pending,
-      changed: before?.status !== status || !sameOutputs,
-      satisfied,
-      deterministicFailure,
-      available,
-    };
-  };
-
-  const pending = satisfied.filter((value) => !value).length;
-  if (node.pruned) return decide(statusOfPruned(before), 0);
-  if (before && keeps(before, node)) {
-    return { ...decide(before.status, pending), changed: false, deterministicFailure: before.deterministicFailure };
-  }
-  if (node.unsupported !== null) return decide(BuildStatus.FailedPermanent, pending, true);
-
-  const dependencyFailed = node.dependencies.some(({ drvPath }) => {
-    const status = state.get(drvPath)?.status;
-    return status !== undefined && FAILED_BUILD.includes(status);
+  const decide = (status: BuildStatus, deterministicFailure = false): IngestDecision => ({
+    drvPath: node.drvPath,
+    status,
+    deterministicFailure,
+    available: new Map(node.outputs.map((output) => [output, isAvailable(output, node, before, status)])),
+    changed: before === undefined || before.status !== status,
+    satisfied,
   });
-  if (dependencyFailed) return decide(BuildStatus.DependencyFailed, pending);
-  return decide(pending === 0 ? BuildStatus.Queued : BuildStatus.Created, pending);
+
+  if (before && keeps(before, node)) return decide(before.status, before.deterministicFailure);
+  if (node.pruned) return decide(BuildStatus.Substituted);
+  if (node.unsupported !== null) return decide(BuildStatus.FailedPermanent, true);
+
+  const waitsForFailed = node.dependencies.some(({ drvPath }, k) => {
+    const status = state.get(drvPath)?.status;
+    return !satisfied[k] && status !== undefined && FAILED_BUILD.includes(status);
+  });
+  if (waitsForFailed) return decide(BuildStatus.DependencyFailed);
+  return decide(satisfied.includes(false) ? BuildStatus.Created : BuildStatus.Queued);
 }
 
 /** Whether an existing build stays as it is: it is under way, or done and still there, or would only fail again. */
 function keeps(before: KnownBuild, node: IngestNode): boolean {
+  if (node.pruned) return keepsPruned(before, node);
   if (OPEN_BUILD.includes(before.status)) return true;
   if (before.status === BuildStatus.FailedPermanent && before.deterministicFailure) return true;
   const whole = node.outputs.every((output) => before.available.get(output) === true);
   return SUCCESSFUL_BUILD.includes(before.status) && whole;
 }
 
-/** A worker that builds it at this moment goes on; its result is near. */
-function statusOfPruned(before: KnownBuild | undefined): BuildStatus {
-  if (before?.status === BuildStatus.Building || before?.status === BuildStatus.Completed) return before.status;
-  return BuildStatus.Substituted;
+function keepsPruned(before: KnownBuild, node: IngestNode): boolean {
+  // What runs is not cut off when its outputs are found: most often they are its own, and its result is on the way.
+  if (before.status === BuildStatus.Building || SUCCESSFUL_BUILD.includes(before.status)) return true;
+  // Others may wait for the outputs that no cache has.
+  return OPEN_BUILD.includes(before.status) && !node.outputs.every((output) => node.present.has(output));
 }
 
-function availableOutputs(
-  node: IngestNode,
-  status: BuildStatus,
-  before: KnownBuild | undefined,
-): ReadonlyMap<string, boolean> {
-  const isAvailable = (output: string) => {
-    if (SUCCESSFUL_BUILD.includes(status)) return node.present.has(output);
-    return before?.available.get(output) === true;
-  };
-  return new Map(node.outputs.map((output) => [output, isAvailable(output)]));
+function isAvailable(output: string, node: IngestNode, before: KnownBuild | undefined, status: BuildStatus): boolean {
+  const was = before?.available.get(output) === true;
+  if (!SUCCESSFUL_BUILD.includes(status)) return was;
+  return node.present.has(output) || (was && before !== undefined && SUCCESSFUL_BUILD.includes(before.status));
 }

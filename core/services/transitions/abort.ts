@@ -1,4 +1,4 @@
-import type { Transaction } from "kysely";
+import { sql, type Transaction } from "kysely";
 import { endAttempts } from "../../db/attempts.ts";
 import { moveBuilds } from "../../db/build-transitions.ts";
 import { freezeLinks, lockBuildsOnlyNeededBy } from "../../db/evaluation-end.ts";
@@ -56,13 +56,13 @@ export async function stopEvaluation(
     .select("id")
     .where("finished_at", "is", null)
     .where((eb) =>
-      eb.or([eb("evaluation_id", "=", evaluationId), ...(builds.length > 0 ? [eb("build_id", "in", builds)] : [])]),
+      eb.or([eb("evaluation_id", "=", evaluationId), eb("build_id", "=", sql<string>`any(${builds}::uuid[])`)]),
     )
     .execute();
   const attemptIds = attempts.map(({ id }) => id);
   await endAttempts(trx, attemptIds, { outcome: AttemptOutcome.Aborted, reason: null, message: reason });
   await moveBuilds(trx, builds, { from: OPEN_BUILD, to: BuildStatus.Aborted });
-  await freezeLinks(trx, [evaluationId]);
+  await freezeLinks(trx, evaluationId);
   wakeups.endedAttempts(attemptIds);
   wakeups.evaluations([evaluationId]);
 }

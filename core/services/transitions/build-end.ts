@@ -30,18 +30,25 @@ export async function endBuild(deps: TransitionDeps, attemptId: string, result: 
     const [build] = await lockBuilds(trx, [attempt.build_id]);
     if (!build) return false;
 
+    let failedAbove: readonly string[] = [];
     if (result.failure) {
-      await fail(trx, deps, { attemptId, build, failure: result.failure.class, message: result.failure.message });
+      failedAbove = await fail(trx, deps, {
+        attemptId,
+        build,
+        failure: result.failure.class,
+        message: result.failure.message,
+      });
     } else {
       const missing = await missingOutputs(trx, build);
       if (missing.length > 0) {
         const message = `the worker reported success, but these outputs were not uploaded: ${missing.join(", ")}`;
-        await fail(trx, deps, { attemptId, build, failure: "transient", message });
+        failedAbove = await fail(trx, deps, { attemptId, build, failure: "transient", message });
       } else {
         await succeed(trx, build, attemptId, result.status === "already_valid");
       }
     }
-    await concludeBuilds(trx, wakeups, build);
+    await concludeBuilds(trx, wakeups, [build.id, ...failedAbove]);
+    wakeups.work(build.organization_id);
     return true;
   });
 }
@@ -69,29 +76,63 @@ interface Failure {
   readonly message: string;
 }
 
+/** Returns the dependents that failed with it. */
 async function fail(
   trx: Transaction<Database>,
   deps: TransitionDeps,
   { attemptId, build, failure, message }: Failure,
-): Promise<void> {
+): Promise<readonly string[]> {
   const decision = decideFailure(failure, build.transient_failures, deps.retry);
+  if (decision === "give_back") {
+    await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Aborted, reason: null, message });
+    await requeueBuilds(trx, [build]);
+    return [];
+  }
   const retry = decision.status === BuildStatus.FailedTransient ? { retryInMs: decision.retryInMs } : {};
   await moveBuilds(trx, [build.id], { from: [BuildStatus.Building], to: decision.status, ...retry });
   await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Failed, reason: attemptReason(failure), message });
-  if (decision.status === BuildStatus.FailedTransient) return;
+  if (decision.status === BuildStatus.FailedTransient) return [];
   if (decision.status === BuildStatus.FailedPermanent && decision.deterministic) {
     await markDeterministicFailure(trx, build.id);
   }
-  await failDependents(trx, [build.id]);
+  return await failDependents(trx, [build.id]);
 }
 
-/** Everything that rests on a failed build and waits fails with it. */
+/**
+ * Everything that waits for a failed build fails with it. The failed builds are locked by this transaction. Returns
+ * what failed.
+ */
 export async function failDependents(trx: Transaction<Database>, buildIds: readonly string[]): Promise<string[]> {
-  const waiting = await lockWaitingDependents(trx, buildIds);
-  return await moveBuilds(trx, waiting, {
-    from: [BuildStatus.Created, BuildStatus.Queued, BuildStatus.FailedTransient],
-    to: BuildStatus.DependencyFailed,
-  });
+  const failed: string[] = [];
+  let below = buildIds;
+  do {
+    // Once more above what just failed: an evaluation may have put something there before the locks were held.
+    const waiting = await lockWaitingDependents(trx, below);
+    below = await moveBuilds(trx, waiting, {
+      from: [BuildStatus.Created, BuildStatus.Queued, BuildStatus.FailedTransient],
+      to: BuildStatus.DependencyFailed,
+    });
+    failed.push(...below);
+  } while (below.length > 0);
+  return failed;
+}
+
+/** What a worker gave back or lost is offered again. The builds are locked by this transaction. */
+export async function requeueBuilds(trx: Transaction<Database>, builds: readonly LockedBuild[]): Promise<void> {
+  const ready = builds.filter((build) => build.pending_dependencies === 0).map(({ id }) => id);
+  const waiting = builds.filter((build) => build.pending_dependencies > 0).map(({ id }) => id);
+  await moveBuilds(trx, ready, { from: [BuildStatus.Building], to: BuildStatus.Queued });
+  await moveBuilds(trx, waiting, { from: [BuildStatus.Building], to: BuildStatus.Created });
+}
+
+/** Ends the evaluations for which these builds were the last ones, and wakes who watches. */
+export async function concludeBuilds(
+  trx: Transaction<Database>,
+  wakeups: Wakeups,
+  buildIds: readonly string[],
+): Promise<void> {
+  wakeups.evaluations(await listEvaluationsOfBuilds(trx, buildIds));
+  await endEvaluations(trx, await listEvaluationsToEnd(trx, buildIds));
 }
 
 async function missingOutputs(trx: Transaction<Database>, build: LockedBuild): Promise<string[]> {
@@ -101,10 +142,4 @@ async function missingOutputs(trx: Transaction<Database>, build: LockedBuild): P
   return outputs
     .filter(({ store_path }) => !present.has(parseStorePathBaseName(store_path ?? "") as StorePath))
     .map(({ name, store_path }) => store_path ?? `output ${name}`);
-}
-
-async function concludeBuilds(trx: Transaction<Database>, wakeups: Wakeups, build: LockedBuild): Promise<void> {
-  wakeups.evaluations(await listEvaluationsOfBuilds(trx, [build.id]));
-  await endEvaluations(trx, await listEvaluationsToEnd(trx, [build.id]));
-  wakeups.work(build.organization_id);
 }

@@ -75,7 +75,16 @@ export async function endEvaluationAttempt(
     const evaluation = trx.selectFrom("evaluation").select("status").where("id", "=", evaluationId).forUpdate();
     if (!(await evaluation.executeTakeFirst())) return false;
 
-    if (failure) {
+    if (failure?.class === "aborted") {
+      // The worker stops for reasons of its own: another one evaluates.
+      await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Aborted, reason: null, message: failure.message });
+      await trx
+        .updateTable("evaluation")
+        .set({ status: EvaluationStatus.Queued, updated_at: databaseNow })
+        .where("id", "=", evaluationId)
+        .where("status", "in", [...EVALUATING])
+        .execute();
+    } else if (failure) {
       const end = { outcome: AttemptOutcome.Failed, reason: attemptReason(failure.class), message: failure.message };
       await endAttempts(trx, [attemptId], end);
       await insertMessage(trx, {
@@ -86,6 +95,7 @@ export async function endEvaluationAttempt(
         source: "evaluator",
         attribute: null,
       });
+      await trx.updateTable("evaluation").set({ failure: failure.message }).where("id", "=", evaluationId).execute();
       await stopEvaluation(trx, wakeups, { evaluationId, status: EvaluationStatus.Failed, reason: failure.message });
     } else {
       await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Built, reason: null, message: null });

@@ -1,24 +1,33 @@
 import type { Transaction } from "kysely";
 import { shareOpenAttempt } from "../../db/attempts.ts";
-import { insertEntryPoints, insertMessage, linkBuilds } from "../../db/evaluation-graph.ts";
+import { endEvaluations, listEvaluationsOfBuilds, listEvaluationsToEnd } from "../../db/evaluation-end.ts";
+import { insertEntryPoints, insertMessage, linkBuilds, listLinkedBuilds } from "../../db/evaluation-graph.ts";
 import {
   type GraphBuild,
   insertBuildParts,
   insertBuilds,
+  insertEdges,
   listBuildOutputs,
   lockBuildsByPath,
   setOutputsAvailable,
   settleEdgesAbove,
   updateBuildStates,
-  upsertEdges,
 } from "../../db/graph.ts";
 import type { Database } from "../../db/schema.ts";
-import { decideIngest, type IngestDecision, type KnownBuild } from "../../domain/ingest.ts";
-import { EVALUATING, MessageLevel } from "../../domain/states.ts";
+import {
+  decideIngest,
+  findBatchFault,
+  findLostOutput,
+  type IngestDecision,
+  type IngestNode,
+  type KnownBuild,
+} from "../../domain/ingest.ts";
+import { BuildStatus, EVALUATING, FAILED_BUILD, MessageLevel } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
 import { availablePaths } from "../paths-availability.ts";
+import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
@@ -32,7 +41,8 @@ export interface IngestBatch {
  * or was in an earlier one. Repeating a batch changes nothing.
  *
  * False when the attempt's lease no longer holds. Throws `conflict` when the batch says a derivation is available that
- * is not, or names a dependency that nobody has recorded: the evaluation has to be done again.
+ * is not, or names a derivation that this evaluation has not reported: the evaluation has to be done again. Throws
+ * `validation` for what no repetition makes right.
  */
 export async function ingestBatch(deps: TransitionDeps, attemptId: string, batch: IngestBatch): Promise<boolean> {
   return await transition(deps, async (trx, wakeups) => {
@@ -48,8 +58,8 @@ export async function ingestBatch(deps: TransitionDeps, attemptId: string, batch
       .executeTakeFirst();
     if (!active) return false;
 
-    const graph = await Graph.open(trx, deps, attempt.organization_id, batch.nodes);
-    const ready = await graph.record();
+    const graph = await Graph.open(trx, deps, { ...batch, evaluationId, organizationId: attempt.organization_id });
+    const { ready, changed } = await graph.record();
     await linkBuilds(
       trx,
       evaluationId,
@@ -71,19 +81,26 @@ export async function ingestBatch(deps: TransitionDeps, attemptId: string, batch
         attribute: null,
       });
     }
-    wakeups.evaluations([evaluationId]);
+    // Builds that were found available may have been the last ones of other evaluations.
+    wakeups.evaluations([evaluationId, ...(await listEvaluationsOfBuilds(trx, changed))]);
+    await endEvaluations(trx, await listEvaluationsToEnd(trx, changed));
     if (ready) wakeups.work(attempt.organization_id);
     return true;
   });
+}
+
+interface OpenBatch extends IngestBatch {
+  readonly evaluationId: string;
+  readonly organizationId: string;
 }
 
 /** The rows that one batch touches, by derivation path. */
 class Graph {
   readonly #trx: Transaction<Database>;
   readonly #nodes: readonly ParsedNode[];
+  readonly #decisions: readonly IngestDecision[];
   readonly #rows: ReadonlyMap<string, GraphBuild>;
   readonly #created: ReadonlySet<string>;
-  readonly #known: ReadonlyMap<string, KnownBuild>;
   /** The cache that has each output path of the batch, where one has it. */
   readonly #present: ReadonlyMap<string, string>;
 
@@ -91,17 +108,17 @@ class Graph {
     trx: Transaction<Database>,
     nodes: readonly ParsedNode[],
     found: {
+      readonly decisions: readonly IngestDecision[];
       readonly rows: ReadonlyMap<string, GraphBuild>;
       readonly created: ReadonlySet<string>;
-      readonly known: ReadonlyMap<string, KnownBuild>;
       readonly present: ReadonlyMap<string, string>;
     },
   ) {
     this.#trx = trx;
     this.#nodes = nodes;
+    this.#decisions = found.decisions;
     this.#rows = found.rows;
     this.#created = found.created;
-    this.#known = found.known;
     this.#present = found.present;
   }
 
@@ -109,17 +126,11 @@ class Graph {
    * Inserts what is new, locks what is there, and only then reads the states that decisions rest on: a success that is
    * under way either is committed before and seen here, or waits and then sees our edges.
    */
-  static async open(
-    trx: Transaction<Database>,
-    deps: TransitionDeps,
-    organizationId: string,
-    nodes: readonly ParsedNode[],
-  ): Promise<Graph> {
-    const own = nodes.map(({ drvPath }) => drvPath);
-    const ownSet = new Set(own);
-    const others = [...new Set(nodes.flatMap((node) => node.dependencies.map(({ drvPath }) => drvPath)))].filter(
-      (path) => !ownSet.has(path),
-    );
+  static async open(trx: Transaction<Database>, deps: TransitionDeps, batch: OpenBatch): Promise<Graph> {
+    const { organizationId, nodes } = batch;
+    const own = new Set(nodes.map(({ drvPath }) => drvPath));
+    const named = [...nodes.flatMap((node) => (node.pruned ? [] : node.dependencies)), ...batch.entryPoints];
+    const others = [...new Set(named.map(({ drvPath }) => drvPath))].filter((path) => !own.has(path));
     const created = new Set(
       await insertBuilds(
         trx,
@@ -127,17 +138,15 @@ class Graph {
         nodes.map((node) => ({ id: newId(deps), drv_path: node.drvPath, ...node.row })),
       ),
     );
-    const dependencies = await lockBuildsByPath(trx, organizationId, others, "share");
-    const existing = await lockBuildsByPath(trx, organizationId, own, "update");
-    const rows = new Map([...dependencies, ...existing].map((row) => [row.drv_path, row]));
-    for (const path of others) {
-      if (!rows.has(path)) throw new DomainError("conflict", `${path} is a dependency, but was not reported before`);
-    }
+    const locked = await lockBuildsByPath(trx, organizationId, [...own, ...others]);
+    const rows = new Map(locked.map((row) => [row.drv_path, row]));
+    await requireReported(trx, batch.evaluationId, others, rows);
     await insertBuildParts(trx, newParts(nodes, rows, created));
     const present = await presentOutputs(trx, organizationId, nodes);
-    const old = [...rows.values()].filter(({ id }) => !created.has(id));
-    const known = await readKnown(trx, old, ownSet, present);
-    return new Graph(trx, nodes, { rows, created, known, present });
+    const old = locked.filter(({ id }) => !created.has(id));
+    const expanded = new Set(nodes.filter(({ pruned }) => !pruned).map(({ drvPath }) => drvPath));
+    const known = await readKnown(trx, old, expanded, present);
+    return new Graph(trx, nodes, { decisions: decide(nodes, known, present), rows, created, present });
   }
 
   id(drvPath: string): string {
@@ -146,66 +155,103 @@ class Graph {
     return row.id;
   }
 
-  /** The cache that has an output of a pruned node. Throws when none has any, after all. */
+  /** The cache that has an output of a pruned node. */
   #proof({ drvPath, outputs }: ParsedNode): string {
     const cacheId = outputs.map(({ path }) => this.#present.get(path ?? "")).find((id) => id !== undefined);
     if (cacheId === undefined) throw new DomainError("conflict", `${drvPath} is no longer available`);
     return cacheId;
   }
 
-  /** Writes the decisions. True when a build became ready. */
-  async record(): Promise<boolean> {
-    const decisions = decideIngest(
-      this.#nodes.map((node) => ({
-        ...node,
-        outputs: node.outputs.map(({ name }) => name),
-        present: new Set(node.outputs.filter(({ path }) => path && this.#present.has(path)).map(({ name }) => name)),
-      })),
-      this.#known,
-    );
-    await upsertEdges(
-      this.#trx,
-      this.#nodes.flatMap((node, i) =>
-        node.pruned
-          ? []
-          : node.dependencies.map(({ drvPath, outputs }, k) => ({
-              build_id: this.id(node.drvPath),
-              dependency_id: this.id(drvPath),
-              outputs,
-              satisfied: decisions[i]?.satisfied[k] ?? false,
-            })),
-      ),
-    );
-    await this.#recordOutputs(decisions);
-    const changes = this.#nodes.flatMap((node, i) => this.#change(node, decisions[i] as IngestDecision));
+  /** Writes the decisions. `ready`: a worker may have something to take. */
+  async record(): Promise<{ readonly ready: boolean; readonly changed: readonly string[] }> {
+    const cameOrWent = await setOutputsAvailable(this.#trx, this.#outputs());
+    await insertEdges(this.#trx, this.#edges());
+    const changes = this.#nodes.flatMap((node, i) => this.#change(node, this.#decisions[i] as IngestDecision));
     await updateBuildStates(this.#trx, changes);
-    const existing = changes.map(({ id }) => id).filter((id) => !this.#created.has(id));
-    const unblocked = existing.length > 0 && (await settleEdgesAbove(this.#trx, existing));
-    return unblocked || changes.some(({ status }) => status === 1);
+    const known = cameOrWent.filter((id) => !this.#created.has(id));
+    const unblocked = known.length > 0 && (await settleEdgesAbove(this.#trx, known));
+
+    const changed = changes.filter(({ id }) => !this.#created.has(id));
+    const failed = changed.filter(({ status }) => FAILED_BUILD.includes(status)).map(({ id }) => id);
+    const failedAbove = failed.length > 0 ? await failDependents(this.#trx, failed) : [];
+    // What was ready before is skipped by whoever claims while it is locked here.
+    const wasReady = [...this.#rows.values()].some(({ status }) => status === BuildStatus.Queued);
+    const ready = unblocked || wasReady || changes.some(({ status }) => status === BuildStatus.Queued);
+    return { ready, changed: [...changed.map(({ id }) => id), ...failedAbove] };
   }
 
   #change(node: ParsedNode, decision: IngestDecision) {
     const id = this.id(node.drvPath);
-    const expandsPruned = !node.pruned && (this.#rows.get(node.drvPath)?.pruned_at ?? null) !== null;
-    if (!decision.changed && !this.#created.has(id) && !expandsPruned) return [];
+    const created = this.#created.has(id);
+    const wasPruned = (this.#rows.get(node.drvPath)?.pruned_at ?? null) !== null;
+    const expandsPruned = wasPruned && !node.pruned;
+    if (!decision.changed && !created && !expandsPruned) return [];
+    // A row whose edges were recorded once keeps them.
+    const pruned = node.pruned && (created || wasPruned);
     return [
       {
         id,
         status: decision.status,
-        pending_dependencies: decision.pendingDependencies,
         deterministic_failure: decision.deterministicFailure,
-        pruned: node.pruned,
-        pruned_cache_id: node.pruned ? this.#proof(node) : null,
+        pruned,
+        pruned_cache_id: pruned ? this.#proof(node) : null,
       },
     ];
   }
 
-  async #recordOutputs(decisions: readonly IngestDecision[]): Promise<void> {
-    const outputs = decisions.flatMap(({ drvPath, available }) =>
+  #outputs() {
+    return this.#decisions.flatMap(({ drvPath, available }) =>
       Array.from(available, ([name, value]) => ({ build_id: this.id(drvPath), name, available: value })),
     );
-    await setOutputsAvailable(this.#trx, outputs);
   }
+
+  #edges() {
+    return this.#nodes.flatMap((node, i) =>
+      node.pruned
+        ? []
+        : node.dependencies.map(({ drvPath, outputs }, k) => ({
+            build_id: this.id(node.drvPath),
+            dependency_id: this.id(drvPath),
+            outputs,
+            satisfied: this.#decisions[i]?.satisfied[k] ?? false,
+          })),
+    );
+  }
+}
+
+/** Throws unless the evaluation itself has reported these: what it does not link may be aborted under it. */
+async function requireReported(
+  trx: Transaction<Database>,
+  evaluationId: string,
+  paths: readonly string[],
+  rows: ReadonlyMap<string, GraphBuild>,
+): Promise<void> {
+  const ids = paths.flatMap((path) => rows.get(path)?.id ?? []);
+  const linked = await listLinkedBuilds(trx, evaluationId, ids);
+  const missing = paths.find((path) => !linked.has(rows.get(path)?.id ?? ""));
+  if (missing !== undefined) {
+    throw new DomainError("conflict", `${missing} is a dependency or an entry point, but was not reported before`);
+  }
+}
+
+function decide(
+  nodes: readonly ParsedNode[],
+  known: ReadonlyMap<string, KnownBuild>,
+  present: ReadonlyMap<string, string>,
+): readonly IngestDecision[] {
+  const facts: readonly IngestNode[] = nodes.map((node) => ({
+    ...node,
+    outputs: node.outputs.map(({ name }) => name),
+    present: new Set(node.outputs.filter(({ path }) => path && present.has(path)).map(({ name }) => name)),
+  }));
+  const absent = facts.find((node) => node.pruned && node.present.size === 0);
+  if (absent) throw new DomainError("conflict", `${absent.drvPath} is no longer available`);
+  const fault = findBatchFault(facts, known);
+  if (fault !== null) throw new DomainError("validation", fault);
+  const decisions = decideIngest(facts, known);
+  const lost = findLostOutput(facts, decisions, known);
+  if (lost !== null) throw new DomainError("conflict", lost);
+  return decisions;
 }
 
 function newParts(nodes: readonly ParsedNode[], rows: ReadonlyMap<string, GraphBuild>, created: ReadonlySet<string>) {

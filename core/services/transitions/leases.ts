@@ -9,13 +9,23 @@ import {
   type OpenAttempt,
 } from "../../db/attempts.ts";
 import { lockBuilds, moveBuilds, requeueRetries } from "../../db/build-transitions.ts";
-import { endEvaluations, listBuildingEvaluations, listEvaluationsOfBuilds } from "../../db/evaluation-end.ts";
+import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.ts";
+import { insertMessage } from "../../db/evaluation-graph.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
-import { LOST_ATTEMPTS_MAX } from "../../domain/failure.ts";
-import { AttemptKind, AttemptOutcome, BuildStatus, EVALUATING, EvaluationStatus } from "../../domain/states.ts";
+import { isLostTooOften } from "../../domain/failure.ts";
+import {
+  AttemptKind,
+  AttemptOutcome,
+  AttemptReason,
+  BuildStatus,
+  EVALUATING,
+  EvaluationStatus,
+  MessageLevel,
+} from "../../domain/states.ts";
+import { derivedUuid } from "../../lib/ids.ts";
 import { stopEvaluation } from "./abort.ts";
-import { failDependents } from "./build-end.ts";
+import { concludeBuilds, failDependents, requeueBuilds } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
 
@@ -35,7 +45,10 @@ export async function expireLeases(deps: TransitionDeps): Promise<void> {
   for (;;) {
     const expired = await transition(deps, async (trx, wakeups) => {
       const attempts = await lockExpiredAttempts(trx, EXPIRED_BATCH);
-      await giveBack(trx, wakeups, attempts, "the worker was silent until its lease ran out");
+      await giveBack(trx, wakeups, attempts, {
+        reason: AttemptReason.Network,
+        message: "the worker was silent until its lease ran out",
+      });
       wakeups.endedAttempts(attempts.map(({ id }) => id));
       return attempts.length;
     });
@@ -56,7 +69,10 @@ export async function reattachWorker(
   return await transition(deps, async (trx, wakeups) => {
     const open = await lockAttemptsOfWorker(trx, workerId);
     const lost = open.filter(({ id }) => !named.includes(id));
-    await giveBack(trx, wakeups, lost, "the worker no longer knows of it");
+    await giveBack(trx, wakeups, lost, {
+      reason: AttemptReason.Network,
+      message: "the worker no longer knows of it",
+    });
     return open.filter(({ id }) => named.includes(id));
   });
 }
@@ -69,7 +85,7 @@ export async function returnAttempt(deps: TransitionDeps, workerId: string, id: 
       trx,
       wakeups,
       open.filter((attempt) => attempt.id === id),
-      reason,
+      { reason: null, message: reason },
     );
   });
 }
@@ -77,10 +93,10 @@ export async function returnAttempt(deps: TransitionDeps, workerId: string, id: 
 /** The slow loop's part: pauses that are over, and ends that two transactions left to each other. */
 export async function tidyTransitions(deps: TransitionDeps): Promise<void> {
   for (const organizationId of await requeueRetries(deps.db)) deps.notifier.notify("work", organizationId);
-  const building = await listBuildingEvaluations(deps.db);
-  if (building.length === 0) return;
+  const overdue = await listOverdueEvaluations(deps.db);
+  if (overdue.length === 0) return;
   await transition(deps, async (trx, wakeups) => {
-    const ended = await endEvaluations(trx, building);
+    const ended = await endEvaluations(trx, overdue);
     wakeups.evaluations(ended.map(({ id }) => id));
   });
 }
@@ -89,10 +105,10 @@ async function giveBack(
   trx: Transaction<Database>,
   wakeups: Wakeups,
   attempts: readonly OpenAttempt[],
-  reason: string,
+  why: { readonly reason: AttemptReason | null; readonly message: string },
 ): Promise<void> {
   if (attempts.length === 0) return;
-  const end = { outcome: AttemptOutcome.Aborted, reason: null, message: reason };
+  const end = { outcome: AttemptOutcome.Aborted, ...why };
   await endAttempts(
     trx,
     attempts.map(({ id }) => id),
@@ -107,15 +123,14 @@ async function giveBackBuilds(trx: Transaction<Database>, wakeups: Wakeups, ids:
   if (ids.length === 0) return;
   const lost = await countLostAttempts(trx, AttemptKind.Build, ids);
   const builds = await lockBuilds(trx, ids);
-  const tooOften = builds.filter(({ id }) => (lost.get(id) ?? 0) >= LOST_ATTEMPTS_MAX).map(({ id }) => id);
-  const again = builds.filter(({ id }) => !tooOften.includes(id));
-  const ready = again.filter((build) => build.pending_dependencies === 0).map(({ id }) => id);
-  const waiting = again.filter((build) => build.pending_dependencies > 0).map(({ id }) => id);
-  await moveBuilds(trx, ready, { from: [BuildStatus.Building], to: BuildStatus.Queued });
-  await moveBuilds(trx, waiting, { from: [BuildStatus.Building], to: BuildStatus.Created });
-  await moveBuilds(trx, tooOften, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
-  if (tooOften.length > 0) await failDependents(trx, tooOften);
-  wakeups.evaluations(await listEvaluationsOfBuilds(trx, ids));
+  const tooOften = builds.filter(({ id }) => isLostTooOften(lost.get(id) ?? 0)).map(({ id }) => id);
+  await requeueBuilds(
+    trx,
+    builds.filter(({ id }) => !tooOften.includes(id)),
+  );
+  const failed = await moveBuilds(trx, tooOften, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
+  const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
+  await concludeBuilds(trx, wakeups, [...ids, ...failedAbove]);
 }
 
 async function giveBackEvaluations(
@@ -126,9 +141,18 @@ async function giveBackEvaluations(
   if (ids.length === 0) return;
   const lost = await countLostAttempts(trx, AttemptKind.Evaluation, ids);
   for (const id of ids) {
-    if ((lost.get(id) ?? 0) >= LOST_ATTEMPTS_MAX) {
-      const reason = `${LOST_ATTEMPTS_MAX} workers were lost while they evaluated this`;
+    const times = lost.get(id) ?? 0;
+    if (isLostTooOften(times)) {
+      const reason = `${times} workers were lost while they evaluated this`;
       await trx.updateTable("evaluation").set({ failure: reason }).where("id", "=", id).execute();
+      await insertMessage(trx, {
+        id: await derivedUuid(id, "lost"),
+        evaluation_id: id,
+        level: MessageLevel.Error,
+        message: reason,
+        source: "scheduler",
+        attribute: null,
+      });
       await stopEvaluation(trx, wakeups, { evaluationId: id, status: EvaluationStatus.Failed, reason });
     } else {
       await trx

@@ -1,13 +1,18 @@
-import { sql } from "kysely";
+import { sql, type Transaction } from "kysely";
 import { endEvaluations } from "../../db/evaluation-end.ts";
+import { linkBuilds } from "../../db/evaluation-graph.ts";
 import { settleEdgesAbove } from "../../db/graph.ts";
+import type { Database } from "../../db/schema.ts";
+import { ACTIVE_EVALUATION, type EvaluationStatus } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { uuidV7 } from "../../lib/ids.ts";
+import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 
 /**
- * Opens again what failed in an evaluation, deterministic failures too, under a new evaluation of the same commit that
- * links the same builds. Returns the new evaluation's id. Throws `not_found`, or `bad_request` when nothing failed.
+ * Opens again what failed in an ended evaluation, deterministic failures too, under a new evaluation of the same commit
+ * that links the same builds. Returns the new evaluation's id. Throws `not_found`, `conflict` while the evaluation has
+ * not ended, or `bad_request` when nothing failed that could succeed.
  */
 export async function restartFailed(
   deps: TransitionDeps,
@@ -15,31 +20,29 @@ export async function restartFailed(
   startedBy: string | null,
 ): Promise<string> {
   return await transition(deps, async (trx, wakeups) => {
+    const organizationId = await lockEnded(trx, evaluationId);
     const newId = uuidV7(deps.clock.now(), deps.random);
-    const created = await sql<{ organization_id: string }>`
+    await sql`
       insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
         wildcard, status, trusted, previous_id, started_by, building_started_at)
       select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard, 3,
         trusted, id, ${startedBy}, gradient_now()
-      from evaluation where id = ${evaluationId}
-      returning organization_id`.execute(trx);
-    const organizationId = created.rows[0]?.organization_id;
-    if (!organizationId) throw new DomainError("not_found", "no such evaluation");
+      from evaluation where id = ${evaluationId}`.execute(trx);
 
-    const failed = await sql<{ id: string }>`
-      select id from build
-      where status in (4, 5, 6, 9) and id in (select build_id from evaluation_build where evaluation_id = ${evaluationId})
-      order by id for update`.execute(trx);
-    const ids = failed.rows.map(({ id }) => id);
-    if (ids.length === 0)
+    const failed = await lockFailed(trx, evaluationId);
+    const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
+    if (again.length === 0)
       throw new DomainError("bad_request", "nothing failed in that evaluation: there is nothing to restart");
 
-    await copyLinks(trx, deps, evaluationId, newId);
+    await copyReport(trx, deps, evaluationId, newId);
+    await linkAlso(trx, deps, newId, again);
     await sql`
       update build set status = case when pending_dependencies = 0 then 1 else 0 end, deterministic_failure = false,
         transient_failures = 0, retry_at = null, ready_at = gradient_now(), updated_at = gradient_now()
-      where id = any(${ids})`.execute(trx);
-    await settleEdgesAbove(trx, ids);
+      where id = any(${again})`.execute(trx);
+    await settleEdgesAbove(trx, again);
+    const never = failed.filter(({ buildable }) => !buildable).map(({ id }) => id);
+    if (never.length > 0) await failDependents(trx, never);
     await endEvaluations(trx, [newId]);
     wakeups.work(organizationId);
     wakeups.evaluations([newId]);
@@ -47,18 +50,60 @@ export async function restartFailed(
   });
 }
 
-async function copyLinks(
-  trx: Parameters<typeof endEvaluations>[0],
-  deps: TransitionDeps,
-  from: string,
-  to: string,
-): Promise<void> {
-  const links = await trx.selectFrom("evaluation_build").select("build_id").where("evaluation_id", "=", from).execute();
-  const ids = links.map(() => uuidV7(deps.clock.now(), deps.random));
+async function lockEnded(trx: Transaction<Database>, evaluationId: string): Promise<string> {
+  const evaluation = await trx
+    .selectFrom("evaluation")
+    .select(["organization_id", "status"])
+    .where("id", "=", evaluationId)
+    .forShare()
+    .executeTakeFirst();
+  if (!evaluation) throw new DomainError("not_found", "no such evaluation");
+  if (ACTIVE_EVALUATION.includes(evaluation.status as EvaluationStatus)) {
+    throw new DomainError("conflict", "the evaluation has not ended yet: abort it, or wait for its end");
+  }
+  return evaluation.organization_id;
+}
+
+/**
+ * What failed in the evaluation, and what failed below that and was not reported by it. Locked, in id order. Without a
+ * path of its own for every output a derivation is of a kind that no worker builds.
+ */
+async function lockFailed(
+  trx: Transaction<Database>,
+  evaluationId: string,
+): Promise<readonly { readonly id: string; readonly buildable: boolean }[]> {
+  // Whoever links a build locks it, so that an abort of the last evaluation that needs it sees the link.
   await sql`
-    insert into evaluation_build (id, evaluation_id, build_id)
-    select l.id, ${to}, l.build_id
-    from unnest(${ids}::uuid[], ${links.map((l) => l.build_id)}::uuid[]) as l(id, build_id)`.execute(trx);
+    select id from build
+    where status not in (3, 7) and id in (select build_id from evaluation_build where evaluation_id = ${evaluationId})
+    order by id for no key update`.execute(trx);
+  const result = await sql<{ id: string; buildable: boolean }>`
+    select id, not exists (
+      select from build_output o where o.build_id = build.id and o.store_path is null) as buildable
+    from build
+    where status in (4, 5, 6, 9) and id in (
+      with recursive failed as (
+        select l.build_id as id from evaluation_build l join build b on b.id = l.build_id
+        where l.evaluation_id = ${evaluationId} and b.status in (4, 5, 6, 9)
+        union
+        select e.dependency_id
+        from failed join build_edge e on e.build_id = failed.id and not e.satisfied
+        join build b on b.id = e.dependency_id and b.status in (4, 5, 6, 9)
+      )
+      select id from failed)
+    order by id for no key update`.execute(trx);
+  return result.rows;
+}
+
+/** The new evaluation starts where the old one stood after it was evaluated: its builds, attributes and messages. */
+async function copyReport(trx: Transaction<Database>, deps: TransitionDeps, from: string, to: string): Promise<void> {
+  const links = await trx.selectFrom("evaluation_build").select("build_id").where("evaluation_id", "=", from).execute();
+  await linkAlso(
+    trx,
+    deps,
+    to,
+    links.map((link) => link.build_id),
+  );
   const points = await trx
     .selectFrom("entry_point")
     .select(["attribute", "build_id"])
@@ -70,5 +115,25 @@ async function copyLinks(
     select r.id, ${to}, r.attribute, r.build_id
     from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(id uuid, attribute text[], build_id uuid)`.execute(
     trx,
+  );
+  const messages = await trx.selectFrom("evaluation_message").select("id").where("evaluation_id", "=", from).execute();
+  const copies = messages.map(({ id }) => ({ id: uuidV7(deps.clock.now(), deps.random), from: id }));
+  await sql`
+    insert into evaluation_message (id, evaluation_id, level, message, source, attribute)
+    select c.id, ${to}, m.level, m.message, m.source, m.attribute
+    from jsonb_to_recordset(${JSON.stringify(copies)}::jsonb) as c(id uuid, "from" uuid)
+    join evaluation_message m on m.id = c."from"`.execute(trx);
+}
+
+async function linkAlso(
+  trx: Transaction<Database>,
+  deps: TransitionDeps,
+  evaluationId: string,
+  buildIds: readonly string[],
+): Promise<void> {
+  await linkBuilds(
+    trx,
+    evaluationId,
+    buildIds.map((build_id) => ({ id: uuidV7(deps.clock.now(), deps.random), build_id })),
   );
 }

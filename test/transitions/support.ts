@@ -1,0 +1,317 @@
+import { createHash } from "node:crypto";
+import { type Kysely, sql } from "kysely";
+import type { BuildClaim } from "#core/db/attempts.ts";
+import type { Database } from "#core/db/schema.ts";
+import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
+import { buildStatusName, evaluationStatusName } from "#core/domain/states.ts";
+import { systemClock } from "#core/lib/clock.ts";
+import { systemRandom, uuidV4 } from "#core/lib/ids.ts";
+import { encodeBase32 } from "#core/nix/base32.ts";
+import type { FailureClass } from "#core/protocol/worker-messages.ts";
+import { type AssignedBuild, assignBuilds, assignEvaluations } from "#core/services/transitions/assign.ts";
+import { endBuild } from "#core/services/transitions/build-end.ts";
+import type { TransitionDeps } from "#core/services/transitions/deps.ts";
+import { endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
+import { ingestBatch } from "#core/services/transitions/ingest.ts";
+import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
+import { withDatabase } from "../support/database.ts";
+import { quietLogger } from "../support/quiet-logger.ts";
+import { insertCacheOf, insertEvaluationRow, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
+
+type Db = Kysely<Database>;
+
+export const SYSTEM = "x86_64-linux";
+
+export interface NodeOptions {
+  /** `name`, or `name:output`; without one it is `out`. */
+  readonly needs?: readonly string[];
+  readonly outputs?: readonly string[];
+  readonly pruned?: boolean;
+  readonly unsupported?: string;
+  readonly system?: string;
+  readonly features?: readonly string[];
+}
+
+/** A derivation called `name`, as ingest gets it from the parser. */
+export function node(name: string, options: NodeOptions = {}): ParsedNode {
+  const { needs = [], outputs = ["out"], pruned = false, unsupported = null, features = [] } = options;
+  const wanted = Map.groupBy(needs, (need) => drvPathOf(need.split(":")[0] as string));
+  return {
+    drvPath: drvPathOf(name),
+    aterm: new TextEncoder().encode(name),
+    pruned,
+    unsupported,
+    outputs: outputs.map((output) => ({ name: output, path: unsupported ? null : outputPathOf(name, output) })),
+    dependencies: Array.from(wanted, ([drvPath, list]) => ({
+      drvPath,
+      outputs: list.map((need) => need.split(":")[1] ?? "out"),
+    })),
+    sources: [],
+    row: {
+      name,
+      system: options.system ?? SYSTEM,
+      required_features: features,
+      prefer_local_build: false,
+      allow_substitutes: true,
+      fixed_output: false,
+      timeout_seconds: null,
+      max_silent_seconds: null,
+    },
+  };
+}
+
+export function drvPathOf(name: string): string {
+  return `${hashPart(name)}-${name}.drv`;
+}
+
+export function outputPathOf(name: string, output = "out"): string {
+  return `${hashPart(`${name}:${output}`)}-${name}`;
+}
+
+function hashPart(text: string): string {
+  return encodeBase32(createHash("sha256").update(text).digest().subarray(0, 20));
+}
+
+export interface Evaluating {
+  readonly id: string;
+  readonly attemptId: string;
+}
+
+export interface World extends AsyncDisposable {
+  readonly db: Db;
+  readonly deps: TransitionDeps;
+  readonly organizationId: string;
+  readonly projectId: string;
+  readonly cacheId: string;
+  readonly workerId: string;
+  /** `topic subject` of each wake-up. */
+  readonly notified: string[];
+}
+
+/** An organization with a project and a cache it reads and writes, and a state machine on a database of its own. */
+export async function withWorld(options: { readonly connectionsMax?: number } = {}): Promise<World> {
+  const database = await withDatabase(options);
+  const { db } = database;
+  const notified: string[] = [];
+  const deps: TransitionDeps = {
+    db,
+    clock: systemClock,
+    random: systemRandom,
+    notifier: { notify: (topic, subject) => notified.push(`${topic} ${subject}`), subscribe: () => () => {} },
+    log: quietLogger,
+    retry: DEFAULT_RETRY_POLICY,
+    leaseMs: 60_000,
+  };
+  const organizationId = await insertOrganization(db, { name: "acme" });
+  const projectId = await insertProjectRow(db, { organizationId });
+  const cacheId = await insertCacheOf(db, organizationId);
+  const dispose = () => database[Symbol.asyncDispose]();
+  return {
+    db,
+    deps,
+    organizationId,
+    projectId,
+    cacheId,
+    workerId: uuidV4(),
+    notified,
+    [Symbol.asyncDispose]: dispose,
+  };
+}
+
+/** A new evaluation that a worker has just taken. */
+export async function startEvaluation(world: World, workerId = world.workerId): Promise<Evaluating> {
+  const { organizationId, projectId } = world;
+  const id = await insertEvaluationRow(world.db, { organizationId, projectId, status: 0 });
+  return { id, attemptId: await takeEvaluation(world, id, workerId) };
+}
+
+/** Has the worker take this evaluation, which is the only queued one. */
+export async function takeEvaluation(world: World, id: string, workerId = world.workerId): Promise<string> {
+  const claim = { workerId, organizationIds: [world.organizationId], limit: 100 };
+  const taken = await assignEvaluations(world.deps, claim);
+  const own = taken.find((evaluation) => evaluation.id === id);
+  if (!own) throw new Error("the evaluation was not given out");
+  return own.attemptId;
+}
+
+export async function ingest(
+  world: World,
+  { attemptId }: Evaluating,
+  nodes: readonly ParsedNode[],
+  entryPoints: Readonly<Record<string, string>> = {},
+): Promise<boolean> {
+  const points = Object.entries(entryPoints).map(([name, drv]) => ({ attribute: [name], drvPath: drvPathOf(drv) }));
+  return await ingestBatch(world.deps, attemptId, { nodes, entryPoints: points });
+}
+
+export async function finishEvaluation(world: World, { attemptId }: Evaluating): Promise<boolean> {
+  const result = { kind: "evaluation", status: "completed", failure: null } as const;
+  return await endEvaluationAttempt(world.deps, attemptId, result, newId());
+}
+
+/** A whole evaluation: taken, reported in one batch, done. Returns its id. */
+export async function evaluate(world: World, nodes: readonly ParsedNode[]): Promise<string> {
+  const evaluation = await startEvaluation(world);
+  await ingest(world, evaluation, nodes);
+  await finishEvaluation(world, evaluation);
+  return evaluation.id;
+}
+
+export async function claim(world: World, options: Partial<BuildClaim> = {}): Promise<Map<string, AssignedBuild>> {
+  const builds = await assignBuilds(world.deps, {
+    workerId: world.workerId,
+    organizationIds: [world.organizationId],
+    systems: [SYSTEM],
+    features: [],
+    limit: 1000,
+    ...options,
+  });
+  return new Map(builds.map((build) => [nameOf(build.drv_path), build]));
+}
+
+/** Claims what is ready and expects this build among it. What else was claimed is given back. */
+export async function claimOne(world: World, name: string): Promise<AssignedBuild> {
+  await sql`update build set priority = case when drv_path = ${drvPathOf(name)} then 1 else 0 end`.execute(world.db);
+  const build = (await claim(world, { limit: 1 })).get(name);
+  if (!build) throw new Error(`${name} was not given out`);
+  return build;
+}
+
+export function nameOf(drvPath: string): string {
+  return drvPath.slice(33, -".drv".length);
+}
+
+/** Uploads the build's outputs and reports that it was built. */
+export async function succeed(world: World, build: Pick<AssignedBuild, "attemptId" | "drv_path">): Promise<boolean> {
+  const rows = await world.db
+    .selectFrom("build_output")
+    .innerJoin("build", "build.id", "build_output.build_id")
+    .select("store_path")
+    .where("drv_path", "=", build.drv_path)
+    .execute();
+  for (const { store_path } of rows) await putPath(world, store_path as string);
+  const result = { kind: "build", status: "built", outputs: [], failure: null, build_ms: 1 } as const;
+  return await endBuild(world.deps, build.attemptId, result);
+}
+
+export async function fail(
+  world: World,
+  { attemptId }: Pick<AssignedBuild, "attemptId">,
+  failure: FailureClass,
+): Promise<boolean> {
+  return await endBuild(world.deps, attemptId, {
+    kind: "build",
+    status: "failed",
+    outputs: [],
+    failure: { class: failure, message: `it failed: ${failure}`, missing: [] },
+    build_ms: 1,
+  });
+}
+
+/** Makes a store path present in the world's cache. */
+export async function putPath({ db, cacheId }: Pick<World, "db" | "cacheId">, storePath: string): Promise<void> {
+  const nar_hash = createHash("sha256").update(storePath).digest();
+  const rest = { nar_size: 1, file_hash: nar_hash, file_size: 1, compression: "none", object_key: `nar/${storePath}` };
+  await db
+    .insertInto("nar")
+    .values({ nar_hash, ...rest })
+    .onConflict((conflict) => conflict.column("nar_hash").doUpdateSet({ damaged_at: null }))
+    .execute();
+  await db
+    .insertInto("cache_path")
+    .values({ cache_id: cacheId, hash: storePath.slice(0, 32), store_path: storePath, nar_hash })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+}
+
+/** The stored NAR turns out to be damaged: no cache has the path any more. */
+export async function losePath(db: Db, storePath: string): Promise<void> {
+  const nar_hash = createHash("sha256").update(storePath).digest();
+  await sql`update nar set damaged_at = gradient_now() where nar_hash = ${nar_hash}`.execute(db);
+}
+
+/** The state of every build, by name. */
+export async function buildStates({ db }: Pick<World, "db">): Promise<Record<string, string>> {
+  const rows = await db.selectFrom("build").select(["drv_path", "status"]).orderBy("name").execute();
+  return Object.fromEntries(rows.map((row) => [nameOf(row.drv_path), buildStatusName(row.status)]));
+}
+
+export async function evaluationState({ db }: Pick<World, "db">, id: string): Promise<string> {
+  const row = await db.selectFrom("evaluation").select("status").where("id", "=", id).executeTakeFirstOrThrow();
+  return evaluationStatusName(row.status);
+}
+
+/** What the evaluation's links were frozen with, by name. */
+export async function frozenLinks({ db }: Pick<World, "db">, evaluationId: string) {
+  const rows = await db
+    .selectFrom("evaluation_build")
+    .innerJoin("build", "build.id", "evaluation_build.build_id")
+    .select(["drv_path", "outcome", "attempt_id"])
+    .where("evaluation_id", "=", evaluationId)
+    .execute();
+  return new Map(
+    rows.map(({ drv_path, outcome, attempt_id }) => [
+      nameOf(drv_path),
+      { outcome: outcome === null ? null : buildStatusName(outcome), attemptId: attempt_id },
+    ]),
+  );
+}
+
+/** The pauses of all retries and the leases of these attempts are over. */
+export async function passTime({ db }: Pick<World, "db">, attemptIds: readonly string[] = []): Promise<void> {
+  await sql`update build set retry_at = gradient_now() where status = 8`.execute(db);
+  await sql`
+    update attempt set lease_expires_at = gradient_now() - interval '1 second'
+    where id = any(${attemptIds}) and finished_at is null`.execute(db);
+}
+
+/** What must hold after every committed transition: a query that finds what breaks it. */
+const INVARIANTS: Readonly<Record<string, string>> = {
+  "a counter differs from the number of unsatisfied edges": `
+    select b.drv_path, b.pending_dependencies from build b
+    where b.pending_dependencies <> (select count(*) from build_edge e where e.build_id = b.id and not e.satisfied)`,
+  "an edge does not say whether the outputs it names are available": `
+    select e.* from build_edge e where e.satisfied <> (cardinality(e.outputs) = (
+      select count(*) from build_output o
+      where o.build_id = e.dependency_id and o.name = any(e.outputs) and o.available))`,
+  "a build is ready without all it needs, or waits for nothing": `
+    select drv_path, status, pending_dependencies from build
+    where (status = 1 and pending_dependencies > 0) or (status = 0 and pending_dependencies = 0)`,
+  "a build waits for something that will not happen": `
+    select b.drv_path, b.status, d.drv_path as dependency, d.status as dependency_status
+    from build b join build_edge e on e.build_id = b.id and not e.satisfied join build d on d.id = e.dependency_id
+    where b.status in (0, 8) and d.status not in (0, 1, 2, 8)`,
+  "a build runs without a lease, or has one without running": `
+    select b.drv_path, b.status from build b
+    where (b.status = 2) <> exists (select from attempt a where a.build_id = b.id and a.finished_at is null)`,
+  "an evaluation is evaluated without a lease, or has one without being evaluated": `
+    select e.id, e.status from evaluation e
+    where (e.status in (8, 1, 2)) <> exists (select from attempt a where a.evaluation_id = e.id and a.finished_at is null)`,
+  "a subject has two open leases": `
+    select build_id, evaluation_id from attempt where finished_at is null
+    group by build_id, evaluation_id having count(*) > 1`,
+  "an evaluation is building and has nothing open": `
+    select e.id from evaluation e where e.status = 3 and not exists (
+      select from evaluation_build l join build b on b.id = l.build_id
+      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))`,
+  "an ended evaluation has a link that is not frozen, or a frozen one says that it goes on": `
+    select l.* from evaluation_build l join evaluation e on e.id = l.evaluation_id
+    where (e.status in (5, 6, 7)) <> (l.outcome is not null) or l.outcome in (0, 1, 2, 8)`,
+  "an evaluation's end has no time, or one that goes on has": `
+    select id, status from evaluation where (status in (5, 6, 7)) <> (finished_at is not null)`,
+  "a build waits for its next try without a time for it": `
+    select drv_path from build where (status = 8) <> (retry_at is not null)`,
+  "a row is pruned and expanded": `
+    select b.drv_path from build b
+    where b.pruned_at is not null and exists (select from build_edge e where e.build_id = b.id)`,
+};
+
+/** Throws with the rows that break an invariant. To be called when no transition is under way. */
+export async function checkInvariants(db: Db): Promise<void> {
+  const broken: string[] = [];
+  for (const [what, query] of Object.entries(INVARIANTS)) {
+    const { rows } = await sql.raw(query).execute(db);
+    if (rows.length > 0) broken.push(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
+  }
+  if (broken.length > 0) throw new Error(broken.join("\n"));
+}
