@@ -173,13 +173,23 @@ describe.skipIf(!nix.ok)(`inputs of a build (${nix.ok ? nix.version : nix.reason
   test("a NAR with other references than announced brings those in, too", async () => {
     const { request, store, find } = await prepare("changed");
     const dep = find("dep");
-    const link = new MemoryLink(store, {
+    let released = 0;
+    const link: MemoryLink = new MemoryLink(store, {
       queryCache: async (paths) =>
         paths
           .flatMap((path) => store.nars.get(path)?.info ?? [])
           .map((info) => (info.path === dep ? { ...info, references: [] } : info)),
+      async fetchNar(path) {
+        const nar = await link.stored(path);
+        const iterator = nar.body[Symbol.asyncIterator]();
+        const next = () => iterator.next();
+        const end = async () => ({ done: true as const, value: void released++ });
+        return { ...nar, body: { [Symbol.asyncIterator]: () => ({ next, return: end }) } };
+      },
     });
     expect(await build(request, link)).toMatchObject({ status: "built" });
+    // The NAR that was not as announced was not read: the server is told so.
+    expect(released).toBe(1);
     expect(await validHere([find("deep")])).toEqual(new Set([find("deep")]));
   });
 

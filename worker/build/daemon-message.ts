@@ -15,7 +15,7 @@ export function decisiveLines(message: string): string {
     .replace(/\n\s*Output paths:(?:\n\s+\/[^\n]*)*/, "")
     .replace(/^builder for '[^']*' /, "builder ")
     .replace(/^building of '[^']*' from in-memory derivation /, "the build ")
-    .replace(/ at '[^']*\.chroot[^']*'/g, "")
+    .replace(/ at (['"])[^'"]*\.chroot[^'"]*\1/g, "")
     .trim()
     .split("\n");
   const kept =
