@@ -1,0 +1,87 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { benchCi } from "./ci.ts";
+import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
+import { describeMachine } from "./machine.ts";
+
+type Settings = Readonly<Record<string, string>>;
+
+const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>>> = {
+  ci: benchCi,
+};
+
+const USAGE = `usage: node bench/main.ts [--profile FOLDER] [PART ...]
+
+Parts: ${Object.keys(PARTS).join(", ")}. Without one all run, and bench/RESULTS.md is written.
+--profile writes CPU profiles of the server and the worker into the folder (the figures suffer).
+`;
+
+const RESULTS = new URL("RESULTS.md", import.meta.url);
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({ options: { profile: { type: "string" } }, allowPositionals: true });
+  const unknown = positionals.find((name) => !(name in PARTS));
+  if (unknown !== undefined) {
+    process.stderr.write(`there is no part ${unknown}\n${USAGE}`);
+    process.exitCode = 2;
+    return;
+  }
+  const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
+  const machine = await describeMachine();
+  const results: PartResult[] = [];
+  const startedAt = performance.now();
+  for (const name of chosen) {
+    process.stderr.write(`measuring ${name} ...\n`);
+    results.push(await (PARTS[name] as (typeof PARTS)[string])(await profileSettings(values.profile)));
+  }
+  const seconds = Math.round((performance.now() - startedAt) / 1000);
+  const text = render({ machine, results, seconds });
+  process.stdout.write(text);
+  const complete = Object.keys(PARTS).every((name) => chosen.includes(name));
+  if (complete && values.profile === undefined) await writeFile(RESULTS, text);
+}
+
+async function profileSettings(folder: string | undefined): Promise<Settings> {
+  if (folder === undefined) return {};
+  const path = resolve(folder);
+  await mkdir(path, { recursive: true });
+  return { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${path}` };
+}
+
+interface Report {
+  readonly machine: readonly string[];
+  readonly results: readonly PartResult[];
+  readonly seconds: number;
+}
+
+function render({ machine, results, seconds }: Report): string {
+  const figures = results.flatMap((result) => result.figures);
+  const notes = results.flatMap((result) => result.notes).map((note) => `- ${note}`);
+  return [
+    "# Benchmark results",
+    "",
+    "Written by `npm run bench`: one run, everything measured side by side on one machine.",
+    "",
+    ...machine,
+    `- The run took ${seconds} s. Each figure is the median of interleaved rounds.`,
+    "",
+    renderTable(figures),
+    "",
+    summary(figures),
+    "",
+    "## How it was measured",
+    "",
+    ...notes,
+    "",
+  ].join("\n");
+}
+
+function summary(figures: readonly Figure[]): string {
+  const missed = figures.filter((figure) => isMet(figure) === false);
+  const judged = figures.filter((figure) => isMet(figure) !== null);
+  if (missed.length === 0) return `All ${judged.length} aims are met.`;
+  return `${missed.length} of ${judged.length} aims are missed: ${missed.map(({ what }) => what).join("; ")}.`;
+}
+
+await main();

@@ -1,0 +1,56 @@
+import { execFile } from "node:child_process";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** Which CPU the servers under test have for themselves, and which the clients. Null: the machine has only one. */
+export const PINNING: { readonly server: number; readonly client: number } | null =
+  availableParallelism() > 1 ? { server: 0, client: 1 } : null;
+
+/** Keeps the process, its threads and its descendants on the servers' CPU from now on. */
+export async function pinServer(pid: number): Promise<void> {
+  if (!PINNING) return;
+  for (const process of [pid, ...(await descendantsOf(pid))]) {
+    // One that has just ended needs no CPU.
+    await run("taskset", ["-a", "-c", "-p", String(PINNING.server), String(process)]).catch(() => {});
+  }
+}
+
+/** The command line that runs a client on the clients' CPU. */
+export function asClient(command: string, args: readonly string[]): [command: string, args: string[]] {
+  return PINNING ? ["taskset", ["-c", String(PINNING.client), command, ...args]] : [command, [...args]];
+}
+
+/** The command line that runs a server on the servers' CPU. */
+export function asServer(command: string, args: readonly string[]): [command: string, args: string[]] {
+  return PINNING ? ["taskset", ["-c", String(PINNING.server), command, ...args]] : [command, [...args]];
+}
+
+/** Bytes of memory at the most since the start or `forgetPeak`, from `VmHWM` of proc(5). */
+export async function peakMemoryBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+  if (!kibibytes) throw new Error(`the kernel does not tell the peak memory of process ${pid}`);
+  return Number(kibibytes) * 1024;
+}
+
+/** The peak begins anew at what the process uses now (proc(5), clear_refs). */
+export async function forgetPeak(pid: number): Promise<void> {
+  await writeFile(`/proc/${pid}/clear_refs`, "5");
+}
+
+async function descendantsOf(pid: number): Promise<number[]> {
+  const parents = new Map<number, number>();
+  for (const name of await readdir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const status = await readFile(`/proc/${name}/status`, "utf8").catch(() => "");
+    parents.set(Number(name), Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1] ?? 0));
+  }
+  const isBelow = (child: number): boolean => {
+    const parent = parents.get(child) ?? 0;
+    return parent === pid || (parent > 1 && isBelow(parent));
+  };
+  return [...parents.keys()].filter(isBelow);
+}
