@@ -66,7 +66,7 @@ export async function compose(parts: Parts): Promise<Composition> {
       maxProtoConnections: config.workers.connectionsMax,
       maxConcurrentNarServes: config.workers.narServesMax,
       narStorageOpenTimeoutMs: config.workers.narOpenTimeoutMs,
-      workerHeartbeatTimeoutMs: config.workers.heartbeatTimeoutMs,
+      workerHeartbeatTimeoutMs: config.workers.heartbeatTimeoutMs || Number.POSITIVE_INFINITY,
       build: { timeoutMs: config.builds.timeoutMs, maxSilentMs: config.builds.maxSilentMs },
       evaluation: EVALUATION_LIMITS,
     },
