@@ -4,11 +4,17 @@ import { parseArgs } from "node:util";
 import { benchCi } from "./ci.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
 import { describeMachine } from "./machine.ts";
+import { benchMemory } from "./memory.ts";
+import { benchNar } from "./nar.ts";
+import { benchNarinfo } from "./narinfo.ts";
 
 type Settings = Readonly<Record<string, string>>;
 
 const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>>> = {
   ci: benchCi,
+  narinfo: benchNarinfo,
+  nar: benchNar,
+  memory: benchMemory,
 };
 
 const USAGE = `usage: node bench/main.ts [--profile FOLDER] [PART ...]
@@ -80,6 +86,7 @@ function render({ machine, results, seconds }: Report): string {
 function summary(figures: readonly Figure[]): string {
   const missed = figures.filter((figure) => isMet(figure) === false);
   const judged = figures.filter((figure) => isMet(figure) !== null);
+  if (judged.length === 0) return "None of these figures has an aim.";
   if (missed.length === 0) return `All ${judged.length} aims are met.`;
   return `${missed.length} of ${judged.length} aims are missed: ${missed.map(({ what }) => what).join("; ")}.`;
 }

@@ -1,0 +1,28 @@
+import { fork } from "node:child_process";
+import type { StaticServer } from "./nginx.ts";
+import { pinServer } from "./processes.ts";
+
+/** One answer of the bare server, whole in memory. */
+export interface BareAnswer {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** What Node itself can do at the most: its http module answering from a Map, in a process of its own. */
+export async function startBareServer(answers: readonly BareAnswer[]): Promise<StaticServer> {
+  const child = fork(new URL("bare-server-process.ts", import.meta.url), [JSON.stringify(answers)]);
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const port = await new Promise<number>((resolve, reject) => {
+    child.once("message", (message) => resolve(message as number));
+    child.once("exit", (code) => reject(new Error(`the bare server ended with ${code}`)));
+  });
+  await pinServer(child.pid as number);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,38 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { asClient } from "./processes.ts";
+
+const run = promisify(execFile);
+
+export interface WrkOptions {
+  readonly url: string;
+  readonly seconds: number;
+  readonly connections: number;
+  /** Every answer must have it; 200 is any success. */
+  readonly status: 200 | 404;
+  /** A Lua file for wrk. */
+  readonly script?: string;
+}
+
+/** Requests per second of wrk with one thread. Throws when answers were others than expected. */
+export async function requestsPerSecond({ url, seconds, connections, status, script }: WrkOptions): Promise<number> {
+  const arguments_ = ["-t1", `-c${connections}`, `-d${seconds}s`, ...(script ? ["-s", script] : []), url];
+  const { stdout } = await run(...asClient("wrk", arguments_)).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === "ENOENT" ? new Error("wrk is needed: install it") : error;
+  });
+  const requests = Number(/(\d+) requests in/.exec(stdout)?.[1]);
+  const refused = Number(/Non-2xx or 3xx responses: (\d+)/.exec(stdout)?.[1] ?? 0);
+  if (refused !== (status === 404 ? requests : 0) || /Socket errors/.test(stdout)) {
+    throw new Error(`${url} was not always answered ${status}: ${stdout}`);
+  }
+  return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]);
+}
+
+/** Bytes per second of one curl that loads the URL so many times over one connection, and writes nothing. */
+export async function bytesPerSecond(url: string, { times, bytes }: { times: number; bytes: number }): Promise<number> {
+  const transfers = Array.from({ length: times }, () => ["-o", "/dev/null", url]).flat();
+  const [command, arguments_] = asClient("curl", ["-sSf", ...transfers]);
+  const startedAt = performance.now();
+  await run(command, arguments_);
+  return (times * bytes * 1000) / (performance.now() - startedAt);
+}

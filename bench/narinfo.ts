@@ -1,0 +1,56 @@
+import { readFile } from "node:fs/promises";
+import { startBareServer } from "./bare-server.ts";
+import type { Aim, Figure, PartResult } from "./figures.ts";
+import { requestsPerSecond, type WrkOptions } from "./load.ts";
+import { interleave } from "./measure.ts";
+import { startNginx } from "./nginx.ts";
+import { PINNING } from "./processes.ts";
+import { serveCache } from "./served-cache.ts";
+
+const ROUNDS = 3;
+const SECONDS = 3;
+const CONNECTIONS = 32;
+const NO_AIM: Aim = { none: "none set" };
+const OTHER_PATHS = new URL("misses.lua", import.meta.url).pathname;
+const ABSENT = "0000000000000000000000000000000x";
+
+const NOTES = [
+  `\`narinfo\`: \`wrk -t1 -c${CONNECTIONS}\`, ${SECONDS} s each, ` +
+    (PINNING
+      ? "the server (with its PostgreSQL) on one CPU and the client on another"
+      : "the server and the client share the only CPU") +
+    ". One narinfo asked for again and again; one path that is not there; and another such path in each request, where " +
+    "every one is a question to the database. nginx: one worker, the same files, no log. node:http: a bare server " +
+    "that answers the same headers and bytes from a Map.",
+];
+
+/** Requests for narinfos per second, of what is there and of what is not. */
+export async function benchNarinfo(settings: Readonly<Record<string, string>>): Promise<PartResult> {
+  await using cache = await serveCache({ small: "head -c 4000 /dev/urandom > $out" }, settings);
+  const { narinfo } = cache.files.small as (typeof cache.files)[string];
+  await using nginx = await startNginx(cache.folder);
+  const body = await readFile(narinfo.path, "utf8");
+  await using bare = await startBareServer([{ ...narinfo, body }]);
+  const servers = { ours: cache.gradient.url, nginx: nginx.url, bare: bare.url };
+
+  const missing = narinfo.url.replace(/[^/]*$/, `${ABSENT}.narinfo`);
+  const cases: readonly [what: string, url: string, options: Pick<WrkOptions, "status" | "script">][] = [
+    ["a hot narinfo", narinfo.url, { status: 200 }],
+    ["a path that is not there", missing, { status: 404 }],
+    ["ever other paths that are not there", missing, { status: 404, script: OTHER_PATHS }],
+  ];
+  const figures: Figure[] = [];
+  for (const [what, url, options] of cases) {
+    const side = (origin: string) => () =>
+      requestsPerSecond({ url: `${origin}${url}`, seconds: SECONDS, connections: CONNECTIONS, ...options });
+    const values = await interleave(ROUNDS, {
+      ours: side(servers.ours),
+      nginx: side(servers.nginx),
+      bare: side(servers.bare),
+    });
+    const figure = { part: "narinfo", what, unit: "req/s", ours: values.ours, aim: NO_AIM, samples: ROUNDS };
+    figures.push({ ...figure, other: { name: "nginx", value: values.nginx } });
+    figures.push({ ...figure, other: { name: "node:http", value: values.bare } });
+  }
+  return { figures, notes: NOTES };
+}
