@@ -10,7 +10,7 @@ test("without any option the documented defaults hold", () => {
   expect(warnings).toEqual([]);
   expect(config).toMatchObject({
     listen: { address: "127.0.0.1", port: 3_000 },
-    basePath: process.cwd(),
+    basePath: resolve("data"),
     database: {
       url: null,
       scheduler: { connectionsMax: 32, connectionsMin: 2 },
@@ -29,8 +29,6 @@ test("without any option the documented defaults hold", () => {
       connectionsMax: 256,
       narServesMax: 8,
       narOpenTimeoutMs: 60_000,
-      narChunkTimeoutMs: 30_000,
-      narBufferBytesMax: 10_737_418_240,
       heartbeatTimeoutMs: 120_000,
     },
     builds: { attemptsMax: 3, retryBackoffMs: 30_000, timeoutMs: 14_400_000, maxSilentMs: 3_600_000 },

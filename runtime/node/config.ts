@@ -53,8 +53,6 @@ export interface WorkerLimits {
   readonly connectionsMax: number;
   readonly narServesMax: number;
   readonly narOpenTimeoutMs: number;
-  readonly narChunkTimeoutMs: number;
-  readonly narBufferBytesMax: number;
   /** 0: a silent worker is never dropped. */
   readonly heartbeatTimeoutMs: number;
 }
@@ -80,7 +78,6 @@ export class ConfigError extends Error {
 }
 
 const DAY_SECONDS = 86_400;
-const SIZE_MAX = 2 ** 40;
 const GATES = ["none", "superusers", "everyone"] as const;
 
 /** Reads and decides everything at once. Throws `ConfigError`; `warnings` are for the log. */
@@ -97,7 +94,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const config: Config = {
     listen,
     serveUrl: reader.origin("GRADIENT_SERVE_URL", originOf(listen)),
-    basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "."),
+    basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "data"),
     database,
     secrets: readSecretFiles(reader, { required: database.url !== null }),
     registrationEnabled: reader.boolean("GRADIENT_ENABLE_REGISTRATION", true),
@@ -161,8 +158,6 @@ function readWorkerLimits(reader: EnvironmentReader): WorkerLimits {
     connectionsMax: reader.integer("GRADIENT_MAX_PROTO_CONNECTIONS", 256, { min: 1, max: 100_000 }),
     narServesMax: reader.integer("GRADIENT_MAX_CONCURRENT_NAR_SERVES", 8, { min: 1, max: 1_000 }),
     narOpenTimeoutMs: seconds(reader, "GRADIENT_NAR_STORAGE_OPEN_TIMEOUT_SECS", 60, 1),
-    narChunkTimeoutMs: seconds(reader, "GRADIENT_NAR_SEND_CHUNK_TIMEOUT_SECS", 30, 1),
-    narBufferBytesMax: reader.integer("GRADIENT_MAX_NAR_BUFFER_BYTES", 10 * 2 ** 30, { min: 1_048_576, max: SIZE_MAX }),
     heartbeatTimeoutMs: seconds(reader, "GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS", 120, 0),
   };
 }
