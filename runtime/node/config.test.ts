@@ -1,5 +1,5 @@
 import { chmod, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { expect, test } from "vitest";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { ConfigError, readConfig } from "./config.ts";
