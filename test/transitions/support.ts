@@ -7,7 +7,7 @@ import { buildStatusName, evaluationStatusName } from "#core/domain/states.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom, uuidV4 } from "#core/lib/ids.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
-import type { FailureClass } from "#core/protocol/worker-messages.ts";
+import type { BuildResult, FailureClass } from "#core/protocol/worker-messages.ts";
 import { type AssignedBuild, assignBuilds, assignEvaluations } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import type { TransitionDeps } from "#core/services/transitions/deps.ts";
@@ -127,11 +127,16 @@ export async function startEvaluation(world: World, workerId = world.workerId): 
 
 /** Has the worker take this evaluation, which is the only queued one. */
 export async function takeEvaluation(world: World, id: string, workerId = world.workerId): Promise<string> {
+  const attemptId = (await takeEvaluations(world, workerId)).get(id);
+  if (attemptId === undefined) throw new Error("the evaluation was not given out");
+  return attemptId;
+}
+
+/** Has the worker take all queued evaluations. Attempts by evaluation. */
+export async function takeEvaluations(world: World, workerId: string): Promise<Map<string, string>> {
   const claim = { workerId, organizationIds: [world.organizationId], limit: 100 };
   const taken = await assignEvaluations(world.deps, claim);
-  const own = taken.find((evaluation) => evaluation.id === id);
-  if (!own) throw new Error("the evaluation was not given out");
-  return own.attemptId;
+  return new Map(taken.map(({ id, attemptId }) => [id, attemptId]));
 }
 
 export async function ingest(
@@ -190,7 +195,7 @@ export async function succeed(world: World, build: Pick<AssignedBuild, "attemptI
     .where("drv_path", "=", build.drv_path)
     .execute();
   for (const { store_path } of rows) await putPath(world, store_path as string);
-  const result = { kind: "build", status: "built", outputs: [], failure: null, build_ms: 1 } as const;
+  const result: BuildResult = { kind: "build", status: "built", outputs: [], failure: null, build_ms: 1 };
   return await endBuild(world.deps, build.attemptId, result);
 }
 

@@ -1,0 +1,151 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import type { AssignedBuild } from "#core/services/transitions/assign.ts";
+import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
+import {
+  buildStates,
+  checkInvariants,
+  claim,
+  claimOne,
+  type Evaluating,
+  evaluate,
+  evaluationState,
+  finishEvaluation,
+  ingest,
+  node,
+  startEvaluation,
+  succeed,
+  type World,
+  withWorld,
+} from "./support.ts";
+
+let world: World;
+beforeEach(async () => {
+  world = await withWorld({ connectionsMax: 20 });
+});
+afterEach(async () => {
+  try {
+    await checkInvariants(world.db);
+  } finally {
+    await world[Symbol.asyncDispose]();
+  }
+});
+
+/** Ten of a layer; each needs three of the layer below. */
+function graph(layers: number): ParsedNode[] {
+  return Array.from({ length: layers * 10 }, (_, i) => {
+    const layer = Math.floor(i / 10);
+    const needs = layer === 0 ? [] : [0, 1, 2].map((k) => `n${layer - 1}-${(i * 3 + k) % 10}`);
+    return node(`n${layer}-${i % 10}`, { needs: [...new Set(needs)] });
+  });
+}
+
+/** The nodes in another order in which dependencies come first. */
+function shuffled(nodes: readonly ParsedNode[]): ParsedNode[] {
+  const left = [...nodes];
+  const done = new Set<string>();
+  const order: ParsedNode[] = [];
+  while (left.length > 0) {
+    const ready = left.filter((item) => item.dependencies.every(({ drvPath }) => done.has(drvPath)));
+    const next = ready[Math.floor(Math.random() * ready.length)] as ParsedNode;
+    left.splice(left.indexOf(next), 1);
+    done.add(next.drvPath);
+    order.push(next);
+  }
+  return order;
+}
+
+async function report(evaluation: Evaluating, nodes: readonly ParsedNode[], size: number): Promise<void> {
+  for (let start = 0; start < nodes.length; start += size) {
+    await ingest(world, evaluation, nodes.slice(start, start + size));
+  }
+  await finishEvaluation(world, evaluation);
+}
+
+test("evaluations that report overlapping graphs at once, while builds end, leave counters that equal the facts", async () => {
+  const nodes = graph(5);
+  const evaluations: Evaluating[] = [];
+  for (let i = 0; i < 6; i++) evaluations.push(await startEvaluation(world));
+  let reporting = true;
+  const building = (async () => {
+    while (reporting) {
+      const builds = [...(await claim(world, { limit: 6 })).values()];
+      await Promise.all(builds.map((build) => succeed(world, build)));
+    }
+  })();
+  await Promise.all(evaluations.map((evaluation, i) => report(evaluation, shuffled(nodes), 3 + i * 2)));
+  reporting = false;
+  await building;
+  await checkInvariants(world.db);
+
+  for (let layer = 0; layer < 6; layer++) {
+    const builds = [...(await claim(world)).values()];
+    await Promise.all(builds.map((build) => succeed(world, build)));
+  }
+  expect(new Set(Object.values(await buildStates(world)))).toEqual(new Set(["Completed"]));
+  for (const { id } of evaluations) expect(await evaluationState(world, id)).toBe("Completed");
+});
+
+test("of many that claim at once no two get the same build, and together they get all", async () => {
+  await evaluate(
+    world,
+    Array.from({ length: 60 }, (_, i) => node(`n${i}`)),
+  );
+  const claims = await Promise.all(Array.from({ length: 12 }, () => claim(world, { limit: 5 })));
+  const names = claims.flatMap((builds) => [...builds.keys()]);
+  expect(new Set(names).size).toBe(names.length);
+  names.push(...(await claim(world)).keys());
+  expect(new Set(names).size).toBe(60);
+});
+
+test("a claim does not wait for a build that another transaction holds", async () => {
+  await evaluate(world, [node("held"), node("free")]);
+  await world.db.transaction().execute(async (trx) => {
+    await trx.selectFrom("build").select("id").where("name", "=", "held").forNoKeyUpdate().execute();
+    expect([...(await claim(world)).keys()]).toEqual(["free"]);
+  });
+  expect([...(await claim(world)).keys()]).toEqual(["held"]);
+});
+
+test("an evaluation ends once when its last two builds end at the same moment", async () => {
+  for (let round = 0; round < 10; round++) {
+    const names = [`a${round}`, `b${round}`];
+    const id = await evaluate(
+      world,
+      names.map((name) => node(name)),
+    );
+    const builds = [...(await claim(world)).values()];
+    await Promise.all(builds.map((build: AssignedBuild) => succeed(world, build)));
+    expect(await evaluationState(world, id)).toBe("Completed");
+    await checkInvariants(world.db);
+  }
+});
+
+test("dependents that an evaluation reports while their dependency ends become ready or wait, never both", async () => {
+  for (let round = 0; round < 10; round++) {
+    const low = `low${round}`;
+    await evaluate(world, [node(low)]);
+    const build = await claimOne(world, low);
+    const evaluation = await startEvaluation(world);
+    await ingest(world, evaluation, [node(low)]);
+    const dependents = Array.from({ length: 5 }, (_, i) => node(`top${round}-${i}`, { needs: [low] }));
+    await Promise.all([succeed(world, build), ingest(world, evaluation, dependents)]);
+    await checkInvariants(world.db);
+    await finishEvaluation(world, evaluation);
+    for (const top of (await claim(world)).values()) await succeed(world, top);
+    expect(await evaluationState(world, evaluation.id)).toBe("Completed");
+  }
+});
+
+test("an abort does not take a build from an evaluation that links it at that moment", async () => {
+  for (let round = 0; round < 10; round++) {
+    const nodes = [node(`a${round}`), node(`b${round}`, { needs: [`a${round}`] })];
+    const first = await evaluate(world, nodes);
+    const second = await startEvaluation(world);
+    await Promise.all([abortEvaluation(world.deps, first), ingest(world, second, nodes)]);
+    await finishEvaluation(world, second);
+    await checkInvariants(world.db);
+    for (const name of [`a${round}`, `b${round}`]) await succeed(world, await claimOne(world, name));
+    expect(await evaluationState(world, second.id)).toBe("Completed");
+  }
+});
