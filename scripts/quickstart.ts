@@ -13,26 +13,23 @@ const EXIT_INTERRUPTED = 130;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-class Interrupted extends Error {
-  override readonly name = "Interrupted";
-}
-
 async function main(options: QuickstartOptions): Promise<number> {
   const stream = options.json ? process.stderr : process.stdout;
   const output = createOutput({ stream, input: options.yes ? null : process.stdin });
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => stop.abort(new Interrupted(`ended by ${signal}`)));
+    process.on(signal, () => {
+      if (!stop.signal.aborted) output.text("\nStopping.");
+      stop.abort();
+    });
   }
   try {
     const printJson = (line: string) => process.stdout.write(`${line}\n`);
     const built = await run({ options, root, output, printJson, signal: stop.signal });
     return built ? 0 : EXIT_FAILED;
   } catch (error) {
-    if (error instanceof Interrupted) {
-      output.text("Stopped.");
-      return EXIT_INTERRUPTED;
-    }
+    // Whatever was under way ends with an error of its own.
+    if (stop.signal.aborted) return EXIT_INTERRUPTED;
     if (!(error instanceof QuickstartError || error instanceof ApiError)) throw error;
     output.bad("error", error.message);
     return EXIT_FAILED;

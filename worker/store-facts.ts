@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import type { BasicDerivation } from "#core/nix/daemon/build.ts";
 import { DaemonError } from "#core/nix/daemon/errors.ts";
+import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { WorkerConfig } from "./config.ts";
 import { DaemonConnection } from "./daemon/connection.ts";
@@ -97,6 +98,8 @@ export async function requireTrust(socketPath: string): Promise<string> {
 /** Daemons before protocol 1.35 do not say whether they trust us; they refuse this before they look at the system. */
 async function mayBuildByValue(connection: DaemonConnection): Promise<boolean> {
   try {
+    // Without it the daemon would look for the path in its substituters.
+    await connection.setOptions(defaultDaemonOptions);
     await connection.buildDerivation(`${PROBE_PATH}.drv` as StorePath, PROBE);
     return true;
   } catch (error) {

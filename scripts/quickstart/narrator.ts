@@ -31,7 +31,8 @@ export class Narrator {
       .sort((a, b) => order(a) - order(b) || a.updated_at.localeCompare(b.updated_at));
     for (const build of changed) {
       this.#statuses.set(build.id, build.status);
-      await this.#tellBuild(build);
+      // A build that an earlier evaluation made is shared, not made again.
+      await this.#tellBuild(build, build.updated_at < evaluation.created_at);
       isNew = true;
     }
     return isNew;
@@ -58,14 +59,15 @@ export class Narrator {
     return true;
   }
 
-  async #tellBuild(build: EvaluationBuildItem): Promise<void> {
+  async #tellBuild(build: EvaluationBuildItem, isOld: boolean): Promise<void> {
     const name = buildName(build.name);
     const time = build.build_time_ms === null ? "" : ` in ${formatDuration(build.build_time_ms)}`;
     switch (build.status) {
       case "Building":
         return this.#output.line("building", name);
       case "Completed":
-        return this.#output.good("built", `${name}${time}`);
+        if (!isOld) return this.#output.good("built", `${name}${time}`);
+        return this.#output.good("there", `${name} (built by an earlier run)`);
       case "Substituted":
         return this.#output.good("there", `${name} (nothing to build)`);
       case "FailedTransient":

@@ -150,7 +150,14 @@ async function tryBuild({ tools, signal }: NixStoreOptions, probe: ProbeOptions)
   const environment = { ...probe.commandEnvironment, NIX_REMOTE: "" };
   const run = (command: string, args: readonly string[]) =>
     runCommand(command, [...args, ...store], { environment, folder: probe.folder, signal });
-  const { code, stdout, stderr } = await run(nixBuild, ["--no-out-link", "-E", expression]);
+  const { code, stdout, stderr } = await run(nixBuild, [
+    "--no-out-link",
+    "--option",
+    "substitute",
+    "false",
+    "-E",
+    expression,
+  ]);
   if (code !== 0) return lastLines(stderr, 5).join("\n  ");
   await run(join(dirname(tools.nix), "nix-store"), ["--delete", stdout.trim()]);
   return null;

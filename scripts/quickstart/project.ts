@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { EvaluationSummary, ProjectView } from "#core/api/projects.ts";
 import { ORGANIZATION } from "./account.ts";
 import { type Api, ApiError } from "./api.ts";
@@ -6,10 +7,12 @@ import type { Source } from "./repository.ts";
 
 export interface Started {
   readonly evaluationId: string;
-  /** The run before was cut short, and its evaluation goes on. */
-  readonly resumed: boolean;
+  /** The run before was cut short; its evaluation, perhaps of an older commit, was given up. */
+  readonly abandoned: boolean;
 }
 
+const ABORT_MS_MAX = 15_000;
+const ABORT_POLL_MS = 100;
 const PROJECTS = `/api/v1/projects/${ORGANIZATION}`;
 
 /** Makes the project, or brings an older one up to date. Throws `QuickstartError` with the server's reason. */
@@ -33,14 +36,13 @@ export async function openProject(api: Api, source: Source, wildcard: string): P
 }
 
 /** Evaluates the repository's HEAD. Throws `QuickstartError` when git cannot reach it. */
-export async function startEvaluation(api: Api, { name, description }: Source): Promise<Started> {
+export async function startEvaluation(api: Api, { name, description }: Source, signal: AbortSignal): Promise<Started> {
   const path = `${PROJECTS}/${name}`;
-  const [running] = await listEvaluations(api, path);
-  if (running && isActive(running.status)) return { evaluationId: running.id, resumed: true };
+  const abandoned = await abandonRunning(api, path, signal);
   try {
     const { headers } = await api.request<string>("POST", `${path}/evaluate`, {});
     const evaluationId = /([0-9a-f-]{36})$/.exec(headers.get("location") ?? "")?.[1];
-    if (evaluationId) return { evaluationId, resumed: false };
+    if (evaluationId) return { evaluationId, abandoned };
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 400) throw error;
     throw new QuickstartError(`${description} cannot be evaluated: ${error.message}`, { cause: error });
@@ -48,8 +50,21 @@ export async function startEvaluation(api: Api, { name, description }: Source): 
   throw new QuickstartError("the server started an evaluation and did not say which: look at its log");
 }
 
-async function listEvaluations(api: Api, path: string): Promise<readonly EvaluationSummary[]> {
-  return await api.get<EvaluationSummary[]>(`${path}/evaluations?limit=1`);
+/** Whether there was one. */
+async function abandonRunning(api: Api, path: string, signal: AbortSignal): Promise<boolean> {
+  const newest = async () => (await api.get<EvaluationSummary[]>(`${path}/evaluations?limit=1`))[0];
+  const running = await newest();
+  if (!running || !isActive(running.status)) return false;
+  await api.send("POST", `/api/v1/evals/${running.id}`, { method: "abort" });
+  const deadline = performance.now() + ABORT_MS_MAX;
+  while (performance.now() < deadline) {
+    if (!isActive((await newest())?.status ?? "Aborted")) return true;
+    await sleep(ABORT_POLL_MS, undefined, { signal });
+  }
+  throw new QuickstartError(
+    `the evaluation ${running.id} of the last run does not end: start anew with --data DIR, and keep the old data ` +
+      "folder for a report",
+  );
 }
 
 /** Not ended. */

@@ -67,9 +67,9 @@ export async function run({ options, root, output, printJson, signal }: RunOptio
 
   const wildcard = source.wildcardFor(architectures);
   await openProject(api, source, wildcard);
-  const { evaluationId, resumed } = await startEvaluation(api, source);
+  const { evaluationId, abandoned } = await startEvaluation(api, source, signal);
   output.line("project", `${source.description}, attributes ${wildcard}${source.hint ? ` (${source.hint})` : ""}`);
-  if (resumed) output.line("going on", "the last run was ended during this evaluation");
+  if (abandoned) output.line("begun anew", "the last run was ended in the middle; what it had built stays");
   const end = await unlessLost(followEvaluation(api, evaluationId, output, { systems: architectures, signal }));
 
   const proof = { cacheUrl: cache.url, publicKey, tools, store, environment, signal };
@@ -80,7 +80,6 @@ export async function run({ options, root, output, printJson, signal }: RunOptio
   if (!options.once) {
     output.text("Running until Ctrl-C.");
     await unlessLost(aborted(signal));
-    output.text("Stopping.");
   }
   return isSuccess(end);
 }

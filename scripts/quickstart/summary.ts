@@ -1,7 +1,7 @@
 import type { EvaluationBuildItem, EvaluationView } from "#core/api/evaluations.ts";
 import type { Login } from "./account.ts";
 import { countByStatus, describeCounts } from "./narrator.ts";
-import { formatDuration, type Output } from "./output.ts";
+import { count, formatDuration, type Output } from "./output.ts";
 import type { Substituted } from "./substitution.ts";
 
 /** What a person needs next. */
@@ -30,9 +30,9 @@ export function renderJson({ url, evaluation, builds, cache, login, apiKey }: Su
 }
 
 export function printSummary(summary: Summary, output: Output): void {
-  const { url, builds, cache, login, apiKey, dataDir, substituted } = summary;
+  const { url, cache, login, apiKey, dataDir, substituted } = summary;
   output.text("");
-  output.line("result", describeCounts(builds));
+  output.line("result", describeEnd(summary));
   if (substituted) {
     const others = substituted.paths > 1 ? ` and ${substituted.paths - 1} more that it refers to` : "";
     output.line(
@@ -50,4 +50,10 @@ export function printSummary(summary: Summary, output: Output): void {
   output.text("\nTo use the cache, add to nix.conf:\n");
   output.text(`  extra-substituters = ${cache.url}`);
   output.text(`  extra-trusted-public-keys = ${cache.publicKey}\n`);
+}
+
+function describeEnd({ evaluation, builds }: Summary): string {
+  const errors = evaluation.error_count > 0 ? `, ${count(evaluation.error_count, "error")} (see above)` : "";
+  if (evaluation.status === "Failed" && builds.length === 0) return `the evaluation failed${errors}; nothing was built`;
+  return `${describeCounts(builds)}${errors}`;
 }
