@@ -27,6 +27,8 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
     for (const warning of warnings) loggers.main.warn(warning);
     const workerId = await loadWorkerId(config.dataDir, config.workerId);
     await makeFolders(config);
+    // No attempt of an earlier process is still built here.
+    await clearGcRoots(config.gcRootsDir ?? "");
     return { config, loggers, workerId, facts: await readStoreFacts(config) };
   } catch (error) {
     throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
