@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { EvaluationBuildItem, EvaluationView } from "#core/api/evaluations.ts";
@@ -11,6 +12,7 @@ import { buildName, Narrator } from "#scripts/quickstart/narrator.ts";
 import { parseOptions } from "#scripts/quickstart/options.ts";
 import type { Output } from "#scripts/quickstart/output.ts";
 import { projectName } from "#scripts/quickstart/repository.ts";
+import { findTools } from "#scripts/quickstart/requirements.ts";
 import { withTemporaryFolder } from "./support/temporary-folder.ts";
 
 function recordingOutput(): Output & { readonly lines: string[] } {
@@ -174,4 +176,40 @@ test.each([
 
 test("a build is called by its derivation's name", () => {
   expect(buildName("0c1m1ijcsggxqip5wa31r08m9s8rv5b5-names-1.0.drv")).toBe("names-1.0");
+});
+
+const isRootOnDebian = process.getuid?.() === 0 && existsSync("/etc/debian_version");
+
+/** Programs that only say their version, and an `apt-get` that writes down what it is asked and makes nix. */
+async function makeFakeMachine(folder: string, programs: readonly string[]): Promise<Record<string, string>> {
+  const program = async (name: string, script: string) => {
+    await writeFile(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  };
+  for (const name of programs) await program(name, "echo version 2.8.0");
+  const makeNix = `for n in nix nix-daemon; do echo '#!/bin/sh\necho 2.8.0' > ${folder}/$n; /bin/chmod 755 ${folder}/$n; done`;
+  await program("apt-get", `echo "$@" >> ${folder}/calls; case "$1" in install) ${makeNix};; esac`);
+  return { PATH: folder };
+}
+
+test.skipIf(!isRootOnDebian)("root on Debian gets what is missing installed, after it was announced", async () => {
+  await using folder = await withTemporaryFolder();
+  const output = recordingOutput();
+  const environment = await makeFakeMachine(folder.path, ["git"]);
+
+  const tools = await findTools(output, { environment, yes: true, signal: new AbortController().signal });
+
+  expect(output.lines).toEqual(["install: apt-get install nix-bin"]);
+  expect(await readFile(join(folder.path, "calls"), "utf8")).toBe("update -q\ninstall -q -y nix-bin\n");
+  expect(tools).toMatchObject({ nix: join(folder.path, "nix"), nixVersion: "2.8.0", gitVersion: "2.8.0" });
+});
+
+test.skipIf(!isRootOnDebian)("who declines gets nothing installed, and is told what to do", async () => {
+  await using folder = await withTemporaryFolder();
+  const output: Output = { ...recordingOutput(), confirm: async () => false };
+  const environment = await makeFakeMachine(folder.path, ["git"]);
+
+  const finding = findTools(output, { environment, yes: false, signal: new AbortController().signal });
+
+  await expect(finding).rejects.toThrow("nothing was installed. Install Nix 2.8 or later");
+  await expect(readFile(join(folder.path, "calls"), "utf8")).rejects.toThrow("ENOENT");
 });

@@ -45,7 +45,9 @@ export function printSummary(summary: Summary, output: Output): void {
   output.line("address", url);
   output.line("login", `${login.username}  ${login.password}`);
   output.line("API key", apiKey);
-  output.detail(`curl -H "Authorization: Bearer ${apiKey}" ${url}/api/v1/evals/${summary.evaluation.id}`);
+  output.detail(
+    `curl -H "Authorization: Bearer $(cat ${dataDir}/api-key)" ${url}/api/v1/evals/${summary.evaluation.id}`,
+  );
   output.line("kept in", dataDir);
   output.text("\nTo use the cache, add to nix.conf:\n");
   output.text(`  extra-substituters = ${cache.url}`);
