@@ -2,12 +2,14 @@ import type { Migration, MigrationProvider } from "kysely/migration";
 import * as createAccounts from "./20261122T000000Z-create-accounts.ts";
 import * as createCaches from "./20261122T000100Z-create-caches.ts";
 import * as createBuilds from "./20261122T000200Z-create-builds.ts";
+import * as createUpstreams from "./20261122T000300Z-create-upstreams.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
   "20261122T000000Z-create-accounts": createAccounts,
   "20261122T000100Z-create-caches": createCaches,
   "20261122T000200Z-create-builds": createBuilds,
+  "20261122T000300Z-create-upstreams": createUpstreams,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -210,6 +210,20 @@ create table cache_role (
   constraint cache_role_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
 );
 
+create table cache_upstream (
+  id uuid not null,
+  cache_id uuid not null,
+  kind smallint not null,
+  display_name text not null,
+  url text not null,
+  public_keys text[] not null,
+  mode smallint not null default 1,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_upstream_pkey PRIMARY KEY (id),
+  constraint cache_upstream_url_key UNIQUE (cache_id, url),
+  constraint cache_upstream_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+);
+
 create table entry_point (
   id uuid not null,
   evaluation_id uuid not null,
@@ -403,6 +417,29 @@ create table session (
   constraint session_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
 );
 CREATE INDEX session_user_idx ON session (user_id);
+
+create table upstream_path (
+  upstream_id uuid not null,
+  hash text not null,
+  found boolean not null,
+  store_path text,
+  url text,
+  compression text,
+  file_hash bytea,
+  file_size bigint,
+  nar_hash bytea,
+  nar_size bigint,
+  "references" text[],
+  deriver text,
+  ca text,
+  signatures text[],
+  seen_at timestamp with time zone not null default gradient_now(),
+  constraint upstream_path_pkey PRIMARY KEY (upstream_id, hash),
+  constraint upstream_path_upstream_id_fkey FOREIGN KEY (upstream_id) REFERENCES cache_upstream(id) ON DELETE CASCADE,
+  constraint upstream_path_hash_length CHECK ((length(hash) = 32)),
+  constraint upstream_path_is_whole CHECK (((NOT found) OR ((store_path IS NOT NULL) AND (url IS NOT NULL) AND (compression IS NOT NULL) AND (nar_hash IS NOT NULL) AND (nar_size IS NOT NULL) AND ("references" IS NOT NULL))))
+);
+CREATE INDEX upstream_path_missed_idx ON upstream_path (seen_at) WHERE (NOT found);
 
 create table user_account (
   id uuid not null,

@@ -15,6 +15,8 @@ export interface Database {
   nar: NarTable;
   nar_file: NarFileTable;
   cache_path: CachePathTable;
+  cache_upstream: CacheUpstreamTable;
+  upstream_path: UpstreamPathTable;
   project: ProjectTable;
   evaluation: EvaluationTable;
   evaluation_message: EvaluationMessageTable;
@@ -194,6 +196,47 @@ export interface CachePathTable {
   last_used_at: Defaulted<Date>;
 }
 export type CachePathRow = Selectable<CachePathTable>;
+
+export interface CacheUpstreamTable {
+  id: string;
+  cache_id: string;
+  /** 2 a binary cache over http or https. */
+  kind: number;
+  display_name: string;
+  /** Without a slash at its end. */
+  url: string;
+  /** `name:base64`. */
+  public_keys: string[];
+  /** 0 read and write, 1 read only, 2 write only. */
+  mode: Defaulted<number>;
+  created_at: CreatedAt;
+}
+export type CacheUpstreamRow = Selectable<CacheUpstreamTable>;
+
+/** An upstream's narinfo; where `found` is false the other columns are null, or what it said before. */
+export interface UpstreamPathTable {
+  upstream_id: string;
+  /** The 32 characters of the store path's hash. */
+  hash: string;
+  found: boolean;
+  /** Base name. */
+  store_path: string | null;
+  /** As the upstream wrote it: relative to its address, or absolute. */
+  url: string | null;
+  compression: string | null;
+  /** Of the file as the upstream keeps it. */
+  file_hash: Uint8Array | null;
+  file_size: number | null;
+  nar_hash: Uint8Array | null;
+  nar_size: number | null;
+  /** Base names. */
+  references: string[] | null;
+  deriver: string | null;
+  ca: string | null;
+  signatures: string[] | null;
+  seen_at: Defaulted<Date>;
+}
+export type UpstreamPathRow = Selectable<UpstreamPathTable>;
 
 export interface ProjectTable {
   id: string;
