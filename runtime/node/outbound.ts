@@ -1,0 +1,164 @@
+import { lookup as lookUpName } from "node:dns/promises";
+import { Agent as HttpAgent, get as httpGet, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, get as httpsGet } from "node:https";
+import { isIP, type LookupFunction } from "node:net";
+import { mayConnectTo, type OutboundRules } from "#core/domain/outbound-address.ts";
+import { type Outbound, type OutboundAnswer, OutboundError, type OutboundOptions } from "#core/ports/outbound.ts";
+import { outboundBody } from "./outbound-body.ts";
+import { VERSION } from "./version.ts";
+
+const REDIRECTS_MAX = 5;
+const REDIRECTS: readonly (number | undefined)[] = [301, 302, 303, 307, 308];
+/** Connections to one host that wait for the next request. */
+const IDLE_CONNECTIONS_MAX = 32;
+const UNREACHABLE = ["ENOTFOUND", "EAI_AGAIN", "EAI_FAIL", "ENODATA", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"];
+const HEADERS = { "user-agent": `gradient/${VERSION}`, "accept-encoding": "identity" };
+
+export interface RunningOutbound extends Outbound {
+  /** Lets go of connections that wait. */
+  close(): void;
+}
+
+/** Requests by Node's own client. The address is checked where the connection is opened: no name can change after. */
+export function createOutbound(rules: OutboundRules): RunningOutbound {
+  const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup: checkedLookup(rules) };
+  const agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
+  const send = (url: URL, signal: AbortSignal): Promise<IncomingMessage> => {
+    refuseForbidden(url, rules);
+    return new Promise((resolve, reject) => {
+      const request =
+        url.protocol === "https:"
+          ? httpsGet(url, { agent: agents["https:"], headers: HEADERS, signal })
+          : httpGet(url, { agent: agents["http:"], headers: HEADERS, signal });
+      request.once("response", resolve).once("error", reject);
+    });
+  };
+  return {
+    get: async (url, getOptions) => await get(send, parse(url), getOptions),
+    close() {
+      for (const agent of Object.values(agents)) agent.destroy();
+    },
+  };
+}
+
+type Send = (url: URL, signal: AbortSignal) => Promise<IncomingMessage>;
+
+async function get(send: Send, first: URL, options: OutboundOptions): Promise<OutboundAnswer> {
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), options.timeoutMs);
+  const signal = options.signal ? AbortSignal.any([options.signal, timeout.signal]) : timeout.signal;
+  try {
+    let url = first;
+    for (let redirects = 0; ; redirects++) {
+      const response = await send(url, signal);
+      if (!REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
+      response.destroy();
+      if (redirects === REDIRECTS_MAX) {
+        throw new OutboundError("broken", `${first.host} redirects more than ${REDIRECTS_MAX} times`);
+      }
+      url = redirectOf(response, url);
+    }
+  } catch (error) {
+    throw asOutboundError(error, first, {
+      timedOut: timeout.signal.aborted,
+      aborted: options.signal?.aborted === true,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function answerOf(response: IncomingMessage, url: URL, options: OutboundOptions): OutboundAnswer {
+  const encoding = response.headers["content-encoding"] ?? "identity";
+  if (encoding !== "identity") {
+    response.destroy();
+    throw new OutboundError("broken", `${url.host} sends its answer encoded as ${encoding}, which was not asked for`);
+  }
+  const length = response.headers["content-length"];
+  const size = length !== undefined && /^\d{1,15}$/.test(length) ? Number(length) : null;
+  if (size !== null && size > options.bytesMax) {
+    response.destroy();
+    throw new OutboundError("too_large", `${url.host} sends ${size} bytes, more than the ${options.bytesMax} expected`);
+  }
+  return {
+    status: response.statusCode ?? 0,
+    size,
+    body: outboundBody(response, url.host, options),
+    discard: () => response.destroy(),
+  };
+}
+
+function redirectOf(response: IncomingMessage, from: URL): URL {
+  const { location } = response.headers;
+  const to = location !== undefined && URL.canParse(location, from.href) ? new URL(location, from.href) : null;
+  if (!to) throw new OutboundError("broken", `${from.host} redirects to no address`);
+  if (to.protocol !== from.protocol) {
+    throw new OutboundError("refused", `${from.host} redirects from ${from.protocol} to ${to.protocol}`);
+  }
+  return to;
+}
+
+function parse(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url && /^https?:$/.test(url.protocol)) return url;
+  throw new OutboundError("refused", "the address is not one of http or https");
+}
+
+/** A host that is written as an address is never looked up. */
+function refuseForbidden({ host, hostname }: URL, rules: OutboundRules): void {
+  const address = hostname.replace(/^\[|\]$/g, "");
+  if (isIP(address) !== 0 && !mayConnectTo(address, rules)) throw forbidden(host, [address]);
+}
+
+/** Names lead only to addresses that may be reached. One look-up a name at a time: they share few threads. */
+function checkedLookup(rules: OutboundRules): LookupFunction {
+  const running = new Map<string, Promise<{ address: string; family: number }[]>>();
+  const resolve = (name: string) => {
+    const known = running.get(name);
+    if (known) return known;
+    const found = lookUpName(name, { all: true }).finally(() => running.delete(name));
+    running.set(name, found);
+    return found;
+  };
+  return (name, options, callback) => {
+    resolve(name).then(
+      (all) => {
+        const wanted = all.filter(({ family }) => !options.family || options.family === family);
+        const allowed = wanted.filter(({ address }) => mayConnectTo(address, rules));
+        const [first] = allowed;
+        if (!first)
+          return callback(
+            forbidden(
+              name,
+              wanted.map(({ address }) => address),
+            ),
+            "",
+          );
+        if (options.all) return callback(null, allowed);
+        callback(null, first.address, first.family);
+      },
+      (error: NodeJS.ErrnoException) => callback(error, ""),
+    );
+  };
+}
+
+function forbidden(host: string, addresses: readonly string[]): OutboundError {
+  const shown = addresses.slice(0, 4).join(", ");
+  const advice = "this server connects there only when GRADIENT_OUTBOUND_ALLOW lists it";
+  return new OutboundError("refused", `${host} is the local or reserved address ${shown}: ${advice}`);
+}
+
+function asOutboundError(
+  error: unknown,
+  { host }: URL,
+  { timedOut, aborted }: { readonly timedOut: boolean; readonly aborted: boolean },
+): OutboundError {
+  if (aborted) return new OutboundError("aborted", `the request to ${host} was given up`);
+  if (error instanceof OutboundError) return error;
+  if (timedOut) return new OutboundError("timeout", `${host} did not answer in time`, { cause: error });
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code !== undefined && UNREACHABLE.includes(code)) {
+    return new OutboundError("unreachable", `${host} cannot be reached: ${message || code}`, { cause: error });
+  }
+  return new OutboundError("broken", `the request to ${host} failed: ${message || code}`, { cause: error });
+}
