@@ -47,7 +47,7 @@ function evaluation(status: EvaluationView["status"], fields: Partial<Evaluation
   return { ...unused, status, created_at: "2026-01-01T12:00:00.000000", error_count: 0, error: null, ...fields };
 }
 
-test("every option of the command line has its meaning, and relative folders begin where the person called from", () => {
+test("every option has its meaning, and relative folders begin where the person called from", () => {
   const args = "--flake ../mine --wildcard checks.* --data here --port 4000 --yes --once --json".split(" ");
 
   expect(parseOptions(args, "/clone", "/home/me")).toEqual({
@@ -186,7 +186,8 @@ async function makeFakeMachine(folder: string, programs: readonly string[]): Pro
     await writeFile(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   };
   for (const name of programs) await program(name, "echo version 2.8.0");
-  const makeNix = `for n in nix nix-daemon; do echo '#!/bin/sh\necho 2.8.0' > ${folder}/$n; /bin/chmod 755 ${folder}/$n; done`;
+  const makeOne = `echo '#!/bin/sh\necho 2.8.0' > ${folder}/$name; /bin/chmod 755 ${folder}/$name`;
+  const makeNix = `for name in nix nix-daemon; do ${makeOne}; done`;
   await program("apt-get", `echo "$@" >> ${folder}/calls; case "$1" in install) ${makeNix};; esac`);
   return { PATH: folder };
 }

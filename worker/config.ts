@@ -72,8 +72,12 @@ const GIB = 2 ** 30;
 const DAEMON_CONNECTIONS_MIN = 4;
 
 /** What evaluators, git and ssh need of our environment; whatever else is in it may be a secret. */
-const CHILD_VARIABLES =
-  /^(?:PATH|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_(?:FILE|DIR)|NIX_(?:SSL_CERT_FILE|CONF_DIR|PATH)|CURL_CA_BUNDLE|GIT_SSL_CAINFO|SSH_AUTH_SOCK|(?:https?|no|all)_proxy|(?:HTTPS?|NO|ALL)_PROXY)$/;
+const CHILD_VARIABLES = [
+  /^(?:PATH|LANG|LC_.*|TZ|TMPDIR|SSH_AUTH_SOCK)$/,
+  /^(?:SSL_CERT_FILE|SSL_CERT_DIR|CURL_CA_BUNDLE|GIT_SSL_CAINFO)$/,
+  /^NIX_(?:SSL_CERT_FILE|CONF_DIR|PATH)$/,
+  /^(?:https?|no|all)_proxy$/i,
+];
 
 /** What the process was started with. Everything else of the worker takes its settings as arguments. */
 export function processEnvironment(): Environment {
@@ -179,7 +183,7 @@ function readLogLevels(reader: ConfigReader): LogLevels {
 function childVariables(environment: Environment): Record<string, string> {
   const chosen: Record<string, string> = { PATH: "/usr/local/bin:/usr/bin:/bin" };
   for (const [name, value] of Object.entries(environment)) {
-    if (value !== undefined && CHILD_VARIABLES.test(name)) chosen[name] = value;
+    if (value !== undefined && CHILD_VARIABLES.some((pattern) => pattern.test(name))) chosen[name] = value;
   }
   return chosen;
 }

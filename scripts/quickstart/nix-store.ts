@@ -41,7 +41,9 @@ const SOCKET_PATH_BYTES_MAX = 107;
 /** What `/bin/sh` needs in a sandbox. */
 const SHELL_FOLDERS = ["/bin", "/usr", "/lib", "/lib64"];
 
-/** The machine's nix-daemon where it answers and trusts us, else one of our own for this run. Throws `QuickstartError`. */
+/**
+ * The machine's nix-daemon where it answers and trusts us, else one of our own for this run. Throws `QuickstartError`.
+ */
 export async function openNixStore(data: DataFolder, options: NixStoreOptions): Promise<NixStore> {
   const machine = await askMachineDaemon();
   if (machine === "usable") {
@@ -110,7 +112,9 @@ async function startOwnDaemon(data: DataFolder, options: NixStoreOptions, machin
   return {
     remote: `unix://${escapeUrl(socket.path)}${root === null ? "" : `?root=${escapeUrl(root)}`}`,
     variables,
-    description: `a nix-daemon of our own (${reason}), with ${where}, builds ${sandbox ? "in a sandbox" : "without a sandbox, which does not work here"}`,
+    description: `a nix-daemon of our own (${reason}), with ${where}, ${
+      sandbox ? "builds in a sandbox" : "builds without a sandbox, which does not work here"
+    }`,
     ended: service.ended,
     [Symbol.asyncDispose]: close,
   };

@@ -72,7 +72,8 @@ function advice(missing: readonly string[]): string {
   const git = missing.includes("git") ? " Install git with your system's packages." : "";
   const nix = missing.some((name) => name.startsWith("nix"));
   const debian = existsSync("/etc/debian_version") ? " (on Debian as root: apt-get install nix-bin)" : "";
-  return `${nix ? `Install Nix ${NIX_MIN.join(".")} or later from https://nixos.org/download${debian}.` : ""}${git} Then start again.`;
+  const install = nix ? `Install Nix ${NIX_MIN.join(".")} or later from https://nixos.org/download${debian}.` : "";
+  return `${install}${git} Then start again.`;
 }
 
 function requireVersion(nix: string, version: string): void {

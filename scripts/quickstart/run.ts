@@ -28,7 +28,7 @@ export interface RunOptions {
 
 /**
  * The whole run. Resolves with whether everything was built, after all that was started has been stopped: with `once`
- * after the summary, else when the signal comes. Throws `QuickstartError`, and the signal's reason when it came earlier.
+ * after the summary, else when the signal comes. Throws `QuickstartError`; anything when the signal came earlier.
  */
 export async function run({ options, root, output, printJson, signal }: RunOptions): Promise<boolean> {
   const environment = cleanEnvironment();

@@ -63,7 +63,7 @@ export class Service implements AsyncDisposable {
     });
   }
 
-  /** Waits until `ready` answers something. Throws `QuickstartError` with its last words when it ends or stays silent. */
+  /** Waits until `ready` answers something. Throws `QuickstartError`, with its last words, when it ends before that. */
   async waitFor<T>(ready: () => Promise<T | null>, timeoutMs: number, signal: AbortSignal): Promise<T> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
@@ -132,7 +132,7 @@ interface ProcessIdentity {
   readonly startTime: string;
 }
 
-/** proc(5): after the command, which may hold spaces and parentheses, come the state and the parent; the start is the 20th. */
+/** proc(5): the fields after the command (which may hold spaces and parentheses): state, parent, and 20th the start. */
 async function statOf(pid: number): Promise<readonly string[]> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
   return text.slice(text.lastIndexOf(")") + 2).split(" ");

@@ -54,7 +54,7 @@ test("a bad line is skipped and reported by its number, without its token", () =
   expect(peers.anyToken).toBeNull();
 });
 
-test("a token that is added works at the next challenge, and a file that is gone is a problem and no crash", async () => {
+test("a token that is added works at the next challenge, and a missing file is a problem and no crash", async () => {
   await using folder = await withTemporaryFolder();
   const source = { file: join(folder.path, "peers"), text: `*:${token(9)}` };
 
@@ -64,7 +64,7 @@ test("a token that is added works at the next challenge, and a file that is gone
   await writeFile(source.file, `${ONE}:${token(2)}\n`);
   const second = await readPeers(source);
 
-  expect(missing.problems).toEqual([expect.stringContaining("the peers file cannot be read: ENOENT")]);
+  expect(missing.problems).toEqual([expect.stringContaining("cannot be read: ENOENT")]);
   expect(tokensFor(missing, [ONE])).toEqual([]);
   expect(tokensFor(first, [ONE])).toEqual([{ peer: ONE, token: token(1) }]);
   expect(tokensFor(second, [ONE])).toEqual([{ peer: ONE, token: token(2) }]);
