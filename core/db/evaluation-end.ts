@@ -9,7 +9,8 @@ export interface EndedEvaluation {
 /**
  * Ends those of the evaluations that are building and have nothing open, and freezes what each of their builds came to.
  * Guarded in the statement: it is safe to call at any time and from several servers at once. Of two transactions that
- * finish an evaluation's last two builds at the same moment, the second waits for the first, and ends it.
+ * finish an evaluation's last two builds at the same moment, or its last build and its evaluation, the second waits for
+ * the first, and ends it.
  */
 export async function endEvaluations(
   trx: Transaction<Database>,
@@ -17,9 +18,8 @@ export async function endEvaluations(
 ): Promise<readonly EndedEvaluation[]> {
   if (evaluationIds.length === 0) return [];
   await sql`
-    select id from evaluation where id = any(${evaluationIds}) and status = 3 order by id for no key update`.execute(
-    trx,
-  );
+    select id from evaluation where id = any(${evaluationIds}) and status in (0, 1, 2, 3, 4, 8)
+    order by id for no key update`.execute(trx);
   // One statement, so that the links keep the very states that the end was decided on.
   const ended = await sql<EndedEvaluation>`
     with ended as (
@@ -63,13 +63,14 @@ export async function freezeLinks(trx: Transaction<Database>, evaluationId: stri
 
 /**
  * Evaluations that may be over now that these builds have ended: those that link one of them and nothing open that
- * rests on it. An evaluation's last build has nothing above it that is open, so none is missed.
+ * rests on it. An evaluation's last build has nothing above it that is open, so none is missed. One that is not building
+ * yet is among them: it may begin to build at this moment.
  */
 export async function listEvaluationsToEnd(db: Kysely<Database>, buildIds: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string }>`
     select distinct e.id
     from evaluation_build l join evaluation e on e.id = l.evaluation_id
-    where l.build_id = any(${buildIds}) and e.status = 3 and not exists (
+    where l.build_id = any(${buildIds}) and e.status in (0, 1, 2, 3, 4, 8) and not exists (
       select from build_edge d
       join build b on b.id = d.build_id
       join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id

@@ -1,7 +1,11 @@
+import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { WorkerDescription } from "#core/db/schema.ts";
+import { openWorkerConnection } from "#core/db/worker-connections.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import type { AssignedBuild } from "#core/services/transitions/assign.ts";
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
+import { newId } from "../support/rows.ts";
 import {
   buildStates,
   checkInvariants,
@@ -10,6 +14,7 @@ import {
   type Evaluating,
   evaluate,
   evaluationState,
+  fail,
   finishEvaluation,
   ingest,
   node,
@@ -121,6 +126,16 @@ test("an evaluation ends once when its last two builds end at the same moment", 
   }
 });
 
+test("an evaluation ends when its last build ends while it is done evaluating", async () => {
+  for (let round = 0; round < 15; round++) {
+    const evaluation = await startEvaluation(world);
+    await ingest(world, evaluation, [node(`a${round}`)]);
+    const build = await claimOne(world, `a${round}`);
+    await Promise.all([finishEvaluation(world, evaluation), succeed(world, build)]);
+    expect(await evaluationState(world, evaluation.id)).toBe("Completed");
+  }
+});
+
 test("dependents that an evaluation reports while their dependency ends become ready or wait, never both", async () => {
   for (let round = 0; round < 10; round++) {
     const low = `low${round}`;
@@ -148,4 +163,61 @@ test("an abort does not take a build from an evaluation that links it at that mo
     for (const name of [`a${round}`, `b${round}`]) await succeed(world, await claimOne(world, name));
     expect(await evaluationState(world, second.id)).toBe("Completed");
   }
+});
+
+/** Resolves when a statement of this database waits for a lock. */
+async function somebodyWaits(): Promise<void> {
+  await expect
+    .poll(async () => {
+      const { rows } = await sql`
+        select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(
+        world.db,
+      );
+      return rows.length;
+    })
+    .toBeGreaterThan(0);
+}
+
+test("an abort that waits for a link to be written sees it then, and leaves the build", async () => {
+  const first = await evaluate(world, [node("a")]);
+  const second = await startEvaluation(world);
+  let aborting: Promise<void> | undefined;
+  await world.db.transaction().execute(async (trx) => {
+    const lock = trx.selectFrom("build").select("id").where("name", "=", "a").forNoKeyUpdate();
+    const { id } = await lock.executeTakeFirstOrThrow();
+    aborting = abortEvaluation(world.deps, first);
+    await somebodyWaits();
+    await trx.insertInto("evaluation_build").values({ id: newId(), evaluation_id: second.id, build_id: id }).execute();
+  });
+  await aborting;
+  expect(await buildStates(world)).toEqual({ a: "Queued" });
+  expect(await evaluationState(world, first)).toBe("Aborted");
+});
+
+test("a failure reaches what is put above its dependents while it waits for them", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c")]);
+  const failing = await claimOne(world, "a");
+  let failed: Promise<boolean> | undefined;
+  await world.db.transaction().execute(async (trx) => {
+    const lock = trx.selectFrom("build").select("id").where("name", "=", "b").forNoKeyUpdate();
+    const { id } = await lock.executeTakeFirstOrThrow();
+    failed = fail(world, failing, "permanent");
+    await somebodyWaits();
+    await sql`
+      insert into build_edge (build_id, dependency_id, outputs) select id, ${id}, '{out}' from build where name = 'c'`.execute(
+      trx,
+    );
+    await sql`update build set status = 0, pending_dependencies = 1 where name = 'c'`.execute(trx);
+  });
+  await failed;
+  expect(await buildStates(world)).toEqual({ a: "FailedPermanent", b: "DependencyFailed", c: "DependencyFailed" });
+});
+
+test("of many sessions that a worker opens at once, on many servers, exactly one stays open", async () => {
+  const description = {} as WorkerDescription;
+  const ids = Array.from({ length: 8 }, () => newId());
+  await Promise.all(ids.map((id) => openWorkerConnection(world.db, { id, workerId: world.workerId, description })));
+  const rows = await world.db.selectFrom("worker_connection").select("disconnected_at").execute();
+  expect(rows.length).toBe(8);
+  expect(rows.filter((row) => row.disconnected_at === null).length).toBe(1);
 });

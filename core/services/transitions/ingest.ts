@@ -7,28 +7,19 @@ import {
   insertBuildParts,
   insertBuilds,
   insertEdges,
-  listBuildOutputs,
   lockBuildsByPath,
   setOutputsAvailable,
   settleEdgesAbove,
   updateBuildStates,
 } from "../../db/graph.ts";
 import type { Database } from "../../db/schema.ts";
-import {
-  decideIngest,
-  findBatchFault,
-  findLostOutput,
-  type IngestDecision,
-  type IngestNode,
-  type KnownBuild,
-} from "../../domain/ingest.ts";
+import type { IngestDecision } from "../../domain/ingest.ts";
 import { BuildStatus, EVALUATING, FAILED_BUILD, MessageLevel } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
-import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
-import { availablePaths } from "../paths-availability.ts";
 import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import { decideBatch, presentOutputs, readKnown } from "./ingest-facts.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
 export interface IngestBatch {
@@ -49,12 +40,13 @@ export async function ingestBatch(deps: TransitionDeps, attemptId: string, batch
     const attempt = await shareOpenAttempt(trx, attemptId);
     if (!attempt?.evaluation_id) return false;
     const evaluationId = attempt.evaluation_id;
+    // Holds off an abort, which locks for update, but no build that ends and looks whether it was the last one.
     const active = await trx
       .selectFrom("evaluation")
       .select("id")
       .where("id", "=", evaluationId)
       .where("status", "in", [...EVALUATING])
-      .forShare()
+      .forKeyShare()
       .executeTakeFirst();
     if (!active) return false;
 
@@ -146,7 +138,7 @@ class Graph {
     const old = locked.filter(({ id }) => !created.has(id));
     const expanded = new Set(nodes.filter(({ pruned }) => !pruned).map(({ drvPath }) => drvPath));
     const known = await readKnown(trx, old, expanded, present);
-    return new Graph(trx, nodes, { decisions: decide(nodes, known, present), rows, created, present });
+    return new Graph(trx, nodes, { decisions: decideBatch(nodes, known, present), rows, created, present });
   }
 
   id(drvPath: string): string {
@@ -234,26 +226,6 @@ async function requireReported(
   }
 }
 
-function decide(
-  nodes: readonly ParsedNode[],
-  known: ReadonlyMap<string, KnownBuild>,
-  present: ReadonlyMap<string, string>,
-): readonly IngestDecision[] {
-  const facts: readonly IngestNode[] = nodes.map((node) => ({
-    ...node,
-    outputs: node.outputs.map(({ name }) => name),
-    present: new Set(node.outputs.filter(({ path }) => path && present.has(path)).map(({ name }) => name)),
-  }));
-  const absent = facts.find((node) => node.pruned && node.present.size === 0);
-  if (absent) throw new DomainError("conflict", `${absent.drvPath} is no longer available`);
-  const fault = findBatchFault(facts, known);
-  if (fault !== null) throw new DomainError("validation", fault);
-  const decisions = decideIngest(facts, known);
-  const lost = findLostOutput(facts, decisions, known);
-  if (lost !== null) throw new DomainError("conflict", lost);
-  return decisions;
-}
-
 function newParts(nodes: readonly ParsedNode[], rows: ReadonlyMap<string, GraphBuild>, created: ReadonlySet<string>) {
   const id = (node: ParsedNode) => (rows.get(node.drvPath) as GraphBuild).id;
   const fresh = nodes.filter((node) => created.has(id(node)));
@@ -264,43 +236,6 @@ function newParts(nodes: readonly ParsedNode[], rows: ReadonlyMap<string, GraphB
     ),
     sources: fresh.flatMap((node) => node.sources.map((store_path) => ({ build_id: id(node), store_path }))),
   };
-}
-
-/** Which outputs of the batch are in a store that the organization reads, and in which. Base names. */
-async function presentOutputs(
-  trx: Transaction<Database>,
-  organizationId: string,
-  nodes: readonly ParsedNode[],
-): Promise<ReadonlyMap<string, string>> {
-  const paths = nodes.flatMap((node) => node.outputs.flatMap(({ path }) => parseStorePathBaseName(path ?? "") ?? []));
-  const present = await availablePaths(trx, organizationId, [...new Set<StorePath>(paths)]);
-  return new Map(Array.from(present, ([path, cacheId]) => [path.slice("/nix/store/".length), cacheId]));
-}
-
-/**
- * What was recorded of builds that existed before. Outputs of the batch's own nodes count as the caches have them now;
- * those of other dependencies were checked by the batch of this evaluation that named them.
- */
-async function readKnown(
-  trx: Transaction<Database>,
-  rows: readonly GraphBuild[],
-  own: ReadonlySet<string>,
-  present: ReadonlyMap<string, string>,
-): Promise<ReadonlyMap<string, KnownBuild>> {
-  const outputs = await listBuildOutputs(
-    trx,
-    rows.map(({ id }) => id),
-  );
-  const outputsOf = Map.groupBy(outputs, ({ build_id }) => build_id);
-  return new Map(
-    rows.map(({ id, drv_path, status, deterministic_failure }) => {
-      const isLost = (path: string | null) => own.has(drv_path) && path !== null && !present.has(path);
-      const available = new Map(
-        (outputsOf.get(id) ?? []).map((output) => [output.name, output.available && !isLost(output.store_path)]),
-      );
-      return [drv_path, { status, deterministicFailure: deterministic_failure, available }];
-    }),
-  );
 }
 
 function newId({ clock, random }: TransitionDeps): string {
