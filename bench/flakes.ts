@@ -19,7 +19,8 @@ export const SLEEP_SECONDS = 0.2;
 export function makeFlake({ count, work, layers }: FlakeShape): string {
   const prefix = `${NAME_PREFIX}${randomBytes(6).toString("hex")}`;
   const width = Math.ceil(count / layers);
-  const script = `${work === "sleep" ? `sleep ${SLEEP_SECONDS}; ` : ""}echo \${toString n}`;
+  // The prefix makes the contents new as well: what is stored already would be no upload.
+  const script = `${work === "sleep" ? `sleep ${SLEEP_SECONDS}; ` : ""}echo ${prefix} \${toString n}`;
   return `{
   outputs = { self }: let
     make = n: derivation {
