@@ -7,6 +7,17 @@ const PHASES: Readonly<Record<string, string>> = {
   EvaluatingFlake: "reading the flake",
   EvaluatingDerivation: "finding out what is to be built",
 };
+/** By the kind of what is waited for. */
+const REASONS: Readonly<Record<string, string>> = {
+  workers: "no connected worker builds for what is left",
+  eval_workers: "no connected worker evaluates",
+  no_cache: "the organization has no cache to write to",
+  cache_storage_full: "the cache is full",
+  approval: "somebody has to approve it",
+  draining: "the server is stopping",
+  aborting: "it is being given up",
+  graph_stuck: "something it needs was lost and is looked for",
+};
 const ERROR_LINES_MAX = 12;
 
 /** Turns what the API shows from time to time into lines, each thing once. */
@@ -52,7 +63,8 @@ export class Narrator {
 
   #tellPhase({ status, waiting_reason }: EvaluationView): boolean {
     const reason = waiting_reason?.kind;
-    const words = status === "Waiting" ? `waiting (${reason ?? "the server does not say for what"})` : PHASES[status];
+    const words =
+      status === "Waiting" ? (REASONS[reason ?? ""] ?? reason ?? "the server does not say why") : PHASES[status];
     if (words === undefined || words === this.#phase) return false;
     this.#phase = words;
     this.#output.line(status === "Waiting" ? "waiting" : "evaluating", words);
