@@ -1,4 +1,5 @@
 import pg from "pg";
+import { PreparingClient } from "./preparing-client.ts";
 
 export type Pool = pg.Pool;
 
@@ -41,6 +42,7 @@ const TEXT_ARRAY = 1009;
 export function openPool(target: ConnectionTarget, options: PoolOptions): Pool {
   const pool = new pg.Pool({
     ...clientConfig(target, options.name),
+    Client: PreparingClient,
     max: options.connectionsMax,
     min: options.connectionsMin ?? 0,
     connectionTimeoutMillis: ACQUIRE_TIMEOUT_MS,
