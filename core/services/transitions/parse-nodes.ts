@@ -44,7 +44,12 @@ export async function parseNode(drvPath: StorePath, aterm: Uint8Array, pruned: b
   }
   try {
     const derivation = parseDerivation(aterm);
-    return toNode(drvPath, aterm, pruned, derivation, derivationFacts(derivation));
+    const facts = derivationFacts(derivation);
+    // No text of PostgreSQL holds one, and no derivation that Nix made.
+    if ([facts.name, facts.system, ...facts.requiredSystemFeatures].some((word) => word.includes("\0"))) {
+      throw new DomainError("validation", `${drvPath}: its name, system or features hold a NUL character`);
+    }
+    return toNode(drvPath, aterm, pruned, derivation, facts);
   } catch (error) {
     if (!(error instanceof DerivationParseError)) throw error;
     throw new DomainError("validation", `${drvPath}: ${error.message}`, { cause: error });
