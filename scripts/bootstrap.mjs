@@ -1,8 +1,9 @@
 // Runs one of the repository's scripts with the Node it is written for, on a machine that has only node (20 or later)
 // and npm: installs the locked dependencies when they are missing or differ, then hands over.
 //
-//   node scripts/bootstrap.mjs scripts/verify.ts [arguments]
+//   node scripts/bootstrap.mjs [--without-tools] [options of node] scripts/verify.ts [arguments]
 //
+// With --without-tools the packages for development need not be there: what `npm ci --omit=dev` installed stays.
 // Its own words go to stderr, so that a script's stdout stays the script's. The script starts in the repository's root;
 // the folder the user called from is in GRADIENT_INVOKED_FROM.
 import { spawn, spawnSync } from "node:child_process";
@@ -16,6 +17,11 @@ const LOCK_POLL_MS = 500;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const modules = join(root, "node_modules");
+const WITHOUT_TOOLS = "--without-tools";
+const words = process.argv.slice(2);
+const scriptAt = words.findIndex((word) => !word.startsWith("-"));
+const nodeOptions = words.slice(0, Math.max(0, scriptAt));
+const toolsNeeded = !nodeOptions.includes(WITHOUT_TOOLS);
 const pinnedNode = join(modules, `node-linux-${process.arch}`, "bin", "node");
 
 /** @param {string} message */
@@ -72,7 +78,7 @@ function missingDependencies() {
   let missing = "nothing";
   for (const [path, entry] of Object.entries(wanted)) {
     const found = installed[path];
-    if (path === "") continue;
+    if (path === "" || (found === undefined && entry.dev && !toolsNeeded)) continue;
     if (found === undefined && entry.optional) {
       if (isBinaryForThisMachine(entry)) missing = "binaries";
     } else if (found?.version !== entry.version || found?.integrity !== entry.integrity) return "everything";
@@ -189,13 +195,13 @@ function findNode() {
   );
 }
 
-/** @param {string} node @param {string} path @param {string} script @param {string[]} rest */
-function handOver(node, path, script, rest) {
+/** @param {string} node @param {string} path @param {string[]} parameters of node */
+function handOver(node, path, parameters) {
   const here = process.cwd();
   const env = { ...process.env, PATH: path };
   // npm starts scripts in the root and keeps the user's folder in INIT_CWD.
   env.GRADIENT_INVOKED_FROM = here === root ? (process.env.INIT_CWD ?? here) : here;
-  const child = spawn(node, [resolve(root, script), ...rest], { cwd: root, env, stdio: "inherit" });
+  const child = spawn(node, parameters, { cwd: root, env, stdio: "inherit" });
 
   // A terminal's Ctrl-C reaches the child by itself; sent again it would look like a second, impatient one.
   const atTerminal = process.stdin.isTTY || process.stderr.isTTY;
@@ -214,14 +220,14 @@ function handOver(node, path, script, rest) {
   child.on("exit", (code, signal) => process.exit(signal ? 128 + constants.signals[signal] : code));
 }
 
-const [script, ...rest] = process.argv.slice(2);
-if (!script) fail("usage: node scripts/bootstrap.mjs SCRIPT.ts [arguments]");
-if (!existsSync(resolve(root, script))) fail(`${script} does not exist in ${root}: name a script as scripts/verify.ts`);
+if (scriptAt === -1) fail(`usage: node scripts/bootstrap.mjs [${WITHOUT_TOOLS}] [options of node] SCRIPT [arguments]`);
+const [script, ...rest] = words.slice(scriptAt);
 try {
   // Asked again under the lock: another command may just have done it.
   if (missingDependencies() !== "nothing") await withInstallLock(installDependencies);
 } catch (error) {
   fail(error.message);
 }
+if (!existsSync(resolve(root, script))) fail(`${script} does not exist in ${root}: name a script as scripts/verify.ts`);
 const { node, path } = findNode();
-handOver(node, path, script, rest);
+handOver(node, path, [...nodeOptions.filter((word) => word !== WITHOUT_TOOLS), resolve(root, script), ...rest]);

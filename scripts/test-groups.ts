@@ -1,27 +1,35 @@
-import { isTestFile } from "./source-files.ts";
+import { findImports } from "./imports.ts";
+import { resolveImport } from "./layer-rules.ts";
+import { isTestFile, type SourceFiles } from "./source-files.ts";
 
+/** Tests that depend on something of which several versions must work. */
 export interface TestGroup {
-  readonly name: string;
-  readonly files: readonly string[];
+  /** The file of test/support that gives it to them. */
+  readonly support: string;
+  /** Tests that the newest version alone would tell nothing more of, or that take too long to run for each. */
+  readonly except: RegExp;
 }
 
-/** The first pattern that fits decides; what fits none starts processes and is an end-to-end test. */
-const GROUPS: readonly (readonly [name: string, pattern: RegExp])[] = [
-  ["tidy", /^test\/tidy\.test\.ts$/],
-  ["database", /^(?:core\/db|migrations|test\/(?:db|database|migrations))\//],
-  ["handlers", /^(?:handlers|core\/http|test\/handlers)\//],
-  ["end to end", /^test\//],
-  ["unit", /./],
-];
+export const NIX_TESTS: TestGroup = {
+  support: "test/support/nix.ts",
+  // The first two are about dying processes and about a command; the third reads what Nix 2.8 alone prints.
+  except: /^test\/(?:e2e\/faults|quickstart|cache\/nix)\.test\.ts$/,
+};
 
-/** Every test file in exactly one group; the quick groups first, empty ones left out. */
-export function groupTests(paths: Iterable<string>): TestGroup[] {
-  const files = new Map<string, string[]>();
-  for (const path of paths) {
-    if (!isTestFile(path)) continue;
-    const name = GROUPS.find(([, pattern]) => pattern.test(path))?.[0] as string;
-    files.set(name, [...(files.get(name) ?? []), path]);
+export const DATABASE_TESTS: TestGroup = {
+  support: "test/support/database.ts",
+  except: /^test\/cache\/nix\.test\.ts$/,
+};
+
+/** The tests of a group: all whose imports lead to its support, in the order of the files. */
+export function testsOf({ support, except }: TestGroup, files: SourceFiles): string[] {
+  const reach = new Set([support]);
+  for (let before = 0; before < reach.size; ) {
+    before = reach.size;
+    for (const [path, text] of files) {
+      const targets = findImports(text).map(({ specifier }) => resolveImport(path, specifier));
+      if (targets.some((target) => target !== null && reach.has(target))) reach.add(path);
+    }
   }
-  const order = ["tidy", "unit", "handlers", "database", "end to end"];
-  return order.flatMap((name) => (files.has(name) ? [{ name, files: files.get(name) as string[] }] : []));
+  return [...files.keys()].filter((path) => isTestFile(path) && reach.has(path) && !except.test(path));
 }

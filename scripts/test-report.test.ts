@@ -1,43 +1,68 @@
 import { expect, test } from "vitest";
-import { countTests, judgeSkipped, summaryLine } from "./test-report.ts";
+import { countTests, judgeSkipped, type Outcome, summaryLine } from "./test-report.ts";
 
 function report(status: string, ...tests: string[]): string {
-  const assertionResults = tests.map((one, index) => ({ fullName: `test ${index}`, status: one }));
+  const assertionResults = tests.map((one, index) => ({
+    fullName: `test ${index}`,
+    status: one,
+    failureMessages: one === "failed" ? ["Error: \u001b[31mwrong\u001b[39m"] : [],
+  }));
   return JSON.stringify({
     success: status === "passed",
-    testResults: [{ name: "a.test.ts", status, assertionResults }],
+    testResults: [{ name: "/clone/a.test.ts", status, assertionResults }],
   });
 }
 
-test("tests are counted one by one and skipped ones are named", () => {
-  const counts = countTests(report("failed", "passed", "failed", "skipped", "passed"), 1);
-  expect(counts).toEqual({ passed: 2, failed: 1, skipped: ["a.test.ts: test 2"] });
-  expect(summaryLine(counts)).toBe("2 passed, 1 failed, 1 skipped");
+function count(text: string | null, exitCode: number | null): Outcome {
+  return countTests(text, exitCode, "/clone");
+}
+
+test("tests are counted one by one, failed ones with their message", () => {
+  const outcome = count(report("failed", "passed", "failed", "passed"), 1);
+  const failures = [{ name: "a.test.ts: test 1", text: "Error: wrong" }];
+  expect(outcome).toEqual({ passed: 2, failures, skipped: [] });
+  expect(summaryLine(outcome)).toBe("2 passed, 1 failed");
 });
 
-test("without skipped tests the last line has two numbers", () => {
-  expect(summaryLine(countTests(report("passed", "passed"), 0))).toBe("1 passed, 0 failed");
+test("skipped tests are named and counted in the last line", () => {
+  const outcome = count(report("passed", "passed", "skipped"), 0);
+  expect(outcome.skipped).toEqual([{ name: "a.test.ts: test 1", text: "" }]);
+  expect(summaryLine(outcome)).toBe("1 passed, 0 failed, 1 skipped");
 });
 
 test.each([
   ["a file that does not load", report("failed"), 1],
   ["a hook that fails before its tests", report("failed", "skipped"), 1],
   ["an error outside of any test", report("passed", "passed"), 1],
+  ["a run that was ended", report("passed", "passed"), null],
   ["a run that wrote no report", null, 0],
   ["a report cut short", '{"testResults":[', 0],
 ])("%s counts as a failed test", (_, text, exitCode) => {
-  expect(countTests(text, exitCode).failed).toBe(1);
+  expect(count(text, exitCode).failures).toHaveLength(1);
 });
 
 test("a file that does not load counts beside the tests that failed elsewhere", () => {
   const one = JSON.parse(report("failed", "failed"));
-  one.testResults.push({ name: "b.test.ts", status: "failed", assertionResults: [] });
-  expect(countTests(JSON.stringify(one), 1).failed).toBe(2);
+  one.testResults.push({ name: "/clone/b.test.ts", status: "failed", message: "no such module", assertionResults: [] });
+  expect(count(JSON.stringify(one), 1).failures).toContainEqual({ name: "b.test.ts", text: "no such module" });
+});
+
+test("a message of any length leaves the next one in sight", () => {
+  const long = report("failed", "failed").replace("wrong", `${"x".repeat(1000)}${"\\nline".repeat(100)}`);
+  const text = count(long, 1).failures[0]?.text as string;
+  expect(text.split("\n")).toHaveLength(30);
+  expect(text.length).toBeLessThan(1000);
 });
 
 test("on CI a skipped test has failed, unless the machine lacks something", () => {
-  const counts = { passed: 3, failed: 1, skipped: ["a.test.ts: b"] };
-  expect(judgeSkipped(counts, { ci: true, excuses: [] })).toEqual({ passed: 3, failed: 2, skipped: [] });
-  expect(judgeSkipped(counts, { ci: true, excuses: ["nix is missing"] })).toBe(counts);
-  expect(judgeSkipped(counts, { ci: false, excuses: [] })).toBe(counts);
+  const outcome = { passed: 3, failures: [], skipped: [{ name: "a.test.ts: b", text: "" }] };
+  expect(summaryLine(judgeSkipped(outcome, { ci: true, excuses: [] }))).toBe("3 passed, 1 failed");
+  expect(judgeSkipped(outcome, { ci: true, excuses: ["nix is missing"] })).toBe(outcome);
+  expect(judgeSkipped(outcome, { ci: false, excuses: [] })).toBe(outcome);
+});
+
+test("what tells its reason may be skipped on CI, too", () => {
+  const outcome = { passed: 3, failures: [], skipped: [{ name: "Nix of sid", text: "this machine is not a Debian" }] };
+  expect(judgeSkipped(outcome, { ci: true, excuses: [] })).toEqual(outcome);
+  expect(count(report("failed", "failed", "skipped"), 1).skipped[0]?.text).toBe("its file failed before");
 });

@@ -20,6 +20,9 @@ export interface FoundTool extends Tool {
   readonly version: string;
 }
 
+/** The oldest PostgreSQL that we support: Debian 12's. */
+export const OLDEST_POSTGRES = "/usr/lib/postgresql/15/bin/postgres";
+
 export const TOOLS: readonly Tool[] = [
   {
     name: "nix",

@@ -1,23 +1,23 @@
 /**
- * `npm run verify`: everything that must hold before a change goes in. Prints each step with its time; the last line of
- * stdout is the sum, `N passed, N failed` (and `, N skipped`), in tests; a step that is no test run counts as one test.
- * Ends with 1 when anything failed. With CI=true a test may be skipped only for a reason that lies in the machine.
+ * `npm run verify`: everything that must hold before a change goes in. Prints each step with its time, at the end a
+ * table, what was skipped and what failed. The last line of stdout is the sum in tests, `N passed, N failed` (and
+ * `, N skipped`); a step that is no test run counts as one test. Ends with 1 when anything failed. With CI=true a test
+ * may be skipped only for a reason that lies in the machine.
  */
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { ensureTools } from "./install-tools.ts";
+import { ensureNewerNix, NEWER_SUITES } from "./newer-nix.ts";
 import { ROOT, readSourceFiles } from "./source-files.ts";
-import { groupTests, type TestGroup } from "./test-groups.ts";
-import { type Counts, countTests, judgeSkipped, summaryLine } from "./test-report.ts";
-import { toolPath } from "./tools.ts";
+import { DATABASE_TESTS, NIX_TESTS, type TestGroup, testsOf } from "./test-groups.ts";
+import { countTests, failedStep, judgeSkipped, type Outcome, PASSED, summaryLine, sumOutcomes } from "./test-report.ts";
+import { OLDEST_POSTGRES, toolPath } from "./tools.ts";
+import { printSummary, type Step } from "./verify-summary.ts";
 
-/** The longest step, the end-to-end tests on two slow cores, takes a few minutes. */
-const STEP_MINUTES_MAX = 30;
-
-const PASSED: Counts = { passed: 1, failed: 0, skipped: [] };
-const FAILED: Counts = { passed: 0, failed: 1, skipped: [] };
+/** The longest one, all tests on two slow cores, takes a few minutes. */
+const COMMAND_MINUTES_MAX = 20;
 
 const CHECKS: readonly (readonly [name: string, command: string, ...args: string[]])[] = [
   ["types of core", "tsc", "-p", "tsconfig.core.json"],
@@ -28,75 +28,101 @@ const CHECKS: readonly (readonly [name: string, command: string, ...args: string
   ["neutral bundle", process.execPath, "scripts/neutral-bundle.ts"],
 ];
 
-/** Null when the command was ended by a signal or did not start. Both of its outputs go to ours. */
-function run(command: string, args: readonly string[]): Promise<number | null> {
+type Environment = Readonly<Record<string, string>>;
+
+interface Ended {
+  /** Null when the command was ended by a signal or did not start. */
+  readonly exitCode: number | null;
+  /** Of both of its outputs; they went to ours, too. */
+  readonly output: string;
+}
+
+function run(command: string, args: readonly string[], environment: Environment = {}): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(command, args, {
-      cwd: ROOT,
-      env: { ...process.env, PATH: toolPath() },
-      stdio: ["ignore", "inherit", "inherit"],
-      timeout: STEP_MINUTES_MAX * 60_000,
-    });
-    child.on("error", (error) => {
-      console.log(`${command} did not start: ${error.message}`);
-      resolve(null);
-    });
-    child.on("exit", (code) => resolve(code));
+    const env = { ...process.env, PATH: toolPath(), ...environment };
+    const options = { cwd: ROOT, env, timeout: COMMAND_MINUTES_MAX * 60_000 };
+    const child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const [stream, ours] of [
+      [child.stdout, process.stdout],
+      [child.stderr, process.stderr],
+    ] as const) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        output += text;
+        ours.write(text);
+      });
+    }
+    child.on("error", (error) => resolve({ exitCode: null, output: `${command} did not start: ${error.message}` }));
+    child.on("close", (exitCode) => resolve({ exitCode, output }));
   });
 }
 
-async function runTests({ name, files }: TestGroup): Promise<Counts> {
+async function runTests(files: readonly string[], environment: Environment = {}): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), "gradient-verify-"));
   try {
     const report = join(folder, "report.json");
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-    // Whole systems share the processor badly: one at a time, their timeouts mean something.
-    const pace = name === "end to end" ? ["--no-file-parallelism"] : [];
-    const exitCode = await run("vitest", ["run", ...reporters, ...pace, ...files.map((file) => join(ROOT, file))]);
-    return countTests(existsSync(report) ? readFileSync(report, "utf8") : null, exitCode);
+    const { exitCode } = await run("vitest", ["run", ...reporters, ...files], environment);
+    return countTests(existsSync(report) ? readFileSync(report, "utf8") : null, exitCode, ROOT);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function step(name: string, action: () => Promise<Counts>): Promise<Counts> {
+const steps: Step[] = [];
+
+async function step(name: string, action: () => Promise<Outcome>): Promise<void> {
   console.log(`\n== ${name}`);
   const started = performance.now();
-  const counts = await action();
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  console.log(`== ${name}: ${counts.failed === 0 ? "ok" : "FAILED"} after ${seconds} s (${summaryLine(counts)})`);
-  return counts;
+  const outcome = await action().catch((error: Error) => failedStep(name, error.message));
+  const seconds = (performance.now() - started) / 1000;
+  console.log(`== ${name}: ${outcome.failures.length === 0 ? "ok" : "FAILED"} after ${seconds.toFixed(1)} s`);
+  steps.push({ name, seconds, outcome });
 }
 
-function printSkipped(skipped: readonly string[], excuses: readonly string[], judged: Counts): void {
-  if (skipped.length > 0) console.log("\n== skipped");
-  for (const excuse of excuses) console.log(excuse);
-  for (const name of skipped) console.log(`  ${name.replace(`${ROOT}/`, "")}`);
-  if (judged.skipped.length === skipped.length) return;
-  console.log("Everything the tests need is on this machine, so on CI none of them may be skipped: let them run.");
+function skippedGroup(name: string, reason: string): Outcome {
+  console.log(`skipped: ${reason}`);
+  return { passed: 0, failures: [], skipped: [{ name, text: reason }] };
+}
+
+function groupFiles(group: TestGroup): string[] {
+  return testsOf(group, readSourceFiles()).map((path) => join(ROOT, path));
+}
+
+async function verifyNewerNix(suite: string): Promise<void> {
+  await step(`tests on the Nix of Debian ${suite}`, async () => {
+    const nix = ensureNewerNix(suite, (line) => console.log(line));
+    if (!nix.ok) return skippedGroup(`tests on the Nix of Debian ${suite}`, nix.reason);
+    console.log(`Nix ${nix.version}`);
+    // The tests take it from the first; the programs they start find it by the second.
+    const environment = { GRADIENT_TEST_NIX_BIN: nix.bin, PATH: [nix.bin, toolPath()].join(delimiter) };
+    return await runTests(groupFiles(NIX_TESTS), environment);
+  });
+}
+
+async function verifyOldestPostgres(): Promise<void> {
+  await step("tests on PostgreSQL 15", async () => {
+    if (!existsSync(OLDEST_POSTGRES)) return skippedGroup("tests on PostgreSQL 15", `${OLDEST_POSTGRES} is not there`);
+    return await runTests(groupFiles(DATABASE_TESTS), { GRADIENT_TEST_POSTGRES: "system" });
+  });
 }
 
 let excuses: readonly string[] = [];
-const results: Counts[] = [];
-results.push(
-  await step("tools", async () => {
-    excuses = ensureTools((line) => console.log(line)).excuses;
-    return PASSED;
-  }),
-);
+await step("tools", async () => {
+  excuses = ensureTools((line) => console.log(line)).excuses;
+  return PASSED;
+});
 for (const [name, command, ...args] of CHECKS) {
-  results.push(await step(name, async () => ((await run(command, args)) === 0 ? PASSED : FAILED)));
+  await step(name, async () => {
+    const { exitCode, output } = await run(command, args);
+    return exitCode === 0 ? PASSED : failedStep(name, output);
+  });
 }
-for (const group of groupTests(readSourceFiles().keys())) {
-  results.push(await step(`${group.name} tests`, () => runTests(group)));
-}
+await step("tests", () => runTests([]));
+for (const suite of NEWER_SUITES) await verifyNewerNix(suite);
+await verifyOldestPostgres();
 
-const total = results.reduce((sum, one) => ({
-  passed: sum.passed + one.passed,
-  failed: sum.failed + one.failed,
-  skipped: [...sum.skipped, ...one.skipped],
-}));
-const judged = judgeSkipped(total, { ci: process.env.CI === "true", excuses });
-printSkipped(total.skipped, excuses, judged);
-process.exitCode = judged.failed === 0 ? 0 : 1;
-console.log(`\n${summaryLine(judged)}`);
+const total = judgeSkipped(sumOutcomes(steps.map((one) => one.outcome)), { ci: process.env.CI === "true", excuses });
+printSummary(steps, total, excuses);
+process.exitCode = total.failures.length === 0 ? 0 : 1;
+console.log(`\n${summaryLine(total)}`);
