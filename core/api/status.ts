@@ -21,3 +21,7 @@ export type BuildStatusName =
   | "Substituted"
   | "FailedTransient"
   | "FailedTimeout";
+
+/** As the API shows them: what waits for dependencies counts as queued. */
+export type BuildStatusView = Exclude<BuildStatusName, "Created">;
+export type EvaluationStatusView = EvaluationStatusName;
