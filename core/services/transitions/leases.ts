@@ -11,6 +11,7 @@ import {
 import { lockBuilds, moveBuilds, requeueRetries } from "../../db/build-transitions.ts";
 import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
+import { queueEvaluationsWithCache } from "../../db/evaluation-waiting.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
 import { isLostTooOften } from "../../domain/failure.ts";
@@ -93,6 +94,10 @@ export async function returnAttempt(deps: TransitionDeps, workerId: string, id: 
 /** The slow loop's part: pauses that are over, and ends that two transactions left to each other. */
 export async function tidyTransitions(deps: TransitionDeps): Promise<void> {
   for (const organizationId of await requeueRetries(deps.db)) deps.notifier.notify("work", organizationId);
+  for (const { id, organization_id } of await queueEvaluationsWithCache(deps.db)) {
+    deps.notifier.notify("evaluation", id);
+    deps.notifier.notify("work", organization_id);
+  }
   const overdue = await listOverdueEvaluations(deps.db);
   if (overdue.length === 0) return;
   await transition(deps, async (trx, wakeups) => {

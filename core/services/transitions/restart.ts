@@ -2,6 +2,7 @@ import { sql, type Transaction } from "kysely";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { linkBuilds } from "../../db/evaluation-graph.ts";
 import { settleEdgesAbove } from "../../db/graph.ts";
+import { listActiveEvaluations, lockProjectToEvaluate } from "../../db/projects-evaluations.ts";
 import type { Database } from "../../db/schema.ts";
 import { ACTIVE_EVALUATION, type EvaluationStatus } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
@@ -53,11 +54,17 @@ export async function restartFailed(
 async function lockEnded(trx: Transaction<Database>, evaluationId: string): Promise<string> {
   const evaluation = await trx
     .selectFrom("evaluation")
-    .select(["organization_id", "status"])
+    .select(["organization_id", "project_id", "status"])
     .where("id", "=", evaluationId)
     .forShare()
     .executeTakeFirst();
   if (!evaluation) throw new DomainError("not_found", "no such evaluation");
+  // Evaluations of one project begin one after the other.
+  await lockProjectToEvaluate(trx, evaluation.project_id);
+  const [active] = await listActiveEvaluations(trx, evaluation.project_id, 1);
+  if (active && active.id !== evaluationId) {
+    throw new DomainError("conflict", `the project is being evaluated (${active.id}): abort that, or wait for its end`);
+  }
   if (ACTIVE_EVALUATION.includes(evaluation.status as EvaluationStatus)) {
     throw new DomainError("conflict", "the evaluation has not ended yet: abort it, or wait for its end");
   }
