@@ -1,14 +1,15 @@
 import { join } from "node:path";
 import { type Clock, sleep } from "#core/lib/clock.ts";
-import { type ByteStream, collect } from "#core/lib/streams.ts";
+import { collect } from "#core/lib/streams.ts";
 import type { Logger } from "#core/ports/logger.ts";
-import { DERIVATION_BYTES_MAX } from "#core/protocol/limits.ts";
+import { DERIVATION_BYTES_MAX, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { BuildResult, Capabilities, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { AttemptEndedError, type AttemptLink } from "./link.ts";
 import { Attempt } from "./session/attempt.ts";
 import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
+import { clearSpools, spoolPath } from "./session/log-spool.ts";
 import { Supervisor, type WorkerFacts } from "./session/supervisor.ts";
 
 export interface AgentOptions {
@@ -28,6 +29,8 @@ export interface AgentOptions {
 
 type Kind = "build" | "evaluation";
 
+const FAILURE_LENGTH_MAX = 8_000;
+
 interface Running {
   readonly kind: Kind;
   readonly attempt: Attempt;
@@ -38,12 +41,16 @@ interface Running {
 export class Agent {
   readonly #options: AgentOptions;
   readonly #supervisor: Supervisor;
+  readonly #spoolFolder: string;
   readonly #running = new Map<string, Running>();
   readonly #stop = new AbortController();
   #draining = false;
 
-  constructor(options: AgentOptions) {
+  constructor(given: AgentOptions) {
+    const maxConcurrentBuilds = Math.min(given.facts.maxConcurrentBuilds, WORKER_BUILDS_MAX);
+    const options = { ...given, facts: { ...given.facts, maxConcurrentBuilds } };
     this.#options = options;
+    this.#spoolFolder = join(options.dataDir, "logs");
     this.#supervisor = new Supervisor({
       ...options,
       attempts: () => [...this.#running.keys()],
@@ -55,6 +62,7 @@ export class Agent {
 
   /** Works until `stop` has done its part. */
   async run(): Promise<void> {
+    await clearSpools(this.#spoolFolder);
     await this.#supervisor.run(this.#stop.signal);
   }
 
@@ -113,42 +121,53 @@ export class Agent {
     }
     const attempt = new Attempt({
       attemptId: id,
-      spoolPath: join(this.#options.dataDir, "logs", `${id}.log`),
+      spoolPath: spoolPath(this.#spoolFolder, id),
       session: (signal) => this.#supervisor.session(signal),
       pause: (ms, signal) => sleep(this.#options.clock, ms, signal),
     });
     attempt.attach(session, 0);
     session.send({ type: "assign_job_response", attempt: id, accepted: true });
-    const work =
-      job.kind === "build"
-        ? this.#build(job, session.connection.acceptStream(job.drv.stream), attempt)
-        : this.#options.evaluate(job, attempt);
-    const done = this.#finish(attempt, work).finally(() => this.#ended(id, job.kind));
+    const work = job.kind === "build" ? this.#build(job, session, attempt) : this.#options.evaluate(job, attempt);
+    const done = this.#finish(attempt, job.kind, work).finally(() => this.#ended(id, job.kind));
     this.#running.set(id, { kind: job.kind, attempt, done });
   }
 
-  async #build(job: BuildJob, drv: ByteStream, attempt: Attempt): Promise<BuildResult> {
-    const aterm = await collect(drv, Math.min(job.drv.size, DERIVATION_BYTES_MAX));
-    return await this.#options.build(job, aterm, attempt);
+  /** Accepts the derivation's stream while the assignment is handled: its first frame may be next. */
+  #build(job: BuildJob, session: LiveSession, attempt: Attempt): Promise<BuildResult> {
+    const drv = session.connection.acceptStream(job.drv.stream);
+    return (async () => {
+      const aterm = await collect(drv, Math.min(job.drv.size, DERIVATION_BYTES_MAX)).catch((error: unknown) => {
+        if (!session.lost)
+          throw new Error(`the derivation did not arrive whole: ${messageOf(error)}`, { cause: error });
+        // Not named on the next session, it is given to another worker.
+        throw new AttemptEndedError("the session ended before the derivation had arrived", { cause: error });
+      });
+      return await this.#options.build(job, aterm, attempt);
+    })();
   }
 
-  async #finish(attempt: Attempt, work: Promise<BuildResult | EvaluationResult>): Promise<void> {
+  async #finish(attempt: Attempt, kind: Kind, work: Promise<BuildResult | EvaluationResult>): Promise<void> {
     try {
-      await attempt.finish(await work);
+      await attempt.finish(await work.catch((error: unknown) => this.#failed(attempt, kind, error)));
     } catch (error) {
       // Without a result the server takes the attempt back when this worker next names what it has.
       if (!(error instanceof AttemptEndedError)) {
-        this.#options.log.error("an attempt ended without a result", { attempt: attempt.attemptId, error });
-        this.#supervisor.current?.send({
-          type: "assign_job_response",
-          attempt: attempt.attemptId,
-          accepted: false,
-          reason: error instanceof Error ? error.message.slice(0, 1000) : "unknown error",
-        });
+        this.#options.log.error("a result could not be reported", { attempt: attempt.attemptId, error });
+        await attempt.finish(failure(kind, `its result could not be reported: ${messageOf(error)}`)).catch(() => {});
       }
     } finally {
       await attempt.close().catch(() => {});
     }
+  }
+
+  /** The executors have a result for every failure they foresee. */
+  #failed(attempt: Attempt, kind: Kind, error: unknown): BuildResult | EvaluationResult {
+    if (error instanceof AttemptEndedError) throw error;
+    this.#options.log.error("an attempt failed for a reason that the worker does not know", {
+      attempt: attempt.attemptId,
+      error,
+    });
+    return failure(kind, messageOf(error));
   }
 
   #ended(id: string, kind: Kind): void {
@@ -170,4 +189,15 @@ export class Agent {
   #endAll(reason: string): void {
     for (const { attempt } of this.#running.values()) attempt.end(reason);
   }
+}
+
+function failure(kind: Kind, message: string): BuildResult | EvaluationResult {
+  const said = { class: "transient", message: message.slice(0, FAILURE_LENGTH_MAX) } as const;
+  return kind === "evaluation"
+    ? { kind, status: "failed", failure: said }
+    : { kind, status: "failed", outputs: [], failure: { ...said, missing: [] }, build_ms: 0 };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,5 @@
 import { WebSocket } from "ws";
-import { CONTROL_MESSAGE_BYTES_MAX, HANDSHAKE_TIMEOUT_MS } from "#core/protocol/limits.ts";
+import { HANDSHAKE_TIMEOUT_MS, SERVER_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 
 /**
@@ -10,7 +10,7 @@ export function connectToServer(serverUrl: string, signal: AbortSignal): Promise
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(websocketUrl(serverUrl), {
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      maxPayload: CONTROL_MESSAGE_BYTES_MAX,
+      maxPayload: SERVER_MESSAGE_BYTES_MAX,
       perMessageDeflate: false,
       followRedirects: false,
     });

@@ -27,6 +27,8 @@ export interface ConnectionOptions<In extends { readonly type: string }> {
   readonly onClose: (reason: string) => void;
   /** Nothing at all was heard for this long: the peer is gone. */
   readonly silenceTimeoutMs: number;
+  /** The longest control message that is taken. By default `CONTROL_MESSAGE_BYTES_MAX`. */
+  readonly messageBytesMax?: number;
 }
 
 /**
@@ -125,7 +127,8 @@ export class Connection<In extends { readonly type: string }, Out extends { read
   }
 
   #receiveControl(text: string): void {
-    if (text.length > CONTROL_MESSAGE_BYTES_MAX) throw new Error("control message is larger than allowed");
+    if (text.length > (this.#options.messageBytesMax ?? CONTROL_MESSAGE_BYTES_MAX))
+      throw new Error("control message is larger than allowed");
     const message = this.#options.parse(JSON.parse(text));
     if (isTransport(message)) this.#receiveTransport(message);
     else this.#options.onMessage(message as Exclude<In, TransportMessage>);

@@ -45,22 +45,34 @@ export class IncomingStream implements ByteStream {
     this.#queue.fail(error);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    try {
-      for await (const bytes of this.#queue) {
-        yield bytes;
-        this.#consumed += bytes.length;
-        if (!this.#ended && this.#granted - this.#consumed <= STREAM_WINDOW_BYTES / 2) {
-          this.#granted = this.#consumed + STREAM_WINDOW_BYTES;
-          this.#transport.grant(this.#granted);
-        }
-      }
-    } finally {
-      if (!this.#ended) {
-        this.#transport.stop();
-        this.#finish();
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    const reading = this.#read();
+    return {
+      next: () => reading.next(),
+      // A generator that was never begun would not run its `finally`, and the peer would wait for credit for ever.
+      return: async () => {
+        this.#stop();
+        return await reading.return(undefined);
+      },
+    };
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array> {
+    for await (const bytes of this.#queue) {
+      yield bytes;
+      this.#consumed += bytes.length;
+      if (!this.#ended && this.#granted - this.#consumed <= STREAM_WINDOW_BYTES / 2) {
+        this.#granted = this.#consumed + STREAM_WINDOW_BYTES;
+        this.#transport.grant(this.#granted);
       }
     }
+  }
+
+  #stop(): void {
+    if (this.#ended) return;
+    this.#transport.stop();
+    this.#finish();
+    this.#queue.close();
   }
 
   #finish(): void {

@@ -4,14 +4,20 @@ export const PROTOCOL_VERSION = 1;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** A control message, as JSON text. The largest is a `cache_status` of 1000 paths with 200 bytes a path and room. */
+/** A control message of a worker, as JSON text. The largest are batches of 500 nodes with 200 bytes a node, and room. */
 export const CONTROL_MESSAGE_BYTES_MAX: number = 1 * MIB;
+/** A control message of a server. The largest is an `assign_job` of 100 000 inputs with 100 bytes an input, and room. */
+export const SERVER_MESSAGE_BYTES_MAX: number = 16 * MIB;
 /** The body of one data frame: small enough that a control message waits at most one of them on a slow line. */
 export const DATA_FRAME_BYTES_MAX: number = 256 * KIB;
 /** What a sender may have under way on one stream before the receiver has granted more. */
 export const STREAM_WINDOW_BYTES: number = 1 * MIB;
-/** Streams that one side may have open at a time. With the window: at most 64 MiB of a connection's data in memory. */
-export const STREAMS_OPEN_MAX = 64;
+/** Streams that one side may have open at a time. With the window: at most 256 MiB of a connection's data in memory. */
+export const STREAMS_OPEN_MAX = 256;
+/** Builds that one worker runs at a time: each has a stream for its log, and there is room for the others. */
+export const WORKER_BUILDS_MAX = 192;
+/** Bodies that a worker sends at a time, beside logs. */
+export const WORKER_UPLOADS_MAX = 32;
 /** Control messages that may wait for the socket. A peer that lets more pile up has stalled. */
 export const CONTROL_QUEUE_MAX = 4096;
 /** Data frames that may wait for the socket: 4 MiB. */

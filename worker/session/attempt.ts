@@ -1,6 +1,9 @@
+import { setMaxListeners } from "node:events";
+import { utf8 } from "#core/lib/bytes.ts";
+import { type ByteStream, streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
-import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
+import { type OutgoingStream, StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import {
   AttemptEndedError,
@@ -14,8 +17,10 @@ import {
   type Upload,
   UploadRefusedError,
 } from "../link.ts";
+import { EvaluationMessages } from "./evaluation-messages.ts";
 import { type LiveSession, type OutgoingMessage, SessionLostError } from "./live-session.ts";
 import { LogSpool } from "./log-spool.ts";
+import { sendBody } from "./send-body.ts";
 
 type Phase = Parameters<AttemptLink["phase"]>[0];
 
@@ -27,10 +32,12 @@ export interface AttemptOptions {
   readonly pause: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
-/** A server that could not find out, or a storage that did not answer, is asked again after this long. */
+/** A server that could not find out, or a storage that did not answer, is asked again after this long, then later. */
 const RETRY_PAUSE_MS = 2_000;
-/** Messages of one evaluation that are kept until it ends, to be sent again after a session was lost. */
-const MESSAGES_MAX = 2_000;
+const RETRY_PAUSE_MS_MAX = 60_000;
+
+/** Asks again after a pause. The reason is shown in the attempt's log. */
+type Again = (reason: string) => Promise<never>;
 
 /** One attempt, over as many sessions as it takes. */
 export class Attempt implements AttemptLink {
@@ -38,8 +45,10 @@ export class Attempt implements AttemptLink {
   readonly #options: AttemptOptions;
   readonly #abort = new AbortController();
   readonly #spool: LogSpool;
-  readonly #messages: OutgoingMessage[] = [];
+  readonly #messages: EvaluationMessages;
   #phase: OutgoingMessage | null = null;
+  #commit: CommitInfo | null = null;
+  #waitReason = "";
   #nextSequence = 0;
   #session: LiveSession | null = null;
   #logSent: Promise<void> = Promise.resolve();
@@ -48,6 +57,13 @@ export class Attempt implements AttemptLink {
     this.attemptId = options.attemptId;
     this.#options = options;
     this.#spool = new LogSpool(options.spoolPath);
+    this.#messages = new EvaluationMessages({
+      attemptId: options.attemptId,
+      nextSequence: () => this.#nextSequence++,
+      send: (message) => this.#session?.send(message),
+    });
+    // Each question that waits listens.
+    setMaxListeners(0, this.#abort.signal);
   }
 
   get signal(): AbortSignal {
@@ -63,7 +79,7 @@ export class Attempt implements AttemptLink {
   attach(session: LiveSession, logBytes: number): void {
     this.#session = session;
     if (this.#phase) session.send(this.#phase);
-    for (const message of this.#messages) session.send(message);
+    for (const message of this.#messages.kept) session.send(message);
     this.#logSent = this.#sendLog(session, logBytes);
   }
 
@@ -72,23 +88,14 @@ export class Attempt implements AttemptLink {
   }
 
   phase(phase: Phase, commit?: CommitInfo): void {
-    this.#phase = { type: "job_update", attempt: this.attemptId, phase, ...(commit ? { commit } : {}) };
+    // With every later phase too: the message that had it first may have been lost with its session.
+    this.#commit = commit ?? this.#commit;
+    this.#phase = { type: "job_update", attempt: this.attemptId, phase, ...(this.#commit && { commit: this.#commit }) };
     this.#session?.send(this.#phase);
   }
 
-  message({ level, text, source, attribute }: EvaluationMessage): void {
-    if (this.#messages.length >= MESSAGES_MAX) return;
-    const message: OutgoingMessage = {
-      type: "eval_message",
-      attempt: this.attemptId,
-      sequence: this.#nextSequence++,
-      level,
-      message: text.slice(0, 65_536),
-      source,
-      attribute: attribute === null ? null : [...attribute],
-    };
-    this.#messages.push(message);
-    this.#session?.send(message);
+  message(message: EvaluationMessage): void {
+    this.#messages.add(message);
   }
 
   async queryDerivations(
@@ -113,59 +120,62 @@ export class Attempt implements AttemptLink {
   }
 
   async fetchNar(path: StorePath): Promise<FetchedNar> {
-    return await this.#overSessions(async (session) => {
+    return await this.#overSessions(async (session, again) => {
       const request = session.newId();
       const question: OutgoingMessage = { type: "nar_request", request, attempt: this.attemptId, path };
       const { answer, body } = await session.askReading(question, `request ${request}`, (message) => ({
         answer: message,
-        body: message.type === "nar_offer" ? session.connection.acceptStream(message.stream) : null,
+        body: message.type === "nar_offer" ? this.#accept(session, message.stream) : null,
       }));
       if (answer.type === "nar_offer" && body) {
         return { info: answer.info, compression: answer.compression, fileSize: answer.file_size, body };
       }
-      if (answer.type === "nar_unavailable" && !answer.retry) throw new PathUnavailableError(path, answer.reason);
-      return await this.#again();
+      if (answer.type !== "nar_unavailable") return await again(`it answers ${answer.type}`);
+      if (!answer.retry) throw new PathUnavailableError(path, answer.reason);
+      return await again(`${path}: ${answer.reason}`);
     });
   }
 
+  /** Null when nobody waits for it any more: a body that is not read would hold one of the server's places for ever. */
+  #accept(session: LiveSession, stream: number): ByteStream | null {
+    if (!this.signal.aborted) return session.connection.acceptStream(stream);
+    session.connection.refuseStream(stream);
+    return null;
+  }
+
   async pushNar({ target, info, compression, open }: Upload): Promise<void> {
-    await this.#overSessions(async (session) => {
+    await this.#overSessions(async (session, again) => {
       const upload = session.newId();
-      const stream = session.connection.openStream();
-      const question = { upload, attempt: this.attemptId, target, info, compression, stream: stream.id };
-      const answered = session.ask({ type: "nar_push", ...question }, `upload ${upload}`);
-      const [piped, answer] = await Promise.allSettled([stream.pipe(open()), answered]);
-      if (answer.status === "rejected") throw answer.reason;
-      if (answer.value.type === "nar_committed") return;
+      const { answer, failure } = await sendBody(session, this.signal, (stream) => {
+        const question = { upload, attempt: this.attemptId, target, info, compression, stream: stream.id };
+        const answered = session.ask({ type: "nar_push", ...question }, `upload ${upload}`);
+        return { answered, sending: () => stream.pipe(open()) };
+      });
+      if (answer.type === "nar_committed") return;
       // A body that failed here says more than the server, which saw only that it was given up.
-      if (piped.status === "rejected" && !(piped.reason instanceof StreamEndedError)) throw piped.reason;
-      if (answer.value.type === "nar_refused" && !answer.value.retry)
-        throw new UploadRefusedError(answer.value.message);
-      await this.#again();
+      if (failure !== null && !(failure instanceof StreamEndedError)) throw failure;
+      if (answer.type !== "nar_refused") return await again(`it answers ${answer.type}`);
+      if (!answer.retry) throw new UploadRefusedError(answer.message);
+      await again(`the upload of ${info.path}: ${answer.message}`);
     });
   }
 
   async sendBatch({ nodes, entryPoints }: Batch): Promise<void> {
     const sequence = this.#nextSequence++;
-    await this.#overSessions(async (session) => {
-      const stream = session.connection.openStream();
-      const question: OutgoingMessage = {
-        type: "eval_batch",
-        attempt: this.attemptId,
-        sequence,
-        nodes: nodes.map(({ drvPath, aterm, pruned }) => ({ drv_path: drvPath, size: aterm.length, pruned })),
-        entry_points: entryPoints.map(({ attribute, drvPath }) => ({ attribute: [...attribute], drv_path: drvPath })),
-        content: { stream: stream.id, size: nodes.reduce((sum, { aterm }) => sum + aterm.length, 0) },
-      };
-      const answered = session.ask(question, `batch ${this.attemptId} ${sequence}`);
-      const sending = (async () => {
-        for (const { aterm } of nodes) await stream.write(aterm);
-        await stream.end();
-      })();
-      const [, answer] = await Promise.allSettled([sending, answered]);
-      if (answer.status === "rejected") throw answer.reason;
-      if (answer.value.type !== "eval_batch_ack") return;
-      if (answer.value.error !== null) throw new BatchRefusedError(answer.value.error);
+    const size = nodes.reduce((sum, { aterm }) => sum + aterm.length, 0);
+    const listed = {
+      nodes: nodes.map(({ drvPath, aterm, pruned }) => ({ drv_path: drvPath, size: aterm.length, pruned })),
+      entry_points: entryPoints.map(({ attribute, drvPath }) => ({ attribute: [...attribute], drv_path: drvPath })),
+    };
+    const common = { type: "eval_batch", attempt: this.attemptId, sequence, ...listed } as const;
+    await this.#overSessions(async (session, again) => {
+      const { answer } = await sendBody(session, this.signal, (stream) => {
+        const question: OutgoingMessage = { ...common, content: { stream: stream.id, size } };
+        const answered = session.ask(question, `batch ${this.attemptId} ${sequence}`);
+        return { answered, sending: () => stream.pipe(streamOf(...nodes.map(({ aterm }) => aterm))) };
+      });
+      if (answer.type !== "eval_batch_ack") return await again(`it answers ${answer.type}`);
+      if (answer.error !== null) throw new BatchRefusedError(answer.error);
     });
   }
 
@@ -175,6 +185,7 @@ export class Attempt implements AttemptLink {
 
   async finish(result: BuildResult | EvaluationResult): Promise<void> {
     this.#spool.end();
+    this.#messages.tellDropped();
     await this.#overSessions(async (session) => {
       await this.#logSent;
       const key = `result ${this.attemptId}`;
@@ -183,10 +194,11 @@ export class Attempt implements AttemptLink {
   }
 
   async #sendLog(session: LiveSession, from: number): Promise<void> {
+    let stream: OutgoingStream | null = null;
     try {
       const first = await this.#spool.read(from);
       if (first === null || session.lost) return;
-      const stream = session.connection.openStream();
+      stream = session.connection.openStream();
       session.send({ type: "log_open", attempt: this.attemptId, offset: from, stream: stream.id });
       let offset = from;
       for (let bytes: Uint8Array | null = first; bytes !== null; bytes = await this.#spool.read(offset)) {
@@ -194,8 +206,9 @@ export class Attempt implements AttemptLink {
         offset += bytes.length;
       }
       await stream.end();
-    } catch {
-      // The session ended, or the server wants no more of the log, or the spool's disk is full: the build goes on.
+    } catch (error) {
+      // The session ended, the server wants no more of the log, or the spool cannot be read: the build goes on.
+      await stream?.abort(error instanceof Error ? error.message : String(error)).catch(() => {});
     }
   }
 
@@ -205,29 +218,40 @@ export class Attempt implements AttemptLink {
       readonly read: (answer: Awaited<ReturnType<LiveSession["ask"]>>) => T | null;
     },
   ): Promise<T> {
-    return await this.#overSessions(async (session) => {
+    return await this.#overSessions(async (session, again) => {
       const query = session.newId();
       const { message, read } = question(query);
-      const value = read(await session.ask(message, `query ${query}`));
-      return value ?? (await this.#again());
+      const answer = await session.ask(message, `query ${query}`);
+      return (
+        read(answer) ?? (await again(answer.type === "query_error" ? answer.message : `it answers ${answer.type}`))
+      );
     });
   }
 
   /** Runs the step on the session of now; when that is lost, again on the next one. */
-  async #overSessions<T>(step: (session: LiveSession) => Promise<T>): Promise<T> {
+  async #overSessions<T>(step: (session: LiveSession, again: Again) => Promise<T>): Promise<T> {
+    let pauseMs = RETRY_PAUSE_MS;
+    const again: Again = async (reason) => {
+      this.#noteWaiting(reason);
+      await this.#options.pause(pauseMs, this.signal);
+      pauseMs = Math.min(2 * pauseMs, RETRY_PAUSE_MS_MAX);
+      throw new SessionLostError("the server could not answer; asked again");
+    };
     for (;;) {
       const session = await this.#options.session(this.signal);
       try {
-        return await this.#unlessEnded(step(session));
+        return await this.#unlessEnded(step(session, again));
       } catch (error) {
         if (!(error instanceof SessionLostError)) throw error;
       }
     }
   }
 
-  async #again(): Promise<never> {
-    await this.#options.pause(RETRY_PAUSE_MS, this.signal);
-    throw new SessionLostError("the server could not answer; asked again");
+  /** Nothing waits without saying why, and says it once. */
+  #noteWaiting(reason: string): void {
+    if (reason === this.#waitReason) return;
+    this.#waitReason = reason;
+    this.log(utf8(`[gradient: waiting for the server, which is asked again: ${reason}]\n`));
   }
 
   async #unlessEnded<T>(work: Promise<T>): Promise<T> {

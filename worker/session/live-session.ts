@@ -1,8 +1,11 @@
+import { utf8 } from "#core/lib/bytes.ts";
 import type { Clock } from "#core/lib/clock.ts";
+import { Semaphore } from "#core/lib/semaphore.ts";
 import { Connection } from "#core/protocol/connection.ts";
+import { CONTROL_MESSAGE_BYTES_MAX, SERVER_MESSAGE_BYTES_MAX, WORKER_UPLOADS_MAX } from "#core/protocol/limits.ts";
 import { parseServerMessage, type ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { parseWorkerMessage, type WorkerMessage } from "#core/protocol/worker-messages.ts";
 
 type WorkerTransport = Extract<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
 export type OutgoingMessage = Exclude<WorkerMessage, WorkerTransport>;
@@ -12,6 +15,11 @@ export type ServerConnection = Connection<ServerMessage, OutgoingMessage>;
 /** The session ended before the answer came. The question may be asked again on the next one. */
 export class SessionLostError extends Error {
   override readonly name = "SessionLostError";
+}
+
+/** The protocol has no room for what was to be sent, however often it is tried. */
+export class UnsendableError extends Error {
+  override readonly name = "UnsendableError";
 }
 
 export interface LiveSessionOptions {
@@ -31,6 +39,8 @@ interface Waiting {
 /** The worker's end of one session: matches answers to questions, and fails all open ones when the session ends. */
 export class LiveSession {
   readonly connection: ServerConnection;
+  /** Whoever sends a body beside logs has a place of these, so that no session opens more streams than it may. */
+  readonly uploads: Semaphore = new Semaphore(WORKER_UPLOADS_MAX);
   readonly #options: LiveSessionOptions;
   readonly #waiting = new Map<string, Waiting>();
   #nextId = 1;
@@ -45,6 +55,7 @@ export class LiveSession {
       onMessage: (message) => this.#receive(message),
       onClose: (reason) => this.#close(reason),
       silenceTimeoutMs: options.silenceTimeoutMs,
+      messageBytesMax: SERVER_MESSAGE_BYTES_MAX,
     });
   }
 
@@ -60,7 +71,10 @@ export class LiveSession {
     this.connection.send(message);
   }
 
-  /** Sends a question and resolves with its answer, whose key is `key` (see `answerKey`). */
+  /**
+   * Sends a question and resolves with its answer, whose key is `key` (see `answerKey`). Rejects with `SessionLostError`,
+   * and with `UnsendableError` for what the server would end the session for.
+   */
   ask(message: OutgoingMessage, key: string): Promise<IncomingMessage> {
     return this.askReading(message, key, (answer) => answer);
   }
@@ -71,8 +85,18 @@ export class LiveSession {
    */
   askReading<T>(message: OutgoingMessage, key: string, read: (answer: IncomingMessage) => T): Promise<T> {
     if (this.#lost) return Promise.reject(this.#lost);
+    const unsendable = reasonNotToSend(message);
+    if (unsendable !== null) return Promise.reject(new UnsendableError(`${message.type}: ${unsendable}`));
     return new Promise((resolve, reject) => {
-      this.#waiting.set(key, { answer: (answer) => resolve(read(answer)), reject });
+      const answered = (answer: IncomingMessage) => {
+        try {
+          resolve(read(answer));
+        } catch (error) {
+          reject(new SessionLostError("the answer could not be taken", { cause: error }));
+          throw error;
+        }
+      };
+      this.#waiting.set(key, { answer: answered, reject });
       this.send(message);
     });
   }
@@ -91,6 +115,18 @@ export class LiveSession {
     for (const { reject } of this.#waiting.values()) reject(this.#lost);
     this.#waiting.clear();
     this.#options.onClose(reason);
+  }
+}
+
+/** Null when the server will take it. */
+export function reasonNotToSend(message: OutgoingMessage): string | null {
+  const { length } = utf8(JSON.stringify(message));
+  if (length > CONTROL_MESSAGE_BYTES_MAX) return `it is ${length} bytes long, more than ${CONTROL_MESSAGE_BYTES_MAX}`;
+  try {
+    parseWorkerMessage(message);
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }
 

@@ -1,20 +1,44 @@
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { utf8 } from "#core/lib/bytes.ts";
+import { isUuid } from "#core/lib/ids.ts";
 
 /** Logs up to this size never touch the disk. */
 const MEMORY_BYTES_MAX = 256 * 1024;
 const READ_BYTES_MAX = 256 * 1024;
+const SUFFIX = ".log";
+
+/** Where the log of an attempt is spooled. */
+export function spoolPath(folder: string, attemptId: string): string {
+  return join(folder, `${attemptId}${SUFFIX}`);
+}
+
+/** Makes the folder, and removes what an earlier run of this worker left in it. Call it before the first attempt. */
+export async function clearSpools(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(folder)) {
+    const isSpool = name.endsWith(SUFFIX) && isUuid(name.slice(0, -SUFFIX.length));
+    if (isSpool) await rm(join(folder, name), { force: true });
+  }
+}
 
 /**
  * A build's log as it grows, kept whole until the attempt is over: a session that is lost takes nothing of it along,
- * the next one goes on from what the server has. In memory while it is small, in a file below that.
+ * the next one goes on from what the server has. In memory while it is small, in a file below that. Where the file
+ * cannot be written the log ends with a line that says so; the build goes on.
  */
 export class LogSpool {
   readonly #path: string;
   readonly #memory: Uint8Array[] = [];
   #memoryLength = 0;
+  /** All that was appended. */
   #length = 0;
+  /** All that is in the file, or in memory. */
+  #writtenLength = 0;
   #file: Promise<FileHandle> | null = null;
-  #written: Promise<void> = Promise.resolve();
+  #writing: Promise<void> = Promise.resolve();
+  /** What stands in the place of all that could not be written. */
+  #epilogue: Uint8Array | null = null;
   #ended = false;
   #waiting: (() => void)[] = [];
 
@@ -22,29 +46,24 @@ export class LogSpool {
     this.#path = path;
   }
 
-  get length(): number {
-    return this.#length;
-  }
-
   append(bytes: Uint8Array): void {
-    if (this.#ended || bytes.length === 0) return;
-    const offset = this.#length;
+    if (this.#ended || this.#epilogue || bytes.length === 0) return;
     this.#length += bytes.length;
+    const copy = bytes.slice();
     if (this.#file === null && this.#length <= MEMORY_BYTES_MAX) {
-      this.#memory.push(bytes.slice());
-      this.#memoryLength += bytes.length;
+      this.#memory.push(copy);
+      this.#memoryLength = this.#length;
+      this.#writtenLength = this.#length;
       return this.#wake();
     }
-    const copy = bytes.slice();
     this.#file ??= open(this.#path, "wx+", 0o600);
     const file = this.#file;
-    this.#written = this.#written.then(async () => {
-      const handle = await file;
-      await handle.write(copy, 0, copy.length, offset - this.#memoryLength);
-      this.#wake();
-    });
-    // A disk that is full costs the rest of the log, not the build; `read` throws.
-    this.#written.catch(() => this.#wake());
+    this.#writing = this.#writing
+      .then(async () => {
+        if (!this.#epilogue) await this.#write(await file, copy);
+      })
+      .catch((error: unknown) => this.#giveUp(error))
+      .finally(() => this.#wake());
   }
 
   /** Nothing more is appended; readers come to an end. */
@@ -55,25 +74,44 @@ export class LogSpool {
 
   /** Some bytes from `offset` on; waits until there are any. Null at the end. */
   async read(offset: number): Promise<Uint8Array | null> {
-    while (offset >= this.#length && !this.#ended) {
+    while (offset >= this.#writtenLength && !this.#epilogue && !(this.#ended && offset >= this.#length)) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
-    if (offset >= this.#length) return null;
     if (offset < this.#memoryLength) return this.#fromMemory(offset);
-    await this.#written;
-    const handle = await (this.#file as Promise<FileHandle>);
-    const buffer = new Uint8Array(Math.min(READ_BYTES_MAX, this.#length - offset));
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset - this.#memoryLength);
-    return buffer.subarray(0, bytesRead);
+    if (offset < this.#writtenLength) return await this.#fromFile(offset);
+    const rest = this.#epilogue?.subarray(offset - this.#writtenLength);
+    return rest && rest.length > 0 ? rest : null;
   }
 
   async close(): Promise<void> {
     this.end();
     if (this.#file === null) return;
-    await this.#written.catch(() => {});
+    await this.#writing;
     const handle = await this.#file.catch(() => null);
     await handle?.close();
     await rm(this.#path, { force: true });
+  }
+
+  async #write(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+    for (let start = 0; start < bytes.length; ) {
+      const at = this.#writtenLength - this.#memoryLength;
+      const { bytesWritten } = await handle.write(bytes, start, bytes.length - start, at);
+      start += bytesWritten;
+      this.#writtenLength += bytesWritten;
+    }
+  }
+
+  #giveUp(error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#epilogue ??= utf8(`\n[gradient: log truncated: the worker cannot keep it (${reason}); the build goes on]\n`);
+  }
+
+  async #fromFile(offset: number): Promise<Uint8Array> {
+    const handle = await (this.#file as Promise<FileHandle>);
+    const buffer = new Uint8Array(Math.min(READ_BYTES_MAX, this.#writtenLength - offset));
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset - this.#memoryLength);
+    if (bytesRead === 0) throw new Error(`${this.#path} is shorter than what was written to it`);
+    return buffer.subarray(0, bytesRead);
   }
 
   #fromMemory(offset: number): Uint8Array {

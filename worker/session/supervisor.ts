@@ -39,10 +39,14 @@ export interface SupervisorOptions {
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 60_000;
 const SILENCE_TIMEOUT_MS = 45_000;
+/** A session that ends sooner is followed by the next pause: what ended it may end the next one too. */
+const SETTLED_MS = 10_000;
+/** Timers of Node end at once when they are longer. */
+const LEASE_MS_MAX: number = 2 ** 31 - 1;
 
 /**
  * Keeps a session with the server: connects, proves itself, names the attempts it still has, and does so again when the
- * session is lost, with growing pauses. Only a session that the server accepted resets the pause.
+ * session is lost, with growing pauses. Only a session that the server accepted and that lasted resets the pause.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -61,8 +65,12 @@ export class Supervisor {
       signal.throwIfAborted();
       if (this.#session) return this.#session;
       await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
+        const wake = () => {
+          signal.removeEventListener("abort", wake);
+          resolve();
+        };
+        this.#waiting.push(wake);
+        signal.addEventListener("abort", wake, { once: true });
       });
     }
   }
@@ -75,27 +83,27 @@ export class Supervisor {
   async run(signal: AbortSignal): Promise<void> {
     let backoffMs = BACKOFF_FIRST_MS;
     while (!signal.aborted) {
-      const accepted = await this.#runSession(signal);
+      const acceptedMs = await this.#runSession(signal);
       if (signal.aborted) return;
-      if (accepted) backoffMs = BACKOFF_FIRST_MS;
+      if (acceptedMs >= SETTLED_MS) backoffMs = BACKOFF_FIRST_MS;
       // Up to a half of the pause is random, so that a fleet does not come back in one moment.
       await sleep(this.#options.clock, backoffMs * (0.75 + Math.random() / 2), signal);
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
     }
   }
 
-  /** True when the server had accepted this worker in the session. */
-  async #runSession(signal: AbortSignal): Promise<boolean> {
+  /** How long the session lasted after the server had accepted this worker; 0 when it had not. */
+  async #runSession(signal: AbortSignal): Promise<number> {
     const { log, clock } = this.#options;
     let socket: Socket;
     try {
       socket = await this.#options.connect(signal);
     } catch (error) {
       if (!signal.aborted) log.warn("the server is not reachable; trying again", { error: messageOf(error) });
-      return false;
+      return 0;
     }
-    return await new Promise<boolean>((resolve) => {
-      let accepted = false;
+    return await new Promise<number>((resolve) => {
+      let acceptedAt: number | null = null;
       const stop = () => session.connection.close(1001, "the worker is stopping");
       const session = new LiveSession({
         socket,
@@ -103,13 +111,13 @@ export class Supervisor {
         silenceTimeoutMs: SILENCE_TIMEOUT_MS,
         onMessage: (message) => {
           if (this.#session === session) this.#options.onMessage(session, message);
-          else if (this.#handshake(session, message)) accepted = true;
+          else if (this.#handshake(session, message)) acceptedAt = clock.monotonic();
         },
         onClose: (reason) => {
           cancelHandshake();
           signal.removeEventListener("abort", stop);
           this.#lost(session, reason, signal.aborted);
-          resolve(accepted);
+          resolve(acceptedAt === null ? 0 : clock.monotonic() - acceptedAt);
         },
       });
       const cancelHandshake = clock.schedule(2 * HANDSHAKE_TIMEOUT_MS, () => {
@@ -128,7 +136,7 @@ export class Supervisor {
         this.#answerChallenge(session, message.peers);
         return false;
       case "init_ack":
-        this.#leaseMs = message.lease_ms;
+        this.#leaseMs = Math.min(message.lease_ms, LEASE_MS_MAX);
         for (const { peer_id, reason } of message.failed_peers) {
           this.#options.log.warn("an organization refused this worker", { peer: peer_id, reason });
         }

@@ -7,14 +7,25 @@ import type { HubDeps } from "./deps.ts";
 import { type LeasedAttempt, outputsOf } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
 
+const SENDING_MAX = 32;
+
 /** Sends what was assigned, and says what the worker may do under each lease. */
 export class AssignmentSender {
   readonly #deps: HubDeps;
   readonly #connection: WorkerConnection;
+  readonly #onRoom: () => void;
+  #sending = 0;
 
-  constructor(deps: HubDeps, connection: WorkerConnection) {
+  /** `onRoom` is called when there is room again. */
+  constructor(deps: HubDeps, connection: WorkerConnection, onRoom: () => void) {
     this.#deps = deps;
     this.#connection = connection;
+    this.#onRoom = onRoom;
+  }
+
+  /** How many builds may be sent now: derivations that pile up on a slow line would use up the worker's streams. */
+  get room(): number {
+    return Math.max(0, SENDING_MAX - this.#sending);
   }
 
   sendBuild(build: AssignedBuild): LeasedAttempt {
@@ -32,9 +43,17 @@ export class AssignmentSender {
         ...buildLimits(build, this.#deps.limits.build),
       },
     });
-    stream.pipe(streamOf(build.aterm)).catch(() => {
-      // The session has ended; the lease is taken up on the next one, or runs out.
-    });
+    this.#sending++;
+    stream
+      .pipe(streamOf(build.aterm))
+      .catch(() => {
+        // The session has ended, or the worker has refused the job.
+      })
+      .finally(() => {
+        const wasFull = this.room === 0;
+        this.#sending--;
+        if (wasFull) this.#onRoom();
+      });
     return {
       id: build.attemptId,
       kind: "build",

@@ -75,7 +75,7 @@ export class Dispatcher {
 
   async #assignBuilds(jobs: WorkerJobs): Promise<boolean> {
     const { workerId, grants, description } = jobs.options;
-    if (jobs.free.build <= 0 || !description.capabilities.build) return false;
+    if (jobs.buildRoom <= 0 || !description.capabilities.build) return false;
     const organizationIds = grants.filter((grant) => grant.build).map((grant) => grant.organizationId);
     if (organizationIds.length === 0) return false;
     const builds: AssignedBuild[] = await assignBuilds(this.#deps, {
@@ -83,7 +83,7 @@ export class Dispatcher {
       organizationIds,
       systems: description.architectures,
       features: description.system_features,
-      limit: Math.min(jobs.free.build, BUILDS_A_ROUND),
+      limit: Math.min(jobs.buildRoom, BUILDS_A_ROUND),
     });
     for (const build of builds) {
       jobs.free.build--;

@@ -1,7 +1,7 @@
 import { MessageLevel } from "#core/domain/states.ts";
 import { DomainError } from "#core/errors.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
-import { type ByteStream, collect } from "#core/lib/streams.ts";
+import { type ByteStream, collect, LimitExceededError } from "#core/lib/streams.ts";
 import { EVAL_BATCH_BYTES_MAX } from "#core/protocol/limits.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { recordEvaluationMessage } from "#core/services/transitions/evaluation-progress.ts";
@@ -32,6 +32,8 @@ export async function receiveBatch(
     answer(held ? null : "the lease of this evaluation has ended");
   } catch (error) {
     if (connection.closed) return;
+    if (error instanceof LimitExceededError)
+      return answer(`the batch is larger than announced or allowed: ${error.message}`);
     if (!(error instanceof DomainError)) {
       // Unanswered: the worker sends it again on its next session.
       deps.log.error("a batch of derivations could not be recorded", { attempt: message.attempt, error });

@@ -1,5 +1,4 @@
 import { closeAllWorkerConnections } from "#core/db/worker-connections.ts";
-import { HEARTBEAT_INTERVAL_MS } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import { expireLeases, keepLeasesOverRestart, tidyTransitions } from "#core/services/transitions/leases.ts";
 import type { HubDeps } from "./deps.ts";
@@ -34,8 +33,7 @@ export class Hub {
     await closeAllWorkerConnections(deps.db);
     await keepLeasesOverRestart(deps);
     const hub = new Hub(deps);
-    hub.#every(POLL_INTERVAL_MS, () => hub.#tidy());
-    hub.#every(HEARTBEAT_INTERVAL_MS, () => hub.#heartbeat());
+    hub.#every(Math.min(POLL_INTERVAL_MS, deps.leaseMs / 3), () => hub.#tidy());
     return hub;
   }
 
@@ -71,25 +69,37 @@ export class Hub {
   #closed(session: WorkerSession): void {
     this.#sessions.delete(session);
     if (this.#byWorker.get(session.workerId) === session) this.#byWorker.delete(session.workerId);
-    session.jobs
-      ?.closed()
-      .catch((error: unknown) => this.#deps.log.warn("a session's end was not recorded", { error }));
+    session.jobs?.closed().catch((error: unknown) => this.#warn("a session's end was not recorded", error));
+  }
+
+  #warn(message: string, error: unknown): void {
+    this.#deps.log.warn(message, { error });
   }
 
   #abort(attemptId: string): void {
     for (const { jobs } of this.#byWorker.values()) jobs?.abort(attemptId, "it was ended on the server");
   }
 
-  /** The worker connects again at once and proves itself under the changed registration. */
+  /**
+   * The worker connects again at once and proves itself under the changed registration. So does one whose handshake has
+   * looked at the old one.
+   */
   #reauthorize(workerId: string): void {
-    this.#byWorker.get(workerId)?.connection.close(4408, "the registration of this worker has changed");
-  }
-
-  async #heartbeat(): Promise<void> {
-    for (const { jobs } of [...this.#byWorker.values()]) await jobs?.heartbeat();
+    for (const session of [...this.#sessions]) {
+      if (session.workerId !== workerId) continue;
+      const end = () => session.connection.close(4408, "the registration of this worker has changed");
+      if (!session.jobs) end();
+      else
+        session.jobs
+          .revoke()
+          .catch((error: unknown) => this.#warn("jobs were not taken back yet", error))
+          .finally(end);
+    }
   }
 
   async #tidy(): Promise<void> {
+    // Ahead of what reaps: while the database was away nobody could record that these workers were heard.
+    for (const { jobs } of [...this.#byWorker.values()]) await jobs?.heartbeat();
     await expireLeases(this.#deps);
     await tidyTransitions(this.#deps);
     this.#dispatcher.kick();

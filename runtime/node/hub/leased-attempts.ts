@@ -37,3 +37,14 @@ export async function loadLeasedAttempts(
     return { id, kind, organizationId: organization_id, outputs: new Set(outputs) };
   });
 }
+
+/** The attempts that the worker holds by the database. */
+export async function listOpenAttempts(db: Kysely<Database>, workerId: string): Promise<Set<string>> {
+  const rows = await db
+    .selectFrom("attempt")
+    .select("id")
+    .where("worker_id", "=", workerId)
+    .where("finished_at", "is", null)
+    .execute();
+  return new Set(rows.map(({ id }) => id));
+}

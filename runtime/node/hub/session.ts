@@ -1,17 +1,21 @@
 import type { WorkerDescription } from "#core/db/schema.ts";
 import { uuidV7 } from "#core/lib/ids.ts";
 import { Connection } from "#core/protocol/connection.ts";
-import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
+import { HANDSHAKE_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import { type Capabilities, parseWorkerMessage, type WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { authorizeWorker, challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
 import type { HubDeps } from "./deps.ts";
+import { withoutNul } from "./plain-text.ts";
 import { WorkerJobs } from "./worker-jobs.ts";
 
 type ServerTransport = Extract<ServerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
 export type WorkerConnection = Connection<WorkerMessage, Exclude<ServerMessage, ServerTransport>>;
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+
+/** A shorter silence is no sign: two heartbeats may be lost to a slow line. */
+const SILENCE_MS_MIN: number = 2.5 * HEARTBEAT_INTERVAL_MS;
 
 export interface SessionEvents {
   /** The worker has proved itself and said what it can do; from now on it may be given work. */
@@ -46,10 +50,10 @@ export class WorkerSession {
     this.connection = new Connection({
       socket,
       clock: deps.clock,
-      parse: parseWorkerMessage,
+      parse: (value) => parseWorkerMessage(withoutNul(value)),
       onMessage: (message) => this.#receive(message),
       onClose: (reason) => this.#closed(reason),
-      silenceTimeoutMs: deps.limits.workerHeartbeatTimeoutMs,
+      silenceTimeoutMs: silenceTimeoutMs(deps.limits.workerHeartbeatTimeoutMs),
     });
     this.#cancelHandshake = deps.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       if (this.#state !== "registered") this.connection.close(1008, "the handshake took too long");
@@ -128,7 +132,8 @@ export class WorkerSession {
     // The older session of the same worker ends here, before its leases are looked at.
     this.#events.onRegistered(this);
     await jobs.reattach(message.attempts);
-    if (this.connection.closed) return;
+    // Its end came while the database was asked, and found no jobs to close.
+    if (this.connection.closed) return await jobs.closed();
     this.#jobs = jobs;
     this.#state = "registered";
     this.#cancelHandshake();
@@ -153,4 +158,9 @@ export class WorkerSession {
     if (this.#jobs) this.#deps.log.info("worker disconnected", { worker: this.#workerId, session: this.id, reason });
     this.#events.onClosed(this);
   }
+}
+
+/** 0 is for ever. */
+function silenceTimeoutMs(workerHeartbeatTimeoutMs: number): number {
+  return workerHeartbeatTimeoutMs === 0 ? Number.POSITIVE_INFINITY : Math.max(workerHeartbeatTimeoutMs, SILENCE_MS_MIN);
 }

@@ -39,11 +39,14 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
         onMessage: ({ data }) =>
           adapter?.onMessage(typeof data === "string" ? data : new Uint8Array(data as ArrayBuffer)),
         onClose: ({ code, reason }) => adapter?.closed(reason || `closed with code ${code}`),
-        onError: () => adapter?.closed("socket error"),
+        onError: (event) => adapter?.closed(`socket error: ${(event as { message?: string }).message ?? "unknown"}`),
       };
     }),
   );
 
+  // Whoever offers another protocol (curl offers h2c) is answered as if it had not.
+  const shouldUpgradeCallback = ({ headers }: IncomingMessage) => /^websocket$/i.test(headers.upgrade ?? "");
+  Object.assign(server, { shouldUpgradeCallback });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A reset of the peer must not end the process.
     socket.on("error", () => socket.destroy());

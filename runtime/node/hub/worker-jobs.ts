@@ -3,18 +3,20 @@ import type { WorkerDescription } from "#core/db/schema.ts";
 import { closeWorkerConnection, openWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
+import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import { prolongLeases, reattachWorker, returnAttempt } from "#core/services/transitions/leases.ts";
-import type { WorkerGrant } from "#core/services/worker-auth.ts";
+import { challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
 import type { HubDeps } from "./deps.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
-import { type LeasedAttempt, loadLeasedAttempts } from "./leased-attempts.ts";
+import { type LeasedAttempt, listOpenAttempts, loadLeasedAttempts } from "./leased-attempts.ts";
 import { NarTransfers } from "./nar-transfers.ts";
+import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import type { WorkerConnection } from "./session.ts";
 
@@ -43,22 +45,28 @@ export class WorkerJobs {
   readonly #transfers: NarTransfers;
   readonly #sender: AssignmentSender;
   readonly #attempts = new Map<string, LeasedAttempt>();
-  readonly #ordered = new Map<string, Promise<void>>();
+  readonly #ordered = new OrderedTasks((error) => this.#failed(error));
+  /** Of each attempt the log that is being written. It ends before the attempt's result is recorded. */
+  readonly #logs = new Map<string, Promise<void>>();
+  /** Leases that the worker has never heard of, as of the last heartbeat. */
+  #strange: ReadonlySet<string> = new Set();
   #draining = false;
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
     this.#deps = deps;
     this.#transfers = new NarTransfers(deps, options.connection);
-    this.#sender = new AssignmentSender(deps, options.connection);
+    this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
   }
 
+  /** True when it wants no more jobs, or may have none. */
   get draining(): boolean {
     return this.#draining;
   }
 
-  holds(attemptId: string): boolean {
-    return this.#attempts.has(attemptId);
+  /** How many builds it may be sent now. */
+  get buildRoom(): number {
+    return Math.min(this.free.build, this.#sender.room);
   }
 
   /** Tells the worker which of the attempts it named it still holds, and opens its session in the database. */
@@ -74,10 +82,38 @@ export class WorkerJobs {
     });
   }
 
-  /** Called while the session lives, once a heartbeat interval. */
+  /**
+   * Called again and again while the session lives: keeps the leases, and makes this side and the database agree. The
+   * wake-up that told of an aborted attempt may have been lost, and one that was deleted with its organization has none.
+   */
   async heartbeat(): Promise<void> {
-    await prolongLeases(this.#deps, this.options.workerId);
-    await touchWorkerConnection(this.#deps.db, this.options.connectionId);
+    const { workerId, connectionId } = this.options;
+    const known = [...this.#attempts.keys()];
+    await prolongLeases(this.#deps, workerId);
+    await touchWorkerConnection(this.#deps.db, connectionId);
+    const open = await listOpenAttempts(this.#deps.db, workerId);
+    for (const id of known) if (!open.has(id)) this.abort(id, "it was ended on the server");
+
+    // One that was assigned this moment is known by the next time.
+    const strange = new Set([...open].filter((id) => !this.#attempts.has(id)));
+    for (const id of strange) if (this.#strange.has(id)) this.#takeBack(id);
+    this.#strange = strange;
+  }
+
+  /**
+   * The worker's registration has changed: it gets no more jobs in this session, and what it runs for organizations that
+   * no longer let it in goes to other workers.
+   */
+  async revoke(): Promise<void> {
+    this.#draining = true;
+    const { workerId } = this.options;
+    const challenge = await challengeWorker(this.#deps, workerId);
+    const peers = "peers" in challenge ? challenge.peers : [];
+    for (const { id, organizationId } of [...this.#attempts.values()]) {
+      if (peers.includes(organizationId)) continue;
+      this.abort(id, "the organization no longer lets this worker in");
+      await returnAttempt(this.#deps, workerId, id, "the worker was deactivated or removed");
+    }
   }
 
   async closed(): Promise<void> {
@@ -85,10 +121,12 @@ export class WorkerJobs {
   }
 
   assignBuild(build: AssignedBuild): void {
+    if (this.options.connection.closed || this.#draining) return this.#takeBack(build.attemptId);
     this.#attempts.set(build.attemptId, this.#sender.sendBuild(build));
   }
 
   assignEvaluation(evaluation: AssignedEvaluation): void {
+    if (this.options.connection.closed || this.#draining) return this.#takeBack(evaluation.attemptId);
     this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation));
   }
 
@@ -113,13 +151,11 @@ export class WorkerJobs {
       case "eval_batch":
         return this.#batch(message);
       case "query_derivations":
-        return this.#answer(message.attempt, (held) =>
+        return this.#answer(message, (held) =>
           answerDerivationQuery(this.#deps, this.options.connection, held, message),
         );
       case "cache_query":
-        return this.#answer(message.attempt, (held) =>
-          answerCacheQuery(this.#deps, this.options.connection, held, message),
-        );
+        return this.#answer(message, (held) => answerCacheQuery(this.#deps, this.options.connection, held, message));
       case "nar_request":
         return this.#narRequest(message);
       case "nar_push":
@@ -127,7 +163,7 @@ export class WorkerJobs {
       case "log_open":
         return this.#log(message);
       case "job_result":
-        return this.#inOrder(message.attempt, () => this.#result(message));
+        return this.#ordered.run(message.attempt, () => this.#result(message));
       case "draining":
         this.#draining = true;
         return;
@@ -150,6 +186,14 @@ export class WorkerJobs {
     this.#spawn(returnAttempt(this.#deps, this.options.workerId, attempt, reason ?? "the worker refused it"));
   }
 
+  /** Assigned while the session ended: the worker never hears of it, and its next session would keep the lease alive. */
+  #takeBack(attemptId: string): void {
+    const { workerId } = this.options;
+    returnAttempt(this.#deps, workerId, attemptId, "the worker left before it heard of it").catch((error: unknown) =>
+      this.#deps.log.error("a job that no worker has was not taken back", { worker: workerId, attemptId, error }),
+    );
+  }
+
   async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
     if (phase === "building") await markAttemptStarted(this.#deps.db, attempt);
     else await advanceEvaluation(this.#deps, attempt, phase, commit);
@@ -157,8 +201,14 @@ export class WorkerJobs {
 
   #batch(message: Of<"eval_batch">): void {
     const { connection } = this.options;
+    const { attempt, sequence } = message;
+    if (!this.#attempts.has(attempt)) {
+      connection.refuseStream(message.content.stream);
+      const error = "the lease of this evaluation has ended";
+      return connection.send({ type: "eval_batch_ack", attempt, sequence, error });
+    }
     const content = connection.acceptStream(message.content.stream);
-    this.#inOrder(message.attempt, () => receiveBatch(this.#deps, connection, message, content));
+    this.#inOrder(attempt, () => receiveBatch(this.#deps, connection, message, content));
   }
 
   #narRequest(message: Of<"nar_request">): void {
@@ -182,29 +232,41 @@ export class WorkerJobs {
   #log({ attempt, offset, stream }: Of<"log_open">): void {
     if (!this.#attempts.has(attempt)) return this.options.connection.refuseStream(stream);
     const body = this.options.connection.acceptStream(stream);
-    this.#spawn(writeLog(this.#deps, attempt, { offset, stream: body }));
+    const writing = writeLog(this.#deps, attempt, { offset, stream: body }).catch((error: unknown) => {
+      // A worker that gave the log up has sent what it had of it.
+      if (!(error instanceof StreamEndedError) && !this.options.connection.closed) this.#failed(error);
+    });
+    this.#logs.set(attempt, writing);
   }
 
   async #result({ attempt, result }: Of<"job_result">): Promise<void> {
-    if (result.kind === "build") await endBuild(this.#deps, attempt, result);
-    else await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+    const held = this.#attempts.get(attempt);
+    if (held) {
+      await this.#logs.get(attempt);
+      // The rest of the log comes on the next session, and the result after it.
+      if (this.options.connection.closed) return;
+      if (held.kind !== result.kind) throw new Error(`the attempt is no ${result.kind}`);
+      if (result.kind === "build") await endBuild(this.#deps, attempt, result);
+      else await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+    }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
+    this.#logs.delete(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
   }
 
-  #answer(attemptId: string, task: (held: LeasedAttempt) => Promise<void>): void {
-    const held = this.#attempts.get(attemptId);
-    if (held) this.#spawn(task(held));
+  #answer(
+    { attempt, query }: { readonly attempt: string; readonly query: number },
+    task: (held: LeasedAttempt) => Promise<void>,
+  ): void {
+    const held = this.#attempts.get(attempt);
+    if (held) return this.#spawn(task(held));
+    this.options.connection.send({ type: "query_error", query, message: "the lease has ended" });
   }
 
+  /** What arrives of attempts that this worker does not hold, or holds no longer, is dropped. */
   #inOrder(attemptId: string, task: () => Promise<void>): void {
-    const before = this.#ordered.get(attemptId) ?? Promise.resolve();
-    const done = before.then(task).catch((error: unknown) => this.#failed(error));
-    this.#ordered.set(attemptId, done);
-    void done.then(() => {
-      if (this.#ordered.get(attemptId) === done) this.#ordered.delete(attemptId);
-    });
+    if (this.#attempts.has(attemptId)) this.#ordered.run(attemptId, task);
   }
 
   #spawn(task: Promise<void>): void {
