@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
@@ -10,7 +10,7 @@ export async function describeMachine(): Promise<string[]> {
   const distribution = /^PRETTY_NAME="?(.*?)"?$/m.exec(await readFile("/etc/os-release", "utf8").catch(() => ""))?.[1];
   return [
     `- CPU: ${cpus()[0]?.model ?? "unknown"}, ${availableParallelism()} cores; memory: ${gibibytes(totalmem())} GiB`,
-    `- Linux ${release()}${distribution ? ` (${distribution})` : ""}`,
+    `- Linux ${release()}${distribution ? ` (${distribution})` : ""}; load before the run: ${loadavg()[0]?.toFixed(1)}`,
     `- Node ${process.versions.node}; ${await version("nix")}; ${await version("nginx", "-v")}`,
     `- ${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC; commit ${await commit()}`,
   ];
