@@ -54,7 +54,8 @@ const NOTES = [
     "evaluation (`--expr`; naming 200 attributes of the flake takes plain Nix about three times as long), then " +
     "`nix copy --to 'file://…?compression=zstd'` of the outputs.",
   "`ci`: sandboxed builds go into a store of its own folder; such a store is always sandboxed, so the unsandboxed " +
-    "ones go into the machine's store, through a private daemon with `sandbox = false`. Builders run as the daemon's user.",
+    "ones go into the machine's store, " +
+    "through a private daemon with `sandbox = false`. Builders run as the daemon's user.",
   "`ci`: the second evaluation finds everything built; instead, `nix eval` of all derivation paths without its cache.",
 ];
 

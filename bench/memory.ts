@@ -24,7 +24,8 @@ const OUTPUTS = {
 
 const NOTES = [
   "`memory`: the peak resident memory (`VmHWM`) of the server's and the worker's process, Node itself included, " +
-    "without PostgreSQL, evaluators and builders, while one output is built, uploaded and loaded by `nix copy --from`. The " +
+    "without PostgreSQL, " +
+    "evaluators and builders, while one output is built, uploaded and loaded by `nix copy --from`. The " +
     "peak begins anew before each output (proc(5), clear_refs). The 2 GB that do not compress are 16 MB of random " +
     "bytes, 125 times: farther apart than zstd looks back.",
 ];
