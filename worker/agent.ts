@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { type Clock, sleep } from "#core/lib/clock.ts";
+import type { RandomBytes } from "#core/lib/ids.ts";
 import { collect } from "#core/lib/streams.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import { DERIVATION_BYTES_MAX, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
@@ -24,6 +25,8 @@ export interface AgentOptions {
   readonly build: (job: BuildJob, aterm: Uint8Array, link: AttemptLink) => Promise<BuildResult>;
   readonly evaluate: (job: EvaluationJob, link: AttemptLink) => Promise<EvaluationResult>;
   readonly clock: Clock;
+  /** By default the system's. */
+  readonly random?: RandomBytes;
   readonly log: Logger;
 }
 

@@ -1,10 +1,19 @@
 import type { Kysely, Transaction } from "kysely";
-import { sleep, systemClock } from "../lib/clock.ts";
+import { type Clock, sleep, systemClock } from "../lib/clock.ts";
+import { type RandomBytes, randomFraction, systemRandom } from "../lib/ids.ts";
 import { failureKind } from "./failure.ts";
 import type { Database } from "./schema.ts";
 
 const ATTEMPTS_MAX = 5;
 const DELAY_MS = 10;
+
+/** What the pauses between tries are made with. */
+export interface RetryPorts {
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+}
+
+const SYSTEM_PORTS: RetryPorts = { clock: systemClock, random: systemRandom };
 
 /**
  * Runs the body in one transaction (read committed) and commits when it resolves. When PostgreSQL rolled it back
@@ -14,6 +23,7 @@ const DELAY_MS = 10;
 export async function inTransaction<T>(
   db: Kysely<Database>,
   body: (trx: Transaction<Database>) => Promise<T>,
+  { clock, random }: RetryPorts = SYSTEM_PORTS,
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -21,7 +31,7 @@ export async function inTransaction<T>(
     } catch (error) {
       if (failureKind(error) !== "conflict" || attempt >= ATTEMPTS_MAX) throw error;
       // Two that collided must not come back at the same moment.
-      await sleep(systemClock, DELAY_MS * 2 ** attempt * Math.random());
+      await sleep(clock, DELAY_MS * 2 ** attempt * randomFraction(random));
     }
   }
 }

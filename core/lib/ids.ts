@@ -8,6 +8,11 @@ export type RandomBytes = (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBu
 
 export const systemRandom: RandomBytes = (bytes) => crypto.getRandomValues(bytes);
 
+/** From 0 to below 1, for pauses that must not fall together. */
+export function randomFraction(random: RandomBytes): number {
+  return new DataView(random(new Uint8Array(4)).buffer).getUint32(0) / 2 ** 32;
+}
+
 /** RFC 9562 section 5.7: 48 bits of milliseconds, then random bits. Ids sort by the time they were made. */
 export function uuidV7(nowMs: number, random: RandomBytes = systemRandom): string {
   const bytes = random(new Uint8Array(16));

@@ -1,3 +1,4 @@
+import type { Transaction } from "kysely";
 import type { EvaluateBody } from "../api/projects.ts";
 import {
   findLastEvaluation,
@@ -7,6 +8,7 @@ import {
   lockProjectToEvaluate,
   lockSubscriptions,
 } from "../db/projects-evaluations.ts";
+import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { EvaluationStatus, evaluationStatusName } from "../domain/states.ts";
@@ -87,7 +89,7 @@ export async function createEvaluation(
   deps: Pick<ProjectDeps, "db" | "clock" | "random">,
   { projectId, organizationId, repository, commit, startedBy }: EvaluationOrder,
 ): Promise<{ readonly id: string; readonly waits: boolean }> {
-  return await inTransaction(deps.db, async (trx) => {
+  const create = async (trx: Transaction<Database>) => {
     let writable = await hasWritableCache(trx, organizationId);
     if (!writable) {
       // A subscription that is made at this moment either is seen now, or sees this evaluation waiting.
@@ -115,7 +117,8 @@ export async function createEvaluation(
       started_by: startedBy,
     });
     return { id, waits: !writable };
-  });
+  };
+  return await inTransaction(deps.db, create, deps);
 }
 
 async function refuseWhileActive({ db }: Pick<ProjectDeps, "db">, projectId: string): Promise<void> {

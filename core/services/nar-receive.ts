@@ -58,7 +58,7 @@ const ZSTD_LEVEL = 3;
 export async function receiveNar(deps: NarReceiveDeps, upload: NarUpload): Promise<Nar> {
   const candidate = await storeObject(deps, upload);
   // When it is unknown whether the commit happened, the object may be named already: it is not deleted then.
-  const outcome = await inTransaction(deps.db, (trx) => recordNar(trx, candidate));
+  const outcome = await inTransaction(deps.db, (trx) => recordNar(trx, candidate), deps);
   if (outcome.superfluousKey) await discardObject(deps, outcome.superfluousKey);
   if (outcome.healed) await announceNarPaths(deps, upload.narHash);
   return narOf(outcome.row);

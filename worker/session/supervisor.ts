@@ -1,5 +1,6 @@
 import type { Clock } from "#core/lib/clock.ts";
 import { sleep } from "#core/lib/clock.ts";
+import { type RandomBytes, randomFraction, systemRandom } from "#core/lib/ids.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
@@ -24,6 +25,8 @@ export interface SupervisorOptions {
   /** Reads the peers file anew, and answers for those of the challenged peers that it has tokens for. */
   readonly tokensFor: (peers: readonly string[]) => Promise<{ readonly peer: string; readonly token: string }[]>;
   readonly clock: Clock;
+  /** By default the system's. */
+  readonly random?: RandomBytes;
   readonly log: Logger;
   /** Attempts that this worker knows of, when a session begins. */
   readonly attempts: () => readonly string[];
@@ -87,7 +90,8 @@ export class Supervisor {
       if (signal.aborted) return;
       if (acceptedMs >= SETTLED_MS) backoffMs = BACKOFF_FIRST_MS;
       // Up to a half of the pause is random, so that a fleet does not come back in one moment.
-      await sleep(this.#options.clock, backoffMs * (0.75 + Math.random() / 2), signal);
+      const fraction = randomFraction(this.#options.random ?? systemRandom);
+      await sleep(this.#options.clock, backoffMs * (0.75 + fraction / 2), signal);
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
     }
   }

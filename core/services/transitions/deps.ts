@@ -22,13 +22,14 @@ export interface TransitionDeps {
 
 /** Runs one transition: everything that is a row in one transaction, and the wake-ups after its commit. */
 export async function transition<T>(
-  { db, notifier }: Pick<TransitionDeps, "db" | "notifier">,
+  deps: Pick<TransitionDeps, "db" | "notifier" | "clock" | "random">,
   body: (trx: Transaction<Database>, wakeups: Wakeups) => Promise<T>,
 ): Promise<T> {
-  const { result, wakeups } = await inTransaction(db, async (trx) => {
+  const once = async (trx: Transaction<Database>) => {
     const collected = new Wakeups();
     return { result: await body(trx, collected), wakeups: collected };
-  });
-  wakeups.send(notifier);
+  };
+  const { result, wakeups } = await inTransaction(deps.db, once, deps);
+  wakeups.send(deps.notifier);
   return result;
 }
