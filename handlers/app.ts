@@ -5,6 +5,7 @@ import { authRoutes } from "./auth.ts";
 import { buildRoutes } from "./builds.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
+import { upstreamRoutes } from "./caches-upstreams.ts";
 import type { AppEnv } from "./env.ts";
 import { errorResponder, notFoundResponder } from "./errors.ts";
 import { evaluationRoutes } from "./evaluations.ts";
@@ -48,6 +49,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/orgs", subscriptionRoutes(deps));
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
+  api.route("/caches", upstreamRoutes(deps));
   api.route("/projects", projectRoutes(deps));
   api.route("/projects", projectEvaluationRoutes(deps));
   api.route("/evals", evaluationRoutes(deps));

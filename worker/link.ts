@@ -32,7 +32,8 @@ export class BatchRefusedError extends Error {
 export interface FetchedNar {
   readonly info: PathInfoField;
   readonly compression: string;
-  readonly fileSize: number;
+  /** Null where it is not known. */
+  readonly fileSize: number | null;
   /** Ends with an error when the session does: the caller fetches again from the start. */
   readonly body: ByteStream;
 }

@@ -77,8 +77,10 @@ export const ServerMessage = v.variant("type", [
     type: v.literal("nar_offer"),
     request: Count,
     info: PathInfoField,
+    /** One of `none`, `zstd`, `xz`, `gzip`, `br`; an upstream's file comes as it is kept there. */
     compression: Word,
-    file_size: Size,
+    /** Null where an upstream does not say. */
+    file_size: v.nullable(Size),
     stream: StreamId,
   }),
   v.object({ type: v.literal("nar_unavailable"), request: Count, reason: text(1024), retry: v.boolean() }),

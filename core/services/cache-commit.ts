@@ -55,9 +55,9 @@ const ONE_LINE = /^[!-~]{1,1000}$/;
 
 /**
  * Offers paths in caches: one signed row a cache, once the NAR is stored and every reference is in that cache, among
- * `paths`, or lent by a store that the organization reads (then it comes along, with its closure and this cache's
- * signature). Throws `DomainError` and changes nothing when a NAR is not stored (`conflict`), a reference is nowhere
- * (`unprocessable_entity`) or a cache is gone (`not_found`).
+ * `paths`, lent by a store that the organization reads (then it comes along, with its closure and this cache's
+ * signature), or was recorded in an upstream of the cache. Throws `DomainError` and changes nothing when a NAR is not
+ * stored (`conflict`), a reference is nowhere (`MissingReferenceError`) or a cache is gone (`not_found`).
  *
  * Runs at READ COMMITTED. What it relies on (NARs, references, caches) is locked, so none of it goes before the commit;
  * a sweep must lock its victims first and look for referrers in a later statement.
@@ -75,7 +75,10 @@ export async function commitPaths(
   const result = { added: [], promoted: [], differing: [], changed: [] } as MutableResult;
   for (const cache of caches) {
     const others = lenders.map((store) => store.id).filter((id) => id !== cache.id);
-    const promoted = await promotedReferences(trx, { cacheId: cache.id, lenders: others, committed });
+    // Nobody but the organization's workers reads its internal store, and they reach all of these upstreams.
+    const isInternal = lenders.some((store) => store.id === cache.id && store.kind === 1);
+    const upstreamsOf = isInternal ? others : [cache.id];
+    const promoted = await promotedReferences(trx, { cacheId: cache.id, lenders: others, upstreamsOf, committed });
     const key: SecretKey = await secretKeyOf(cache);
     const written = await writePaths(trx, { cacheId: cache.id, key, candidates: [...promoted, ...committed] });
     const isPromoted = new Set(promoted.map((path) => path.storePath));

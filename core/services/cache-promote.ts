@@ -9,6 +9,7 @@ import { formatHash, type Hash } from "../nix/hash.ts";
 import { type StorePath, storePathHash } from "../nix/store-path.ts";
 import { storedPath } from "./cache-path.ts";
 import { sha256Of } from "./nar.ts";
+import { upstreamPathsOf } from "./paths-availability.ts";
 
 /** A path as it is to stand in a cache, before it is signed. Its NAR is locked and sound. */
 export interface Candidate {
@@ -21,6 +22,17 @@ export interface Candidate {
   readonly signatures: readonly string[];
 }
 
+/** References that neither the cache nor a lender nor an upstream is known to have. */
+export class MissingReferenceError extends DomainError {
+  readonly references: readonly StorePath[];
+
+  constructor(referrer: StorePath, references: readonly StorePath[]) {
+    const where = "which neither this cache nor an upstream of it holds";
+    super("unprocessable_entity", `${referrer} refers to ${references[0]}, ${where}: upload that first`);
+    this.references = references;
+  }
+}
+
 /** A statement's list; a hundred of them make the largest closure. */
 const CHUNK = 1_000;
 /** The largest system closures of nixpkgs have some ten thousand paths. */
@@ -28,18 +40,21 @@ const CLOSURE_PATHS_MAX = 100_000;
 
 /**
  * What else has to come into the cache so that every reference of `committed` is there: paths that the lending stores
- * hold, with their closures. What the cache holds already is locked until the transaction ends. Throws `DomainError`
- * naming what no lender has either.
+ * hold, with their closures. What the cache holds already is locked until the transaction ends; what an upstream of
+ * `upstreamsOf` was recorded to have stays there. Throws `MissingReferenceError` naming what nobody has.
  */
 export async function promotedReferences(
   trx: Transaction<Database>,
   {
     cacheId,
     lenders,
+    upstreamsOf,
     committed,
   }: {
     readonly cacheId: string;
     readonly lenders: readonly string[];
+    /** Caches whose upstreams count: for most only the cache itself. */
+    readonly upstreamsOf: readonly string[];
     readonly committed: readonly Candidate[];
   },
 ): Promise<Candidate[]> {
@@ -50,7 +65,7 @@ export async function promotedReferences(
     const referrers = unsettledReferences(fresh, settled);
     for (const path of await presentIn(trx, cacheId, [...referrers.keys()])) referrers.delete(path);
     if (referrers.size === 0) break;
-    fresh = await lent(trx, lenders, referrers);
+    fresh = await lent(trx, { lenders, upstreamsOf }, referrers);
     promoted.push(...fresh);
     if (promoted.length > CLOSURE_PATHS_MAX) {
       throw new DomainError("payload_too_large", `the closure of references has more than ${CLOSURE_PATHS_MAX} paths`);
@@ -110,7 +125,7 @@ async function presentIn(
 
 async function lent(
   db: Kysely<Database>,
-  lenders: readonly string[],
+  { lenders, upstreamsOf }: { readonly lenders: readonly string[]; readonly upstreamsOf: readonly string[] },
   referrers: ReadonlyMap<StorePath, StorePath>,
 ): Promise<Candidate[]> {
   const found = new Map<StorePath, { readonly rank: number; readonly row: PathWithNar }>();
@@ -122,15 +137,11 @@ async function lent(
       if (!best || rank < best.rank) found.set(path, { rank, row });
     }
   }
-  for (const [path, referrer] of referrers) if (!found.has(path)) throw missingReference(referrer, path);
-  return [...referrers.keys()].map((path) => candidateOf((found.get(path) as { row: PathWithNar }).row));
-}
-
-function missingReference(referrer: StorePath, reference: StorePath): DomainError {
-  return new DomainError(
-    "unprocessable_entity",
-    `${referrer} refers to ${reference}, which this cache does not hold: upload that first`,
-  );
+  const missing = [...referrers.keys()].filter((path) => !found.has(path));
+  const upstream = missing.length > 0 ? await upstreamPathsOf(db, upstreamsOf, missing) : new Map();
+  const absent = missing.filter((path) => !upstream.has(path));
+  if (absent[0]) throw new MissingReferenceError(referrers.get(absent[0]) as StorePath, absent);
+  return Array.from(found.values(), ({ row }) => candidateOf(row));
 }
 
 /** Signatures of the lending store are left behind: the cache signs with its own key. */

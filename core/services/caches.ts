@@ -13,6 +13,7 @@ import {
   listPublicCaches,
   updateCache,
 } from "../db/caches.ts";
+import { insertUpstream } from "../db/upstreams.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { cacheMaskOfKey } from "../domain/access.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -22,6 +23,7 @@ import { DomainError } from "../errors.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import { requireCache } from "./access.ts";
 import { makeCacheKey } from "./cache-key.ts";
+import { FIRST_UPSTREAM } from "./caches-upstreams.ts";
 import { requireCreator } from "./creation-gate.ts";
 import type { ServiceDeps } from "./deps.ts";
 
@@ -66,7 +68,7 @@ export async function getCachePublicKey(deps: Pick<ServiceDeps, "db">, actor: Ac
   return (await requireCache(deps, actor, name, "read")).cache.public_key;
 }
 
-/** Its id. The cache comes with a signing key, and with its creator as Admin. */
+/** Its id. The cache comes with a signing key, with its creator as Admin, and with cache.nixos.org as upstream. */
 export async function createCache(
   deps: Pick<ServiceDeps, "db" | "clock" | "random" | "secrets" | "settings">,
   actor: Actor,
@@ -92,6 +94,7 @@ export async function createCache(
     .execute(async (trx) => {
       await insertCache(trx, cache);
       await insertCacheMember(trx, { cache_id: id, user_id: creator.id, role_id: CACHE_ROLE.Admin });
+      await insertUpstream(trx, { id: uuidV7(deps.clock.now(), deps.random), cache_id: id, ...FIRST_UPSTREAM });
     })
     .catch(nameTaken);
   return id;

@@ -1,13 +1,15 @@
 import type { Kysely } from "kysely";
 import { listPathsWithNar, listPresentPaths, listReadableStores } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
+import { listUpstreamProofs } from "../db/upstream-paths.ts";
 import { chunksOf } from "../lib/chunks.ts";
-import type { ByteStream } from "../lib/streams.ts";
-import type { NarInfo } from "../nix/narinfo.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import { narInfoOf, storedPath } from "./cache-path.ts";
 import { narOf } from "./nar.ts";
 import { type NarOpenDeps, openNar } from "./nar-open.ts";
+import type { OpenedPath } from "./opened-path.ts";
+import { openUpstreamPath, type UpstreamOpenDeps } from "./upstream-open.ts";
+import type { Upstreams } from "./upstreams.ts";
 
 const CHUNK = 1_000;
 
@@ -21,6 +23,55 @@ export async function availablePaths(
   storePaths: readonly StorePath[],
 ): Promise<Map<StorePath, string>> {
   const cacheIds = (await listReadableStores(db, organizationId)).map((store) => store.id);
+  return await pathsInStores(db, cacheIds, storePaths);
+}
+
+/** As `availablePaths`, and those that an upstream of such a cache has. Its silence counts as "not available". */
+export async function availablePathsWithUpstreams(
+  { db, upstreams }: { readonly db: Kysely<Database>; readonly upstreams: Upstreams },
+  organizationId: string,
+  storePaths: readonly StorePath[],
+): Promise<Map<StorePath, string>> {
+  const cacheIds = (await listReadableStores(db, organizationId)).map((store) => store.id);
+  const available = await pathsInStores(db, cacheIds, storePaths);
+  const others = storePaths.filter((path) => !available.has(path));
+  const { found } = await upstreams.find(cacheIds, others);
+  for (const [path, { upstream }] of found) available.set(path, upstream.cacheId);
+  return available;
+}
+
+/** Which of the paths an upstream of a readable cache was recorded to have, and of which cache it is an upstream. */
+export async function provenUpstreamPaths(
+  db: Kysely<Database>,
+  organizationId: string,
+  storePaths: readonly StorePath[],
+): Promise<Map<StorePath, string>> {
+  const cacheIds = (await listReadableStores(db, organizationId)).map((store) => store.id);
+  return await upstreamPathsOf(db, cacheIds, storePaths);
+}
+
+/** As `provenUpstreamPaths`, of these caches. */
+export async function upstreamPathsOf(
+  db: Kysely<Database>,
+  cacheIds: readonly string[],
+  storePaths: readonly StorePath[],
+): Promise<Map<StorePath, string>> {
+  const asked = new Set(storePaths);
+  const proven = new Map<StorePath, string>();
+  for (const chunk of cacheIds.length > 0 ? chunksOf([...asked], CHUNK) : []) {
+    for (const row of await listUpstreamProofs(db, { cacheIds, hashes: chunk.map(storePathHash) })) {
+      const path = storedPath(row.store_path ?? "");
+      if (asked.has(path)) proven.set(path, row.cache_id);
+    }
+  }
+  return proven;
+}
+
+async function pathsInStores(
+  db: Kysely<Database>,
+  cacheIds: readonly string[],
+  storePaths: readonly StorePath[],
+): Promise<Map<StorePath, string>> {
   const asked = new Set(storePaths);
   const available = new Map<StorePath, string>();
   if (cacheIds.length === 0) return available;
@@ -35,17 +86,12 @@ export async function availablePaths(
   return available;
 }
 
-export interface OpenedPath {
-  readonly info: NarInfo;
-  readonly fileSize: number;
-  readonly compression: string;
-  /** Throws `NarDamagedError` in the place of its last chunk when the stored bytes are not what they were. */
-  readonly body: ByteStream;
-}
-
-/** The NAR file of a path for one of the organization's workers. Null when no store it may read holds it undamaged. */
+/**
+ * The NAR file of a path for one of the organization's workers. Null when no store it may read holds it undamaged, and
+ * none of their upstreams has it. Throws when it is an upstream's, which does not give it out now.
+ */
 export async function openPath(
-  deps: NarOpenDeps,
+  deps: NarOpenDeps & UpstreamOpenDeps,
   organizationId: string,
   storePath: StorePath,
 ): Promise<OpenedPath | null> {
@@ -58,5 +104,5 @@ export async function openPath(
     const body = await openNar(deps, narOf(row));
     if (body) return { info: narInfoOf(row), fileSize: row.file_size, compression: row.compression, body };
   }
-  return null;
+  return await openUpstreamPath(deps, cacheIds, storePath);
 }

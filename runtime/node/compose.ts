@@ -15,6 +15,7 @@ import type { ServiceSettings } from "#core/services/deps.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
+import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import { nodeCodec } from "./codec.ts";
 import type { Config } from "./config.ts";
@@ -25,6 +26,7 @@ import { nodeHasher } from "./hasher.ts";
 import type { HubDeps } from "./hub/deps.ts";
 import type { Loggers } from "./logger.ts";
 import type { RunningNotifier } from "./notifier.ts";
+import { createOutbound } from "./outbound.ts";
 import { argon2Hasher } from "./password-hasher.ts";
 import type { Secrets } from "./secrets.ts";
 import { VERSION } from "./version.ts";
@@ -41,6 +43,8 @@ export interface Composition {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response>;
   readonly hub: HubDeps;
   readonly uses: PathUses;
+  /** Lets go of connections to others. */
+  readonly close: () => void;
 }
 
 /** A lease whose worker is never given up on still ends some day. */
@@ -53,10 +57,15 @@ export async function compose(parts: Parts): Promise<Composition> {
   const blobs = await openDiskBlobStore(join(config.basePath, "storage"));
   const secrets = await createSecretBox(parts.secrets.crypt);
   const common = { clock: systemClock, random: systemRandom, notifier, hasher: nodeHasher, codec: nodeCodec, blobs };
+  const outbound = createOutbound(config.outbound);
+  const { upstreamQueriesMax } = config;
+  const upstreamDeps = { ...common, db: databases.scheduler, log: loggers.cache, outbound, upstreamQueriesMax };
   const hub: HubDeps = {
     ...common,
     db: databases.scheduler,
     log: loggers.proto,
+    outbound,
+    upstreams: new Upstreams(upstreamDeps),
     passwords: argon2Hasher,
     secretKeyOf: createSecretKeys(secrets),
     retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
@@ -93,7 +102,8 @@ export async function compose(parts: Parts): Promise<Composition> {
   } satisfies AppDeps);
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
   const cache = cacheFetch(parts, { blobs, uses });
-  return { fetch: async (request, env) => (await cache(request, env)) ?? app.fetch(request, env), hub, uses };
+  const fetch: Composition["fetch"] = async (request, env) => (await cache(request, env)) ?? app.fetch(request, env);
+  return { fetch, hub, uses, close: () => outbound.close() };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import type { IpNetwork } from "#core/domain/ip-address.ts";
+import type { OutboundRules } from "#core/domain/outbound-address.ts";
 import type { CreationGate } from "#core/services/deps.ts";
 import { unknownNameWarnings } from "./config/names.ts";
 import { EnvironmentReader } from "./config/reader.ts";
@@ -36,6 +37,9 @@ export interface Config {
   readonly logLevels: LogLevels;
   readonly keepEvaluations: number;
   readonly allowLocalSources: boolean;
+  /** Where the server may connect to when somebody names an address. */
+  readonly outbound: OutboundRules;
+  readonly upstreamQueriesMax: number;
   readonly workers: WorkerLimits;
   readonly builds: BuildSettings;
 }
@@ -105,6 +109,11 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     logLevels: readLogLevels(reader),
     keepEvaluations: reader.integer("GRADIENT_KEEP_EVALUATIONS", 5, { min: 0, max: 1_000_000 }),
     allowLocalSources: reader.boolean("GRADIENT_ALLOW_LOCAL_SOURCES", false),
+    outbound: {
+      allowed: reader.networks("GRADIENT_OUTBOUND_ALLOW", ""),
+      privateAllowed: reader.boolean("GRADIENT_OUTBOUND_PRIVATE", true),
+    },
+    upstreamQueriesMax: reader.integer("GRADIENT_UPSTREAM_QUERY_CONCURRENCY", 32, { min: 1, max: 10_000 }),
     workers: readWorkerLimits(reader),
     builds: readBuildSettings(reader),
   };

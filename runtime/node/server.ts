@@ -29,6 +29,7 @@ export interface RunningServer {
 
 const REQUEST_GRACE_MS = 10_000;
 const USES_INTERVAL_MS = 60_000;
+const UPSTREAMS_INTERVAL_MS = 3_600_000;
 /** Wake-ups and migrations, beside the pools. */
 const CONNECTIONS_BESIDE_POOLS = 4;
 
@@ -54,8 +55,12 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   started.defer(() => notifier.close());
 
   const composition = await compose({ config, loggers, databases, notifier, secrets });
+  started.defer(composition.close);
   const { fetch, uses } = composition;
-  const flushing = flushUses(uses, stopping.signal, loggers);
+  const flushing = Promise.all([
+    flushUses(uses, stopping.signal, loggers),
+    tidyUpstreams(composition, stopping.signal, loggers),
+  ]);
   started.defer(async () => {
     stopping.abort();
     await flushing;
@@ -116,4 +121,13 @@ async function flushUses(uses: PathUses, stopping: AbortSignal, { cache }: Logge
     await sleep(USES_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
     await uses.flush().catch((error: unknown) => cache.warn("uses of cached paths were not recorded yet", { error }));
   } while (!stopping.aborted);
+}
+
+/** Answers of upstreams that count no more are no reason to grow. */
+async function tidyUpstreams({ hub }: Composition, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
+  while (!stopping.aborted) {
+    await sleep(UPSTREAMS_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
+    if (stopping.aborted) return;
+    await hub.upstreams.tidy().catch((error: unknown) => cache.warn("what upstreams said was not tidied", { error }));
+  }
 }

@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { inTransaction } from "#core/db/transaction.ts";
 import type { Actor } from "#core/domain/actor.ts";
+import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
 import { type CacheSurface, type CacheSurfaceDeps, createCacheSurface } from "#core/http/cache-surface.ts";
 import { type Bytes, concatBytes, toHex, utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
@@ -19,9 +20,12 @@ import { createSecretKeys } from "#core/services/cache-sign.ts";
 import type { Nar } from "#core/services/nar.ts";
 import { type NarReceiveDeps, receiveNar } from "#core/services/nar-receive.ts";
 import { createSecretBox, type SecretBox } from "#core/services/secret-box.ts";
+import type { UpstreamOpenDeps } from "#core/services/upstream-open.ts";
+import { Upstreams, type UpstreamsDeps } from "#core/services/upstreams.ts";
 import { nodeCodec } from "#runtime/node/codec.ts";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
+import { createOutbound } from "#runtime/node/outbound.ts";
 import { type TestDatabase, withDatabase } from "#test/support/database.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -35,7 +39,7 @@ export interface TestCache {
 export interface CacheBench extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly blobFolder: string;
-  readonly deps: NarReceiveDeps;
+  readonly deps: NarReceiveDeps & UpstreamsDeps & UpstreamOpenDeps;
   readonly logged: string[];
   /** Paths of the files in the blob store. */
   objectFiles(): Promise<string[]>;
@@ -53,7 +57,9 @@ export async function withCacheBench(): Promise<CacheBench> {
   const folder = stack.use(await withTemporaryFolder());
   const logged: string[] = [];
   const blobFolder = `${folder.path}/blobs`;
-  const deps: NarReceiveDeps = {
+  const outbound = createOutbound({ allowed: [parseIpNetwork("127.0.0.1/32") as IpNetwork], privateAllowed: true });
+  stack.defer(() => outbound.close());
+  const common = {
     db: database.db,
     blobs: await openDiskBlobStore(blobFolder),
     codec: nodeCodec,
@@ -62,7 +68,10 @@ export async function withCacheBench(): Promise<CacheBench> {
     log: recordingLogger(logged),
     clock: systemClock,
     random: systemRandom,
+    outbound,
+    upstreamQueriesMax: 32,
   };
+  const deps = { ...common, upstreams: new Upstreams(common) };
   const secrets = await createSecretBox(utf8("0123456789abcdef"));
   const secretKeyOf = createSecretKeys(secrets);
   const { db } = deps;

@@ -94,7 +94,8 @@ async function planClosure(
     const valid = await holdAndQuery(connection, references);
     frontier = references.filter((path) => !valid.has(path));
   }
-  if (absent.length > 0) throw unavailable(absent, "in no cache that the organization reads");
+  if (absent.length > 0)
+    throw unavailable(absent, "in no cache that the organization reads, nor in an upstream that answers");
   return plan;
 }
 

@@ -11,7 +11,7 @@ import {
 } from "../../domain/ingest.ts";
 import { DomainError } from "../../errors.ts";
 import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
-import { availablePaths } from "../paths-availability.ts";
+import { availablePaths, provenUpstreamPaths } from "../paths-availability.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
 /**
@@ -38,15 +38,25 @@ export function decideBatch(
   return decisions;
 }
 
-/** Which outputs of the batch are in a store that the organization reads, and in which. Base names. */
+/**
+ * Which outputs of the batch are in a store that the organization reads, and in which. Those of pruned nodes may be in
+ * an upstream of it instead, as it was recorded when the worker was told. Base names.
+ */
 export async function presentOutputs(
   trx: Transaction<Database>,
   organizationId: string,
   nodes: readonly ParsedNode[],
 ): Promise<ReadonlyMap<string, string>> {
+  const present = await availablePaths(trx, organizationId, outputPaths(nodes));
+  const others = outputPaths(nodes.filter(({ pruned }) => pruned)).filter((path) => !present.has(path));
+  const upstream = others.length > 0 ? await provenUpstreamPaths(trx, organizationId, others) : [];
+  const all = [...present, ...upstream];
+  return new Map(all.map(([path, cacheId]) => [path.slice("/nix/store/".length), cacheId]));
+}
+
+function outputPaths(nodes: readonly ParsedNode[]): StorePath[] {
   const paths = nodes.flatMap((node) => node.outputs.flatMap(({ path }) => parseStorePathBaseName(path ?? "") ?? []));
-  const present = await availablePaths(trx, organizationId, [...new Set<StorePath>(paths)]);
-  return new Map(Array.from(present, ([path, cacheId]) => [path.slice("/nix/store/".length), cacheId]));
+  return [...new Set(paths)];
 }
 
 /**

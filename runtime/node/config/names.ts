@@ -35,6 +35,9 @@ const KNOWN = [
   "BUILD_DEFAULT_TIMEOUT_SECS",
   "BUILD_DEFAULT_MAX_SILENT_SECS",
   "WORKER_HEARTBEAT_TIMEOUT_SECS",
+  "OUTBOUND_ALLOW",
+  "OUTBOUND_PRIVATE",
+  "UPSTREAM_QUERY_CONCURRENCY",
 ].map((name) => PREFIX + name);
 
 /** Set by our own scripts and for workers that share the environment. */

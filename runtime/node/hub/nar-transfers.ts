@@ -1,16 +1,18 @@
-import { inTransaction } from "#core/db/transaction.ts";
 import { DomainError } from "#core/errors.ts";
 import { fromHex, toHex } from "#core/lib/bytes.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { Hash } from "#core/nix/hash.ts";
 import type { NarInfo } from "#core/nix/narinfo.ts";
+import { OutboundError } from "#core/ports/outbound.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
-import { announceCommit, type CommittedPath, commitPaths } from "#core/services/cache-commit.ts";
+import { announceCommit, type CommittedPath } from "#core/services/cache-commit.ts";
+import { commitResting } from "#core/services/cache-commit-upstreams.ts";
 import { organizationTargets } from "#core/services/cache-targets.ts";
 import { receiveNar } from "#core/services/nar-receive.ts";
 import { openPath } from "#core/services/paths-availability.ts";
+import { UpstreamFailedError } from "#core/services/upstream-probe.ts";
 import type { HubDeps } from "./deps.ts";
 import type { LeasedAttempt } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
@@ -18,6 +20,7 @@ import type { WorkerConnection } from "./session.ts";
 type NarPush = Extract<WorkerMessage, { type: "nar_push" }>;
 type NarRequest = Extract<WorkerMessage, { type: "nar_request" }>;
 
+const REASON_LENGTH_MAX = 1_000;
 /** Uploads of one worker that are stored at a time; further ones wait with one window of theirs in memory. */
 const CONCURRENT_RECEIVES = 8;
 
@@ -66,8 +69,7 @@ export class NarTransfers {
       ca: info.ca,
     };
     const commit = { cacheIds, organizationId: attempt.organizationId, paths: [path] };
-    const result = await inTransaction(this.#deps.db, (trx) => commitPaths(trx, this.#deps, commit));
-    announceCommit(this.#deps.notifier, result);
+    announceCommit(this.#deps.notifier, await commitResting(this.#deps, commit, readable));
   }
 
   /** Sends a path that the organization may read, or says `nar_unavailable`. */
@@ -76,7 +78,7 @@ export class NarTransfers {
       try {
         const opened = await this.#withinOpenTimeout(openPath(this.#deps, attempt.organizationId, path));
         if (!opened) {
-          const reason = "no cache that the organization reads has it";
+          const reason = "no cache that the organization reads has it, nor has an upstream of one";
           return this.#connection.send({ type: "nar_unavailable", request, reason, retry: false });
         }
         const stream = this.#connection.openStream();
@@ -86,6 +88,11 @@ export class NarTransfers {
         await stream.pipe(opened.body);
       } catch (error) {
         if (this.#connection.closed) return;
+        if (error instanceof OutboundError || error instanceof UpstreamFailedError) {
+          // It was tried several times. The build is tried again later, and its place is free meanwhile.
+          const reason = `its upstream does not give it out: ${error.message}`.slice(0, REASON_LENGTH_MAX);
+          return this.#connection.send({ type: "nar_unavailable", request, reason, retry: false });
+        }
         this.#deps.log.warn("a path could not be sent to a worker", { path, error });
         const reason = "the server could not read it from its storage";
         this.#connection.send({ type: "nar_unavailable", request, reason, retry: true });

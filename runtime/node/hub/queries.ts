@@ -2,7 +2,7 @@ import { listPathsWithNar, listReadableStores } from "#core/db/cache-paths.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "#core/nix/store-path.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { narInfoOf } from "#core/services/cache-path.ts";
-import { availablePaths } from "#core/services/paths-availability.ts";
+import { availablePathsWithUpstreams } from "#core/services/paths-availability.ts";
 import type { HubDeps } from "./deps.ts";
 import type { LeasedAttempt } from "./leased-attempts.ts";
 import { pathInfoField } from "./nar-transfers.ts";
@@ -12,8 +12,8 @@ type DerivationQuery = Extract<WorkerMessage, { type: "query_derivations" }>;
 type CacheQuery = Extract<WorkerMessage, { type: "cache_query" }>;
 
 /**
- * A derivation is known when every output is in a store that the organization reads, which holds their closures too:
- * the evaluation need not look below it. "Could not find out" is an answer of its own.
+ * A derivation is known when every output is in a store that the organization reads, which holds their closures too,
+ * or in an upstream of it: the evaluation need not look below it. "Could not find out" is an answer of its own.
  */
 export async function answerDerivationQuery(
   deps: HubDeps,
@@ -23,7 +23,7 @@ export async function answerDerivationQuery(
 ): Promise<void> {
   try {
     const paths = derivations.flatMap(({ outputs }) => outputs);
-    const available = await availablePaths(deps.db, organizationId, paths);
+    const available = await availablePathsWithUpstreams(deps, organizationId, paths);
     const known = derivations.map(({ outputs }) => outputs.length > 0 && outputs.every((path) => available.has(path)));
     connection.send({ type: "derivation_status", query, known });
   } catch (error) {
@@ -31,10 +31,11 @@ export async function answerDerivationQuery(
   }
 }
 
+/** An evaluation asks which input sources it has to send: those are in the organization's own stores or nowhere. */
 export async function answerCacheQuery(
   deps: HubDeps,
   connection: WorkerConnection,
-  { organizationId }: LeasedAttempt,
+  { organizationId, kind }: LeasedAttempt,
   { query, paths }: CacheQuery,
 ): Promise<void> {
   try {
@@ -45,6 +46,11 @@ export async function answerCacheQuery(
       const row = byName.get(storePathBaseName(path));
       return row ? [pathInfoField(narInfoOf(row))] : [];
     });
+    if (kind === "build") {
+      const others = paths.filter((path) => !byName.has(storePathBaseName(path)));
+      const { found } = await deps.upstreams.find(cacheIds, others);
+      for (const { info } of found.values()) present.push(pathInfoField(info));
+    }
     connection.send({ type: "cache_status", query, present });
   } catch (error) {
     unanswered(deps, connection, query, error);

@@ -1,0 +1,198 @@
+import {
+  deleteStaleMisses,
+  type FoundUpstreamPath,
+  listRecordedPaths,
+  recordUpstreamAnswers,
+  type UpstreamAnswer,
+} from "../db/upstream-paths.ts";
+import { CircuitBreaker } from "../domain/circuit-breaker.ts";
+import { chunksOf } from "../lib/chunks.ts";
+import { SECOND, sleep } from "../lib/clock.ts";
+import { Semaphore } from "../lib/semaphore.ts";
+import type { NarInfo } from "../nix/narinfo.ts";
+import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
+import type { Logger } from "../ports/logger.ts";
+import { type Outbound, OutboundError } from "../ports/outbound.ts";
+import { UpstreamDirectory, type UpstreamDirectoryDeps } from "./upstream-directory.ts";
+import { narInfoOfRecord, recordOf } from "./upstream-path.ts";
+import { isHopeless, probeUpstream, type Upstream } from "./upstream-probe.ts";
+
+export interface UpstreamsDeps extends UpstreamDirectoryDeps {
+  readonly outbound: Outbound;
+  readonly log: Logger;
+  /** Look-ups of the whole server at a time (`GRADIENT_UPSTREAM_QUERY_CONCURRENCY`). */
+  readonly upstreamQueriesMax: number;
+}
+
+export interface UpstreamPath {
+  readonly upstream: Upstream;
+  readonly info: NarInfo;
+}
+
+export interface UpstreamFindings {
+  readonly found: ReadonlyMap<StorePath, UpstreamPath>;
+  /** Neither found nor known to be absent: an upstream did not answer. */
+  readonly unknown: ReadonlySet<StorePath>;
+}
+
+const CHUNK = 1_000;
+/** One failure in between must not let a whole closure be built from source. */
+const TRY_PAUSES_MS = [250, 1_000];
+/** A look-up that waited longer for its turn counts as failed. */
+const QUEUED_MS_MAX = 30 * SECOND;
+
+/** The upstreams of this server's caches: what they have, and whether they answer. */
+export class Upstreams {
+  readonly #deps: UpstreamsDeps;
+  readonly #directory: UpstreamDirectory;
+  readonly #places: Semaphore;
+  /** By upstream. Those of upstreams that are gone are some bytes each. */
+  readonly #breakers = new Map<string, CircuitBreaker>();
+
+  constructor(deps: UpstreamsDeps) {
+    this.#deps = deps;
+    this.#directory = new UpstreamDirectory(deps);
+    this.#places = new Semaphore(deps.upstreamQueriesMax);
+  }
+
+  /**
+   * Which of the paths an upstream of these caches has: by what was recorded, else by asking all of them in parallel,
+   * and then it is recorded. No failure of an upstream is thrown; what the database throws is.
+   */
+  async find(cacheIds: readonly string[], paths: readonly StorePath[]): Promise<UpstreamFindings> {
+    const upstreams = await this.#directory.upstreamsOf(cacheIds);
+    const found = new Map<StorePath, UpstreamPath>();
+    const unknown = new Set<StorePath>();
+    if (upstreams.length === 0) return { found, unknown };
+    for (const chunk of chunksOf([...new Set(paths)], CHUNK)) {
+      const recorded = await this.#recorded(upstreams, chunk);
+      const answers: UpstreamAnswer[] = [];
+      await Promise.all(
+        chunk.map(async (path) => {
+          const known = recorded.get(path);
+          const finding = known?.hit ?? (await this.#ask(known?.unasked ?? upstreams, path, answers));
+          if (finding === "unknown") unknown.add(path);
+          else if (finding) found.set(path, finding);
+        }),
+      );
+      for (const part of chunksOf(answers, CHUNK)) await recordUpstreamAnswers(this.#deps.db, part);
+    }
+    return { found, unknown };
+  }
+
+  /** The upstream has it no more: nobody is sent there for it again before the next look-up. */
+  async forget({ upstream, info }: UpstreamPath): Promise<void> {
+    const gone = { upstream_id: upstream.id, hash: storePathHash(info.storePath) };
+    await recordUpstreamAnswers(this.#deps.db, [gone]);
+  }
+
+  /** Removes answers that count no more. */
+  async tidy(): Promise<void> {
+    await deleteStaleMisses(this.#deps.db);
+  }
+
+  /**
+   * Runs a request to the upstream, up to three times while it fails and may still succeed; a time that ran out is not
+   * waited for again. Throws the last failure; `OutboundError` at once while the upstream is left alone because it did
+   * not answer.
+   */
+  async attempt<T>(upstream: Upstream, request: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const breaker = this.#breakerOf(upstream);
+    for (let tries = 0; ; tries++) {
+      if (!breaker.enter()) throw new OutboundError("unreachable", `${upstream.url} has not answered lately`);
+      try {
+        const result = await request();
+        breaker.succeeded();
+        return result;
+      } catch (error) {
+        if (error instanceof OutboundError && error.failure === "aborted") breaker.abandoned();
+        else this.#failed(upstream, breaker, error);
+        const pause = TRY_PAUSES_MS[tries];
+        if (pause === undefined || !breaker.closed || signal?.aborted || isTimeout(error)) throw error;
+        await sleep(this.#deps.clock, pause, signal);
+      }
+    }
+  }
+
+  #failed(upstream: Upstream, breaker: CircuitBreaker, error: unknown): void {
+    const opened = breaker.failed({ hopeless: isHopeless(error) });
+    const { log } = this.#deps;
+    if (opened) log.warn("an upstream does not answer: it is left alone for 30 s", { upstream: upstream.url, error });
+    else log.debug("an upstream failed", { upstream: upstream.url, error });
+  }
+
+  #breakerOf({ id }: Upstream): CircuitBreaker {
+    const breaker = this.#breakers.get(id) ?? new CircuitBreaker(() => this.#deps.clock.monotonic());
+    this.#breakers.set(id, breaker);
+    return breaker;
+  }
+
+  /** Of each path of which something is recorded: the first upstream that has it, or else those that were not asked. */
+  async #recorded(
+    upstreams: readonly Upstream[],
+    paths: readonly StorePath[],
+  ): Promise<Map<StorePath, { readonly hit: UpstreamPath | null; readonly unasked: readonly Upstream[] }>> {
+    const rows = await listRecordedPaths(this.#deps.db, {
+      upstreamIds: upstreams.map(({ id }) => id),
+      hashes: paths.map(storePathHash),
+    });
+    const byHash = Map.groupBy(rows, ({ hash }) => hash);
+    return new Map(
+      paths.flatMap((path) => {
+        const known = new Map(byHash.get(storePathHash(path))?.map((row) => [row.upstream_id, row]));
+        if (known.size === 0) return [];
+        const isIt = (upstream: Upstream) => {
+          const row = known.get(upstream.id);
+          return row?.found === true && row.store_path === storePathBaseName(path);
+        };
+        const first = upstreams.find(isIt);
+        const row = first && (known.get(first.id) as FoundUpstreamPath);
+        const hit = first && row ? { upstream: first, info: narInfoOfRecord(row) } : null;
+        return [[path, { hit, unasked: upstreams.filter(({ id }) => !known.has(id)) }]];
+      }),
+    );
+  }
+
+  /** Asks all at once; the first that has it is taken, and the others are not waited for. */
+  async #ask(
+    upstreams: readonly Upstream[],
+    path: StorePath,
+    answers: UpstreamAnswer[],
+  ): Promise<UpstreamPath | "unknown" | null> {
+    const found = new AbortController();
+    let unknown = false;
+    const probes = upstreams.map(async (upstream) => {
+      try {
+        const info = await this.#probe(upstream, path, found.signal);
+        const absent = { upstream_id: upstream.id, hash: storePathHash(path) };
+        answers.push(info ? recordOf(upstream.id, info) : absent);
+        if (info) return { upstream, info };
+      } catch {
+        unknown = true;
+      }
+      throw new Error("not there");
+    });
+    try {
+      return await Promise.any(probes);
+    } catch {
+      return unknown ? "unknown" : null;
+    } finally {
+      found.abort();
+    }
+  }
+
+  async #probe(upstream: Upstream, path: StorePath, signal: AbortSignal): Promise<NarInfo | null> {
+    const { clock } = this.#deps;
+    const queuedAt = clock.monotonic();
+    return await this.#places.run(async () => {
+      if (signal.aborted || clock.monotonic() - queuedAt > QUEUED_MS_MAX) {
+        throw new OutboundError("aborted", `${upstream.url} was not asked: too many look-ups wait`);
+      }
+      return await this.attempt(upstream, () => probeUpstream(this.#deps, upstream, path, signal), signal);
+    });
+  }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof OutboundError && error.failure === "timeout";
+}
