@@ -149,6 +149,8 @@ export const WorkerMessage = v.variant("type", [
   v.object({ type: v.literal("stream_stop"), stream: StreamId }),
   v.object({ type: v.literal("heartbeat") }),
   v.object({ type: v.literal("draining") }),
+  /** What the server did wrong; the session ends. */
+  v.object({ type: v.literal("error"), code: Count, message: text(8192) }),
 ]);
 export type WorkerMessage = v.InferOutput<typeof WorkerMessage>;
 

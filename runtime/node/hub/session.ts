@@ -13,6 +13,7 @@ import { WorkerJobs } from "./worker-jobs.ts";
 type ServerTransport = Extract<ServerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
 export type WorkerConnection = Connection<WorkerMessage, Exclude<ServerMessage, ServerTransport>>;
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
 
 /** A shorter silence is no sign: two heartbeats may be lost to a slow line. */
 const SILENCE_MS_MIN: number = 2.5 * HEARTBEAT_INTERVAL_MS;
@@ -70,6 +71,7 @@ export class WorkerSession {
   }
 
   #receive(message: Incoming): void {
+    if (message.type === "error") return this.#accused(message);
     if (this.#jobs) return this.#jobs.receive(message);
     if (this.#state === "greeting" && message.type === "init_connection") return this.#run(this.#greet(message));
     if (this.#state === "challenged" && message.type === "auth_response") return this.#run(this.#authorize(message));
@@ -78,7 +80,7 @@ export class WorkerSession {
     throw new Error(`${message.type} is out of order`);
   }
 
-  async #greet(message: Extract<Incoming, { type: "init_connection" }>): Promise<void> {
+  async #greet(message: Of<"init_connection">): Promise<void> {
     this.#state = "checking";
     if (message.version !== PROTOCOL_VERSION) {
       const reason = `this server speaks version ${PROTOCOL_VERSION} of the protocol, the worker version ${message.version}: run the same release on both`;
@@ -92,7 +94,7 @@ export class WorkerSession {
     this.connection.send({ type: "auth_challenge", peers: [...challenge.peers] });
   }
 
-  async #authorize({ tokens }: Extract<Incoming, { type: "auth_response" }>): Promise<void> {
+  async #authorize({ tokens }: Of<"auth_response">): Promise<void> {
     this.#state = "checking";
     const { grants, failed } = await authorizeWorker(this.#deps, this.#workerId, tokens);
     if (grants.length === 0) {
@@ -111,7 +113,7 @@ export class WorkerSession {
     });
   }
 
-  async #register(message: Extract<Incoming, { type: "worker_capabilities" }>): Promise<void> {
+  async #register(message: Of<"worker_capabilities">): Promise<void> {
     this.#state = "checking";
     const description: WorkerDescription = {
       capabilities: this.#capabilities,
@@ -138,6 +140,15 @@ export class WorkerSession {
     this.#state = "registered";
     this.#cancelHandshake();
     this.#deps.log.info("worker connected", { worker: this.#workerId, session: this.id });
+  }
+
+  #accused({ code, message }: Of<"error">): void {
+    this.#deps.log.error("a worker ends its session for what the server sent", {
+      worker: this.#workerId,
+      code,
+      reason: message,
+    });
+    this.connection.close(1008, message);
   }
 
   #reject(code: number, reason: string): void {

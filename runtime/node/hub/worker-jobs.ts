@@ -20,7 +20,7 @@ import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import type { WorkerConnection } from "./session.ts";
 
-type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
+type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
 type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
 
 export interface WorkerJobsOptions {
