@@ -23,7 +23,7 @@ const LIBRARIES = "usr/lib/x86_64-linux-gnu";
 const LOADERS = [`${LIBRARIES}/ld-linux-x86-64.so.2`, "usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"];
 const COMMANDS =
   "nix nix-build nix-collect-garbage nix-copy-closure nix-daemon nix-env nix-hash nix-instantiate nix-store";
-/** What apt takes along and Nix does not need to run: the base system, and Perl for modules that the tests do not use. */
+/** What apt takes along and Nix runs without: the base system, and Perl for modules that the tests do not use. */
 const NOT_NEEDED =
   /^(?:(?:lib)?perl|libdb[di]|debconf|dpkg|adduser|passwd|login|util-linux|mount|tar_|libpam|tzdata|coreutils|base-|[bd]ash_)|-perl_/;
 

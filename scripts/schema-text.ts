@@ -1,9 +1,10 @@
 import { type Kysely, sql } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 
-const HEADER = `-- What the migrations make, read back from the catalog: node scripts/dump-schema.ts writes this file, a test compares it.
--- For reading and for review; the migrations are what runs.
-`;
+const HEADER = [
+  "-- What the migrations make, read back from the catalog: node scripts/dump-schema.ts writes this file, ",
+  "a test compares it.\n-- For reading and for review; the migrations are what runs.\n",
+].join("");
 
 /** The migrated schema as SQL, the same text for the same schema. The bundled PostgreSQL has no pg_dump. */
 export async function schemaText(db: Kysely<Database>): Promise<string> {

@@ -1,56 +1,59 @@
 import { expect, test } from "vitest";
-import { countTests, judgeSkipped, type Outcome, summaryLine } from "./test-report.ts";
+import { judgeSkipped, outcomeOf, type ReportedModule, readOutcome, summaryLine } from "./test-report.ts";
 
-function report(status: string, ...tests: string[]): string {
-  const assertionResults = tests.map((one, index) => ({
-    fullName: `test ${index}`,
-    status: one,
-    failureMessages: one === "failed" ? ["Error: \u001b[31mwrong\u001b[39m"] : [],
-  }));
-  return JSON.stringify({
-    success: status === "passed",
-    testResults: [{ name: "/clone/a.test.ts", status, assertionResults }],
-  });
+const WRONG = { message: "\u001b[31mwrong\u001b[39m", diff: "- one\n+ two", stacks: [{ file: "a.ts", line: 3 }] };
+
+/** A file with a test for each state; its own error and that of its suite when they are given. */
+function fileOf(states: readonly string[], own = [] as { message: string }[], suite = own): ReportedModule {
+  return {
+    relativeModuleId: "a.test.ts",
+    errors: () => own,
+    children: {
+      allSuites: () => [{ fullName: "a suite", errors: () => suite }],
+      allTests: () =>
+        states.map((state, index) => ({
+          fullName: `test ${index}`,
+          result: () => ({ state, errors: state === "failed" ? [WRONG] : undefined }),
+        })),
+    },
+  };
 }
 
-function count(text: string | null, exitCode: number | null): Outcome {
-  return countTests(text, exitCode, "/clone");
-}
-
-test("tests are counted one by one, failed ones with their message", () => {
-  const outcome = count(report("failed", "passed", "failed", "passed"), 1);
-  const failures = [{ name: "a.test.ts: test 1", text: "Error: wrong" }];
+test("tests are counted one by one, failed ones with message, difference and place", () => {
+  const written = JSON.stringify(outcomeOf([fileOf(["passed", "failed", "passed"])], []));
+  const outcome = readOutcome(written, 1);
+  const failures = [{ name: "a.test.ts: test 1", text: "wrong\n- one\n+ two\nat a.ts:3" }];
   expect(outcome).toEqual({ passed: 2, failures, skipped: [] });
   expect(summaryLine(outcome)).toBe("2 passed, 1 failed");
 });
 
 test("skipped tests are named and counted in the last line", () => {
-  const outcome = count(report("passed", "passed", "skipped"), 0);
+  const outcome = outcomeOf([fileOf(["passed", "skipped"])], []);
   expect(outcome.skipped).toEqual([{ name: "a.test.ts: test 1", text: "" }]);
   expect(summaryLine(outcome)).toBe("1 passed, 0 failed, 1 skipped");
 });
 
 test.each([
-  ["a file that does not load", report("failed"), 1],
-  ["a hook that fails before its tests", report("failed", "skipped"), 1],
-  ["an error outside of any test", report("passed", "passed"), 1],
-  ["a run that was ended", report("passed", "passed"), null],
-  ["a run that wrote no report", null, 0],
-  ["a report cut short", '{"testResults":[', 0],
-])("%s counts as a failed test", (_, text, exitCode) => {
-  expect(count(text, exitCode).failures).toHaveLength(1);
+  ["a file that does not load", fileOf([], [WRONG], []), []],
+  ["a hook that fails before its tests", fileOf(["skipped"], [], [WRONG]), []],
+  ["an error outside of any test", fileOf(["passed"]), [WRONG]],
+])("%s counts as a failed test", (_, file, unhandled) => {
+  expect(outcomeOf([file], unhandled).failures).toEqual([expect.objectContaining({ text: expect.any(String) })]);
 });
 
-test("a file that does not load counts beside the tests that failed elsewhere", () => {
-  const one = JSON.parse(report("failed", "failed"));
-  one.testResults.push({ name: "/clone/b.test.ts", status: "failed", message: "no such module", assertionResults: [] });
-  expect(count(JSON.stringify(one), 1).failures).toContainEqual({ name: "b.test.ts", text: "no such module" });
+test.each([
+  ["failed without a failed test", JSON.stringify(outcomeOf([fileOf(["passed"])], [])), 1],
+  ["was ended", JSON.stringify(outcomeOf([fileOf(["passed"])], [])), null],
+  ["wrote nothing", null, 0],
+  ["wrote half of it", '{"passed":1,', 0],
+])("a run that %s has failed", (_, text, exitCode) => {
+  expect(readOutcome(text, exitCode).failures).toHaveLength(1);
 });
 
 test("a message of any length leaves the next one in sight", () => {
-  const long = report("failed", "failed").replace("wrong", `${"x".repeat(1000)}${"\\nline".repeat(100)}`);
-  const text = count(long, 1).failures[0]?.text as string;
-  expect(text.split("\n")).toHaveLength(30);
+  const failures = [{ name: "a", text: `${"x".repeat(1000)}${"\nline".repeat(100)}` }];
+  const text = readOutcome(JSON.stringify({ passed: 0, failures, skipped: [] }), 1).failures[0]?.text as string;
+  expect(text.split("\n")).toHaveLength(60);
   expect(text.length).toBeLessThan(1000);
 });
 
@@ -64,5 +67,5 @@ test("on CI a skipped test has failed, unless the machine lacks something", () =
 test("what tells its reason may be skipped on CI, too", () => {
   const outcome = { passed: 3, failures: [], skipped: [{ name: "Nix of sid", text: "this machine is not a Debian" }] };
   expect(judgeSkipped(outcome, { ci: true, excuses: [] })).toEqual(outcome);
-  expect(count(report("failed", "failed", "skipped"), 1).skipped[0]?.text).toBe("its file failed before");
+  expect(outcomeOf([fileOf(["skipped"], [], [WRONG])], []).skipped[0]?.text).not.toBe("");
 });

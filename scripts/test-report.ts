@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 
 export interface Finding {
@@ -17,71 +16,94 @@ export interface Outcome {
 export const PASSED: Outcome = { passed: 1, failures: [], skipped: [] };
 
 /** A message tells what was wrong; the whole of it, a dump of a table perhaps, is further up in the output. */
-const MESSAGE_LINES_MAX = 30;
+const MESSAGE_LINES_MAX = 60;
 const MESSAGE_COLUMNS_MAX = 400;
 
-interface JsonReport {
-  readonly success: boolean;
-  readonly testResults: readonly {
-    readonly name: string;
-    readonly status: string;
-    readonly message?: string;
-    readonly assertionResults: readonly {
-      readonly fullName: string;
-      readonly status: string;
-      readonly failureMessages?: readonly string[];
-    }[];
-  }[];
+interface ReportedError {
+  readonly message: string;
+  readonly diff?: string | undefined;
+  readonly stacks?: readonly { readonly file: string; readonly line: number }[] | undefined;
 }
 
-/**
- * Counts the tests in the file that vitest's JSON reporter wrote; names begin with the file's path from `root`. What
- * fails outside any test (a file that does not load, a failed hook, an error nobody caught, a run that wrote no report)
- * counts as one failed test.
- */
-export function countTests(reportText: string | null, exitCode: number | null, root: string): Outcome {
-  const report = parseReport(reportText);
-  const end = exitCode === null ? "it did not end by itself" : `exit code ${exitCode}`;
-  if (report === null) return failedStep("vitest", `wrote no report (${end}): see its output above`);
-
-  const outcomes = report.testResults.map((file) => countFile(file, root));
-  const total = sumOutcomes(outcomes);
-  if (total.failures.length > 0 || (exitCode === 0 && report.success)) return total;
-  return sumOutcomes([total, failedStep("vitest", `an error outside of any test (${end}): see its output above`)]);
+/** The part of vitest's `TestModule` that counts. */
+export interface ReportedModule {
+  readonly relativeModuleId: string;
+  errors(): readonly ReportedError[];
+  readonly children: {
+    allSuites(): Iterable<{ readonly fullName: string; errors(): readonly ReportedError[] }>;
+    allTests(): Iterable<{ readonly fullName: string; result(): ReportedResult }>;
+  };
 }
 
-function countFile({ name, status, message, assertionResults }: JsonReport["testResults"][number], root: string) {
-  const path = relative(root, name);
+interface ReportedResult {
+  readonly state: string;
+  readonly errors?: readonly ReportedError[] | undefined;
+  /** What the test gave as its reason to be skipped. */
+  readonly note?: string | undefined;
+}
+
+/** What fails outside any test (a file that does not load, a failed hook, an error nobody caught) is a failure, too. */
+export function outcomeOf(modules: readonly ReportedModule[], unhandled: readonly ReportedError[]): Outcome {
+  const outside = unhandled.map((error) => ({ name: "an error outside of any test", text: describe([error]) }));
+  return sumOutcomes([...modules.map(countModule), { passed: 0, failures: outside, skipped: [] }]);
+}
+
+function countModule(file: ReportedModule): Outcome {
+  const path = file.relativeModuleId;
   const failures: Finding[] = [];
-  const skipped: Finding[] = [];
-  for (const one of assertionResults) {
-    const title = `${path}: ${one.fullName}`;
-    if (one.status === "failed") failures.push({ name: title, text: shortMessage(one.failureMessages?.join("\n")) });
-    else if (one.status !== "passed") skipped.push({ name: title, text: "" });
+  if (file.errors().length > 0) failures.push({ name: path, text: describe(file.errors()) });
+  for (const suite of file.children.allSuites()) {
+    if (suite.errors().length > 0)
+      failures.push({ name: `${path}: ${suite.fullName}`, text: describe(suite.errors()) });
   }
-  if (status === "failed" && failures.length === 0) failures.push({ name: path, text: shortMessage(message) });
-  const reason = failures.length > 0 ? "its file failed before" : "";
-  const passed = assertionResults.filter((one) => one.status === "passed").length;
-  return { passed, failures, skipped: skipped.map((one) => ({ ...one, text: reason })) };
+  const afterFailure = failures.length > 0 ? "what comes before it failed" : "";
+
+  let passed = 0;
+  const skipped: Finding[] = [];
+  for (const one of file.children.allTests()) {
+    const { state, errors = [], note } = one.result();
+    const name = `${path}: ${one.fullName}`;
+    if (state === "passed") passed++;
+    else if (state === "failed") failures.push({ name, text: describe(errors) });
+    else skipped.push({ name, text: note ?? afterFailure });
+  }
+  return { passed, failures, skipped };
 }
 
-function parseReport(text: string | null): JsonReport | null {
+function describe(errors: readonly ReportedError[]): string {
+  return errors
+    .map(({ message, diff, stacks }) => {
+      const at = stacks?.[0];
+      return [message, diff, at && `at ${at.file}:${at.line}`].filter((part) => part).join("\n");
+    })
+    .join("\n");
+}
+
+/** Reads what the reporter wrote. A run that ended otherwise than that says, or wrote nothing, has failed. */
+export function readOutcome(text: string | null, exitCode: number | null): Outcome {
+  const end = exitCode === null ? "it did not end by itself" : `exit code ${exitCode}`;
+  const outcome = parseOutcome(text);
+  if (outcome === null) return failedStep("vitest", `did not tell what became of the tests (${end}), see its output`);
+  const failures = outcome.failures.map(({ name, text: message }) => ({ name, text: shorten(message) }));
+  if (failures.length > 0 || exitCode === 0) return { ...outcome, failures };
+  return sumOutcomes([outcome, failedStep("vitest", `failed outside of any test (${end}), see its output`)]);
+}
+
+function parseOutcome(text: string | null): Outcome | null {
   if (text === null) return null;
   try {
-    const report = JSON.parse(text) as JsonReport;
-    return Array.isArray(report.testResults) ? report : null;
+    return JSON.parse(text) as Outcome;
   } catch {
     return null;
   }
 }
 
 export function failedStep(name: string, message: string): Outcome {
-  return { passed: 0, failures: [{ name, text: shortMessage(message) }], skipped: [] };
+  return { passed: 0, failures: [{ name, text: shorten(message) }], skipped: [] };
 }
 
-function shortMessage(message: string | undefined): string {
-  const text = stripVTControlCharacters(message ?? "").trim() || "failed before any of its tests: see the output above";
-  const lines = text.split("\n").filter((line) => !/^\s+at .*node_modules/.test(line));
+function shorten(message: string): string {
+  const lines = stripVTControlCharacters(message).trim().split("\n");
   return lines
     .slice(0, MESSAGE_LINES_MAX)
     .map((line) => (line.length > MESSAGE_COLUMNS_MAX ? `${line.slice(0, MESSAGE_COLUMNS_MAX)}…` : line))

@@ -12,7 +12,15 @@ import { ensureTools } from "./install-tools.ts";
 import { ensureNewerNix, NEWER_SUITES } from "./newer-nix.ts";
 import { ROOT, readSourceFiles } from "./source-files.ts";
 import { DATABASE_TESTS, NIX_TESTS, type TestGroup, testsOf } from "./test-groups.ts";
-import { countTests, failedStep, judgeSkipped, type Outcome, PASSED, summaryLine, sumOutcomes } from "./test-report.ts";
+import {
+  failedStep,
+  judgeSkipped,
+  type Outcome,
+  PASSED,
+  readOutcome,
+  summaryLine,
+  sumOutcomes,
+} from "./test-report.ts";
 import { OLDEST_POSTGRES, toolPath } from "./tools.ts";
 import { printSummary, type Step } from "./verify-summary.ts";
 
@@ -60,10 +68,13 @@ function run(command: string, args: readonly string[], environment: Environment 
 async function runTests(files: readonly string[], environment: Environment = {}): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), "gradient-verify-"));
   try {
-    const report = join(folder, "report.json");
-    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-    const { exitCode } = await run("vitest", ["run", ...reporters, ...files], environment);
-    return countTests(existsSync(report) ? readFileSync(report, "utf8") : null, exitCode, ROOT);
+    const path = join(folder, "outcome.json");
+    const reporters = ["--reporter=default", "--reporter=./scripts/outcome-reporter.ts"];
+    const { exitCode } = await run("vitest", ["run", ...reporters, ...files], {
+      ...environment,
+      GRADIENT_TEST_OUTCOME: path,
+    });
+    return readOutcome(existsSync(path) ? readFileSync(path, "utf8") : null, exitCode);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
