@@ -141,6 +141,24 @@ test("a worker never asks for more builds than it has places, over all its sessi
   await expect.poll(() => freePlaces(second, "build", 0)).toBe(2);
 });
 
+test("a builder's place is filled again while its outputs are uploaded, but uploads never pile up", async () => {
+  start({ slots: 1 });
+  const server = await servers.session(0);
+  await server.register();
+  await assignBuild(server, 0);
+  await expect.poll(() => builds.length).toBe(1);
+  builds[0]?.link.builderEnded();
+  await expect.poll(() => freePlaces(server, "build", 1)).toBe(1);
+
+  await assignBuild(server, 1);
+  await expect.poll(() => builds.length).toBe(2);
+  builds[1]?.link.builderEnded();
+  builds[0]?.end(BUILT);
+  server.send({ type: "job_result_ack", attempt: (await server.next("job_result")).attempt });
+  // The first one's place was filled already; the second one's is, now that an upload has ended.
+  await expect.poll(() => freePlaces(server, "build", 2)).toBe(1);
+});
+
 test("no worker offers more builds than a session has streams for", async () => {
   start({ slots: 5_000 });
   const server = await servers.session(0);

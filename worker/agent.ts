@@ -38,6 +38,9 @@ interface Running {
   readonly kind: Kind;
   readonly attempt: Attempt;
   readonly done: Promise<void>;
+  builderEnded: boolean;
+  /** False once another build may begin in its place, while this one's outputs are on their way. */
+  holdsPlace: boolean;
 }
 
 /** Takes jobs from the server, runs them, and reports how they ended. */
@@ -124,6 +127,7 @@ export class Agent {
     }
     const attempt = new Attempt({
       attemptId: id,
+      onBuilderEnded: () => this.#builderEnded(id),
       spoolPath: spoolPath(this.#spoolFolder, id),
       session: (signal) => this.#supervisor.session(signal),
       pause: (ms, signal) => sleep(this.#options.clock, ms, signal),
@@ -132,7 +136,7 @@ export class Agent {
     session.send({ type: "assign_job_response", attempt: id, accepted: true });
     const work = job.kind === "build" ? this.#build(job, session, attempt) : this.#options.evaluate(job, attempt);
     const done = this.#finish(attempt, job.kind, work).finally(() => this.#ended(id, job.kind));
-    this.#running.set(id, { kind: job.kind, attempt, done });
+    this.#running.set(id, { kind: job.kind, attempt, done, builderEnded: false, holdsPlace: true });
   }
 
   /** Accepts the derivation's stream while the assignment is handled: its first frame may be next. */
@@ -173,8 +177,36 @@ export class Agent {
     return failure(kind, messageOf(error));
   }
 
+  #builderEnded(id: string): void {
+    const running = this.#running.get(id);
+    if (!running) return;
+    running.builderEnded = true;
+    this.#giveUpPlaces();
+  }
+
   #ended(id: string, kind: Kind): void {
+    const heldPlace = this.#running.get(id)?.holdsPlace ?? false;
     this.#running.delete(id);
+    if (heldPlace) this.#requestOne(kind);
+    this.#giveUpPlaces();
+  }
+
+  /**
+   * Uploads overlap with builds, as long as they keep up: there are at most twice as many attempts as places, so that a
+   * slow line holds builds back instead of piling up what they made.
+   */
+  #giveUpPlaces(): void {
+    let room = 2 * this.#options.facts.maxConcurrentBuilds - this.#running.size;
+    for (const running of this.#running.values()) {
+      if (room <= 0) return;
+      if (!running.builderEnded || !running.holdsPlace) continue;
+      running.holdsPlace = false;
+      room--;
+      this.#requestOne("build");
+    }
+  }
+
+  #requestOne(kind: Kind): void {
     const session = this.#supervisor.current;
     if (session && !this.#draining) this.#request(session, kind, 1);
   }
@@ -186,7 +218,7 @@ export class Agent {
   }
 
   #count(kind: Kind): number {
-    return Array.from(this.#running.values()).filter((running) => running.kind === kind).length;
+    return Array.from(this.#running.values()).filter((running) => running.kind === kind && running.holdsPlace).length;
   }
 
   #endAll(reason: string): void {

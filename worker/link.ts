@@ -73,6 +73,8 @@ export interface AttemptLink {
   /** Aborted when the attempt has ended on the server or the worker gives it up. */
   readonly signal: AbortSignal;
   phase(phase: "fetching" | "evaluating_flake" | "evaluating_derivations" | "building", commit?: CommitInfo): void;
+  /** The builder has ended: what is left of the attempt needs none of the places that builds run in. */
+  builderEnded(): void;
   /** Recorded in the order of the calls. */
   message(message: EvaluationMessage): void;
   /** In the order of the question: whether the evaluation need not look below. At most 1000 a call. */

@@ -57,7 +57,7 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
       references: [path("lib"), path("dev"), path("out")].sort(),
       deriver: drvPath,
     });
-    expect(link.phases).toEqual(["building"]);
+    expect(link.phases).toEqual(["building", "builder ended"]);
     expect(log).toBe("done\n");
   });
 

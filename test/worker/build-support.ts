@@ -78,6 +78,10 @@ export class MemoryLink implements AttemptLink {
     this.phases.push(phase);
   }
 
+  builderEnded(): void {
+    this.phases.push("builder ended");
+  }
+
   log(bytes: Uint8Array): void {
     this.#log.push(bytes);
     this.onLog(Buffer.from(bytes).toString());

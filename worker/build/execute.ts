@@ -84,6 +84,7 @@ class BuildRun {
         async (connection) => {
           const { status, outputs } = await this.#build(connection, derivation, known);
           unlock();
+          this.#link.builderEnded();
           const paths = outputs.map(({ path }) => path);
           await uploadOutputs(connection, paths, this.#link, { pool, settings });
           return { kind: "build", status, outputs, failure: null, build_ms: this.buildMs };

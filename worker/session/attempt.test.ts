@@ -30,6 +30,7 @@ beforeEach(async () => {
   waiting = [];
   pauses = [];
   attempt = new Attempt({
+    onBuilderEnded: () => {},
     attemptId: ATTEMPT,
     spoolPath: join(folder.path, "spool"),
     session: async (signal) => {

@@ -26,6 +26,7 @@ type Phase = Parameters<AttemptLink["phase"]>[0];
 
 export interface AttemptOptions {
   readonly attemptId: string;
+  readonly onBuilderEnded: () => void;
   readonly spoolPath: string;
   /** The session that is registered now, or the next one. Rejects when the signal is aborted. */
   readonly session: (signal: AbortSignal) => Promise<LiveSession>;
@@ -92,6 +93,10 @@ export class Attempt implements AttemptLink {
     this.#commit = commit ?? this.#commit;
     this.#phase = { type: "job_update", attempt: this.attemptId, phase, ...(this.#commit && { commit: this.#commit }) };
     this.#session?.send(this.#phase);
+  }
+
+  builderEnded(): void {
+    this.#options.onBuilderEnded();
   }
 
   message(message: EvaluationMessage): void {
