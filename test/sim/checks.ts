@@ -1,0 +1,161 @@
+import { type Kysely, sql } from "kysely";
+import type { Database } from "#core/db/schema.ts";
+import { AttemptOutcome } from "#core/domain/states.ts";
+import { checkInvariants } from "../transitions/support.ts";
+import { short } from "./executors.ts";
+import type { Link, Side, Tap } from "./network.ts";
+import type { Simulator } from "./simulator.ts";
+import type { RunningExecutor } from "./worker.ts";
+
+/** Silence is noticed, then the lease runs out, and both take a moment. */
+const RUNS_ON_MS_MAX = 45_000 + 10_000 + 60_000 + 20_000;
+
+type Message = { readonly type: string; readonly attempt?: string } & Readonly<Record<string, unknown>>;
+
+interface SeenAttempt {
+  readonly outcome: number;
+  readonly finished: string | null;
+}
+
+/** Looks at every message and, after each step, at the rows: whatever breaks a promise ends the run. */
+export class Checker implements Tap {
+  readonly #simulator: Simulator;
+  readonly #running: ReadonlyMap<string, RunningExecutor>;
+  readonly #attempts = new Map<string, SeenAttempt>();
+  /** Attempts whose results reached the server, with the workers that sent them. */
+  readonly #reported = new Map<string, Set<string>>();
+  readonly #batches = new Map<string, readonly string[]>();
+  readonly #uploads = new Map<string, string>();
+  #acknowledged: string[] = [];
+  #offered: string[] = [];
+  #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
+  /** Of each attempt, whether its result was acknowledged. */
+  readonly acknowledged = new Set<string>();
+
+  constructor(simulator: Simulator, running: ReadonlyMap<string, RunningExecutor>) {
+    this.#simulator = simulator;
+    this.#running = running;
+  }
+
+  sent(link: Link, from: Side, text: string): void {
+    const message = JSON.parse(text) as Message;
+    if (message.type !== "heartbeat" && message.type !== "credit") {
+      this.#simulator.note(`${from} ${short(link.workerId)}#${link.number} -> ${describe(message)}`);
+    }
+    if (from === "worker") this.#fromWorker(link, message);
+    else this.#fromServer(link, message);
+  }
+
+  received(link: Link, by: Side, text: string): void {
+    if (by !== "server" || !text.includes('"job_result"')) return;
+    const { type, attempt = "" } = JSON.parse(text) as Message;
+    if (type !== "job_result") return;
+    this.#reported.set(attempt, (this.#reported.get(attempt) ?? new Set()).add(link.workerId));
+  }
+
+  /** True when a message has promised something that is to be looked up. */
+  get hasPromises(): boolean {
+    return this.#acknowledged.length + this.#offered.length + this.#linked.length > 0;
+  }
+
+  #fromWorker(link: Link, message: Message): void {
+    if (message.type === "nar_push") {
+      this.#uploads.set(`${link.number} ${message.upload}`, (message.info as { path: string }).path);
+    } else if (message.type === "eval_batch") {
+      const nodes = message.nodes as { drv_path: string }[];
+      this.#batches.set(
+        `${message.attempt} ${message.sequence}`,
+        nodes.map(({ drv_path }) => drv_path),
+      );
+    }
+  }
+
+  #fromServer(link: Link, message: Message): void {
+    const { attempt = "" } = message;
+    if (message.type === "job_result_ack") {
+      this.#acknowledged.push(attempt);
+      this.acknowledged.add(attempt);
+    } else if (message.type === "nar_committed") {
+      this.#offered.push(this.#uploads.get(`${link.number} ${message.upload}`) as string);
+    } else if (message.type === "eval_batch_ack" && message.error === null) {
+      const nodes = this.#batches.get(`${attempt} ${message.sequence}`) ?? [];
+      this.#linked.push(...nodes.map((drvPath) => ({ attempt, drvPath })));
+    } else if (message.type === "assign_job") {
+      // A build is never sent before what it needs can be had.
+      const { inputs = [] } = message.job as { inputs?: string[] };
+      this.#offered.push(...inputs);
+    }
+  }
+
+  /** Throws with what does not hold. No transaction is under way. */
+  async check(db: Kysely<Database>): Promise<void> {
+    await checkInvariants(db);
+    await this.#checkAttempts(db);
+    await this.#checkPromises(db);
+  }
+
+  async #checkAttempts(db: Kysely<Database>): Promise<void> {
+    const { rows } = await sql<{ id: string; worker_id: string; outcome: number; finished: string | null }>`
+      select id, worker_id, outcome, finished_at::text as finished from attempt order by id`.execute(db);
+    for (const { id, worker_id, outcome, finished } of rows) {
+      const before = this.#attempts.get(id);
+      if (before?.finished && (before.outcome !== outcome || before.finished !== finished)) {
+        throw new Error(`attempt ${id} had ended as ${before.outcome} and was changed to ${outcome}`);
+      }
+      if (!before?.finished && isResult(outcome) && !this.#reported.get(id)?.has(worker_id)) {
+        throw new Error(`attempt ${id} has a result that its worker did not send`);
+      }
+      this.#attempts.set(id, { outcome, finished });
+      const running = this.#running.get(id);
+      if (running && finished) running.endedSinceMs ??= this.#simulator.elapsedMs;
+    }
+  }
+
+  /** Throws when a worker goes on with what is no longer its own for longer than it may take to find out. */
+  checkRunning(): void {
+    for (const [attempt, { workerId, endedSinceMs }] of this.#running) {
+      if (endedSinceMs === null || this.#simulator.elapsedMs - endedSinceMs <= RUNS_ON_MS_MAX) continue;
+      throw new Error(`worker ${workerId} still runs attempt ${attempt}, which ended at ${endedSinceMs} ms`);
+    }
+  }
+
+  async #checkPromises(db: Kysely<Database>): Promise<void> {
+    const acknowledged = this.#acknowledged.splice(0);
+    if (acknowledged.length > 0) {
+      const { rows } = await sql<{ id: string }>`
+        select id from attempt where id = any(${acknowledged}::uuid[]) and finished_at is null`.execute(db);
+      if (rows.length > 0) throw new Error(`acknowledged, but not recorded: the result of ${JSON.stringify(rows)}`);
+    }
+    const offered = [...new Set(this.#offered.splice(0))].map((path) => path.slice("/nix/store/".length));
+    if (offered.length > 0) {
+      const { rows } = await sql<{ path: string }>`
+        select path from unnest(${offered}::text[]) as path where not exists (
+          select from cache_path p join nar n on n.nar_hash = p.nar_hash
+          where p.hash = left(path, 32) and p.store_path = path and n.damaged_at is null)`.execute(db);
+      if (rows.length > 0) throw new Error(`said to be there, but in no cache: ${JSON.stringify(rows)}`);
+    }
+    const linked = this.#linked.splice(0);
+    if (linked.length > 0) {
+      const { rows } = await sql<{ drv_path: string }>`
+        select r.drv_path from jsonb_to_recordset(${JSON.stringify(
+          linked.map(({ attempt, drvPath }) => ({ attempt, drv_path: drvPath.slice("/nix/store/".length) })),
+        )}::jsonb) as r(attempt uuid, drv_path text)
+        join attempt a on a.id = r.attempt
+        where not exists (
+          select from evaluation_build l join build b on b.id = l.build_id
+          where l.evaluation_id = a.evaluation_id and b.drv_path = r.drv_path)`.execute(db);
+      if (rows.length > 0) throw new Error(`acknowledged, but not in the evaluation: ${JSON.stringify(rows)}`);
+    }
+  }
+}
+
+function isResult(outcome: number): boolean {
+  return (
+    outcome === AttemptOutcome.Built || outcome === AttemptOutcome.Substituted || outcome === AttemptOutcome.Failed
+  );
+}
+
+function describe(message: Message): string {
+  const text = JSON.stringify(message);
+  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
+}

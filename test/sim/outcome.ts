@@ -1,0 +1,164 @@
+import { type Kysely, sql } from "kysely";
+import type { Database } from "#core/db/schema.ts";
+import { AttemptReason, BuildStatus, EvaluationStatus } from "#core/domain/states.ts";
+import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { SimulatedDerivation, SimulatedFlake, Universe } from "./flake.ts";
+import { ENDED } from "./world.ts";
+
+export interface OutcomeFacts {
+  readonly universe: Universe;
+  readonly flakes: ReadonlyMap<string, SimulatedFlake>;
+  readonly aborted: ReadonlySet<string>;
+  readonly blobs: ReadonlyMap<string, Uint8Array>;
+  readonly logs: ReadonlyMap<string, string>;
+  readonly acknowledged: ReadonlySet<string>;
+}
+
+const { Completed, Substituted, FailedPermanent, FailedTimeout, DependencyFailed } = BuildStatus;
+const SUCCESS: readonly number[] = [Completed, Substituted];
+
+/** Once everything is over: throws unless each evaluation came to what its flake says, and nothing got lost. */
+export async function checkOutcome(db: Kysely<Database>, facts: OutcomeFacts): Promise<void> {
+  const expected = await expectations(db, facts.universe);
+  const evaluations = await db
+    .selectFrom("evaluation")
+    .select(["id", "status", "failure", "commit_hash", "building_started_at", "fetch_started_at"])
+    .orderBy("ordinal")
+    .execute();
+  for (const evaluation of evaluations) {
+    const { id, status, failure, commit_hash } = evaluation;
+    const problem = (text: string) => new Error(`evaluation ${id} (status ${status}): ${text}`);
+    if (!ENDED.includes(status)) throw problem("it has not ended");
+    if (status === EvaluationStatus.Aborted) {
+      if (!facts.aborted.has(id)) throw problem("nobody aborted it");
+      continue;
+    }
+    const flake = facts.flakes.get(commit_hash) as SimulatedFlake;
+    if (failure !== null) {
+      const isRight = flake.broken && failure === "the flake is broken";
+      if (!isRight && !/workers were lost/.test(failure)) throw problem(failure);
+      continue;
+    }
+    await checkEvaluation(db, {
+      id,
+      status,
+      flake,
+      expected,
+      isRestart: evaluation.fetch_started_at === null,
+      problem,
+    });
+  }
+  await checkStored(db, facts);
+  await checkLogs(db, facts);
+}
+
+async function checkEvaluation(
+  db: Kysely<Database>,
+  {
+    id,
+    status,
+    flake,
+    expected,
+    isRestart,
+    problem,
+  }: {
+    readonly id: string;
+    readonly status: number;
+    readonly flake: SimulatedFlake;
+    readonly expected: ReadonlyMap<string, readonly number[]>;
+    readonly isRestart: boolean;
+    readonly problem: (text: string) => Error;
+  },
+): Promise<void> {
+  const links = await db
+    .selectFrom("evaluation_build")
+    .innerJoin("build", "build.id", "evaluation_build.build_id")
+    .select(["drv_path", "name", "outcome"])
+    .where("evaluation_id", "=", id)
+    .execute();
+  for (const { drv_path, name, outcome } of links) {
+    const right = expected.get(drv_path) ?? [];
+    if (outcome === null || !right.includes(outcome)) throw problem(`${name} came to ${outcome}, not to ${right}`);
+  }
+  const errors = await db
+    .selectFrom("evaluation_message")
+    .select("id")
+    .where("evaluation_id", "=", id)
+    .where("level", "=", 0)
+    .execute();
+  const failed = errors.length > 0 || links.some(({ outcome }) => !SUCCESS.includes(outcome ?? -1));
+  if (failed !== (status === EvaluationStatus.Failed))
+    throw problem(`its builds say ${failed ? "failed" : "completed"}`);
+  if (isRestart) return;
+  if (flake.broken) throw problem("its flake is broken, and nobody noticed");
+  const points = await db.selectFrom("entry_point").select("attribute").where("evaluation_id", "=", id).execute();
+  if (points.length !== flake.attributes.length) {
+    throw problem(`${points.length} of ${flake.attributes.length} attributes were recorded`);
+  }
+}
+
+/** By base name of the derivation's path, what its build may come to. */
+async function expectations(db: Kysely<Database>, universe: Universe): Promise<Map<string, readonly number[]>> {
+  // What ten workers died of is given up, whatever it is.
+  const lost = await sql<{ drv_path: string }>`
+    select b.drv_path from attempt a join build b on b.id = a.build_id
+    where a.reason = ${AttemptReason.Network} group by b.drv_path having count(*) >= 10`.execute(db);
+  const givenUp = new Set(lost.rows.map(({ drv_path }) => drv_path));
+  const result = new Map<string, readonly number[]>();
+  const key = (path: StorePath) => path.slice("/nix/store/".length);
+  for (const derivation of universe.derivations.values()) {
+    const own: number[] = givenUp.has(key(derivation.drvPath))
+      ? [...ownEnds(derivation), FailedPermanent]
+      : [...ownEnds(derivation)];
+    const below = [...derivation.needs.keys()].map((path) => result.get(key(path)) as readonly number[]);
+    const mayFail = below.some((ends) => ends.some((end) => !SUCCESS.includes(end)));
+    const mustFail = below.some((ends) => !ends.some((end) => SUCCESS.includes(end)));
+    if (mustFail) result.set(key(derivation.drvPath), [DependencyFailed]);
+    else result.set(key(derivation.drvPath), mayFail ? [...own, DependencyFailed] : own);
+  }
+  return result;
+}
+
+function ownEnds({ ends }: SimulatedDerivation): readonly number[] {
+  const last = ends.at(-1);
+  if (last === null) return SUCCESS;
+  return last === "timeout" ? [FailedTimeout] : [FailedPermanent];
+}
+
+async function checkStored(db: Kysely<Database>, { blobs }: OutcomeFacts): Promise<void> {
+  const nars = await db.selectFrom("nar").select(["object_key", "file_size", "damaged_at"]).execute();
+  for (const { object_key, file_size, damaged_at } of nars) {
+    if (damaged_at || blobs.get(object_key)?.length !== file_size) throw new Error(`${object_key} is not stored whole`);
+  }
+  const { rows } = await sql<{ drv_path: string }>`
+    select b.drv_path from attempt a join build b on b.id = a.build_id
+    where a.outcome = 1 and b.status not in (3, 7)`.execute(db);
+  if (rows.length > 0) throw new Error(`built, and now no success: ${JSON.stringify(rows)}`);
+  const missing = await sql<{ store_path: string }>`
+    select o.store_path from build b join build_output o on o.build_id = b.id
+    where b.status = 3 and (not o.available or not exists (select from cache_path p where p.store_path = o.store_path))`.execute(
+    db,
+  );
+  if (missing.rows.length > 0) throw new Error(`completed without outputs: ${JSON.stringify(missing.rows)}`);
+}
+
+/** The log of a result that was taken is whole. */
+async function checkLogs(db: Kysely<Database>, { logs, acknowledged }: OutcomeFacts): Promise<void> {
+  const attempts = await db.selectFrom("attempt").select("id").where("outcome", "in", [1, 3]).execute();
+  const chunks = await db
+    .selectFrom("attempt_log_chunk")
+    .select(["attempt_id", "data"])
+    .orderBy("attempt_id")
+    .orderBy("byte_start")
+    .execute();
+  const stored = Map.groupBy(chunks, ({ attempt_id }) => attempt_id);
+  for (const { id } of attempts) {
+    const expected = logs.get(id);
+    if (expected === undefined) continue;
+    const text = fromUtf8(concatBytes((stored.get(id) ?? []).map(({ data }) => data)));
+    if (text === expected) continue;
+    const how = acknowledged.has(id) ? "acknowledged" : "recorded";
+    throw new Error(`attempt ${id} was ${how}, but ${text.length} of ${expected.length} bytes of its log are there`);
+  }
+}

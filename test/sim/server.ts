@@ -1,0 +1,194 @@
+import type { Kysely } from "kysely";
+import type { Database } from "#core/db/schema.ts";
+import { collect } from "#core/lib/streams.ts";
+import { generateKeyPair, type SecretKey, sign } from "#core/nix/signature.ts";
+import type { BlobStore } from "#core/ports/blob-store.ts";
+import type { Codec } from "#core/ports/codec.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import type { Notifier, Topic } from "#core/ports/notifier.ts";
+import type { Outbound } from "#core/ports/outbound.ts";
+import { Upstreams } from "#core/services/upstreams.ts";
+import { nodeHasher } from "#runtime/node/hasher.ts";
+import type { HubDeps } from "#runtime/node/hub/deps.ts";
+import { Hub } from "#runtime/node/hub/hub.ts";
+import type { SimulatedDatabase } from "./database.ts";
+import type { Network } from "./network.ts";
+import type { Random } from "./random.ts";
+import { SimulatedProcess, type Simulator } from "./simulator.ts";
+
+export const LEASE_MS = 60_000;
+export const RETRY = { attemptsMax: 3, backoffMs: 5_000 };
+const BLOB_BYTES_MAX = 16 * 1024 * 1024;
+
+export interface ServerMachine {
+  readonly simulator: Simulator;
+  readonly database: SimulatedDatabase;
+  readonly network: Network;
+  readonly random: Random;
+  readonly secretKey: SecretKey;
+  /** The disk: it outlives the process. */
+  readonly blobs: Map<string, Uint8Array>;
+  /** How many of the wake-ups are lost. */
+  readonly wakeUps: { loss: number };
+}
+
+/** The server's process: the real hub on ports that the simulation owns. */
+export class SimulatedServer {
+  readonly process: SimulatedProcess;
+  readonly deps: HubDeps;
+  readonly #machine: ServerMachine;
+  #hub: Hub | null = null;
+
+  constructor(machine: ServerMachine) {
+    const { simulator, random } = machine;
+    const clockErrorMs = random.chance(0.3) ? random.between(-300_000, 300_000) : 0;
+    this.#machine = machine;
+    this.process = new SimulatedProcess(simulator, "server", clockErrorMs);
+    this.deps = makeDeps(machine, this.process, machine.database.open(this.process));
+    this.process.onDeath(() => {
+      machine.network.accept = null;
+    });
+  }
+
+  /** Resolves when it listens; dies when it cannot start, as a process does. */
+  async start(): Promise<void> {
+    try {
+      const hub = await Hub.start(this.deps);
+      this.#hub = hub;
+      this.#machine.network.accept = (link) => {
+        hub.accept(link.toServer);
+        return this.process;
+      };
+      this.process.note("listens");
+    } catch (error) {
+      this.process.die(`could not start: ${String(error)}`);
+    }
+  }
+
+  /** Asked to stop, as by SIGTERM. */
+  async stop(): Promise<void> {
+    this.#machine.network.accept = null;
+    await this.#hub?.close();
+    await this.process.pause(100);
+    this.process.die("stopped");
+  }
+
+  get sessions(): number {
+    return this.#hub?.connections ?? 0;
+  }
+}
+
+/** A key whose import is done, since that takes a thread. */
+export async function makeSigningKey(): Promise<SecretKey> {
+  const { secretKey } = await generateKeyPair("simulation");
+  await sign(secretKey, "");
+  return secretKey;
+}
+
+function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<Database>): HubDeps {
+  const random = machine.random.fork();
+  const common = {
+    db,
+    clock: process.clock,
+    random: random.bytes,
+    notifier: makeNotifier(process, random.fork(), machine.wakeUps),
+    log: makeLogger(process),
+    outbound: noOutbound,
+  };
+  return {
+    ...common,
+    blobs: memoryBlobs(machine.blobs),
+    codec: identityCodec,
+    hasher: nodeHasher,
+    passwords: { hash: async (secret) => secret, verify: async (stored, secret) => stored === secret },
+    secretKeyOf: async () => machine.secretKey,
+    upstreams: new Upstreams({ ...common, upstreamQueriesMax: 4 }),
+    retry: RETRY,
+    leaseMs: LEASE_MS,
+    limits: {
+      discoverable: true,
+      maxProtoConnections: 16,
+      maxConcurrentNarServes: 4,
+      narStorageOpenTimeoutMs: 30_000,
+      workerHeartbeatTimeoutMs: LEASE_MS,
+      build: { timeoutMs: 0, maxSilentMs: 0 },
+      evaluation: { timeoutMs: 3_600_000, attributesMax: 1_000, derivationsMax: 1_000 },
+    },
+  };
+}
+
+/** Wake-ups come late, twice or not at all: they are promised to be no more than that. */
+function makeNotifier(process: SimulatedProcess, random: Random, wakeUps: { readonly loss: number }): Notifier {
+  const handlers = new Map<Topic, Set<(subject: string) => void>>();
+  const deliver = (topic: Topic, subject: string) => {
+    process.clock.schedule(random.below(40), () => {
+      for (const handler of handlers.get(topic) ?? []) handler(subject);
+    });
+  };
+  return {
+    notify(topic, subject) {
+      if (random.chance(wakeUps.loss)) return;
+      deliver(topic, subject);
+      if (random.chance(0.02)) deliver(topic, subject);
+    },
+    subscribe(topic, handler) {
+      const own = handlers.get(topic) ?? new Set();
+      handlers.set(topic, own.add(handler));
+      return () => void own.delete(handler);
+    },
+  };
+}
+
+export function makeLogger(process: SimulatedProcess): Logger {
+  const write =
+    (level: string) =>
+    (message: string, fields: Readonly<Record<string, unknown>> = {}) => {
+      const { error, ...rest } = fields;
+      const why = error instanceof Error ? ` (${error.message})` : "";
+      process.note(`${level} ${message}${why} ${JSON.stringify(rest)}`);
+    };
+  const logger: Logger = {
+    debug: () => {},
+    info: write("info"),
+    warn: write("warn"),
+    error: write("error"),
+    with: () => logger,
+  };
+  return logger;
+}
+
+function memoryBlobs(objects: Map<string, Uint8Array>): BlobStore {
+  return {
+    async put(key, body) {
+      const bytes = await collect(body, BLOB_BYTES_MAX);
+      if (objects.has(key)) throw new Error(`${key} exists`);
+      objects.set(key, bytes);
+      return { size: bytes.length };
+    },
+    async get(key, range) {
+      const bytes = objects.get(key);
+      if (!bytes) return null;
+      const part = range ? bytes.subarray(range.start, range.start + range.length) : bytes;
+      async function* body(): AsyncGenerator<Uint8Array> {
+        for (let at = 0; at < part.length; at += 65_536) yield part.subarray(at, at + 65_536);
+      }
+      return { size: bytes.length, body: body(), discard: async () => {} };
+    },
+    async head(key) {
+      const bytes = objects.get(key);
+      return bytes ? { size: bytes.length } : null;
+    },
+    async delete(key) {
+      objects.delete(key);
+    },
+  };
+}
+
+/** What is said to be zstd is the NAR itself: compression is not what is looked at here. */
+const identityCodec: Codec = { decompress: (_compression, body) => body, compressZstd: (body) => body };
+
+const noOutbound: Outbound = {
+  get: async () => {
+    throw new Error("a simulated server reaches nobody");
+  },
+};

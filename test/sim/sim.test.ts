@@ -1,0 +1,47 @@
+import { createHash } from "node:crypto";
+import { expect, test } from "vitest";
+import type { SecretKey } from "#core/nix/signature.ts";
+import { withDatabase } from "../support/database.ts";
+import { withImmediateCrypto } from "./platform.ts";
+import { type SimulationResult, simulate } from "./run.ts";
+import { makeSigningKey } from "./server.ts";
+
+const TAIL_LINES = 60;
+const FIRST_SEED = Number(process.env.GRADIENT_SIM_SEED ?? 1);
+const SEEDS = Number(process.env.GRADIENT_SIM_SEEDS ?? 20);
+const TRACE = process.env.GRADIENT_SIM_TRACE === "1";
+const TIMEOUT_MS: number = 60_000 + SEEDS * 30_000;
+
+let signingKey: Promise<SecretKey> | null = null;
+
+async function runSeed(seed: number): Promise<SimulationResult> {
+  signingKey ??= makeSigningKey();
+  const secretKey = await signingKey;
+  await using database = await withDatabase({ connectionsMax: 1 });
+  using _crypto = withImmediateCrypto();
+  return await simulate({ seed, address: database.address, secretKey });
+}
+
+function report({ seed, error, trace }: SimulationResult): string {
+  const tail = TRACE ? trace : trace.slice(-TAIL_LINES);
+  return [...tail, `seed ${seed}: ${error?.stack}`, `replay: npm run sim -- --seed ${seed} --trace`].join("\n");
+}
+
+test(`whatever fails in whatever order, ${SEEDS} simulated installations keep their promises and come to an end`, {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  const failed: SimulationResult[] = [];
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
+    const result = await runSeed(seed);
+    if (TRACE && !result.error) process.stdout.write(`${result.trace.join("\n")}\n`);
+    if (result.error) failed.push(result);
+  }
+  const seeds = failed.map(({ seed, error }) => `${seed} (${error?.message})`);
+  if (failed[0]) throw new Error(`${report(failed[0])}\nfailing seeds: ${seeds.join(", ")}`);
+});
+
+test("a run follows from its seed alone", { timeout: TIMEOUT_MS }, async () => {
+  const digest = ({ trace }: SimulationResult) => createHash("sha256").update(trace.join("\n")).digest("hex");
+  const first = await runSeed(FIRST_SEED);
+  expect(digest(await runSeed(FIRST_SEED))).toBe(digest(first));
+});

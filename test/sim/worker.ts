@@ -1,0 +1,113 @@
+import { uuidV4 } from "#core/lib/ids.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import { Agent } from "#worker/agent.ts";
+import { type ExecutorContext, simulateBuild, simulateEvaluation } from "./executors.ts";
+import { SYSTEM } from "./flake.ts";
+import type { Network } from "./network.ts";
+import type { Random } from "./random.ts";
+import { makeLogger } from "./server.ts";
+import { SimulatedProcess, type Simulator } from "./simulator.ts";
+
+export interface RunningExecutor {
+  readonly workerId: string;
+  /** Since when the attempt is known to have ended on the server. */
+  endedSinceMs: number | null;
+}
+
+export interface WorkerSurroundings extends Omit<ExecutorContext, "process" | "store"> {
+  readonly simulator: Simulator;
+  readonly network: Network;
+  readonly running: Map<string, RunningExecutor>;
+  readonly dataDir: string;
+}
+
+/** A machine with a store, and on it the worker's process: the real agent with simulated executors. */
+export class WorkerMachine {
+  readonly id: string;
+  readonly name: string;
+  readonly buildPlaces: number;
+  readonly token: string;
+  readonly #surroundings: WorkerSurroundings;
+  readonly #store = new Set<StorePath>();
+  #process: SimulatedProcess | null = null;
+  #agent: Agent | null = null;
+
+  constructor(surroundings: WorkerSurroundings, number: number, random: Random) {
+    this.#surroundings = surroundings;
+    this.id = uuidV4(random.bytes);
+    this.name = `worker ${number}`;
+    this.token = `token ${number}`;
+    this.buildPlaces = random.between(1, 3);
+  }
+
+  get process(): SimulatedProcess | null {
+    return this.#process?.alive ? this.#process : null;
+  }
+
+  start(peer: string): void {
+    const { simulator, network, running, random } = this.#surroundings;
+    const process = new SimulatedProcess(simulator, this.name);
+    process.note("starts");
+    this.#process = process;
+    const context: ExecutorContext = { ...this.#surroundings, process, store: this.#store };
+    const track = async <T>(attemptId: string, work: Promise<T>): Promise<T> => {
+      running.set(attemptId, { workerId: this.id, endedSinceMs: null });
+      try {
+        return await work;
+      } finally {
+        running.delete(attemptId);
+      }
+    };
+    const own = new Set<string>();
+    const prepared = Promise.withResolvers<void>();
+    process.onDeath(() => {
+      for (const attemptId of own) running.delete(attemptId);
+    });
+    const agent = new Agent({
+      workerId: this.id,
+      capabilities: { fetch: true, eval: true, build: true, sign: false, federate: false },
+      facts: {
+        architectures: [SYSTEM],
+        systemFeatures: [],
+        maxConcurrentBuilds: this.buildPlaces,
+        maxConcurrentEvaluations: 1,
+        cpuCount: 2,
+        ramTotalMb: 4096,
+      },
+      dataDir: this.#surroundings.dataDir,
+      connect: (signal) => {
+        prepared.resolve();
+        return network.connect(process, this.id, signal);
+      },
+      tokensFor: async (peers) => peers.filter((id) => id === peer).map((id) => ({ peer: id, token: this.token })),
+      build: (job, aterm, link) => {
+        own.add(link.attemptId);
+        return track(link.attemptId, simulateBuild(context, job, aterm, link));
+      },
+      evaluate: (job, link) => {
+        own.add(link.attemptId);
+        return track(link.attemptId, simulateEvaluation(context, job, link));
+      },
+      clock: process.clock,
+      random: random.fork().bytes,
+      log: makeLogger(process),
+    });
+    this.#agent = agent;
+    // The worker looks at its folder first, which takes real time.
+    void simulator.outside(() => prepared.promise);
+    void agent.run().then(() => process.die("has ended"));
+  }
+
+  /** Asked to stop, as by SIGTERM; `now`: asked twice. */
+  stop(now: boolean): void {
+    this.process?.note(now ? "is to stop now" : "is to stop");
+    void (now ? this.#agent?.abort() : this.#agent?.drain());
+  }
+
+  /** `silently`: the machine loses its power, and no peer is told. */
+  kill(silently: boolean): void {
+    const { network } = this.#surroundings;
+    if (silently) for (const link of network.links) if (link.workerId === this.id) link.silence("worker");
+    this.process?.die(silently ? "loses its power" : "is killed");
+  }
+}
