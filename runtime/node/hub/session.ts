@@ -54,7 +54,7 @@ export class WorkerSession {
       parse: (value) => parseWorkerMessage(withoutNul(value)),
       onMessage: (message) => this.#receive(message),
       onClose: (reason) => this.#closed(reason),
-      silenceTimeoutMs: silenceTimeoutMs(deps.limits.workerHeartbeatTimeoutMs),
+      silenceTimeoutMs: Math.max(deps.limits.workerHeartbeatTimeoutMs, SILENCE_MS_MIN),
     });
     this.#cancelHandshake = deps.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       if (this.#state !== "registered") this.connection.close(1008, "the handshake took too long");
@@ -83,7 +83,8 @@ export class WorkerSession {
   async #greet(message: Of<"init_connection">): Promise<void> {
     this.#state = "checking";
     if (message.version !== PROTOCOL_VERSION) {
-      const reason = `this server speaks version ${PROTOCOL_VERSION} of the protocol, the worker version ${message.version}: run the same release on both`;
+      const versions = `this server speaks version ${PROTOCOL_VERSION} of the protocol, the worker version ${message.version}`;
+      const reason = `${versions}: run the same release on both, then restart the worker`;
       return this.#reject(400, reason);
     }
     const challenge = await challengeWorker(this.#deps, message.worker_id);
@@ -169,9 +170,4 @@ export class WorkerSession {
     if (this.#jobs) this.#deps.log.info("worker disconnected", { worker: this.#workerId, session: this.id, reason });
     this.#events.onClosed(this);
   }
-}
-
-/** 0 is for ever. */
-function silenceTimeoutMs(workerHeartbeatTimeoutMs: number): number {
-  return workerHeartbeatTimeoutMs === 0 ? Number.POSITIVE_INFINITY : Math.max(workerHeartbeatTimeoutMs, SILENCE_MS_MIN);
 }
