@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { fromUtf8, utf8 } from "#core/lib/bytes.ts";
+import { concatBytes, fromUtf8, utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
-import { streamOf } from "#core/lib/streams.ts";
+import { collect, streamOf } from "#core/lib/streams.ts";
 import { WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { storePath } from "#test/support/derivations.ts";
@@ -288,6 +288,25 @@ test("work that fails in a way nobody foresaw is reported as failed, and told in
     { kind: "evaluation", status: "failed", failure: { class: "transient", message: "another bug" } },
   ]);
   expect(log.lines.filter(({ level }) => level === "error")).toHaveLength(2);
+});
+
+test("a failed build says why at the end of its log", async () => {
+  start();
+  const server = await servers.session(0);
+  const logs: Promise<Uint8Array>[] = [];
+  server.onMessage = (message) => {
+    if (message.type === "log_open") logs.push(collect(server.connection.acceptStream(message.stream), 1e6));
+  };
+  await server.register();
+  await assignBuild(server, 1);
+  await expect.poll(() => builds.length).toBe(1);
+  builds[0]?.link.log(utf8("working\n"));
+
+  const message = "the builder wrote nothing for 60 s, the longest silence that is allowed";
+  builds[0]?.end({ ...BUILT, status: "failed", failure: { class: "silent_timeout", message, missing: [] } });
+
+  server.send({ type: "job_result_ack", attempt: (await server.next("job_result")).attempt });
+  expect(fromUtf8(concatBytes(await Promise.all(logs)))).toBe(`working\n=== build failed: ${message} ===\n`);
 });
 
 test("a result that the protocol has no room for becomes a failure that says so", async () => {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { utf8 } from "#core/lib/bytes.ts";
 import { type Clock, sleep } from "#core/lib/clock.ts";
 import type { RandomBytes } from "#core/lib/ids.ts";
 import { collect } from "#core/lib/streams.ts";
@@ -155,7 +156,11 @@ export class Agent {
 
   async #finish(attempt: Attempt, kind: Kind, work: Promise<BuildResult | EvaluationResult>): Promise<void> {
     try {
-      await attempt.finish(await work.catch((error: unknown) => this.#failed(attempt, kind, error)));
+      const result = await work.catch((error: unknown) => this.#failed(attempt, kind, error));
+      // Where people look first; what stopped the build is often not the builder's own words.
+      if (result.kind === "build" && result.failure)
+        attempt.log(utf8(`=== build failed: ${result.failure.message} ===\n`));
+      await attempt.finish(result);
     } catch (error) {
       // Without a result the server takes the attempt back when this worker next names what it has.
       if (!(error instanceof AttemptEndedError)) {
