@@ -51,6 +51,17 @@ export interface ClaimedEvaluation {
   readonly wildcard: string;
 }
 
+export async function hasQueuedEvaluation(db: Kysely<Database>, organizationIds: readonly string[]): Promise<boolean> {
+  const row = await db
+    .selectFrom("evaluation")
+    .select("id")
+    .where("status", "=", 0)
+    .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Takes at most `limit` queued evaluations, the oldest first. */
 export async function claimEvaluations(
   trx: Transaction<Database>,
@@ -166,17 +177,21 @@ export interface AttemptEnd {
   readonly outcome: AttemptOutcome;
   readonly reason: AttemptReason | null;
   readonly message: string | null;
+  /** How long the builder ran, for an attempt whose start was not recorded when it happened. */
+  readonly ranForMs?: number;
 }
 
 /** Ends leases. Those that have ended already stay as they are. */
 export async function endAttempts(
   trx: Transaction<Database>,
   ids: readonly string[],
-  { outcome, reason, message }: AttemptEnd,
+  { outcome, reason, message, ranForMs }: AttemptEnd,
 ): Promise<void> {
+  const started =
+    ranForMs === undefined ? {} : { started_at: sql<Date>`coalesce(started_at, ${databaseNowPlus(-ranForMs)})` };
   await trx
     .updateTable("attempt")
-    .set({ outcome, reason, message, finished_at: databaseNow })
+    .set({ outcome, reason, message, finished_at: databaseNow, ...started })
     .where("id", "=", sql<string>`any(${ids})`)
     .where("finished_at", "is", null)
     .execute();

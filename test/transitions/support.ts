@@ -120,7 +120,9 @@ export async function withWorld(options: { readonly connectionsMax?: number } = 
 
 /** A new evaluation that a worker has just taken. */
 export async function startEvaluation(world: World, workerId = world.workerId): Promise<Evaluating> {
-  const { organizationId, projectId } = world;
+  const { organizationId } = world;
+  // One project has one evaluation at a time; these run side by side.
+  const projectId = await insertProjectRow(world.db, { organizationId, name: `site-${newId()}` });
   const id = await insertEvaluationRow(world.db, { organizationId, projectId, status: 0 });
   return { id, attemptId: await takeEvaluation(world, id, workerId) };
 }

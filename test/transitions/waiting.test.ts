@@ -30,7 +30,14 @@ test("an evaluation that waits for a cache is queued once its organization write
 test("a restart is refused while the project is being evaluated", async () => {
   const failed = await evaluate(world, [node("broken")]);
   await fail(world, await claimOne(world, "broken"), "permanent");
+  const { db } = world;
   const { id: running } = await startEvaluation(world);
+  const { project_id } = await db
+    .selectFrom("evaluation")
+    .select("project_id")
+    .where("id", "=", failed)
+    .executeTakeFirstOrThrow();
+  await db.updateTable("evaluation").set({ project_id }).where("id", "=", running).execute();
 
   await expect(restartFailed(world.deps, failed, null)).rejects.toThrow(running);
 });

@@ -258,7 +258,7 @@ class Walk {
     try {
       await restartFailed(this.#world.deps, id, null);
     } catch (error) {
-      if (!(error instanceof DomainError) || error.code !== "bad_request") throw error;
+      if (!(error instanceof DomainError) || !["bad_request", "conflict"].includes(error.code)) throw error;
     }
   }
 

@@ -5,6 +5,7 @@ import {
   type ClaimedEvaluation,
   claimBuilds,
   claimEvaluations,
+  hasQueuedEvaluation,
   insertAttempts,
   loadBuildInputs,
 } from "../../db/attempts.ts";
@@ -48,6 +49,8 @@ export async function assignEvaluations(
   deps: TransitionDeps,
   claim: { readonly workerId: string; readonly organizationIds: readonly string[]; readonly limit: number },
 ): Promise<AssignedEvaluation[]> {
+  // Mostly there is none: one look then instead of a transaction.
+  if (!(await hasQueuedEvaluation(deps.db, claim.organizationIds))) return [];
   return await transition(deps, async (trx, wakeups) => {
     const evaluations = await claimEvaluations(trx, claim);
     const assigned = evaluations.map((row) => ({ ...row, attemptId: uuidV7(deps.clock.now(), deps.random) }));

@@ -37,14 +37,21 @@ export async function endBuild(deps: TransitionDeps, attemptId: string, result: 
         build,
         failure: result.failure.class,
         message: result.failure.message,
+        ranForMs: result.build_ms,
       });
     } else {
       const missing = await missingOutputs(trx, build);
       if (missing.length > 0) {
         const message = `the worker reported success, but these outputs were not uploaded: ${missing.join(", ")}`;
-        failedAbove = await fail(trx, deps, { attemptId, build, failure: "transient", message });
+        failedAbove = await fail(trx, deps, {
+          attemptId,
+          build,
+          failure: "transient",
+          message,
+          ranForMs: result.build_ms,
+        });
       } else {
-        await succeed(trx, build, attemptId, result.status === "already_valid");
+        await succeed(trx, build, attemptId, result);
       }
     }
     await concludeBuilds(trx, wakeups, [build.id, ...failedAbove]);
@@ -57,15 +64,16 @@ async function succeed(
   trx: Transaction<Database>,
   build: LockedBuild,
   attemptId: string,
-  alreadyValid: boolean,
+  { status, build_ms: ranForMs }: BuildResult,
 ): Promise<void> {
+  const alreadyValid = status === "already_valid";
   await moveBuilds(trx, [build.id], {
     from: [BuildStatus.Building],
     to: alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed,
   });
   await setEveryOutputAvailable(trx, build.id);
   const outcome = alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built;
-  await endAttempts(trx, [attemptId], { outcome, reason: null, message: null });
+  await endAttempts(trx, [attemptId], { outcome, reason: null, message: null, ranForMs });
   await settleEdgesAbove(trx, [build.id]);
 }
 
@@ -74,13 +82,14 @@ interface Failure {
   readonly build: LockedBuild;
   readonly failure: FailureClass;
   readonly message: string;
+  readonly ranForMs: number;
 }
 
 /** Returns the dependents that failed with it. */
 async function fail(
   trx: Transaction<Database>,
   deps: TransitionDeps,
-  { attemptId, build, failure, message }: Failure,
+  { attemptId, build, failure, message, ranForMs }: Failure,
 ): Promise<readonly string[]> {
   const decision = decideFailure(failure, build.transient_failures, deps.retry);
   if (decision === "give_back") {
@@ -90,7 +99,8 @@ async function fail(
   }
   const retry = decision.status === BuildStatus.FailedTransient ? { retryInMs: decision.retryInMs } : {};
   await moveBuilds(trx, [build.id], { from: [BuildStatus.Building], to: decision.status, ...retry });
-  await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Failed, reason: attemptReason(failure), message });
+  const end = { outcome: AttemptOutcome.Failed, reason: attemptReason(failure), message, ranForMs };
+  await endAttempts(trx, [attemptId], end);
   if (decision.status === BuildStatus.FailedTransient) return [];
   if (decision.status === BuildStatus.FailedPermanent && decision.deterministic) {
     await markDeterministicFailure(trx, build.id);

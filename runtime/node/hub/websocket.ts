@@ -30,16 +30,9 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
     PATH,
     upgradeWebSocket((c) => {
       const incoming = (c.env as { incoming: IncomingMessage }).incoming;
-      let adapter: WebSocketAdapter | null = null;
       return {
-        onOpen: (_event, context) => {
-          adapter = new WebSocketAdapter(context.raw as WebSocket);
-          endpoint.accept(adapter, incoming);
-        },
-        onMessage: ({ data }) =>
-          adapter?.onMessage(typeof data === "string" ? data : new Uint8Array(data as ArrayBuffer)),
-        onClose: ({ code, reason }) => adapter?.closed(reason || `closed with code ${code}`),
-        onError: (event) => adapter?.closed(`socket error: ${(event as { message?: string }).message ?? "unknown"}`),
+        // The helper would copy each frame for its own event of a message; the socket's is listened to instead.
+        onOpen: (_event, context) => endpoint.accept(new WebSocketAdapter(context.raw as WebSocket), incoming),
       };
     }),
   );
@@ -77,6 +70,11 @@ export class WebSocketAdapter implements Socket {
 
   constructor(socket: WebSocket) {
     this.#socket = socket;
+    socket.on("message", (data, isBinary) => {
+      this.onMessage(isBinary ? (data as Buffer) : (data as Buffer).toString("utf8"));
+    });
+    socket.on("close", (code, reason) => this.#closed(reason.toString() || `closed with code ${code}`));
+    socket.on("error", (error) => this.#closed(`socket error: ${error.message}`));
   }
 
   send(data: string | Uint8Array): Promise<void> {
@@ -91,7 +89,7 @@ export class WebSocketAdapter implements Socket {
     setTimeout(() => this.#socket.terminate(), 2_000).unref();
   }
 
-  closed(reason: string): void {
+  #closed(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
     this.onClose(reason);

@@ -23,6 +23,8 @@ import type { WorkerConnection } from "./session.ts";
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
 type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
 
+const START_RECORDED_AFTER_MS = 500;
+
 export interface WorkerJobsOptions {
   readonly connection: WorkerConnection;
   readonly connectionId: string;
@@ -195,8 +197,11 @@ export class WorkerJobs {
   }
 
   async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
-    if (phase === "building") await markAttemptStarted(this.#deps.db, attempt);
-    else await advanceEvaluation(this.#deps, attempt, phase, commit);
+    if (phase !== "building") return await advanceEvaluation(this.#deps, attempt, phase, commit);
+    // A short build's result says when it began: it is spared a transaction of its own.
+    this.#deps.clock.schedule(START_RECORDED_AFTER_MS, () => {
+      if (this.#attempts.has(attempt)) this.#inOrder(attempt, () => markAttemptStarted(this.#deps.db, attempt));
+    });
   }
 
   #batch(message: Of<"eval_batch">): void {
