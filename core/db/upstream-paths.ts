@@ -104,6 +104,26 @@ export async function recordUpstreamAnswers(db: Kysely<Database>, answers: reado
   }
 }
 
+/**
+ * Takes out what refers to one of these (base names), without which it is not whole. Answers the base names of what was
+ * taken out. Reads all that was seen at the upstream: losses are rare.
+ */
+export async function missReferrers(
+  db: Kysely<Database>,
+  upstreamId: string,
+  references: readonly string[],
+): Promise<string[]> {
+  const rows = await db
+    .updateTable("upstream_path")
+    .set({ found: false, seen_at: databaseNow })
+    .where("upstream_id", "=", upstreamId)
+    .where("found", "=", true)
+    .where(sql<SqlBool>`"references" && ${references}::text[]`)
+    .returning("store_path")
+    .execute();
+  return rows.flatMap(({ store_path }) => store_path ?? []);
+}
+
 /** Everything that was seen there: its address or its keys are others now. */
 export async function forgetUpstreamPaths(db: Kysely<Database>, upstreamId: string): Promise<void> {
   await db.deleteFrom("upstream_path").where("upstream_id", "=", upstreamId).execute();

@@ -2,20 +2,21 @@ import {
   deleteStaleMisses,
   type FoundUpstreamPath,
   listRecordedPaths,
+  missReferrers,
   recordUpstreamAnswers,
   type UpstreamAnswer,
 } from "../db/upstream-paths.ts";
-import { CircuitBreaker } from "../domain/circuit-breaker.ts";
 import { chunksOf } from "../lib/chunks.ts";
-import { SECOND, sleep } from "../lib/clock.ts";
+import { SECOND } from "../lib/clock.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { NarInfo } from "../nix/narinfo.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import type { Logger } from "../ports/logger.ts";
 import { type Outbound, OutboundError } from "../ports/outbound.ts";
 import { UpstreamDirectory, type UpstreamDirectoryDeps } from "./upstream-directory.ts";
+import { UpstreamLines } from "./upstream-lines.ts";
 import { narInfoOfRecord, recordOf } from "./upstream-path.ts";
-import { isHopeless, probeUpstream, type Upstream } from "./upstream-probe.ts";
+import { probeUpstream, type Upstream } from "./upstream-probe.ts";
 
 export interface UpstreamsDeps extends UpstreamDirectoryDeps {
   readonly outbound: Outbound;
@@ -36,8 +37,6 @@ export interface UpstreamFindings {
 }
 
 const CHUNK = 1_000;
-/** One failure in between must not let a whole closure be built from source. */
-const TRY_PAUSES_MS = [250, 1_000];
 /** A look-up that waited longer for its turn counts as failed. */
 const QUEUED_MS_MAX = 30 * SECOND;
 
@@ -46,13 +45,13 @@ export class Upstreams {
   readonly #deps: UpstreamsDeps;
   readonly #directory: UpstreamDirectory;
   readonly #places: Semaphore;
-  /** By upstream. Those of upstreams that are gone are some bytes each. */
-  readonly #breakers = new Map<string, CircuitBreaker>();
+  readonly #lines: UpstreamLines;
 
   constructor(deps: UpstreamsDeps) {
     this.#deps = deps;
     this.#directory = new UpstreamDirectory(deps);
     this.#places = new Semaphore(deps.upstreamQueriesMax);
+    this.#lines = new UpstreamLines(deps);
   }
 
   /**
@@ -80,51 +79,31 @@ export class Upstreams {
     return { found, unknown };
   }
 
-  /** The upstream has it no more: nobody is sent there for it again before the next look-up. */
+  /**
+   * The upstream has it no more: nobody is sent there for it again before the next look-up, nor for what refers to it,
+   * whose closure is not whole now.
+   */
   async forget({ upstream, info }: UpstreamPath): Promise<void> {
-    const gone = { upstream_id: upstream.id, hash: storePathHash(info.storePath) };
-    await recordUpstreamAnswers(this.#deps.db, [gone]);
+    const { db, log } = this.#deps;
+    const { storePath } = info;
+    await recordUpstreamAnswers(db, [{ upstream_id: upstream.id, hash: storePathHash(storePath) }]);
+    let lost = [storePathBaseName(storePath)];
+    let referrers = 0;
+    while (lost.length > 0) {
+      lost = await missReferrers(db, upstream.id, lost);
+      referrers += lost.length;
+    }
+    log.warn("an upstream has lost a path", { upstream: upstream.url, path: storePath, referrers });
+  }
+
+  /** As `UpstreamLines.attempt`. */
+  attempt<T>(upstream: Upstream, request: () => Promise<T>): Promise<T> {
+    return this.#lines.attempt(upstream, request);
   }
 
   /** Removes answers that count no more. */
   async tidy(): Promise<void> {
     await deleteStaleMisses(this.#deps.db);
-  }
-
-  /**
-   * Runs a request to the upstream, up to three times while it fails and may still succeed; a time that ran out is not
-   * waited for again. Throws the last failure; `OutboundError` at once while the upstream is left alone because it did
-   * not answer.
-   */
-  async attempt<T>(upstream: Upstream, request: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const breaker = this.#breakerOf(upstream);
-    for (let tries = 0; ; tries++) {
-      if (!breaker.enter()) throw new OutboundError("unreachable", `${upstream.url} has not answered lately`);
-      try {
-        const result = await request();
-        breaker.succeeded();
-        return result;
-      } catch (error) {
-        if (error instanceof OutboundError && error.failure === "aborted") breaker.abandoned();
-        else this.#failed(upstream, breaker, error);
-        const pause = TRY_PAUSES_MS[tries];
-        if (pause === undefined || !breaker.closed || signal?.aborted || isTimeout(error)) throw error;
-        await sleep(this.#deps.clock, pause, signal);
-      }
-    }
-  }
-
-  #failed(upstream: Upstream, breaker: CircuitBreaker, error: unknown): void {
-    const opened = breaker.failed({ hopeless: isHopeless(error) });
-    const { log } = this.#deps;
-    if (opened) log.warn("an upstream does not answer: it is left alone for 30 s", { upstream: upstream.url, error });
-    else log.debug("an upstream failed", { upstream: upstream.url, error });
-  }
-
-  #breakerOf({ id }: Upstream): CircuitBreaker {
-    const breaker = this.#breakers.get(id) ?? new CircuitBreaker(() => this.#deps.clock.monotonic());
-    this.#breakers.set(id, breaker);
-    return breaker;
   }
 
   /** Of each path of which something is recorded: the first upstream that has it, or else those that were not asked. */
@@ -181,18 +160,17 @@ export class Upstreams {
     }
   }
 
-  async #probe(upstream: Upstream, path: StorePath, signal: AbortSignal): Promise<NarInfo | null> {
+  async #probe(upstream: Upstream, path: StorePath, found: AbortSignal): Promise<NarInfo | null> {
     const { clock } = this.#deps;
     const queuedAt = clock.monotonic();
-    return await this.#places.run(async () => {
-      if (signal.aborted || clock.monotonic() - queuedAt > QUEUED_MS_MAX) {
+    const { places, givenUp } = this.#lines.of(upstream);
+    const ask = async () => {
+      if (found.aborted || clock.monotonic() - queuedAt > QUEUED_MS_MAX) {
         throw new OutboundError("aborted", `${upstream.url} was not asked: too many look-ups wait`);
       }
-      return await this.attempt(upstream, () => probeUpstream(this.#deps, upstream, path, signal), signal);
-    });
+      const signal = AbortSignal.any([found, givenUp.signal]);
+      return await this.#lines.attempt(upstream, () => probeUpstream(this.#deps, upstream, path, signal), signal);
+    };
+    return await places.run(() => this.#places.run(ask));
   }
-}
-
-function isTimeout(error: unknown): boolean {
-  return error instanceof OutboundError && error.failure === "timeout";
 }
