@@ -40,7 +40,7 @@ export function assembleWorker({ config, loggers, workerId, facts }: PreparedWor
     const { drv_path: drvPath, inputs, timeout_ms: timeoutMs, max_silent_ms: maxSilentMs } = job;
     const result = await executeBuild({ drvPath, aterm, inputs, timeoutMs, maxSilentMs }, link, builds);
     const name = storePathName(drvPath).replace(/\.drv$/, "");
-    const failure = result.failure ? { class: result.failure.class, message: result.failure.message } : {};
+    const failure = result.failure ? { class: result.failure.class, reason: result.failure.message } : {};
     loggers.build.info("build ended", { name, status: result.status, buildMs: result.build_ms, ...failure });
     return result;
   };

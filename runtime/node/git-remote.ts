@@ -18,6 +18,10 @@ const MESSAGE_LENGTH_MAX = 500;
 const PARALLEL_MAX = 8;
 /** Full and short names of refs (git-check-ref-format(1)), without the characters of patterns. */
 const REF = /^(?!\/)(?!.*(?:\.\.|\/\/|@\{|\.lock(?:\/|$)))[A-Za-z0-9_][A-Za-z0-9._/+@#%=-]{0,254}(?<![/.])$/;
+/** What git adds to whatever has happened. */
+const GENERAL_ADVICE =
+  /fatal: Could not read from remote repository\.\s*Please make sure you have the correct access rights\s*and the repository exists\.\s*/;
+const ADVICE = "Check its address, and that this server may read it";
 const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
 
 /** Runs `git ls-remote`. At most 8 at a time; the others wait. */
@@ -31,7 +35,9 @@ export function createGitRemote({ allowLocal, timeoutMs = TIMEOUT_MS }: GitRemot
       const output = await places.run(() => listRefs(url, patterns, { allowLocal, timeoutMs, signal }));
       const found = chooseRef(output, ref);
       if (found) return found;
-      throw unreachable(ref === "HEAD" ? "the repository has no commit yet" : `it has no branch or tag ${ref}`);
+      throw unreachable(
+        ref === "HEAD" ? "the repository has no commit yet: push one first" : `it has no branch or tag ${ref}`,
+      );
     },
   };
 }
@@ -58,8 +64,8 @@ async function listRefs(url: string, patterns: readonly string[], run: Run): Pro
   try {
     const [output, words, code] = await Promise.all([read(child, "stdout"), read(child, "stderr"), exitCode(child)]);
     run.signal?.throwIfAborted();
-    if (timeout.aborted) throw unreachable(`no answer within ${run.timeoutMs / 1_000} s`);
-    if (code !== 0) throw unreachable(cleaned(words, url));
+    if (timeout.aborted) throw unreachable(`no answer within ${run.timeoutMs / 1_000} s. ${ADVICE}`);
+    if (code !== 0) throw unreachable(`${cleaned(words, url)}. ${ADVICE}`);
     return output;
   } finally {
     stop.removeEventListener("abort", end);
@@ -113,7 +119,7 @@ function killGroup(child: ChildProcess): void {
 function cleaned(words: string, url: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: removing them is the point
   const text = words.replaceAll(url, redactUrl(url)).replace(/[\0-\x1f\x7f-\x9f]+/g, " ");
-  return redactUrl(text).trim().slice(0, MESSAGE_LENGTH_MAX) || "git gave no reason";
+  return redactUrl(text.replace(GENERAL_ADVICE, "")).trim().slice(0, MESSAGE_LENGTH_MAX) || "git gave no reason";
 }
 
 function unreachable(reason: string): DomainError {

@@ -26,9 +26,14 @@ export interface GitServer extends AsyncDisposable {
   readonly url: string;
 }
 
-/** Serves the repositories below `root` over smart http, with git's own CGI program. */
-export async function withGitServer(root: string): Promise<GitServer> {
+/** Serves the repositories below `root` over smart http, with git's own CGI program; to all, or to `user:password`. */
+export async function withGitServer(root: string, credentials?: string): Promise<GitServer> {
+  const expected = credentials && `Basic ${Buffer.from(credentials).toString("base64")}`;
   const server = createServer((request, response) => {
+    if (expected && request.headers.authorization !== expected) {
+      response.writeHead(401, { "WWW-Authenticate": 'Basic realm="git"' }).end();
+      return;
+    }
     const url = new URL(request.url ?? "/", "http://localhost");
     const cgi = spawn("git", ["http-backend"], {
       env: {

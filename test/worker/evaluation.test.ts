@@ -161,7 +161,9 @@ describe.skipIf(!nix.ok)("evaluation with the stock nix", () => {
   test("patterns that match nothing at all are an error that says what is there", async () => {
     const record = await run(flakeOf(`{ packages = {}; checks = {}; }`), "package.*");
 
-    expect(record.errors).toEqual({ "": "no attribute matches package.*; the flake has: checks, packages" });
+    expect(record.errors).toEqual({
+      "": "no attribute matches package.*: correct the project's patterns; the flake has: checks, packages",
+    });
   });
 
   test("warnings and traces are passed once, with the attribute that caused them", async () => {

@@ -171,5 +171,5 @@ export function nothingMatched(patternText: string, outputs: readonly string[]):
   const shown = outputs.slice(0, 20).map((name) => formatAttributePath([name]));
   const more = outputs.length > shown.length ? ", …" : "";
   const has = shown.length === 0 ? "the flake has no outputs" : `the flake has: ${shown.join(", ")}${more}`;
-  return `no attribute matches ${patternText}; ${has}`;
+  return `no attribute matches ${patternText}: correct the project's patterns; ${has}`;
 }
