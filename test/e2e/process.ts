@@ -15,8 +15,10 @@ export interface Service extends AsyncDisposable {
 
 /** Starts one of our programs as a process of its own, as an init system would. Ended with the test. */
 export function startService(script: string, env: Readonly<Record<string, string>>): Service {
-  const child = spawn(process.execPath, [new URL(`../../${script}`, import.meta.url).pathname], {
-    env: { PATH: process.env.PATH ?? "", ...env },
+  const root = new URL("../..", import.meta.url).pathname;
+  const child = spawn(process.execPath, [`${root}${script}`], {
+    // As `npm start` does it.
+    env: { PATH: process.env.PATH ?? "", NODE_COMPILE_CACHE: `${root}/node_modules/.cache/compiled`, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
