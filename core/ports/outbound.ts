@@ -33,8 +33,8 @@ export interface OutboundAnswer {
 
 /**
  * - `refused`: the address is not allowed, or not one of http or https.
- * - `unreachable`: there is no such name, or nobody listens there; asking again at once is in vain.
- * - `timeout`: no answer in time.
+ * - `unreachable`: there is no such name, or no connection to it; asking again at once is in vain.
+ * - `timeout`: connected, but no answer in time.
  * - `broken`: the connection broke, or what came is not HTTP.
  * - `too_large`: the body is longer than was allowed.
  * - `aborted`: by the signal.

@@ -130,6 +130,9 @@ test("nobody listening and no such name are told apart from what may be better i
   expect(await failureOf(open.get(`http://127.0.0.1:${port}/`, OPTIONS))).toMatchObject({ failure: "unreachable" });
   expect(await failureOf(open.get("http://no-such-host.invalid/", OPTIONS))).toMatchObject({ failure: "unreachable" });
   expect(await failureOf(open.get(url, OPTIONS))).toMatchObject({ failure: "broken" });
+  // A network for documentation (RFC 5737): refused here, silence elsewhere.
+  const silent = open.get("http://192.0.2.1/", { ...OPTIONS, timeoutMs: 300 });
+  expect(await failureOf(silent)).toMatchObject({ failure: "unreachable" });
 });
 
 test("the signal ends a request and a body", async () => {

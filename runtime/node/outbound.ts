@@ -23,7 +23,7 @@ export interface RunningOutbound extends Outbound {
 export function createOutbound(rules: OutboundRules): RunningOutbound {
   const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup: checkedLookup(rules) };
   const agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
-  const send = (url: URL, signal: AbortSignal): Promise<IncomingMessage> => {
+  const send: Send = (url, signal, onConnected) => {
     refuseForbidden(url, rules);
     return new Promise((resolve, reject) => {
       const request =
@@ -31,6 +31,10 @@ export function createOutbound(rules: OutboundRules): RunningOutbound {
           ? httpsGet(url, { agent: agents["https:"], headers: HEADERS, signal })
           : httpGet(url, { agent: agents["http:"], headers: HEADERS, signal });
       request.once("response", resolve).once("error", reject);
+      request.once("socket", (socket) => {
+        if (socket.connecting) socket.once("connect", onConnected);
+        else onConnected();
+      });
     });
   };
   return {
@@ -41,16 +45,20 @@ export function createOutbound(rules: OutboundRules): RunningOutbound {
   };
 }
 
-type Send = (url: URL, signal: AbortSignal) => Promise<IncomingMessage>;
+type Send = (url: URL, signal: AbortSignal, onConnected: () => void) => Promise<IncomingMessage>;
 
 async function get(send: Send, first: URL, options: OutboundOptions): Promise<OutboundAnswer> {
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), options.timeoutMs);
+  let connected = false;
+  const onConnected = () => {
+    connected = true;
+  };
   const signal = options.signal ? AbortSignal.any([options.signal, timeout.signal]) : timeout.signal;
   try {
     let url = first;
     for (let redirects = 0; ; redirects++) {
-      const response = await send(url, signal);
+      const response = await send(url, signal, onConnected);
       if (!REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
       response.destroy();
       if (redirects === REDIRECTS_MAX) {
@@ -59,10 +67,8 @@ async function get(send: Send, first: URL, options: OutboundOptions): Promise<Ou
       url = redirectOf(response, url);
     }
   } catch (error) {
-    throw asOutboundError(error, first, {
-      timedOut: timeout.signal.aborted,
-      aborted: options.signal?.aborted === true,
-    });
+    const [timedOut, aborted] = [timeout.signal.aborted, options.signal?.aborted === true];
+    throw asOutboundError(error, first, { timedOut, aborted, connected });
   } finally {
     clearTimeout(timer);
   }
@@ -151,11 +157,14 @@ function forbidden(host: string, addresses: readonly string[]): OutboundError {
 function asOutboundError(
   error: unknown,
   { host }: URL,
-  { timedOut, aborted }: { readonly timedOut: boolean; readonly aborted: boolean },
+  ended: { readonly timedOut: boolean; readonly aborted: boolean; readonly connected: boolean },
 ): OutboundError {
-  if (aborted) return new OutboundError("aborted", `the request to ${host} was given up`);
+  if (ended.aborted) return new OutboundError("aborted", `the request to ${host} was given up`);
   if (error instanceof OutboundError) return error;
-  if (timedOut) return new OutboundError("timeout", `${host} did not answer in time`, { cause: error });
+  if (ended.timedOut && !ended.connected) {
+    return new OutboundError("unreachable", `${host} cannot be reached: no connection in time`, { cause: error });
+  }
+  if (ended.timedOut) return new OutboundError("timeout", `${host} did not answer in time`, { cause: error });
   const { code, message } = error as NodeJS.ErrnoException;
   if (code !== undefined && UNREACHABLE.includes(code)) {
     return new OutboundError("unreachable", `${host} cannot be reached: ${message || code}`, { cause: error });
