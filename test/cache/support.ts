@@ -16,7 +16,7 @@ import type { Logger } from "#core/ports/logger.ts";
 import type { Notifier, Topic } from "#core/ports/notifier.ts";
 import { type CommitResult, type CommittedPath, commitPaths } from "#core/services/cache-commit.ts";
 import { makeCacheKey } from "#core/services/cache-key.ts";
-import { createSecretKeys } from "#core/services/cache-sign.ts";
+import { createSecretKeys, type SecretKeyOf } from "#core/services/cache-sign.ts";
 import type { Nar } from "#core/services/nar.ts";
 import { type NarReceiveDeps, receiveNar } from "#core/services/nar-receive.ts";
 import { createSecretBox, type SecretBox } from "#core/services/secret-box.ts";
@@ -40,6 +40,7 @@ export interface CacheBench extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly blobFolder: string;
   readonly deps: NarReceiveDeps & UpstreamsDeps & UpstreamOpenDeps;
+  readonly secretKeyOf: SecretKeyOf;
   readonly logged: string[];
   /** Paths of the files in the blob store. */
   objectFiles(): Promise<string[]>;
@@ -79,6 +80,7 @@ export async function withCacheBench(): Promise<CacheBench> {
     database,
     blobFolder,
     deps,
+    secretKeyOf,
     logged,
     async objectFiles() {
       const entries = await readdir(blobFolder, { recursive: true, withFileTypes: true });

@@ -4,12 +4,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { toHex } from "#core/lib/bytes.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
+import { commitResting } from "#core/services/cache-commit-upstreams.ts";
 import { openUpstreamPath } from "#core/services/upstream-open.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "#test/support/nix.ts";
 import { buildIn, type Fault, type UpstreamCache, withUpstreamCache } from "#test/support/upstream-cache.ts";
 import { decompress } from "#worker/codec.ts";
-import { type CacheBench, newId, type TestCache, withCacheBench } from "./support.ts";
+import { type CacheBench, newId, storeFile, type TestCache, withCacheBench } from "./support.ts";
 
 const nix = nixAvailable();
 const NOWHERE = "http://no-such-host.invalid";
@@ -201,6 +202,20 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
     upstream.fault = (path) => (path.startsWith("/nar/") ? "cut" : null);
     const cut = await openUpstreamPath({ ...bench.deps, upstreams: server() }, [cache.id], paths.xz as StorePath);
     await expect(collect(cut?.body ?? streamOf(), 10_000_000)).rejects.toThrow("cut off");
+  });
+
+  test("a reference that nobody has recorded is looked for once, before a commit is refused", async () => {
+    const path = await storeFile(bench, "rests", { references: [paths.xz as StorePath] });
+    const deps = { db: bench.deps.db, upstreams: server(), secretKeyOf: bench.secretKeyOf };
+    const commit = { cacheIds: [cache.id], organizationId: null, paths: [path] };
+    upstream.fault = () => ({ status: 404 });
+    await expect(commitResting(deps, commit, [])).rejects.toThrow(
+      "which neither this cache nor an upstream of it holds",
+    );
+    await age("2 hours");
+    upstream.fault = () => null;
+    expect((await commitResting(deps, commit, [])).added).toHaveLength(1);
+    expect(upstream.requests).toHaveLength(2);
   });
 
   test("without upstreams nothing is asked", async () => {
