@@ -63,7 +63,7 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
   async function find(...names: string[]): Promise<{ found: string[]; unknown: string[] }> {
     const asked = names.map((name) => paths[name] ?? (name as StorePath));
     const { found, unknown } = await server().find([cache.id], asked);
-    const named = (all: Iterable<string>) => [...all].map((path) => path.slice(44));
+    const named = (all: Iterable<string>) => [...all].map((path) => path.slice(44)).sort();
     return { found: named(found.keys()), unknown: named(unknown) };
   }
 
@@ -115,8 +115,15 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
     expect(bench.logged).toContain("what an upstream says of a path is ignored");
   });
 
+  test("a narinfo that is right in everything but speaks of another path is not believed", async () => {
+    const other = await upstream.narInfo(paths.zstd as string);
+    upstream.fault = () => ({ replace: [/^.*$/s, other] });
+    expect(await find("xz")).toEqual({ found: [], unknown: [] });
+    expect(bench.logged).toContain("what an upstream says of a path is ignored");
+  });
+
   test("a form that no worker reads counts as not there: it is built", async () => {
-    expect(await find("bzip2", "gzip", "br", "none")).toEqual({ found: ["gzip", "br", "none"], unknown: [] });
+    expect(await find("bzip2", "gzip", "br", "none")).toEqual({ found: ["br", "gzip", "none"], unknown: [] });
   });
 
   const FAILURES: [string, Fault][] = [
