@@ -6,7 +6,7 @@ import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { WorkerConfig } from "./config.ts";
 import { DaemonConnection } from "./daemon/connection.ts";
-import { runProcess } from "./evaluation/process.ts";
+import { ProcessStartError, runProcess } from "./evaluation/process.ts";
 
 /** What this machine offers, as the server is told. */
 export interface StoreFacts {
@@ -120,7 +120,11 @@ async function readNixSettings({ nixCommand, childVariables, nixRemote, dataDir 
       stdoutBytesMax: OUTPUT_BYTES_MAX,
       stderrBytesMax: OUTPUT_BYTES_MAX,
     });
-  let end = await run(["show-config"]);
+  let end = await run(["show-config"]).catch((error: unknown) => {
+    if (!(error instanceof ProcessStartError)) throw error;
+    const message = `${error.message}: install Nix 2.8 or later, or name its command in GRADIENT_BINPATH_NIX`;
+    throw new StoreUnusableError(message, { cause: error });
+  });
   // Its newer name.
   if (end.code !== 0) end = await run(["config", "show"]);
   const settings = end.code === 0 ? parseNixSettings(end.stdout) : null;

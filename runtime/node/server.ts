@@ -68,8 +68,10 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const server = createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]["fetch"] }) as Server;
   const hub = await attachHub(server, composition);
-  started.defer(() => hub.close());
-  started.defer(() => stopListening(server, REQUEST_GRACE_MS));
+  // Together: a server that only listened no more would wait for workers, who stay.
+  started.defer(async () => {
+    await Promise.all([stopListening(server, REQUEST_GRACE_MS), hub.close()]);
+  });
   const port = await listen(server, config.listen);
 
   const running = started.move();

@@ -7,6 +7,8 @@ export interface Service extends AsyncDisposable {
   readonly output: () => string;
   /** Resolves when the text was written; throws when the process ends before, or after `timeoutMs`. */
   readonly waitFor: (text: string, timeoutMs?: number) => Promise<void>;
+  /** Resolves when it has ended, with the exit code. */
+  readonly ended: Promise<number | null>;
   /** SIGKILL, and waits for its end. */
   readonly kill: () => Promise<void>;
   /** SIGTERM, and waits for its end; SIGKILL after 30 s. Resolves with the exit code. */
@@ -38,6 +40,7 @@ export function startService(script: string, env: Readonly<Record<string, string
   return {
     pid: child.pid as number,
     output: () => output,
+    ended,
     waitFor: (text, timeoutMs = 30_000) => waitForText(child, () => output, text, timeoutMs),
     kill: async () => {
       child.kill("SIGKILL");
