@@ -117,11 +117,11 @@ test("more data than was granted ends the session", async () => {
   });
 
   await a.send(JSON.stringify({ type: "data", stream: 1 }));
-  for (let i = 0; i < 5; i++) {
-    const frame = new Uint8Array(16 + 256 * 1024);
+  for (let i = 0; i < 17; i++) {
+    const frame = new Uint8Array(16 + 64 * 1024);
     frame[0] = 1;
     frame[7] = 1;
-    new DataView(frame.buffer).setBigUint64(8, BigInt(i * 256 * 1024));
+    new DataView(frame.buffer).setBigUint64(8, BigInt(i * 64 * 1024));
     await a.send(frame);
   }
   await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,5 +1,6 @@
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { SERVICE_OPTIONS } from "../node-options.ts";
 import { Api, ApiError } from "./api.ts";
 import type { DataFolder } from "./data-folder.ts";
 import { QuickstartError } from "./problem.ts";
@@ -42,7 +43,7 @@ export async function startServer(
   const service = Service.start({
     name: "the server",
     command: process.execPath,
-    args: [join(root, "runtime", "node", "main.ts")],
+    args: [...SERVICE_OPTIONS, join(root, "runtime", "node", "main.ts")],
     environment: {
       ...environment,
       GRADIENT_IP: ADDRESS,

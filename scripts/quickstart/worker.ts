@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { WorkerLiveView, WorkerRegistered, WorkerView } from "#core/api/workers.ts";
 import { loadWorkerId } from "#worker/identity.ts";
+import { SERVICE_OPTIONS } from "../node-options.ts";
 import { ORGANIZATION } from "./account.ts";
 import type { Api } from "./api.ts";
 import type { DataFolder } from "./data-folder.ts";
@@ -36,7 +37,7 @@ export async function startWorker(
   const service = Service.start({
     name: "the worker",
     command: process.execPath,
-    args: [join(root, "worker", "main.ts")],
+    args: [...SERVICE_OPTIONS, join(root, "worker", "main.ts")],
     environment: {
       ...environment,
       ...store.variables,

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { SERVICE_OPTIONS } from "#scripts/node-options.ts";
 
 export interface Service extends AsyncDisposable {
   readonly pid: number;
@@ -18,7 +19,7 @@ export interface Service extends AsyncDisposable {
 /** Starts one of our programs as a process of its own, as an init system would. Ended with the test. */
 export function startService(script: string, env: Readonly<Record<string, string>>): Service {
   const root = new URL("../..", import.meta.url).pathname;
-  const child = spawn(process.execPath, [`${root}${script}`], {
+  const child = spawn(process.execPath, [...SERVICE_OPTIONS, `${root}${script}`], {
     // As `npm start` does it.
     env: { PATH: process.env.PATH ?? "", NODE_COMPILE_CACHE: `${root}/node_modules/.cache/compiled`, ...env },
     stdio: ["ignore", "pipe", "pipe"],
