@@ -4,9 +4,12 @@ import { AttemptOutcome } from "#core/domain/states.ts";
 import { checkInvariants } from "../transitions/support.ts";
 import { short } from "./executors.ts";
 import type { Link, Side, Tap } from "./network.ts";
+import { LEASE_MS } from "./server.ts";
 import type { Simulator } from "./simulator.ts";
 import type { RunningExecutor } from "./worker.ts";
 
+/** What the server says of a lease that it has reaped. */
+const REAPED = /^the worker was silent/;
 /** Silence is noticed, then the lease runs out, and both take a moment. */
 const RUNS_ON_MS_MAX = 45_000 + 10_000 + 60_000 + 20_000;
 
@@ -15,6 +18,12 @@ type Message = { readonly type: string; readonly attempt?: string } & Readonly<R
 interface SeenAttempt {
   readonly outcome: number;
   readonly finished: string | null;
+}
+
+interface AttemptRow extends SeenAttempt {
+  readonly id: string;
+  readonly worker_id: string;
+  readonly message: string | null;
 }
 
 /** Looks at every message and, after each step, at the rows: whatever breaks a promise ends the run. */
@@ -29,6 +38,8 @@ export class Checker implements Tap {
   #acknowledged: string[] = [];
   #offered: string[] = [];
   #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
+  /** When the server's process began that runs now. */
+  serverStartedMs = 0;
   /** Of each attempt, whether its result was acknowledged. */
   readonly acknowledged = new Set<string>();
 
@@ -95,15 +106,22 @@ export class Checker implements Tap {
   }
 
   async #checkAttempts(db: Kysely<Database>): Promise<void> {
-    const { rows } = await sql<{ id: string; worker_id: string; outcome: number; finished: string | null }>`
-      select id, worker_id, outcome, finished_at::text as finished from attempt order by id`.execute(db);
-    for (const { id, worker_id, outcome, finished } of rows) {
+    const { rows } = await sql<AttemptRow>`
+      select id, worker_id, outcome, finished_at::text as finished, message from attempt order by id`.execute(db);
+    for (const { id, worker_id, outcome, finished, message } of rows) {
       const before = this.#attempts.get(id);
       if (before?.finished && (before.outcome !== outcome || before.finished !== finished)) {
         throw new Error(`attempt ${id} had ended as ${before.outcome} and was changed to ${outcome}`);
       }
       if (!before?.finished && isResult(outcome) && !this.#reported.get(id)?.has(worker_id)) {
         throw new Error(`attempt ${id} has a result that its worker did not send`);
+      }
+      if (
+        !before?.finished &&
+        REAPED.test(message ?? "") &&
+        this.#simulator.elapsedMs < this.serverStartedMs + LEASE_MS
+      ) {
+        throw new Error(`attempt ${id} was reaped although no server could hear its worker for as long as a lease`);
       }
       this.#attempts.set(id, { outcome, finished });
       const running = this.#running.get(id);

@@ -50,6 +50,7 @@ export class Faults {
   readonly #random: Random;
   readonly #kinds: readonly (readonly [number, string])[];
   readonly #pauseMs: number;
+  readonly #usualLatencyMs: number;
   #nextMs: number;
   /** Steps until the fault that is due. */
   #stepsLeft = -1;
@@ -62,6 +63,8 @@ export class Faults {
     );
     this.#pauseMs = random.pick([3_000, 6_000, 12_000, 30_000]);
     this.#nextMs = random.below(this.#pauseMs);
+    this.#usualLatencyMs = random.pick([4, 30, 200]);
+    targets.database.weather.latencyMs = this.#usualLatencyMs;
   }
 
   /** To be called after each step. */
@@ -109,7 +112,7 @@ export class Faults {
       case "hold what is sent":
         return link?.hold(random.pick(["worker", "server"] as const), random.between(500, 80_000));
       case "cut a worker off":
-        return network.cut(worker.id, random.between(1_000, 150_000), random.chance(0.5));
+        return network.cut(worker.id, random.pick([2_000, 30_000, 150_000, 300_000]), random.chance(0.5));
       case "evaluate":
         return people.evaluate();
       case "abort":
@@ -138,7 +141,7 @@ export class Faults {
           database.weather,
           "latencyMs",
           random.pick([100, 1_000, 5_000]),
-          4,
+          this.#usualLatencyMs,
         );
       case "the network is slow":
         return this.#for(random.between(1_000, 30_000), network.weather, "latencyMs", random.pick([500, 3_000]), 40);

@@ -129,8 +129,13 @@ async function makeDerivation(random: Random, { name, identity, needs, source }:
     needs,
     source,
     ends: makeEnds(random),
-    durationMs: random.between(100, 9_000),
+    durationMs: makeDuration(random),
   };
+}
+
+/** Some outlast everything that notices an absence. */
+function makeDuration(random: Random): number {
+  return random.chance(0.02) ? random.between(150_000, 300_000) : random.between(100, 9_000);
 }
 
 function makeEnds(random: Random): readonly (FailureClass | null)[] {

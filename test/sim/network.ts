@@ -54,6 +54,7 @@ export class Network {
     server.onDeath(() => link.ownerDied("server"));
     worker.onDeath(() => link.ownerDied("worker"));
     await worker.pause(this.delay());
+    if (link.toWorker.closed) throw new Error("read ECONNRESET");
     return link.toWorker;
   }
 
@@ -77,7 +78,23 @@ export class Network {
     }
   }
 
+  /** How many connections work in both directions; null while there is one that does not. */
+  get soundLinks(): number | null {
+    for (const { toServer, toWorker } of this.links) {
+      if (toServer.silent || toWorker.silent || toServer.gone || toWorker.gone) return null;
+    }
+    return this.links.size;
+  }
+
   /** What waits goes on; what was silenced stays so, and both sides have to find out by themselves. */
+  describe(): string {
+    const state = ({ silent, gone, closed }: End) =>
+      `${silent ? "silent " : ""}${gone ? "gone " : ""}${closed ? "closed" : ""}`;
+    return Array.from(this.links, (link) => `#${link.number} ${state(link.toWorker)}/${state(link.toServer)}`).join(
+      ", ",
+    );
+  }
+
   heal(): void {
     this.#cutUntilMs.clear();
     this.weather.latencyMs = 40;
@@ -126,6 +143,7 @@ export class Link {
   ownerDied(side: Side): void {
     const other = this.end(side).other;
     this.end(side).gone = true;
+    if (other.gone || other.closed) this.network.links.delete(this);
     if (!this.end(side).silent) other.closeLater(this.network.delay(), "the peer's process has ended");
   }
 }
@@ -150,6 +168,10 @@ export class End implements Socket {
     this.link = link;
     this.side = side;
     this.owner = owner;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
   }
 
   async send(data: string | Uint8Array): Promise<void> {
@@ -199,7 +221,7 @@ export class End implements Socket {
     if (this.#closed) return;
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake();
-    if (this.other.#closed) this.link.network.links.delete(this.link);
+    if (this.other.#closed || this.other.gone) this.link.network.links.delete(this.link);
     if (this.owner.alive) this.onClose(reason);
   }
 }

@@ -81,16 +81,18 @@ async function checkEvaluation(
     const right = expected.get(drv_path) ?? [];
     if (outcome === null || !right.includes(outcome)) throw problem(`${name} came to ${outcome}, not to ${right}`);
   }
-  const errors = await db
+  const messages = await db
     .selectFrom("evaluation_message")
-    .select("id")
+    .select(["level", "message"])
     .where("evaluation_id", "=", id)
-    .where("level", "=", 0)
     .execute();
+  const errors = messages.filter(({ level }) => level === 0);
   const failed = errors.length > 0 || links.some(({ outcome }) => !SUCCESS.includes(outcome ?? -1));
   if (failed !== (status === EvaluationStatus.Failed))
     throw problem(`its builds say ${failed ? "failed" : "completed"}`);
   if (isRestart) return;
+  const warnings = new Set(messages.filter(({ level }) => level === 1).map(({ message }) => message));
+  if (warnings.size !== flake.warnings) throw problem(`${warnings.size} of ${flake.warnings} warnings were recorded`);
   if (flake.broken) throw problem("its flake is broken, and nobody noticed");
   const points = await db.selectFrom("entry_point").select("attribute").where("evaluation_id", "=", id).execute();
   if (points.length !== flake.attributes.length) {

@@ -78,6 +78,7 @@ class Simulation {
   #server: SimulatedServer | null = null;
   #checkedChanges = -1;
   #open = 0;
+  #connected = 0;
   #phase: "faults" | "settling" | "probing" | "over" = "faults";
 
   private constructor(
@@ -172,8 +173,10 @@ class Simulation {
     const { simulator } = this.#parts;
     const afterEach = async () => {
       await this.#afterStep();
-      if (simulator.elapsedMs > limitMs)
-        throw new Error(`after ${limitMs} ms ${this.#open} evaluations have not ended`);
+      if (simulator.elapsedMs <= limitMs) return;
+      const links = this.#machine.network.describe();
+      const people = `${this.#connected} workers are connected (${links})`;
+      throw new Error(`after ${limitMs} ms ${this.#open} evaluations have not ended; ${people}`);
     };
     await simulator.run(afterEach, done);
   }
@@ -186,16 +189,21 @@ class Simulation {
     if (database.changes === this.#checkedChanges && !this.#checker.hasPromises) return;
     this.#checkedChanges = database.changes;
     await this.#checker.check(this.#observer);
-    const { rows } = await sql<{ count: number }>`
-      select count(*)::int as count from evaluation where status not in (${sql.join([...ENDED])})`.execute(
+    const { rows } = await sql<{ open: number; connected: number }>`
+      select (select count(*)::int from evaluation where status not in (${sql.join([...ENDED])})) as open,
+        (select count(*)::int from worker_connection where disconnected_at is null) as connected`.execute(
       this.#observer,
     );
-    this.#open = rows[0]?.count ?? 0;
+    this.#open = rows[0]?.open ?? 0;
+    this.#connected = rows[0]?.connected ?? 0;
   }
 
   /** Everybody is there, and nothing is left to do. */
   #isQuiet(): boolean {
-    return this.#open === 0 && this.#server?.sessions === this.#workers.length;
+    const count = this.#workers.length;
+    const areUp = this.#server?.process.alive === true && this.#workers.every(({ process }) => process !== null);
+    const areJoined = this.#machine.network.soundLinks === count && this.#server?.sessions === count;
+    return this.#open === 0 && areUp && areJoined && this.#connected === count;
   }
 
   async #checkOutcome(): Promise<void> {
@@ -228,6 +236,7 @@ class Simulation {
     this.#parts.simulator.schedule(delayMs, () => {
       const server = new SimulatedServer(this.#machine);
       this.#server = server;
+      this.#checker.serverStartedMs = this.#parts.simulator.elapsedMs;
       server.process.onDeath(() => this.#keepServer(this.#restartMs()));
       void server.start();
     });

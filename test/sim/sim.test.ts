@@ -11,6 +11,7 @@ import { makeSigningKey } from "./server.ts";
 const FIRST_SEED = Number(process.env.GRADIENT_SIM_SEED ?? 1);
 const SEEDS = Number(process.env.GRADIENT_SIM_SEEDS ?? 20);
 const TRACE_FILE = process.env.GRADIENT_SIM_TRACE_FILE;
+const FIRST_ONLY = process.env.GRADIENT_SIM_FIRST === "1";
 const TAIL_LINES = 60;
 const TIMEOUT_MS: number = 60_000 + SEEDS * 30_000;
 
@@ -39,6 +40,7 @@ test(`whatever fails in whatever order, ${SEEDS} simulated installations keep th
     const result = await runSeed(seed);
     if (TRACE_FILE) await appendFile(TRACE_FILE, `${report(result, result.trace.length)}\n`);
     if (result.error) failed.push(result);
+    if (result.error && FIRST_ONLY) break;
   }
   const seeds = failed.map(({ seed, error }) => `${seed} (${error?.message})`);
   if (failed[0]) throw new Error(`${report(failed[0], TAIL_LINES)}\nfailing seeds: ${seeds.join(", ")}`);
