@@ -29,7 +29,9 @@ export type ErrorCode =
   | "internal"
   | "service_unavailable";
 
-/** The message is shown to the client: it says what was wrong and what to do, and carries no secret and no internals. */
+/**
+ * The message is shown to the client: it says what was wrong and what to do, and carries no secret and no internals.
+ */
 export class DomainError extends Error {
   override readonly name = "DomainError";
   readonly code: ErrorCode;

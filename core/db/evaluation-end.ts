@@ -63,8 +63,8 @@ export async function freezeLinks(trx: Transaction<Database>, evaluationId: stri
 
 /**
  * Evaluations that may be over now that these builds have ended: those that link one of them and nothing open that
- * rests on it. An evaluation's last build has nothing above it that is open, so none is missed. One that is not building
- * yet is among them: it may begin to build at this moment.
+ * rests on it. An evaluation's last build has nothing above it that is open, so none is missed. One that is not
+ * building yet is among them: it may begin to build at this moment.
  */
 export async function listEvaluationsToEnd(db: Kysely<Database>, buildIds: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string }>`

@@ -8,8 +8,8 @@ export const FOUND_MS: number = DAY;
 /** How long it counts that it did not have one. */
 const MISSED_MS: number = HOUR;
 /**
- * How long what an evaluation was told holds while it goes on: what was recorded at its start still proves what its last
- * batch rests on.
+ * How long what an evaluation was told holds while it goes on: what was recorded at its start still proves what its
+ * last batch rests on.
  */
 const PROOF_MS: number = FOUND_MS + 2 * HOUR;
 

@@ -75,9 +75,9 @@ export function findLostOutput(
 }
 
 /**
- * Decides the state of every node of a batch without a fault. Nodes come bottom-up: each dependency is either an earlier
- * node or in `known`. `known` also holds the nodes whose rows exist already, with `available` as the caches have it now,
- * so that a lost output opens its build again.
+ * Decides the state of every node of a batch without a fault. Nodes come bottom-up: each dependency is either an
+ * earlier node or in `known`. `known` also holds the nodes whose rows exist already, with `available` as the caches
+ * have it now, so that a lost output opens its build again.
  *
  * A failed build is opened again, because a new evaluation asks for it, unless its builder failed by itself: that
  * would only fail again. A build that waits for such a failure fails with it.

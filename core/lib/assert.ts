@@ -1,4 +1,7 @@
-/** A broken promise of our own code, never of input: what a caller sent is refused with `DomainError` or a parse error. */
+/**
+ * A broken promise of our own code, never of input: what a caller sent is refused with `DomainError` or a parse
+ * error.
+ */
 export class AssertionError extends Error {
   override readonly name = "AssertionError";
 }

@@ -1,6 +1,8 @@
 /** Time as an argument, so that a simulation can own it. */
 export interface Clock {
-  /** Milliseconds since the Unix epoch. May jump; never used to decide whether a lease holds (that is database time). */
+  /**
+   * Milliseconds since the Unix epoch. May jump; never used to decide whether a lease holds (that is database time).
+   */
   now(): number;
   /** Milliseconds on a clock that never jumps. For timeouts and durations. */
   monotonic(): number;
@@ -23,7 +25,9 @@ export const systemClock: Clock = {
   },
 };
 
-/** Resolves after `ms`, or at once when the signal is aborted. It never rejects: look at `signal.aborted` afterwards. */
+/**
+ * Resolves after `ms`, or at once when the signal is aborted. It never rejects: look at `signal.aborted` afterwards.
+ */
 export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve();

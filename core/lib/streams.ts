@@ -27,7 +27,10 @@ export async function* streamOf(...parts: readonly Uint8Array[]): AsyncGenerator
   yield* parts;
 }
 
-/** Adapts to what `Response` takes. Cancelling the stream ends the iterable; an error of the iterable errors the stream. */
+/**
+ * Adapts to what `Response` takes. Cancelling the stream ends the iterable; an error of the iterable errors the
+ * stream.
+ */
 export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array> {
   const iterator = stream[Symbol.asyncIterator]();
   return new ReadableStream<Uint8Array>(

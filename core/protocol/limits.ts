@@ -4,9 +4,13 @@ export const PROTOCOL_VERSION = 1;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** A control message of a worker, as JSON text. The largest are batches of 500 nodes with 200 bytes a node, and room. */
+/**
+ * A control message of a worker, as JSON text. The largest are batches of 500 nodes with 200 bytes a node, and room.
+ */
 export const CONTROL_MESSAGE_BYTES_MAX: number = 1 * MIB;
-/** A control message of a server. The largest is an `assign_job` of 100 000 inputs with 100 bytes an input, and room. */
+/**
+ * A control message of a server. The largest is an `assign_job` of 100 000 inputs with 100 bytes an input, and room.
+ */
 export const SERVER_MESSAGE_BYTES_MAX: number = 16 * MIB;
 /**
  * The body of one data frame: small enough that a control message waits at most one of them on a slow line. At 256 KiB

@@ -13,7 +13,9 @@ interface Transport {
   onEnd(): void;
 }
 
-/** A body on its way to the peer, held to what the peer has granted. One writer; each write waits for the one before. */
+/**
+ * A body on its way to the peer, held to what the peer has granted. One writer; each write waits for the one before.
+ */
 export class OutgoingStream {
   readonly id: number;
   readonly #transport: Transport;

@@ -79,7 +79,10 @@ export const WorkerMessage = v.variant("type", [
     /** The attempts this worker still runs or has results of. Others that the server knows of are freed at once. */
     attempts: list(Uuid, 10_000),
   }),
-  /** `free`: places that became free (a builder has ended, or an attempt), in addition to those asked for before in this session. */
+  /**
+   * `free`: places that became free (a builder has ended, or an attempt), in addition to those asked for before in
+   * this session.
+   */
   v.object({ type: v.literal("request_job"), kind: v.picklist(["evaluation", "build"]), free: Count }),
   v.object({
     type: v.literal("assign_job_response"),

@@ -11,8 +11,9 @@ export interface RestingCommitDeps extends CommitDeps {
 }
 
 /**
- * `commitPaths` in a transaction of its own. Where a reference is missing the upstreams of the caches, and of `readable`
- * ones, are asked for it once, so that what they have is recorded and counts. The way without upstreams costs nothing.
+ * `commitPaths` in a transaction of its own. Where a reference is missing the upstreams of the caches, and of
+ * `readable` ones, are asked for it once, so that what they have is recorded and counts. The way without upstreams
+ * costs nothing.
  */
 export async function commitResting(
   deps: RestingCommitDeps,

@@ -1,7 +1,9 @@
 import { access, constants, mkdir } from "node:fs/promises";
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 
-/** Makes the folder where it is missing (mode 0700) and takes it for this process. Throws with words for the operator. */
+/**
+ * Makes the folder where it is missing (mode 0700) and takes it for this process. Throws with words for the operator.
+ */
 export async function openBaseFolder(path: string): Promise<FolderLock> {
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });

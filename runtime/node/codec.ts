@@ -6,7 +6,9 @@ import type { Codec, Compression } from "#core/ports/codec.ts";
 
 /** Node's default of 16 KiB costs more than half of the decoding speed. */
 const CHUNK_BYTES = 256 * 1024;
-/** A frame that asks for more memory than the format's own recommendation (8 MiB) allows for is a trap, up to 128 MiB. */
+/**
+ * A frame that asks for more memory than the format's own recommendation (8 MiB) allows for is a trap, up to 128 MiB.
+ */
 const ZSTD_WINDOW_LOG_MAX = 27;
 
 /** Compression in libuv's threads. It reads every form but bzip2. */

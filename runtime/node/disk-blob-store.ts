@@ -10,7 +10,9 @@ import { hasCode, syncFolder } from "./files.ts";
 
 /** Large reads cost a third of the processor time of Node's default of 64 KiB. */
 const READ_BYTES = 256 * 1024;
-/** Two to four names, none of which begins with a dot: a key can neither leave the folder nor reach unfinished files. */
+/**
+ * Two to four names, none of which begins with a dot: a key can neither leave the folder nor reach unfinished files.
+ */
 const KEY = /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,79}\/){1,3}[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
 const SHARD_LENGTH = 2;
 const UNFINISHED = ".unfinished";

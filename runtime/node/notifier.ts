@@ -32,8 +32,8 @@ type WakeUp = readonly [topic: Topic, subject: string];
  *     notify -> local subscribers, at once, in this process
  *            -> pending set -> one statement at a time -> NOTIFY -> other processes' LISTEN -> their subscribers
  *
- * While a statement is under way further wake-ups gather in the set, where equal ones become one. The connection is made
- * anew for as long as it takes; `startNotifier` resolves after the first attempt, whatever its outcome.
+ * While a statement is under way further wake-ups gather in the set, where equal ones become one. The connection is
+ * made anew for as long as it takes; `startNotifier` resolves after the first attempt, whatever its outcome.
  */
 export async function startNotifier(target: ConnectionTarget, log: Logger): Promise<RunningNotifier> {
   const notifier = new PostgresNotifier(target, log);

@@ -33,7 +33,9 @@ const UPSTREAMS_INTERVAL_MS = 3_600_000;
 /** Wake-ups and migrations, beside the pools. */
 const CONNECTIONS_BESIDE_POOLS = 4;
 
-/** Starts everything that `config` asks for. Throws with words for the operator, after it has stopped what it started. */
+/**
+ * Starts everything that `config` asks for. Throws with words for the operator, after it has stopped what it started.
+ */
 export async function startServer(config: Config, loggers: Loggers): Promise<RunningServer> {
   await using started = new AsyncDisposableStack();
   const lock = await openBaseFolder(config.basePath);

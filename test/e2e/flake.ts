@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { git } from "../support/git.ts";
 
 /**
- * 36 derivations in 5 layers, two of them with three outputs, a fixed-output one, one that fails with two dependents, an
- * attribute that throws, an attribute whose name has dots and spaces, and a source file of the repository.
+ * 36 derivations in 5 layers, two of them with three outputs, a fixed-output one, one that fails with two dependents,
+ * an attribute that throws, an attribute whose name has dots and spaces, and a source file of the repository.
  */
 export const FLAKE = `{
   description = "what the end-to-end test builds";

@@ -207,7 +207,7 @@ function narinfoUrl({ url }: Gradient, storePath: string): string {
   return `${url}/cache/${CACHE}/${storePath.slice("/nix/store/".length, "/nix/store/".length + 32)}.narinfo`;
 }
 
-/** Names of the builds that were given to a worker, in order, from the server's database of attempts as the API tells. */
+/** Names of the builds that the worker ended, in order, as its log tells. */
 async function builtNames(gradient: Gradient): Promise<string[]> {
   const lines = gradient.worker.output().split("\n");
   return lines.flatMap((line) => (/"message":"build ended".*/.test(line) ? [JSON.parse(line).name as string] : []));

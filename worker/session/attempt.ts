@@ -76,7 +76,9 @@ export class Attempt implements AttemptLink {
     this.#abort.abort(new AttemptEndedError(reason));
   }
 
-  /** A session begins in which the server knows this attempt: what may have been lost with the last one is sent again. */
+  /**
+   * A session begins in which the server knows this attempt: what may have been lost with the last one is sent again.
+   */
   attach(session: LiveSession, logBytes: number): void {
     this.#session = session;
     if (this.#phase) session.send(this.#phase);

@@ -72,8 +72,8 @@ export class LiveSession {
   }
 
   /**
-   * Sends a question and resolves with its answer, whose key is `key` (see `answerKey`). Rejects with `SessionLostError`,
-   * and with `UnsendableError` for what the server would end the session for.
+   * Sends a question and resolves with its answer, whose key is `key` (see `answerKey`). Rejects with
+   * `SessionLostError`, and with `UnsendableError` for what the server would end the session for.
    */
   ask(message: OutgoingMessage, key: string): Promise<IncomingMessage> {
     return this.askReading(message, key, (answer) => answer);

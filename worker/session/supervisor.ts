@@ -170,7 +170,9 @@ export class Supervisor {
     );
   }
 
-  /** Whoever may build in a store can fill any path of it: organizations that do not trust each other never share one. */
+  /**
+   * Whoever may build in a store can fill any path of it: organizations that do not trust each other never share one.
+   */
   #introduce(session: LiveSession, organizations: number): void {
     const { facts, attempts, log } = this.#options;
     if (organizations > 1) {

@@ -15,8 +15,8 @@ import { availablePaths, provenUpstreamPaths } from "../paths-availability.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
 /**
- * Decides the batch. Throws `conflict` for what may be otherwise once the evaluation is done again, and `validation` for
- * what no repetition makes right.
+ * Decides the batch. Throws `conflict` for what may be otherwise once the evaluation is done again, and `validation`
+ * for what no repetition makes right.
  */
 export function decideBatch(
   nodes: readonly ParsedNode[],

@@ -28,8 +28,8 @@ export interface IngestBatch {
 }
 
 /**
- * Records one batch of an evaluation's graph in one transaction. Nodes come bottom-up: every dependency is in this batch
- * or was in an earlier one. Repeating a batch changes nothing.
+ * Records one batch of an evaluation's graph in one transaction. Nodes come bottom-up: every dependency is in this
+ * batch or was in an earlier one. Repeating a batch changes nothing.
  *
  * False when the attempt's lease no longer holds. Throws `conflict` when the batch says a derivation is available that
  * is not, or names a derivation that this evaluation has not reported: the evaluation has to be done again. Throws

@@ -11,7 +11,9 @@ export interface SecretFiles {
   readonly crypt: Bytes | null;
 }
 
-/** `required`: the server must not make secrets of its own, since another server of the same database needs the same. */
+/**
+ * `required`: the server must not make secrets of its own, since another server of the same database needs the same.
+ */
 export function readSecretFiles(reader: EnvironmentReader, { required }: { readonly required: boolean }): SecretFiles {
   const problem = (name: string, what: string): null => {
     const path = reader.text(name) ?? `/path/to/${name === "GRADIENT_JWT_SECRET_FILE" ? "jwt" : "crypt"}-secret`;

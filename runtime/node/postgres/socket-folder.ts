@@ -13,7 +13,10 @@ export interface SocketFolder {
   remove(): Promise<void>;
 }
 
-/** A folder that only PostgreSQL and we may enter: in `home`, or below the temporary folder where that path is too long. */
+/**
+ * A folder that only PostgreSQL and we may enter: in `home`, or below the temporary folder where that path is too
+ * long.
+ */
 export async function makeSocketFolder(home: string, account: Account): Promise<SocketFolder> {
   const near = join(home, "socket");
   const fits = Buffer.byteLength(join(near, `.s.PGSQL.${SOCKET_PORT}`)) <= SOCKET_PATH_BYTES_MAX;
