@@ -8,6 +8,8 @@ import { LEASE_MS } from "./server.ts";
 import type { Simulator } from "./simulator.ts";
 import type { RunningExecutor } from "./worker.ts";
 
+/** What the server says of a lease that its worker has not named. */
+const UNKNOWN = /^the worker no longer knows/;
 /** What the server says of a lease that it has reaped. */
 const REAPED = /^the worker was silent/;
 /** Silence is noticed, then the lease runs out, and both take a moment. */
@@ -35,7 +37,10 @@ export class Checker implements Tap {
   readonly #reported = new Map<string, Set<string>>();
   readonly #batches = new Map<string, readonly string[]>();
   readonly #uploads = new Map<string, string>();
+  /** By connection, the attempts that its worker said it runs. */
+  readonly #named = new Map<number, readonly string[]>();
   #acknowledged: string[] = [];
+  #dropped: string[] = [];
   #offered: string[] = [];
   #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
   /** When the server's process began that runs now. */
@@ -66,11 +71,13 @@ export class Checker implements Tap {
 
   /** True when a message has promised something that is to be looked up. */
   get hasPromises(): boolean {
-    return this.#acknowledged.length + this.#offered.length + this.#linked.length > 0;
+    return this.#acknowledged.length + this.#dropped.length + this.#offered.length + this.#linked.length > 0;
   }
 
   #fromWorker(link: Link, message: Message): void {
-    if (message.type === "nar_push") {
+    if (message.type === "worker_capabilities") {
+      this.#named.set(link.number, message.attempts as string[]);
+    } else if (message.type === "nar_push") {
       this.#uploads.set(`${link.number} ${message.upload}`, (message.info as { path: string }).path);
     } else if (message.type === "eval_batch") {
       const nodes = message.nodes as { drv_path: string }[];
@@ -86,6 +93,10 @@ export class Checker implements Tap {
     if (message.type === "job_result_ack") {
       this.#acknowledged.push(attempt);
       this.acknowledged.add(attempt);
+    } else if (message.type === "attempts") {
+      // What the worker named and is not told that it holds, it stops.
+      const held = new Set((message.held as { attempt: string }[]).map((item) => item.attempt));
+      this.#dropped.push(...(this.#named.get(link.number) ?? []).filter((id) => !held.has(id)));
     } else if (message.type === "nar_committed") {
       this.#offered.push(this.#uploads.get(`${link.number} ${message.upload}`) as string);
     } else if (message.type === "eval_batch_ack" && message.error === null) {
@@ -125,6 +136,9 @@ export class Checker implements Tap {
       }
       this.#attempts.set(id, { outcome, finished });
       const running = this.#running.get(id);
+      if (!before?.finished && UNKNOWN.test(message ?? "") && running) {
+        throw new Error(`attempt ${id} was taken from worker ${worker_id}, which runs it`);
+      }
       if (running && finished) running.endedSinceMs ??= this.#simulator.elapsedMs;
     }
   }
@@ -138,12 +152,8 @@ export class Checker implements Tap {
   }
 
   async #checkPromises(db: Kysely<Database>): Promise<void> {
-    const acknowledged = this.#acknowledged.splice(0);
-    if (acknowledged.length > 0) {
-      const { rows } = await sql<{ id: string }>`
-        select id from attempt where id = any(${acknowledged}::uuid[]) and finished_at is null`.execute(db);
-      if (rows.length > 0) throw new Error(`acknowledged, but not recorded: the result of ${JSON.stringify(rows)}`);
-    }
+    await expectEnded(db, this.#acknowledged.splice(0), "acknowledged, but not recorded");
+    await expectEnded(db, this.#dropped.splice(0), "taken from its worker with a lease that holds");
     const offered = [...new Set(this.#offered.splice(0))].map((path) => path.slice("/nix/store/".length));
     if (offered.length > 0) {
       const { rows } = await sql<{ path: string }>`
@@ -165,6 +175,13 @@ export class Checker implements Tap {
       if (rows.length > 0) throw new Error(`acknowledged, but not in the evaluation: ${JSON.stringify(rows)}`);
     }
   }
+}
+
+async function expectEnded(db: Kysely<Database>, attempts: readonly string[], problem: string): Promise<void> {
+  if (attempts.length === 0) return;
+  const { rows } = await sql<{ id: string }>`
+    select id from attempt where id = any(${attempts}::uuid[]) and finished_at is null`.execute(db);
+  if (rows.length > 0) throw new Error(`${problem}: ${rows.map(({ id }) => id).join(", ")}`);
 }
 
 function isResult(outcome: number): boolean {

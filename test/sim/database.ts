@@ -45,6 +45,7 @@ export class SimulatedDatabase {
   readonly #random: Random;
   readonly #waiting: (() => void)[] = [];
   #taken = false;
+  readonly #names = new Map<string, string>();
   #toldMs = -1;
 
   private constructor(simulator: Simulator, client: pg.Client, random: Random) {
@@ -100,7 +101,7 @@ export class SimulatedDatabase {
     const { nowMs } = this.#simulator;
     if (this.#toldMs === nowMs) return;
     this.#toldMs = nowMs;
-    await this.query(`set gradient.now = '${new Date(nowMs).toISOString()}'`, []);
+    await this.query("select set_config('gradient.now', $1, false)", [new Date(nowMs).toISOString()]);
   }
 
   giveBack(): void {
@@ -109,9 +110,16 @@ export class SimulatedDatabase {
     else this.#taken = false;
   }
 
+  /** The same text is parsed and planned once. */
+  #nameOf(text: string): string {
+    const name = this.#names.get(text) ?? `statement ${this.#names.size}`;
+    this.#names.set(text, name);
+    return name;
+  }
+
   async query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
     return await this.#simulator.outside(async () => {
-      const result = await this.#client.query(text, [...values]);
+      const result = await this.#client.query({ name: this.#nameOf(text), text, values: [...values] });
       if (WRITES.test(text) && (result.rowCount ?? 0) > 0) this.changes++;
       return result;
     });
