@@ -25,7 +25,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       managed boolean not null default false,
       created_by uuid references user_account on delete set null,
       created_at timestamptz not null default gradient_now(),
-      constraint cache_kind_is_whole check ((kind = 0) = (name is not null) and (kind = 1) = (organization_id is not null))
+      constraint cache_kind_is_whole check (
+        (kind = 0) = (name is not null) and (kind = 1) = (organization_id is not null))
     );
     create unique index cache_internal_key on cache (organization_id) where kind = 1;
     create index cache_created_by_idx on cache (created_by);

@@ -85,7 +85,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       timeout_seconds integer,
       max_silent_seconds integer,
       status smallint not null,
-      pending_dependencies integer not null default 0 constraint build_pending_is_not_negative check (pending_dependencies >= 0),
+      pending_dependencies integer not null default 0
+        constraint build_pending_is_not_negative check (pending_dependencies >= 0),
       transient_failures integer not null default 0,
       retry_at timestamptz,
       deterministic_failure boolean not null default false,
@@ -150,7 +151,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       message text,
       log_bytes bigint not null default 0,
       log_lines bigint not null default 0,
-      constraint attempt_subject check ((kind = 0) = (evaluation_id is not null) and (kind = 1) = (build_id is not null)),
+      constraint attempt_subject check (
+        (kind = 0) = (evaluation_id is not null) and (kind = 1) = (build_id is not null)),
       constraint attempt_end check ((outcome = 0) = (finished_at is null))
     );
     -- Two valid leases on one subject cannot be written.

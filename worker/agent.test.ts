@@ -202,7 +202,7 @@ test("a worker that drains finishes and reports what runs, refuses what is new, 
   expect(server.count("request_job")).toBe(2);
 });
 
-test("a draining worker that loses its session still reports on the next one, and says again that it drains", async () => {
+test("a draining worker that loses its session reports on the next one, and says again that it drains", async () => {
   start();
   const first = await servers.session(0);
   await first.register();

@@ -67,7 +67,8 @@ export async function lockWaitingDependents(trx: Transaction<Database>, ids: rea
         select e.build_id from build_edge e join build b on b.id = e.build_id
         where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
         union
-        select e.build_id from build_edge e join above on e.dependency_id = above.build_id join build b on b.id = e.build_id
+        select e.build_id from build_edge e join above on e.dependency_id = above.build_id
+        join build b on b.id = e.build_id
         where not e.satisfied and b.status in (0, 1, 8)
       )
       select build_id from above)
@@ -81,7 +82,8 @@ export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
     update build set status = case when pending_dependencies = 0 then 1 else 0 end, retry_at = null,
       ready_at = gradient_now(), updated_at = gradient_now()
     where id in (
-      select id from build where status = 8 and retry_at <= gradient_now() order by id limit 1000 for no key update skip locked)
+      select id from build where status = 8 and retry_at <= gradient_now()
+      order by id limit 1000 for no key update skip locked)
     returning organization_id`.execute(db);
   return [...new Set(result.rows.map((row) => row.organization_id))];
 }

@@ -100,7 +100,8 @@ export async function insertBuildParts(
 ): Promise<void> {
   await sql`
     insert into build_derivation (build_id, aterm)
-    select * from unnest(${parts.derivations.map((d) => d.build_id)}::uuid[], ${parts.derivations.map((d) => d.aterm)}::bytea[])
+    select * from unnest(${parts.derivations.map((d) => d.build_id)}::uuid[],
+      ${parts.derivations.map((d) => d.aterm)}::bytea[])
     on conflict do nothing`.execute(trx);
   await sql`
     insert into build_output (build_id, name, store_path)
@@ -109,7 +110,8 @@ export async function insertBuildParts(
     on conflict do nothing`.execute(trx);
   await sql`
     insert into build_source (build_id, store_path)
-    select * from unnest(${parts.sources.map((s) => s.build_id)}::uuid[], ${parts.sources.map((s) => s.store_path)}::text[])
+    select * from unnest(${parts.sources.map((s) => s.build_id)}::uuid[],
+      ${parts.sources.map((s) => s.store_path)}::text[])
     on conflict do nothing`.execute(trx);
 }
 
@@ -205,7 +207,9 @@ export async function settleEdgesAbove(trx: Transaction<Database>, dependencyIds
         when b.status = 0 and b.pending_dependencies + delta.change = 0 then 1
         when b.status = 1 and b.pending_dependencies + delta.change > 0 then 0
         else b.status end,
-      ready_at = case when b.status = 0 and b.pending_dependencies + delta.change = 0 then gradient_now() else b.ready_at end,
+      ready_at = case
+        when b.status = 0 and b.pending_dependencies + delta.change = 0 then gradient_now()
+        else b.ready_at end,
       updated_at = gradient_now()
     from delta where b.id = delta.build_id
     returning b.status = 1 as ready`.execute(trx);

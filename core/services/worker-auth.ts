@@ -37,7 +37,8 @@ export async function challengeWorker({ db }: WorkerAuthDeps, workerId: string):
   const reason =
     rows.length > 0
       ? "this worker is deactivated: activate it in the list of its organization's workers"
-      : `no organization has registered the worker ${workerId}: register it, then write the peer id and token to its peers file`;
+      : `no organization has registered the worker ${workerId}: register it, ` +
+        "then write the peer id and token to its peers file";
   return { refused: { code: 403, reason } };
 }
 

@@ -56,8 +56,10 @@ test("everything that is wrong is said at once, and no secret with it", () => {
     "the database URL must begin with postgres:// or postgresql://",
     "GRADIENT_DATABASE_MIN_CONNECTIONS=40: must not exceed GRADIENT_DATABASE_MAX_CONNECTIONS=32",
     "GRADIENT_SERVE_URL=gradient.example.com: must be an address such as https://gradient.example.com",
-    "GRADIENT_JWT_SECRET_FILE: cannot read /nonexistent/jwt: ENOENT: no such file or directory, open '/nonexistent/jwt'",
-    "GRADIENT_CRYPT_SECRET_FILE: is required with a database URL; make one with: openssl rand -base64 48 > /path/to/crypt-secret",
+    "GRADIENT_JWT_SECRET_FILE: cannot read /nonexistent/jwt: " +
+      "ENOENT: no such file or directory, open '/nonexistent/jwt'",
+    "GRADIENT_CRYPT_SECRET_FILE: is required with a database URL; " +
+      "make one with: openssl rand -base64 48 > /path/to/crypt-secret",
     "GRADIENT_ENABLE_REGISTRATION=maybe: must be true or false",
     "GRADIENT_TRUSTED_PROXIES=10.0.0.0/40: must be a list of networks such as 10.0.0.0/8,::1/128",
     "GRADIENT_LOG_LEVEL=loud: must be one of trace, debug, info, warn, error",
@@ -110,9 +112,10 @@ test("secrets that are too short stop the start and say how to make one", async 
   await writeFile(crypt, "c");
   await chmod(jwt, 0o600);
 
+  const advice = "make one with: openssl rand -base64 48 >";
   expect(problemsOf({ GRADIENT_JWT_SECRET_FILE: jwt, GRADIENT_CRYPT_SECRET_FILE: crypt })).toEqual([
-    `GRADIENT_JWT_SECRET_FILE: the JWT secret is shorter than 32 bytes; make one with: openssl rand -base64 48 > ${jwt}`,
-    `GRADIENT_CRYPT_SECRET_FILE: the crypt secret is shorter than 16 bytes; make one with: openssl rand -base64 48 > ${crypt}`,
+    `GRADIENT_JWT_SECRET_FILE: the JWT secret is shorter than 32 bytes; ${advice} ${jwt}`,
+    `GRADIENT_CRYPT_SECRET_FILE: the crypt secret is shorter than 16 bytes; ${advice} ${crypt}`,
   ]);
 });
 

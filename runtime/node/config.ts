@@ -135,14 +135,13 @@ function readDatabase(reader: EnvironmentReader): Config["database"] {
     reader.problems.push("the database URL must begin with postgres:// or postgresql://");
   }
   const pool = (prefix: string, connectionsMax: number, connectionsMin: number): PoolSizes => {
+    const [nameMax, nameMin] = [`${prefix}MAX_CONNECTIONS`, `${prefix}MIN_CONNECTIONS`];
     const sizes = {
-      connectionsMax: reader.integer(`${prefix}MAX_CONNECTIONS`, connectionsMax, { min: 1, max: 10_000 }),
-      connectionsMin: reader.integer(`${prefix}MIN_CONNECTIONS`, connectionsMin, { min: 0, max: 10_000 }),
+      connectionsMax: reader.integer(nameMax, connectionsMax, { min: 1, max: 10_000 }),
+      connectionsMin: reader.integer(nameMin, connectionsMin, { min: 0, max: 10_000 }),
     };
     if (sizes.connectionsMin > sizes.connectionsMax) {
-      reader.problems.push(
-        `${prefix}MIN_CONNECTIONS=${sizes.connectionsMin}: must not exceed ${prefix}MAX_CONNECTIONS=${sizes.connectionsMax}`,
-      );
+      reader.problems.push(`${nameMin}=${sizes.connectionsMin}: must not exceed ${nameMax}=${sizes.connectionsMax}`);
     }
     return sizes;
   };

@@ -19,8 +19,10 @@ const PARALLEL_MAX = 8;
 /** Full and short names of refs (git-check-ref-format(1)), without the characters of patterns. */
 const REF = /^(?!\/)(?!.*(?:\.\.|\/\/|@\{|\.lock(?:\/|$)))[A-Za-z0-9_][A-Za-z0-9._/+@#%=-]{0,254}(?<![/.])$/;
 /** What git adds to whatever has happened. */
-const GENERAL_ADVICE =
-  /fatal: Could not read from remote repository\.\s*Please make sure you have the correct access rights\s*and the repository exists\.\s*/;
+const GENERAL_ADVICE = new RegExp(
+  "fatal: Could not read from remote repository\\.\\s*" +
+    "Please make sure you have the correct access rights\\s*and the repository exists\\.\\s*",
+);
 const ADVICE = "Check its address, and that this server may read it";
 const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
 

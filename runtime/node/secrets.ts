@@ -31,8 +31,8 @@ async function kept(folder: string, name: string, mayMake: boolean): Promise<Byt
   }
   if (!mayMake) {
     throw new Error(
-      `${path} is missing, but there is a database that was used with it. Restore the file from a backup, or name the ` +
-        `secret with GRADIENT_${name.toUpperCase()}_SECRET_FILE`,
+      `${path} is missing, but there is a database that was used with it. Restore the file from a backup, or name ` +
+        `the secret with GRADIENT_${name.toUpperCase()}_SECRET_FILE`,
     );
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });

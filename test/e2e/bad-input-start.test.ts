@@ -51,7 +51,8 @@ describe("a server that cannot start says why and ends with 1", () => {
       code: 1,
       words: expect.stringMatching(
         new RegExp(
-          `^gradient-server: 127\\.0\\.0\\.1:${blocker.port} is in use by another program: stop it, or set GRADIENT_PORT to another port$`,
+          `^gradient-server: 127\\.0\\.0\\.1:${blocker.port} is in use by another program: ` +
+            "stop it, or set GRADIENT_PORT to another port$",
           "m",
         ),
       ),
@@ -78,7 +79,8 @@ describe("a server that cannot start says why and ends with 1", () => {
 
     expect(code).toBe(1);
     expect(words).toContain(
-      `gradient-server: another server is running on ${path}: stop it first, or set GRADIENT_BASE_PATH to another folder`,
+      `gradient-server: another server is running on ${path}: ` +
+        "stop it first, or set GRADIENT_BASE_PATH to another folder",
     );
     expect((await fetch(`${first.url}/api/v1/health`)).status).toBe(200);
   });
@@ -222,7 +224,8 @@ describe.skipIf(!nix.ok)(`a worker${reason}`, () => {
     await started.waitFor("the server refused this worker");
 
     expect(started.output()).toContain(
-      "GRADIENT_WORKER_CAPABILITY_BUIDL is not an option of this worker; did you mean GRADIENT_WORKER_CAPABILITY_BUILD?",
+      "GRADIENT_WORKER_CAPABILITY_BUIDL is not an option of this worker; " +
+        "did you mean GRADIENT_WORKER_CAPABILITY_BUILD?",
     );
     expect(started.output()).toContain(`${peers}, line 1 is skipped: it is not of the form peer_id:token`);
     expect(started.output()).toContain(

@@ -157,7 +157,7 @@ describe.skipIf(!nix.ok)(`bad input gets a clear error and loses nothing${reason
     });
   });
 
-  test("builders that fail end their log with why, whatever they print, and take only their dependents along", async () => {
+  test("builders that fail end their log with why, whatever they print, and take dependents alone along", async () => {
     const { view, builds } = await evaluate(
       flakeOf(`rec {
         bad = mk "bad" "echo about to fail; printf 'a\\\\0b\\\\n'; exit 3";

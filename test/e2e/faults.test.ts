@@ -37,7 +37,7 @@ describe.skipIf(!nix.ok)(`whatever dies, every evaluation ends right${reason}`, 
     await verifyAll(gradient, evaluation);
   });
 
-  test("a server that is killed in the middle of an upload takes nothing along, and the evaluation completes", async () => {
+  test("a server that is killed in mid-upload takes nothing along, and the evaluation completes", async () => {
     await using gradient = await withGradient();
     const evaluation = await evaluateSlow(gradient);
     await waitForUnfinishedObject(gradient, 1_000_000);

@@ -22,9 +22,12 @@ export const FLAKE = `{
       mkdir $out $dev $doc
       echo $dev > $out/dev; cat \${builtins.elemAt layer1 0} > $dev/header; echo read me > $doc/readme
     '' { outputs = [ "out" "dev" "doc" ]; }) (range 2);
-    layer2 = map (i: mk "second-\${i}" "cat \${builtins.elemAt layer1 (builtins.fromJSON i)} > $out; echo \${builtins.elemAt layer1 (builtins.fromJSON i)} >> $out" {}) (range 8);
-    layer3 = map (i: mk "third-\${i}" "cat \${builtins.elemAt layer2 (builtins.fromJSON i)} \${(builtins.head several).dev}/header > $out; echo \${builtins.elemAt layer2 (builtins.fromJSON i)} >> $out" {}) (range 6);
-    layer4 = map (i: mk "fourth-\${i}" "cat \${builtins.elemAt layer3 (builtins.fromJSON i)} > $out; echo \${builtins.elemAt layer3 (builtins.fromJSON i)} >> $out" {}) (range 4);
+    below = layer: i: builtins.elemAt layer (builtins.fromJSON i);
+    quote = path: more: "cat \${path} \${more} > $out; echo \${path} >> $out";
+    header = "\${(builtins.head several).dev}/header";
+    layer2 = map (i: mk "second-\${i}" (quote (below layer1 i) "") {}) (range 8);
+    layer3 = map (i: mk "third-\${i}" (quote (below layer2 i) header) {}) (range 6);
+    layer4 = map (i: mk "fourth-\${i}" (quote (below layer3 i) "") {}) (range 4);
     all = mk "all" "for i in \${toString (layer1 ++ layer2 ++ layer3 ++ layer4)}; do cat $i; echo $i; done > $out" {};
     text = mk "text" "echo building text; cat \${./text.txt} > $out" {};
     usesText = mk "uses-text" "cat \${text} > $out" {};

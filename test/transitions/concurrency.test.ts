@@ -67,7 +67,7 @@ async function report(evaluation: Evaluating, nodes: readonly ParsedNode[], size
   await finishEvaluation(world, evaluation);
 }
 
-test("evaluations that report overlapping graphs at once, while builds end, leave counters that equal the facts", async () => {
+test("evaluations that report overlapping graphs at once, while builds end, leave the counters right", async () => {
   const nodes = graph(5);
   const evaluations: Evaluating[] = [];
   for (let i = 0; i < 6; i++) evaluations.push(await startEvaluation(world));
@@ -204,9 +204,8 @@ test("a failure reaches what is put above its dependents while it waits for them
     failed = fail(world, failing, "permanent");
     await somebodyWaits();
     await sql`
-      insert into build_edge (build_id, dependency_id, outputs) select id, ${id}, '{out}' from build where name = 'c'`.execute(
-      trx,
-    );
+      insert into build_edge (build_id, dependency_id, outputs)
+      select id, ${id}, '{out}' from build where name = 'c'`.execute(trx);
     await sql`update build set status = 0, pending_dependencies = 1 where name = 'c'`.execute(trx);
   });
   await failed;

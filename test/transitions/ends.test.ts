@@ -193,7 +193,7 @@ test("a late result under an ended lease changes nothing", async () => {
   expect(await buildStates(world)).toEqual({ a: "Completed" });
 });
 
-test("only leases that ran out are taken back; a word of the worker, or a restart of the server, prolongs them", async () => {
+test("only leases that ran out are taken back; the worker's word, or the server's restart, prolongs them", async () => {
   await evaluate(world, [node("a")]);
   const build = await claimOne(world, "a");
   await expireLeases(world.deps);
@@ -278,7 +278,7 @@ test("links keep the outcome and the attempt that the evaluation saw; a later re
   expect(await frozenLinks(world, first)).toEqual(seen);
 });
 
-test("an abort frees what only that evaluation needed, tells the holders, and leaves the rest to the others", async () => {
+test("an abort frees what that evaluation alone needed, tells the holders, and leaves others the rest", async () => {
   const shared = [node("shared"), node("shared-top", { needs: ["shared"] })];
   const first = await evaluate(world, [...shared, node("own"), node("own-top", { needs: ["own", "shared"] })]);
   const second = await evaluate(world, shared);
@@ -350,7 +350,7 @@ test("a restart opens what failed, deterministic failures too, under a new evalu
   await expect(restartFailed(world.deps, newId(), null)).rejects.toMatchObject({ code: "not_found" });
 });
 
-test("a restart does not try what no worker can build, nor what waits for that, and keeps the evaluation's errors", async () => {
+test("a restart does not try what no worker can build, nor what waits for that, and keeps the errors", async () => {
   const first = await evaluate(world, [
     node("odd", { unsupported: "it is impure" }),
     node("above-odd", { needs: ["odd"] }),

@@ -107,7 +107,7 @@ test("a dependency that this evaluation has not reported is refused, also when a
   expect(await buildStates(world)).toEqual({ a: "Queued" });
 });
 
-test("a batch in the wrong order, with a derivation twice, or that needs an output nobody makes is refused", async () => {
+test("a batch in the wrong order, with a derivation twice, or with a need nobody makes is refused", async () => {
   const evaluation = await startEvaluation(world);
   const refusal = { code: "validation" };
   await expect(ingest(world, evaluation, [node("b", { needs: ["a"] }), node("a")])).rejects.toMatchObject(refusal);
@@ -178,7 +178,7 @@ test("an evaluation whose last build another evaluation finds in a cache ends", 
   expect(await evaluationState(world, first)).toBe("Completed");
 });
 
-test("a build that runs goes on when its outputs are found, and what waits for it is released by its result", async () => {
+test("a build that runs goes on when its outputs are found; what waits for it is released by its result", async () => {
   await evaluate(world, [node("a")]);
   const running = await claimOne(world, "a");
   await putPath(world, outputPathOf("a"));

@@ -328,7 +328,7 @@ function countingClock(): Clock {
 }
 
 // A failure says its seed: GRADIENT_TEST_SEED=<seed> replays it.
-test(`whatever happens in whatever order, the invariants hold after each of ${STEPS} steps, and in the end everything ends`, async () => {
+test(`whatever happens, the invariants hold after each of ${STEPS} steps, and in the end everything ends`, async () => {
   const seed = Number(process.env.GRADIENT_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
   await using made = await withWorld();
   const random = seeded(seed);

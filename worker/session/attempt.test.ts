@@ -172,7 +172,7 @@ test("an upload that the server refuses for good is not sent again", async () =>
   expect(server.count("nar_push")).toBe(1);
 });
 
-test("a server that cannot answer is asked again after growing pauses, and the log says what it waits for", async () => {
+test("a server that cannot answer is asked again after growing pauses, and the log says why it waits", async () => {
   const server = connect();
   const bodies = accepting(server);
   const pushed = attempt.pushNar(upload(["abc"]));

@@ -68,7 +68,7 @@ test("a reader waits for what is written next", async () => {
   await spool.close();
 });
 
-test("where the disk does not take it, the log ends with a line that says so, and nobody waits for the rest", async () => {
+test("where the disk does not take it, the log ends with a line that says so; nobody waits for the rest", async () => {
   const spool = new LogSpool(join(folder.path, "no-such-folder", "spool"));
   const start = lines(10_000);
   spool.append(utf8(start));

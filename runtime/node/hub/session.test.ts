@@ -73,8 +73,8 @@ test("another version of the protocol is refused with both versions", async () =
   expect(await old.next("reject")).toMatchObject({
     code: 400,
     reason:
-      "this server speaks version 1 of the protocol, the worker version 7: run the same release on both, then restart " +
-      "the worker",
+      "this server speaks version 1 of the protocol, the worker version 7: " +
+      "run the same release on both, then restart the worker",
   });
 });
 

@@ -83,8 +83,9 @@ export class WorkerSession {
   async #greet(message: Of<"init_connection">): Promise<void> {
     this.#state = "checking";
     if (message.version !== PROTOCOL_VERSION) {
-      const versions = `this server speaks version ${PROTOCOL_VERSION} of the protocol, the worker version ${message.version}`;
-      const reason = `${versions}: run the same release on both, then restart the worker`;
+      const ours = `this server speaks version ${PROTOCOL_VERSION} of the protocol`;
+      const theirs = `the worker version ${message.version}`;
+      const reason = `${ours}, ${theirs}: run the same release on both, then restart the worker`;
       return this.#reject(400, reason);
     }
     const challenge = await challengeWorker(this.#deps, message.worker_id);

@@ -100,9 +100,10 @@ async function prepareData(home: Home, major: number, durable: boolean): Promise
   const existing = await dataMajorVersion(home.path);
   if (existing !== null && existing !== major) {
     throw new PostgresError(
-      `${join(home.path, "data")} was made by PostgreSQL ${existing}, and this is PostgreSQL ${major}. Start the release ` +
-        `that brought PostgreSQL ${existing} once more and dump the database (pg_dump), move the folder away, start this ` +
-        `release and restore the dump; or run the data with a PostgreSQL ${existing} and set GRADIENT_DATABASE_URL`,
+      `${join(home.path, "data")} was made by PostgreSQL ${existing}, and this is PostgreSQL ${major}. ` +
+        `Start the release that brought PostgreSQL ${existing} once more and dump the database (pg_dump), ` +
+        "move the folder away, start this release and restore the dump; " +
+        `or run the data with a PostgreSQL ${existing} and set GRADIENT_DATABASE_URL`,
     );
   }
   if (existing !== null) {
