@@ -1,6 +1,7 @@
 import { chmod, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { expect, test } from "vitest";
+import { formatIpNetwork } from "#core/domain/ip-address.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { ConfigError, readConfig } from "./config.ts";
 
@@ -128,6 +129,21 @@ test("the address that clients are told is the one the server listens on, unless
   expect(readConfig({ GRADIENT_IP: "::1", GRADIENT_PORT: "81" }).config.serveUrl).toBe("http://[::1]:81");
   expect(readConfig({ GRADIENT_IP: "0.0.0.0" }).config.serveUrl).toBe("http://127.0.0.1:3000");
   expect(readConfig({ GRADIENT_SERVE_URL: "https://ci.example.org/" }).config.serveUrl).toBe("https://ci.example.org");
+});
+
+test("the server's own machine is reached only where the operator lists it, private networks unless they are closed", () => {
+  expect(readConfig({}).config).toMatchObject({
+    outbound: { allowed: [], privateAllowed: true },
+    upstreamQueriesMax: 32,
+  });
+  const { config } = readConfig({
+    GRADIENT_OUTBOUND_ALLOW: "127.0.0.1, ::1/128",
+    GRADIENT_OUTBOUND_PRIVATE: "false",
+    GRADIENT_UPSTREAM_QUERY_CONCURRENCY: "8",
+  });
+  expect(config.outbound.allowed.map(formatIpNetwork)).toEqual(["127.0.0.1/32", "::1/128"]);
+  expect([config.outbound.privateAllowed, config.upstreamQueriesMax]).toEqual([false, 8]);
+  expect(problemsOf({ GRADIENT_OUTBOUND_ALLOW: "localhost" })).toHaveLength(1);
 });
 
 function problemsOf(environment: Record<string, string>): readonly string[] {
