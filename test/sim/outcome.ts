@@ -139,9 +139,8 @@ async function checkStored(db: Kysely<Database>, { blobs }: OutcomeFacts): Promi
   if (rows.length > 0) throw new Error(`built, and now no success: ${JSON.stringify(rows)}`);
   const missing = await sql<{ store_path: string }>`
     select o.store_path from build b join build_output o on o.build_id = b.id
-    where b.status = 3 and (not o.available or not exists (select from cache_path p where p.store_path = o.store_path))`.execute(
-    db,
-  );
+    where b.status = 3 and (not o.available or not exists (
+      select from cache_path p where p.store_path = o.store_path))`.execute(db);
   if (missing.rows.length > 0) throw new Error(`completed without outputs: ${JSON.stringify(missing.rows)}`);
 }
 
