@@ -131,7 +131,7 @@ test("the address that clients are told is the one the server listens on, unless
   expect(readConfig({ GRADIENT_SERVE_URL: "https://ci.example.org/" }).config.serveUrl).toBe("https://ci.example.org");
 });
 
-test("the server's own machine is reached only where the operator lists it, private networks unless they are closed", () => {
+test("the machine itself is reached only where it is listed, private networks unless they are closed", () => {
   expect(readConfig({}).config).toMatchObject({
     outbound: { allowed: [], privateAllowed: true },
     upstreamQueriesMax: 32,
