@@ -8,8 +8,16 @@ export interface BlobStoreUnderTest extends AsyncDisposable {
 
 const LIMIT = 16 * 1024 * 1024;
 
+type Make = () => Promise<BlobStoreUnderTest>;
+
 /** What every blob store promises. Call it inside a `describe`. */
-export function testBlobStore(make: () => Promise<BlobStoreUnderTest>): void {
+export function testBlobStore(make: Make): void {
+  testObjects(make);
+  testInterruptions(make);
+  testKeys(make);
+}
+
+function testObjects(make: Make): void {
   test("an object comes back as it was put, whole and in ranges", async () => {
     await using made = await make();
     const data = crypto.getRandomValues(new Uint8Array(65_000));
@@ -68,7 +76,9 @@ export function testBlobStore(make: () => Promise<BlobStoreUnderTest>): void {
     );
     expect(both.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   });
+}
 
+function testInterruptions(make: Make): void {
   test("a body that fails leaves nothing, and its error is passed on", async () => {
     await using made = await make();
     async function* failing() {
@@ -95,7 +105,9 @@ export function testBlobStore(make: () => Promise<BlobStoreUnderTest>): void {
 
     expect((await read(made.store, "nar/abc/1"))?.length).toBe(700_000);
   });
+}
 
+function testKeys(make: Make): void {
   test.each([
     "",
     "nar",

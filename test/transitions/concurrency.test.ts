@@ -6,6 +6,7 @@ import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import type { AssignedBuild } from "#core/services/transitions/assign.ts";
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
 import { newId } from "../support/rows.ts";
+import { node } from "./nodes.ts";
 import {
   buildStates,
   checkInvariants,
@@ -17,7 +18,6 @@ import {
   fail,
   finishEvaluation,
   ingest,
-  node,
   startEvaluation,
   succeed,
   type World,

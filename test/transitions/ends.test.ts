@@ -16,6 +16,7 @@ import {
 } from "#core/services/transitions/leases.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
 import { insertOrganization, newId } from "../support/rows.ts";
+import { node, outputPathOf } from "./nodes.ts";
 import {
   buildStates,
   checkInvariants,
@@ -28,8 +29,6 @@ import {
   frozenLinks,
   ingest,
   losePath,
-  node,
-  outputPathOf,
   passTime,
   putPath,
   startEvaluation,

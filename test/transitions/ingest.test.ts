@@ -1,20 +1,18 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { tidyTransitions } from "#core/services/transitions/leases.ts";
+import { drvPathOf, node, outputPathOf } from "./nodes.ts";
 import {
   buildStates,
   checkInvariants,
   claim,
   claimOne,
-  drvPathOf,
   evaluate,
   evaluationState,
   fail,
   finishEvaluation,
   ingest,
   losePath,
-  node,
-  outputPathOf,
   passTime,
   putPath,
   startEvaluation,

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "#core/lib/clock.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import { newId } from "../support/rows.ts";
-import { claimOne, evaluate, node, type World, withWorld } from "./support.ts";
+import { node } from "./nodes.ts";
+import { claimOne, evaluate, type World, withWorld } from "./support.ts";
 
 let world: World;
 let attemptId: string;

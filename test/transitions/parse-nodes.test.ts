@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type Derivation, printDerivation } from "#core/nix/derivation.ts";
 import { derivationPath } from "#core/nix/store-path.ts";
 import { parseNode } from "#core/services/transitions/parse-nodes.ts";
-import { outputPathOf } from "./support.ts";
+import { outputPathOf } from "./nodes.ts";
 
 async function parse(changes: Partial<Derivation>) {
   const bytes = printDerivation({

@@ -6,7 +6,6 @@ import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { buildStatusName, evaluationStatusName } from "#core/domain/states.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom, uuidV4 } from "#core/lib/ids.ts";
-import { encodeBase32 } from "#core/nix/base32.ts";
 import type { BuildResult, FailureClass } from "#core/protocol/worker-messages.ts";
 import { type AssignedBuild, assignBuilds, assignEvaluations } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
@@ -17,60 +16,9 @@ import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
 import { withDatabase } from "../support/database.ts";
 import { quietLogger } from "../support/quiet-logger.ts";
 import { insertCacheOf, insertEvaluationRow, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
+import { drvPathOf, nameOf, SYSTEM } from "./nodes.ts";
 
 type Db = Kysely<Database>;
-
-export const SYSTEM = "x86_64-linux";
-
-export interface NodeOptions {
-  /** `name`, or `name:output`; without one it is `out`. */
-  readonly needs?: readonly string[];
-  readonly outputs?: readonly string[];
-  readonly pruned?: boolean;
-  readonly unsupported?: string;
-  readonly system?: string;
-  readonly features?: readonly string[];
-}
-
-/** A derivation called `name`, as ingest gets it from the parser. */
-export function node(name: string, options: NodeOptions = {}): ParsedNode {
-  const { needs = [], outputs = ["out"], pruned = false, unsupported = null, features = [] } = options;
-  const wanted = Map.groupBy(needs, (need) => drvPathOf(need.split(":")[0] as string));
-  return {
-    drvPath: drvPathOf(name),
-    aterm: new TextEncoder().encode(name),
-    pruned,
-    unsupported,
-    outputs: outputs.map((output) => ({ name: output, path: unsupported ? null : outputPathOf(name, output) })),
-    dependencies: Array.from(wanted, ([drvPath, list]) => ({
-      drvPath,
-      outputs: list.map((need) => need.split(":")[1] ?? "out"),
-    })),
-    sources: [],
-    row: {
-      name,
-      system: options.system ?? SYSTEM,
-      required_features: features,
-      prefer_local_build: false,
-      allow_substitutes: true,
-      fixed_output: false,
-      timeout_seconds: null,
-      max_silent_seconds: null,
-    },
-  };
-}
-
-export function drvPathOf(name: string): string {
-  return `${hashPart(name)}-${name}.drv`;
-}
-
-export function outputPathOf(name: string, output = "out"): string {
-  return `${hashPart(`${name}:${output}`)}-${name}`;
-}
-
-function hashPart(text: string): string {
-  return encodeBase32(createHash("sha256").update(text).digest().subarray(0, 20));
-}
 
 export interface Evaluating {
   readonly id: string;
@@ -184,10 +132,6 @@ export async function claimOne(world: World, name: string): Promise<AssignedBuil
   return build;
 }
 
-export function nameOf(drvPath: string): string {
-  return drvPath.slice(33, -".drv".length);
-}
-
 /** Uploads the build's outputs and reports that it was built. */
 export async function succeed(world: World, build: Pick<AssignedBuild, "attemptId" | "drv_path">): Promise<boolean> {
   const rows = await world.db
@@ -293,7 +237,8 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     where (b.status = 2) <> exists (select from attempt a where a.build_id = b.id and a.finished_at is null)`,
   "an evaluation is evaluated without a lease, or has one without being evaluated": `
     select e.id, e.status from evaluation e
-    where (e.status in (8, 1, 2)) <> exists (select from attempt a where a.evaluation_id = e.id and a.finished_at is null)`,
+    where (e.status in (8, 1, 2)) <> exists (
+      select from attempt a where a.evaluation_id = e.id and a.finished_at is null)`,
   "a subject has two open leases": `
     select build_id, evaluation_id from attempt where finished_at is null
     group by build_id, evaluation_id having count(*) > 1`,

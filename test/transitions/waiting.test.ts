@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { tidyTransitions } from "#core/services/transitions/leases.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
-import { claimOne, evaluate, evaluationState, fail, node, startEvaluation, type World, withWorld } from "./support.ts";
+import { node } from "./nodes.ts";
+import { claimOne, evaluate, evaluationState, fail, startEvaluation, type World, withWorld } from "./support.ts";
 
 let world: World;
 

@@ -13,6 +13,7 @@ import { expireLeases, reattachWorker, returnAttempt, tidyTransitions } from "#c
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
 import { newId } from "../support/rows.ts";
+import { node, outputPathOf } from "./nodes.ts";
 import {
   checkInvariants,
   claim,
@@ -21,8 +22,6 @@ import {
   finishEvaluation,
   ingest,
   losePath,
-  node,
-  outputPathOf,
   passTime,
   startEvaluation,
   succeed,
