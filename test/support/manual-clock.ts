@@ -30,6 +30,11 @@ export class ManualClock implements Clock {
     };
   }
 
+  /** Timers that have neither run nor been cancelled. */
+  get pending(): number {
+    return this.#timers.length;
+  }
+
   /** Runs what is due within `ms`, in order, and lets it do its work. */
   async advance(ms: number): Promise<void> {
     const end = this.#ms + ms;

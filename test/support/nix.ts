@@ -31,6 +31,8 @@ export interface NixDaemon extends AsyncDisposable {
   log(): Promise<string>;
   /** Ends the daemon and its processes at once, leaving the files. */
   kill(): Promise<void>;
+  /** Starts it again on the same store and socket. */
+  restart(): Promise<void>;
 }
 
 export type NixAvailability =
@@ -114,14 +116,19 @@ async function startDaemon(folder: string, nixVersion: string, options: NixDaemo
     NIX_USER_CONF_FILES: "",
     XDG_CACHE_HOME: join(home, ".cache"),
   };
-  const child = spawn("nix-daemon", ["--store", `local?root=${root}`], {
-    env: commandEnv({ ...isolated, NIX_DAEMON_SOCKET_PATH: socketPath }),
-    stdio: ["ignore", "pipe", "pipe"],
-  });
   const logPath = join(folder, "daemon.log");
-  for (const stream of [child.stdout, child.stderr]) stream.pipe(createWriteStream(logPath, { flags: "a" }));
   const readLog = () => readFile(logPath, "utf8").catch(() => "");
-  await waitForSocket(child, socketPath, readLog);
+  const start = async (): Promise<ChildProcess> => {
+    await rm(socketPath, { force: true });
+    const child = spawn("nix-daemon", ["--store", `local?root=${root}`], {
+      env: commandEnv({ ...isolated, NIX_DAEMON_SOCKET_PATH: socketPath }),
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [child.stdout, child.stderr]) stream.pipe(createWriteStream(logPath, { flags: "a" }));
+    await waitForSocket(child, socketPath, readLog);
+    return child;
+  };
+  let child = await start();
 
   const storeUrl = `unix://${socketPath}?root=${root}`;
   const kill = () => endProcessTree(child);
@@ -136,6 +143,10 @@ async function startDaemon(folder: string, nixVersion: string, options: NixDaemo
     pid: child.pid as number,
     log: readLog,
     kill,
+    async restart() {
+      await kill();
+      child = await start();
+    },
     async [Symbol.asyncDispose]() {
       await kill();
       await removeTree(folder);

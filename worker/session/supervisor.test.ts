@@ -183,6 +183,21 @@ test("the lease is lost when no server was reached for as long as it holds, and 
   expect(leasesLost).toBe(1);
 });
 
+test("a worker that is stopped while it has no server leaves no timer behind that would keep its process", async () => {
+  start();
+  const server = await servers.session(0);
+  await server.register();
+  await supervisor.session(stop.signal);
+  servers.down = "away";
+  server.connection.close(1001, "away");
+  await expect.poll(() => supervisor.current).toBeNull();
+
+  stop.abort();
+  await running;
+
+  expect(clock.pending).toBe(0);
+});
+
 test("a lease longer than timers last is not taken for one that has run out", async () => {
   const asked: number[] = [];
   const schedule = clock.schedule.bind(clock);

@@ -84,6 +84,8 @@ export class Supervisor {
 
   /** Runs until the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
+    // A lease that nobody needs any more would keep the process.
+    using _ = { [Symbol.dispose]: () => this.#cancelLease() };
     let backoffMs = BACKOFF_FIRST_MS;
     while (!signal.aborted) {
       const acceptedMs = await this.#runSession(signal);
