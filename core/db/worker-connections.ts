@@ -1,14 +1,15 @@
-import { type Kysely, sql } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database, WorkerDescription } from "./schema.ts";
 import { databaseNow } from "./time.ts";
-import { inTransaction } from "./transaction.ts";
+import { inTransaction, type RetryPorts } from "./transaction.ts";
 
 /** Records a worker's session as the open one; an older one of the same worker is closed with it. */
 export async function openWorkerConnection(
   db: Kysely<Database>,
   connection: { readonly id: string; readonly workerId: string; readonly description: WorkerDescription },
+  ports?: RetryPorts,
 ): Promise<void> {
-  await inTransaction(db, async (trx) => {
+  const open = async (trx: Transaction<Database>) => {
     // Two sessions of one worker may open at once, on two servers: the later one waits, and then closes the other.
     await sql`select pg_advisory_xact_lock(hashtextextended(${connection.workerId}, 0))`.execute(trx);
     await trx
@@ -25,7 +26,8 @@ export async function openWorkerConnection(
         description: JSON.stringify(connection.description),
       })
       .execute();
-  });
+  };
+  await inTransaction(db, open, ports);
 }
 
 export async function touchWorkerConnection(db: Kysely<Database>, id: string): Promise<void> {

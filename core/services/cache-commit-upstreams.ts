@@ -1,11 +1,11 @@
 import type { Kysely } from "kysely";
 import type { Database } from "../db/schema.ts";
-import { inTransaction } from "../db/transaction.ts";
+import { inTransaction, type RetryPorts } from "../db/transaction.ts";
 import { type CommitDeps, type CommitResult, commitPaths, type PathCommit } from "./cache-commit.ts";
 import { MissingReferenceError } from "./cache-promote.ts";
 import type { Upstreams } from "./upstreams.ts";
 
-export interface RestingCommitDeps extends CommitDeps {
+export interface RestingCommitDeps extends CommitDeps, RetryPorts {
   readonly db: Kysely<Database>;
   readonly upstreams: Upstreams;
 }
@@ -20,7 +20,7 @@ export async function commitResting(
   commit: PathCommit,
   readable: readonly string[],
 ): Promise<CommitResult> {
-  const once = () => inTransaction(deps.db, (trx) => commitPaths(trx, deps, commit));
+  const once = () => inTransaction(deps.db, (trx) => commitPaths(trx, deps, commit), deps);
   try {
     return await once();
   } catch (error) {

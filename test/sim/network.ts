@@ -54,6 +54,7 @@ export class Network {
     server.onDeath(() => link.ownerDied("server"));
     worker.onDeath(() => link.ownerDied("worker"));
     await worker.pause(this.delay());
+    if (signal.aborted) link.toWorker.close(1001, "the worker is stopping");
     if (link.toWorker.closed) throw new Error("read ECONNRESET");
     return link.toWorker;
   }

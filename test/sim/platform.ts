@@ -1,4 +1,15 @@
 import { createHash, KeyObject, sign } from "node:crypto";
+import { systemClock } from "#core/lib/clock.ts";
+
+/** Whatever still asks the system's clock for a timer would not follow from the seed. */
+export function withoutSystemTimers(): Disposable {
+  const { schedule } = systemClock;
+  const refuse = () => {
+    throw new Error("simulated code uses the system's clock");
+  };
+  Object.assign(systemClock, { schedule: refuse });
+  return { [Symbol.dispose]: () => void Object.assign(systemClock, { schedule }) };
+}
 
 /**
  * Digests and signatures of the platform take a thread and real time; here they are done at once, so that what waits

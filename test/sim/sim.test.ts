@@ -3,7 +3,7 @@ import { appendFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import type { SecretKey } from "#core/nix/signature.ts";
 import { withDatabase } from "../support/database.ts";
-import { withImmediateCrypto } from "./platform.ts";
+import { withImmediateCrypto, withoutSystemTimers } from "./platform.ts";
 import { type SimulationResult, simulate } from "./run.ts";
 import { makeSigningKey } from "./server.ts";
 
@@ -22,6 +22,7 @@ async function runSeed(seed: number): Promise<SimulationResult> {
   const secretKey = await signingKey;
   await using database = await withDatabase({ connectionsMax: 1 });
   using _crypto = withImmediateCrypto();
+  using _timers = withoutSystemTimers();
   return await simulate({ seed, address: database.address, secretKey });
 }
 

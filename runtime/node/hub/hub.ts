@@ -13,6 +13,8 @@ export class Hub {
   readonly #deps: HubDeps;
   readonly #sessions = new Set<WorkerSession>();
   readonly #byWorker = new Map<string, WorkerSession>();
+  /** By worker, the last session that began to register. */
+  readonly #registering = new Map<string, WorkerSession>();
   readonly #dispatcher: Dispatcher;
   readonly #unsubscribe: (() => void)[];
   #cancelTimers: (() => void)[] = [];
@@ -60,15 +62,22 @@ export class Hub {
   }
 
   /** The newer session of a worker replaces the older, which may be a socket whose other end is long gone. */
-  #registered(session: WorkerSession): void {
+  async #registered(session: WorkerSession): Promise<void> {
     const older = this.#byWorker.get(session.workerId);
     this.#byWorker.set(session.workerId, session);
     if (older && older !== session) older.connection.close(4409, "a newer session of this worker has begun");
+    // One that has ended already may still be in the middle of its registration.
+    const before = this.#registering.get(session.workerId);
+    this.#registering.set(session.workerId, session);
+    await before?.step;
   }
 
   #closed(session: WorkerSession): void {
     this.#sessions.delete(session);
     if (this.#byWorker.get(session.workerId) === session) this.#byWorker.delete(session.workerId);
+    void session.step.then(() => {
+      if (this.#registering.get(session.workerId) === session) this.#registering.delete(session.workerId);
+    });
     session.jobs?.closed().catch((error: unknown) => this.#warn("a session's end was not recorded", error));
   }
 

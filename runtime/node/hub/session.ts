@@ -19,8 +19,11 @@ type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
 const SILENCE_MS_MIN: number = 2.5 * HEARTBEAT_INTERVAL_MS;
 
 export interface SessionEvents {
-  /** The worker has proved itself and said what it can do; from now on it may be given work. */
-  readonly onRegistered: (session: WorkerSession) => void;
+  /**
+   * The worker has proved itself and said what it can do; from now on it may be given work. Resolves when no older
+   * session of it has anything to do with its leases any more.
+   */
+  readonly onRegistered: (session: WorkerSession) => Promise<void>;
   readonly onDemand: () => void;
   readonly onClosed: (session: WorkerSession) => void;
 }
@@ -39,6 +42,7 @@ export class WorkerSession {
   readonly #events: SessionEvents;
   readonly #cancelHandshake: () => void;
   #state: "greeting" | "checking" | "challenged" | "authorized" | "registered" = "greeting";
+  #step: Promise<void> = Promise.resolve();
   #workerId = "";
   #capabilities: Capabilities = { fetch: false, eval: false, build: false, sign: false, federate: false };
   #grants: readonly WorkerGrant[] = [];
@@ -63,6 +67,11 @@ export class WorkerSession {
 
   get workerId(): string {
     return this.#workerId;
+  }
+
+  /** Resolves when the step of the handshake that is under way has ended, in whatever way. */
+  get step(): Promise<void> {
+    return this.#step;
   }
 
   /** What the worker runs and wants. Null before it is registered. */
@@ -133,8 +142,10 @@ export class WorkerSession {
       description,
       onDemand: this.#events.onDemand,
     });
-    // The older session of the same worker ends here, before its leases are looked at.
-    this.#events.onRegistered(this);
+    // The older session of the same worker ends here, before its leases are looked at: what that one still had under
+    // way in the database would take leases away from this one, and close its row.
+    await this.#events.onRegistered(this);
+    if (this.connection.closed) return;
     await jobs.reattach(message.attempts);
     // Its end came while the database was asked, and found no jobs to close.
     if (this.connection.closed) return await jobs.closed();
@@ -160,7 +171,7 @@ export class WorkerSession {
   }
 
   #run(step: Promise<void>): void {
-    step.catch((error: unknown) => {
+    this.#step = step.catch((error: unknown) => {
       this.#deps.log.error("a worker's handshake failed", { worker: this.#workerId, error });
       this.connection.close(1011, "the server could not complete the handshake");
     });

@@ -77,7 +77,7 @@ export class WorkerJobs {
     const held = await reattachWorker(this.#deps, workerId, named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
     await prolongLeases(this.#deps, workerId);
-    await openWorkerConnection(this.#deps.db, { id: connectionId, workerId, description });
+    await openWorkerConnection(this.#deps.db, { id: connectionId, workerId, description }, this.#deps);
     connection.send({
       type: "attempts",
       held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })),
