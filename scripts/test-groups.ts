@@ -12,8 +12,8 @@ export interface TestGroup {
 
 export const NIX_TESTS: TestGroup = {
   support: "test/support/nix.ts",
-  // The first two are about dying processes and about a command; the third reads what Nix 2.8 alone prints.
-  except: /^test\/(?:e2e\/faults|quickstart|cache\/nix)\.test\.ts$/,
+  // They are about dying processes and about a command.
+  except: /^test\/(?:e2e\/faults|quickstart)\.test\.ts$/,
 };
 
 export const DATABASE_TESTS: TestGroup = {

@@ -31,11 +31,16 @@ function closureExpression(bytes: number): string {
 }
 
 interface PathInfo {
-  readonly path: string;
   readonly narHash: string;
   readonly narSize: number;
   readonly references: readonly string[];
-  readonly deriver?: string;
+  readonly deriver?: string | null;
+}
+
+/** What `nix path-info --json` prints: Nix 2.8 a list of objects with `path`, newer ones an object by path. */
+function readPathInfos(json: string): (PathInfo & { readonly path: string })[] {
+  const infos: (PathInfo & { readonly path: string })[] | Record<string, PathInfo> = JSON.parse(json);
+  return Array.isArray(infos) ? infos : Object.entries(infos).map(([path, info]) => ({ ...info, path }));
 }
 
 /** Builds the closure with Nix and puts it into the cache as a worker's upload would. */
@@ -44,7 +49,7 @@ async function publish(bench: CacheBench, daemon: NixDaemon, cache: TestCache, b
   const output = storePath(await nixOutput(["nix-store", "--realise", drv], daemon.env));
   const json = await nixOutput(["nix", "path-info", "--json", "-r", output], daemon.env);
   const paths: CommittedPath[] = [];
-  for (const info of JSON.parse(json) as PathInfo[]) {
+  for (const info of readPathInfos(json)) {
     const narHash = parseHash(info.narHash);
     if (!narHash) throw new Error(`${info.narHash} is no hash`);
     const dumpFile = join(daemon.folder, "dump");

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SERVICE_OPTIONS } from "#scripts/node-options.ts";
+import { pathWithNix } from "../support/nix-path.ts";
 
 export interface Service extends AsyncDisposable {
   readonly pid: number;
@@ -21,7 +22,7 @@ export function startService(script: string, env: Readonly<Record<string, string
   const root = new URL("../..", import.meta.url).pathname;
   const child = spawn(process.execPath, [...SERVICE_OPTIONS, `${root}${script}`], {
     // As `npm start` does it.
-    env: { PATH: process.env.PATH ?? "", NODE_COMPILE_CACHE: `${root}/node_modules/.cache/compiled`, ...env },
+    env: { PATH: pathWithNix(), NODE_COMPILE_CACHE: `${root}/node_modules/.cache/compiled`, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

@@ -8,6 +8,7 @@ import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import { DaemonConnection } from "#worker/daemon/connection.ts";
 import { DaemonPool, DaemonPoolClosedError, DaemonPoolTimeoutError } from "#worker/daemon/pool.ts";
 import { basicDerivation, instantiate, storePath } from "../support/derivations.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { type NixDaemon, nixAvailable, nixOutput, withNixDaemon } from "../support/nix.ts";
 import { processesWith } from "../support/processes.ts";
 
@@ -117,9 +118,7 @@ describe.skipIf(!nix.ok)(`the pool of connections (${nix.ok ? nix.version : nix.
       signal: abort.signal,
     });
     await expect(building).rejects.toThrow("stopped");
-    const deadline = performance.now() + 5_000;
-    while ((await processesWith("sleep 44.377")).length > 0 && performance.now() < deadline) await sleep(10);
-    expect(await processesWith("sleep 44.377")).toEqual([]);
+    await expect.poll(() => processesWith("sleep 44.377"), { timeout: 20_000 }).toEqual([]);
     expect(await pool.use((connection) => connection.isValidPath(drvPath))).toBe(true);
   });
 
@@ -167,14 +166,19 @@ describe.skipIf(!nix.ok)(`the pool of connections (${nix.ok ? nix.version : nix.
   });
 
   test("unused connections are closed, and old ones are not kept", async () => {
-    await using idle = new DaemonPool({ socketPath: daemon.socketPath, maxConnections: 2, idleMsMax: 20 });
+    const clock = new ManualClock();
+    const options = { socketPath: daemon.socketPath, maxConnections: 2, clock };
+    await using idle = new DaemonPool({ ...options, idleMsMax: 20 });
     await idle.use(async () => {});
+    await clock.advance(19);
     expect(idle.counts.idle).toBe(1);
-    await sleep(60);
+    await clock.advance(1);
     expect(idle.counts.idle).toBe(0);
 
-    await using aging = new DaemonPool({ socketPath: daemon.socketPath, maxConnections: 2, ageMsMax: 5 });
-    await aging.use(() => sleep(20));
+    await using aging = new DaemonPool({ ...options, ageMsMax: 5 });
+    await aging.use(() => clock.advance(5));
+    expect(aging.counts.idle).toBe(1);
+    await aging.use(() => clock.advance(1));
     expect(aging.counts.idle).toBe(0);
   });
 
@@ -201,10 +205,13 @@ describe.skipIf(!nix.ok)(`the pool of connections (${nix.ok ? nix.version : nix.
     expect(await connection.queryValidPaths(paths)).toEqual(new Set([linked, temporary]));
 
     holder.close();
-    await sleep(100);
     using later = await DaemonConnection.open(own.socketPath);
-    await later.collectGarbage({ action: "deleteDead" });
-    expect(await later.queryValidPaths(paths)).toEqual(new Set([linked]));
+    const afterCollection = async () => {
+      await later.collectGarbage({ action: "deleteDead" });
+      return await later.queryValidPaths(paths);
+    };
+    // The daemon's process for the holder ends in its own time.
+    await expect.poll(afterCollection, { timeout: 20_000 }).toEqual(new Set([linked]));
   });
 
   test("the daemon makes roots itself where it can, and it is said where it cannot", async () => {

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#core/lib/clock.ts";
 import type { BuildEnvironmentOptions } from "#worker/build/environment.ts";
 import { executeBuild } from "#worker/build/execute.ts";
 import { clearGcRoots } from "#worker/build/gc-roots.ts";
@@ -139,20 +139,18 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
       /nothing for 1 s/,
     ],
   ])("a %s is told from the other", async (failureClass, expression, limits, message) => {
-    const { result } = await build(expression, { limits });
+    // A clock without timers switches our own watch off: only the daemon can keep the limit.
+    const clock = { ...systemClock, schedule: () => () => {} };
+    const { result } = await build(expression, { limits, clock });
     expect(result.failure).toMatchObject({ class: failureClass, message: expect.stringMatching(message) });
     expect(result.build_ms).toBeGreaterThan(900);
-    // The daemon itself kept the limit: our own watch ends a build 15 s later.
-    expect(result.build_ms).toBeLessThan(14_000);
   });
 
   test("the end of the attempt stops the builder at once", async () => {
     const link = new MemoryLink();
     link.onLog = () => link.abort.abort(new AttemptEndedError("cancelled"));
     await expect(build(`mk "abort" "echo go; sleep 46.902" {}`, { link })).rejects.toThrow(AttemptEndedError);
-    const deadline = performance.now() + 5_000;
-    while ((await processesWith("sleep 46.902")).length > 0 && performance.now() < deadline) await sleep(10);
-    expect(await processesWith("sleep 46.902")).toEqual([]);
+    await expect.poll(() => processesWith("sleep 46.902"), { timeout: 20_000 }).toEqual([]);
   });
 
   test("a daemon that is gone is a transient failure that says where it was looked for", async () => {
@@ -218,12 +216,13 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
     await using environment = environmentOf(daemon);
     const request = await requestFor(daemon, drvPath);
     const links = [new MemoryLink(), new MemoryLink()];
-    const start = performance.now();
     const results = await Promise.all(links.map((link) => executeBuild(request, link, environment)));
-    expect(performance.now() - start).toBeLessThan(4_000);
     expect(results.map(({ status }) => status).sort()).toEqual(["already_valid", "built"]);
     expect(links.map(({ pushed }) => pushed.length)).toEqual([1, 1]);
-    expect(links.map(({ logText }) => logText).join("")).toMatch(/^\[gradient: waiting: .*\]\n$/);
+    // The daemon would say of its lock that another process on this worker builds the output.
+    expect(links.map(({ logText }) => logText).join("")).toBe(
+      "[gradient: waiting: this worker builds the same output for another attempt]\n",
+    );
   });
 
   test("300 MB go out in memory that does not grow with them", async () => {

@@ -159,20 +159,18 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
   test("an aborted evaluation ends at once and leaves no process behind", async () => {
     const abort = new AbortController();
     const flake = flakeOf(
-      `let made = mk "made" "sleep 61.73; echo > $out" { PATH = "/usr/bin:/bin"; };
+      `let made = mk "made" "sleep 617.3; echo > $out" { PATH = "/usr/bin:/bin"; };
         in { ${PACKAGES}.sleeps = mk (builtins.readFile made) "" {}; }`,
     );
     const environment = { signal: abort.signal, allowImportFromDerivation: true };
-    const started = performance.now();
     const running = run(flake, { environment });
-    await until(async () => (await commandLines()).some((line) => line.includes("sleep 61.73")));
+    await until(async () => (await commandLines()).some((line) => line.includes("sleep 617.3")));
     abort.abort();
 
     expect(await running).toMatchObject({ outcome: { outcome: "failed", message: "the evaluation was aborted" } });
-    expect(performance.now() - started).toBeLessThan(30_000);
     const home = join(daemon.folder, "worker", "evaluator-home");
     await until(
-      async () => !(await commandLines()).some((line) => line.includes("sleep 61.73") || line.includes(home)),
+      async () => !(await commandLines()).some((line) => line.includes("sleep 617.3") || line.includes(home)),
     );
   });
 

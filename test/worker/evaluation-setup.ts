@@ -10,6 +10,7 @@ import type { CommitInfo } from "#worker/evaluation/fetch.ts";
 import type { EvaluationMessage } from "#worker/evaluation/messages.ts";
 import type { KnownQuestion } from "#worker/evaluation/walk.ts";
 import type { NixDaemon } from "../support/nix.ts";
+import { pathWithNix } from "../support/nix-path.ts";
 import { quietLogger } from "../support/quiet-logger.ts";
 
 const exec = promisify(execFile);
@@ -58,13 +59,12 @@ export async function commitFiles(folder: string, files: Record<string, string>,
 }
 
 export function environmentFor(daemon: NixDaemon, changes: Partial<EvaluationEnvironment> = {}): EvaluationEnvironment {
-  const bin = process.env.GRADIENT_TEST_NIX_BIN;
   return {
     dataDir: join(daemon.folder, "worker"),
     nixCommand: "nix",
     gitCommand: "git",
     variables: {
-      PATH: [...(bin ? [bin] : []), process.env.PATH ?? "/usr/bin:/bin"].join(":"),
+      PATH: pathWithNix(),
       NIX_CONF_DIR: daemon.env.NIX_CONF_DIR as string,
     },
     nixRemote: daemon.storeUrl,

@@ -43,8 +43,7 @@ test("stopping a process stops its children, and what it leaves behind ends with
 
   const left = await runProcess(shell("sleep 60 & echo $! >&2", { onStderrLine }));
   expect(left).toMatchObject({ code: 0, stopped: null });
-  await sleep(50);
-  for (const pid of lines) expect(await isAlive(Number(pid)), pid).toBe(false);
+  for (const pid of lines) await expect.poll(() => isAlive(Number(pid)), { timeout: 15_000 }).toBe(false);
 });
 
 test("time, output and abort end a process and are told apart", async () => {
