@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { systemRandom } from "#core/lib/ids.ts";
 import { FakeServers, ORGANIZATION } from "#test/support/fake-server.ts";
 import { ManualClock, settle } from "#test/support/manual-clock.ts";
 import { recordingLogger } from "#test/support/recording-logger.ts";
@@ -15,6 +16,8 @@ let leasesLost: number;
 let log: ReturnType<typeof recordingLogger>;
 /** When the worker tried to connect, in the clock's milliseconds. */
 let tries: number[];
+/** Pauses that have begun: one follows each try, as soon as the worker knows that its session is over. */
+let pausesBegun: number;
 
 beforeEach(() => {
   clock = new ManualClock();
@@ -22,6 +25,7 @@ beforeEach(() => {
   stop = new AbortController();
   leasesLost = 0;
   tries = [];
+  pausesBegun = 0;
   log = recordingLogger();
   supervisor = new Supervisor({
     workerId: "7f1de7a4-3b5c-4d6e-8f90-a1b2c3d4e5f6",
@@ -40,6 +44,11 @@ beforeEach(() => {
     },
     tokensFor: async (peers) => peers.map((peer) => ({ peer, token: "secret" })),
     clock,
+    // The length of a pause is drawn as it begins.
+    random: (bytes) => {
+      pausesBegun++;
+      return systemRandom(bytes);
+    },
     log,
     attempts: () => [ATTEMPT],
     onAttached: () => {},
@@ -70,11 +79,12 @@ function expectGrowing(found: readonly number[]): void {
   });
 }
 
-/** How long the worker waits before it tries the next time, to 100 ms. */
+/** How long the worker waits before it tries the next time. The clock stands still until it has begun to. */
 async function nextPause(): Promise<number> {
+  await expect.poll(() => pausesBegun, { timeout: 10_000 }).toBe(tries.length);
   const before = { at: clock.monotonic(), tries: tries.length };
   while (tries.length === before.tries) await clock.advance(100);
-  return clock.monotonic() - before.at;
+  return (tries.at(-1) as number) - before.at;
 }
 
 test("a server that is not there is tried with growing pauses of at most a minute", async () => {
