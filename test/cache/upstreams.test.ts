@@ -213,7 +213,7 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
 
   test("a reference that nobody has recorded is looked for once, before a commit is refused", async () => {
     const path = await storeFile(bench, "rests", { references: [paths.xz as StorePath] });
-    const deps = { db: bench.deps.db, upstreams: server(), secretKeyOf: bench.secretKeyOf };
+    const deps = { ...bench.deps, upstreams: server(), secretKeyOf: bench.secretKeyOf };
     const commit = { cacheIds: [cache.id], organizationId: null, paths: [path] };
     upstream.fault = () => ({ status: 404 });
     await expect(commitResting(deps, commit, [])).rejects.toThrow(
