@@ -214,13 +214,13 @@ function options(folder: string): PostgresOptions {
   return { folder: join(folder, "postgres"), log: quietLogger, durable: false };
 }
 
-/** Copies Node, the holder and PostgreSQL: the repository may lie where only its owner can enter. Answers the command. */
+/** Copies Node, the holder and PostgreSQL: the clone may lie where only its owner can enter. Answers the command. */
 async function copyHolder(folder: string): Promise<string[]> {
   const [node, script] = [join(folder, "node"), join(folder, "holder.mjs")];
   await mkdir(folder);
   await copyFile(process.execPath, node);
-  const require =
-    "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);";
+  // The bundled packages ask for Node's modules by `require`, which a module does not have.
+  const require = "import { createRequire as from } from 'node:module'; const require = from(import.meta.url);";
   await build({
     entryPoints: [HOLDER],
     outfile: script,
