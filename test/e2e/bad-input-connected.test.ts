@@ -41,8 +41,8 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
   /** Evaluates a flake whose packages are these, by name: shell scripts. */
   async function evaluate(packages: Readonly<Record<string, string>>, name = "site"): Promise<string> {
     const code = Object.entries(packages).map(([attribute, script]) => {
-      const path = `PATH = "/usr/bin:/bin"`;
-      return `${attribute} = derivation { name = "${attribute}"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" ''${script}'' ]; ${path}; };`;
+      const shell = `system = "x86_64-linux"; builder = "/bin/sh"; PATH = "/usr/bin:/bin";`;
+      return `${attribute} = derivation { name = "${attribute}"; ${shell} args = [ "-c" ''${script}'' ]; };`;
     });
     const flake = `{ outputs = { self }: { packages.x86_64-linux = { ${code.join("\n")} }; }; }\n`;
     const url = await commitFlake(join(gradient.folder, name), { "flake.nix": flake }, "A commit");
@@ -95,7 +95,7 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
     expect(gradient.worker.output().split('"name":"slow"')).toHaveLength(2);
   });
 
-  test("a server away for longer than the lease: it stops its builder, and builds again when there is a server", async () => {
+  test("a server away for longer than the lease: it stops its builder, and builds again with the next", async () => {
     gradient = await withGradient({ GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS: "3" });
     const waits = `sleep ${SECONDS.lease}; echo > $out`;
     const evaluation = await evaluate({ waits });
@@ -111,7 +111,7 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
     expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
   }, 120_000);
 
-  test("it is deactivated: its build stops and waits, it says why it has no server, and goes on once it is active", async () => {
+  test("it is deactivated: its build stops, it says why it has no server, and goes on once it is active", async () => {
     gradient = await withGradient();
     const waits = `sleep ${SECONDS.deactivated}; echo > $out`;
     const evaluation = await evaluate({ waits });
@@ -174,7 +174,7 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
     await expect.poll(() => evaluators(gradient.folder), { timeout: 10_000 }).toEqual([]);
   });
 
-  test("its organization is deleted while it builds: the builder stops, and the worker says that nobody knows it", async () => {
+  test("its organization is deleted while it builds: the builder stops, and it says that nobody knows it", async () => {
     gradient = await withGradient();
     const evaluation = await evaluate({ endless: `sleep ${SECONDS.organization}` });
     await waitForBuilding(evaluation, "endless", SECONDS.organization);
