@@ -40,11 +40,15 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
 
   /** Evaluates a flake whose packages are these, by name: shell scripts. */
   async function evaluate(packages: Readonly<Record<string, string>>, name = "site"): Promise<string> {
-    const code = Object.entries(packages).map(([attribute, script]) => {
-      const shell = `system = "x86_64-linux"; builder = "/bin/sh"; PATH = "/usr/bin:/bin";`;
-      return `${attribute} = derivation { name = "${attribute}"; ${shell} args = [ "-c" ''${script}'' ]; };`;
-    });
-    const flake = `{ outputs = { self }: { packages.x86_64-linux = { ${code.join("\n")} }; }; }\n`;
+    const code = Object.entries(packages).map(
+      ([attribute, script]) => `${attribute} = mk "${attribute}" ''${script}'';`,
+    );
+    const flake = `{ outputs = { self }: let
+      mk = name: script: derivation {
+        inherit name; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" script ]; PATH = "/usr/bin:/bin";
+      };
+    in { packages.x86_64-linux = { ${code.join("\n")} }; }; }
+    `;
     const url = await commitFlake(join(gradient.folder, name), { "flake.nix": flake }, "A commit");
     return await gradient.api.evaluate(await addProject(gradient.api, name, url, "packages.*"));
   }
