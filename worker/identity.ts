@@ -1,6 +1,7 @@
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isUuidV4, uuidV4 } from "#core/lib/ids.ts";
+import { makeFolder } from "./folders.ts";
 
 /** The worker's id cannot be read or kept. The message says where and what to do. */
 export class IdentityError extends Error {
@@ -41,7 +42,7 @@ async function makeId(path: string): Promise<string> {
   const id = uuidV4();
   const temporary = `${path}.${process.pid}.new`;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makeFolder(dirname(path), 0o700);
     await rm(temporary, { force: true });
     {
       await using file = await open(temporary, "wx", 0o644);

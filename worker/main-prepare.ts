@@ -1,8 +1,8 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { clearGcRoots } from "./build/gc-roots.ts";
 import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
 import type { Environment } from "./config-reader.ts";
+import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
 import { readStoreFacts, type StoreFacts, StoreUnusableError } from "./store-facts.ts";
@@ -38,7 +38,7 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
 
 async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void> {
   try {
-    await mkdir(join(dataDir, "logs"), { recursive: true, mode: 0o700 });
+    await makeFolder(join(dataDir, "logs"), 0o700);
   } catch (error) {
     throw new StartError(
       `${dataDir} cannot be used (${(error as Error).message}): make it writable for this user, or name another ` +
@@ -48,7 +48,7 @@ async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void>
   }
   if (gcRootsDir === null) return;
   try {
-    await mkdir(gcRootsDir, { recursive: true });
+    await makeFolder(gcRootsDir, 0o755);
   } catch (error) {
     throw new StartError(
       `${gcRootsDir} cannot be made (${(error as Error).message}): name a folder that this user may write to in ` +

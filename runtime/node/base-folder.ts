@@ -1,4 +1,5 @@
-import { access, constants, mkdir } from "node:fs/promises";
+import { access, constants } from "node:fs/promises";
+import { makeFolder } from "./files.ts";
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 
 /**
@@ -6,7 +7,7 @@ import { type FolderLock, lockFolder } from "./folder-lock.ts";
  */
 export async function openBaseFolder(path: string): Promise<FolderLock> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makeFolder(path, 0o700);
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { access, type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Whether the error is the system's, with this code. */
@@ -19,6 +19,29 @@ export async function writeFileAtomically(path: string, text: string, mode: numb
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/**
+ * Makes the folder and those above it that are missing. Node's own way never ends where a system refuses to make a
+ * folder as if the one above were missing (/proc does).
+ */
+export async function makeFolder(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) return;
+    const above = dirname(path);
+    if (!hasCode(error, "ENOENT") || (await isThere(above))) throw error;
+    await makeFolder(above, mode);
+    await mkdir(path, { mode });
+  }
+}
+
+function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Makes names that were added to or removed from the folder survive a power loss. */

@@ -33,9 +33,9 @@ async function main(): Promise<void> {
     if (typeof reason !== "string") process.exitCode = 1;
     await stopWithin(server, STOP_MS_MAX);
   } catch (error) {
-    if (!(error instanceof ConfigError) && error instanceof Error && error.cause) {
-      process.stderr.write(`${(error.cause as Error).stack ?? error.cause}\n`);
-    }
+    // What an operator can mend has words of its own and is a plain `Error`; anything else is a mistake of ours.
+    const worded = error instanceof ConfigError || (error instanceof Error && error.constructor === Error);
+    if (!worded) process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);
     giveUp(error instanceof Error ? error.message : String(error));
   }
 }

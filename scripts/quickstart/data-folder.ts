@@ -1,6 +1,6 @@
 import { access, chmod, constants, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { hasCode, writeFileAtomically } from "#runtime/node/files.ts";
+import { hasCode, makeFolder, writeFileAtomically } from "#runtime/node/files.ts";
 import { type FolderLock, lockFolder } from "#runtime/node/folder-lock.ts";
 import { messageOf, QuickstartError } from "./problem.ts";
 
@@ -18,7 +18,7 @@ export class DataFolder implements Disposable {
   static async open(path: string): Promise<DataFolder> {
     let lock: FolderLock | null;
     try {
-      await mkdir(path, { recursive: true, mode: 0o700 });
+      await makeFolder(path, 0o700);
       await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
       await chmod(path, 0o700);
       lock = lockFolder(path);
