@@ -32,13 +32,18 @@ interface AttemptRow extends SeenAttempt {
 export class Checker implements Tap {
   readonly #simulator: Simulator;
   readonly #running: ReadonlyMap<string, RunningExecutor>;
+  /** Of each attempt that has a result, whether its worker still lives and has not been told to drop it. */
+  readonly #done: ReadonlyMap<string, () => boolean>;
   readonly #attempts = new Map<string, SeenAttempt>();
   /** Attempts whose results reached the server, with the workers that sent them. */
   readonly #reported = new Map<string, Set<string>>();
   readonly #batches = new Map<string, readonly string[]>();
   readonly #uploads = new Map<string, string>();
   /** By connection, the attempts that its worker said it runs. */
-  readonly #named = new Map<number, readonly string[]>();
+  readonly #named = new Map<number, { readonly attempts: readonly string[]; readonly at: Date }>();
+  /** By worker, its last session that was registered. */
+  readonly #newest = new Map<string, number>();
+  #registered: Link[] = [];
   #acknowledged: string[] = [];
   #dropped: string[] = [];
   #offered: string[] = [];
@@ -48,9 +53,14 @@ export class Checker implements Tap {
   /** Of each attempt, whether its result was acknowledged. */
   readonly acknowledged = new Set<string>();
 
-  constructor(simulator: Simulator, running: ReadonlyMap<string, RunningExecutor>) {
+  constructor(
+    simulator: Simulator,
+    running: ReadonlyMap<string, RunningExecutor>,
+    done: ReadonlyMap<string, () => boolean>,
+  ) {
     this.#simulator = simulator;
     this.#running = running;
+    this.#done = done;
   }
 
   sent(link: Link, from: Side, text: string): void {
@@ -71,12 +81,13 @@ export class Checker implements Tap {
 
   /** True when a message has promised something that is to be looked up. */
   get hasPromises(): boolean {
-    return this.#acknowledged.length + this.#dropped.length + this.#offered.length + this.#linked.length > 0;
+    const attempts = this.#acknowledged.length + this.#dropped.length + this.#registered.length;
+    return attempts + this.#offered.length + this.#linked.length > 0;
   }
 
   #fromWorker(link: Link, message: Message): void {
     if (message.type === "worker_capabilities") {
-      this.#named.set(link.number, message.attempts as string[]);
+      this.#named.set(link.number, { attempts: message.attempts as string[], at: new Date(this.#simulator.nowMs) });
     } else if (message.type === "nar_push") {
       this.#uploads.set(`${link.number} ${message.upload}`, (message.info as { path: string }).path);
     } else if (message.type === "eval_batch") {
@@ -90,13 +101,19 @@ export class Checker implements Tap {
 
   #fromServer(link: Link, message: Message): void {
     const { attempt = "" } = message;
+    if (message.type !== "heartbeat" && link.number < (this.#newest.get(link.workerId) ?? 0)) {
+      // Not thrown: what sends would take it for a socket that is closed.
+      this.#simulator.fail(new Error(`${message.type} was sent on session ${link.number}, which was replaced`));
+    }
     if (message.type === "job_result_ack") {
       this.#acknowledged.push(attempt);
       this.acknowledged.add(attempt);
     } else if (message.type === "attempts") {
       // What the worker named and is not told that it holds, it stops.
       const held = new Set((message.held as { attempt: string }[]).map((item) => item.attempt));
-      this.#dropped.push(...(this.#named.get(link.number) ?? []).filter((id) => !held.has(id)));
+      this.#dropped.push(...(this.#named.get(link.number)?.attempts ?? []).filter((id) => !held.has(id)));
+      this.#newest.set(link.workerId, link.number);
+      this.#registered.push(link);
     } else if (message.type === "nar_committed") {
       this.#offered.push(this.#uploads.get(`${link.number} ${message.upload}`) as string);
     } else if (message.type === "eval_batch_ack" && message.error === null) {
@@ -136,8 +153,8 @@ export class Checker implements Tap {
       }
       this.#attempts.set(id, { outcome, finished });
       const running = this.#running.get(id);
-      if (!before?.finished && UNKNOWN.test(message ?? "") && running) {
-        throw new Error(`attempt ${id} was taken from worker ${worker_id}, which runs it`);
+      if (!before?.finished && UNKNOWN.test(message ?? "") && (running || this.#done.get(id)?.() === true)) {
+        throw new Error(`attempt ${id} was taken from worker ${worker_id}, which runs it or has its result`);
       }
       if (running && finished) running.endedSinceMs ??= this.#simulator.elapsedMs;
     }
@@ -154,6 +171,7 @@ export class Checker implements Tap {
   async #checkPromises(db: Kysely<Database>): Promise<void> {
     await expectEnded(db, this.#acknowledged.splice(0), "acknowledged, but not recorded");
     await expectEnded(db, this.#dropped.splice(0), "taken from its worker with a lease that holds");
+    for (const link of this.#registered.splice(0)) await this.#expectFreed(db, link);
     const offered = [...new Set(this.#offered.splice(0))].map((path) => path.slice("/nix/store/".length));
     if (offered.length > 0) {
       const { rows } = await sql<{ path: string }>`
@@ -174,6 +192,17 @@ export class Checker implements Tap {
           where l.evaluation_id = a.evaluation_id and b.drv_path = r.drv_path)`.execute(db);
       if (rows.length > 0) throw new Error(`acknowledged, but not in the evaluation: ${JSON.stringify(rows)}`);
     }
+  }
+
+  /** What the worker did not name when its session began is free again. */
+  async #expectFreed(db: Kysely<Database>, { number, workerId }: Link): Promise<void> {
+    const named = this.#named.get(number);
+    if (!named) return;
+    const { rows } = await sql<{ id: string }>`
+      select id from attempt where worker_id = ${workerId} and finished_at is null
+        and id <> all(${named.attempts}::uuid[]) and assigned_at < ${named.at}`.execute(db);
+    if (rows.length > 0)
+      throw new Error(`worker ${workerId} did not name what it still holds: ${JSON.stringify(rows)}`);
   }
 }
 

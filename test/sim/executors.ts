@@ -1,5 +1,5 @@
 import { equalBytes, utf8 } from "#core/lib/bytes.ts";
-import { collect, streamOf } from "#core/lib/streams.ts";
+import { type ByteStream, collect, streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { BuildResult, EvaluationResult, FailureClass } from "#core/protocol/worker-messages.ts";
@@ -68,7 +68,7 @@ async function fetchInputs(context: ExecutorContext, inputs: readonly StorePath[
   for (let path = wanted.pop(); path !== undefined; path = wanted.pop()) {
     if (store.has(path)) continue;
     const fetched = await link.fetchNar(path);
-    const nar = await collect(fetched.body, NAR_BYTES_MAX).catch(() => null);
+    const nar = await collect(slowly(context, fetched.body), NAR_BYTES_MAX).catch(() => null);
     link.signal.throwIfAborted();
     if (nar === null) {
       // The session ended in the middle of it.
@@ -79,6 +79,14 @@ async function fetchInputs(context: ExecutorContext, inputs: readonly StorePath[
     if (!object || !equalBytes(object.nar, nar)) context.violated(`${path} came with other bytes than it has`);
     store.add(path);
     wanted.push(...fetched.info.references.filter((reference) => !store.has(reference)));
+  }
+}
+
+/** A store that takes its time holds the sender back by credit alone. */
+async function* slowly({ process, random }: ExecutorContext, body: ByteStream): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    yield chunk;
+    await process.pause(random.below(400));
   }
 }
 

@@ -63,7 +63,7 @@ export class Faults {
     );
     this.#pauseMs = random.pick([3_000, 6_000, 12_000, 30_000]);
     this.#nextMs = random.below(this.#pauseMs);
-    this.#usualLatencyMs = random.pick([4, 30, 200]);
+    this.#usualLatencyMs = random.pick([4, 30, 200, 1_500]);
     targets.database.weather.latencyMs = this.#usualLatencyMs;
   }
 

@@ -111,7 +111,8 @@ class Simulation {
   static async make(parts: Parts): Promise<Simulation> {
     const { simulator, random, database, secretKey, dataDir } = parts;
     const running = new Map<string, RunningExecutor>();
-    const checker = new Checker(simulator, running);
+    const done = new Map<string, () => boolean>();
+    const checker = new Checker(simulator, running, done);
     const network = new Network(simulator, random.fork(), checker);
     const flakes = new Map<string, SimulatedFlake>();
     const logs = new Map<string, string>();
@@ -121,6 +122,7 @@ class Simulation {
       simulator,
       network,
       running,
+      done,
       universe,
       random: random.fork(),
       tries: new Map(),

@@ -1,6 +1,7 @@
 import { uuidV4 } from "#core/lib/ids.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import { Agent } from "#worker/agent.ts";
+import type { AttemptLink } from "#worker/link.ts";
 import { type ExecutorContext, simulateBuild, simulateEvaluation } from "./executors.ts";
 import { SYSTEM } from "./flake.ts";
 import type { Network } from "./network.ts";
@@ -18,6 +19,7 @@ export interface WorkerSurroundings extends Omit<ExecutorContext, "process" | "s
   readonly simulator: Simulator;
   readonly network: Network;
   readonly running: Map<string, RunningExecutor>;
+  readonly done: Map<string, () => boolean>;
   readonly dataDir: string;
 }
 
@@ -45,15 +47,18 @@ export class WorkerMachine {
   }
 
   start(peer: string): void {
-    const { simulator, network, running, random } = this.#surroundings;
+    const { simulator, network, running, done, random } = this.#surroundings;
     const process = new SimulatedProcess(simulator, this.name);
     process.note("starts");
     this.#process = process;
     const context: ExecutorContext = { ...this.#surroundings, process, store: this.#store };
-    const track = async <T>(attemptId: string, work: Promise<T>): Promise<T> => {
+    const track = async <T>({ attemptId, signal }: AttemptLink, work: Promise<T>): Promise<T> => {
+      own.add(attemptId);
       running.set(attemptId, { workerId: this.id, endedSinceMs: null });
       try {
-        return await work;
+        const result = await work;
+        done.set(attemptId, () => process.alive && !signal.aborted);
+        return result;
       } finally {
         running.delete(attemptId);
       }
@@ -81,12 +86,10 @@ export class WorkerMachine {
       },
       tokensFor: async (peers) => peers.filter((id) => id === peer).map((id) => ({ peer: id, token: this.token })),
       build: (job, aterm, link) => {
-        own.add(link.attemptId);
-        return track(link.attemptId, simulateBuild(context, job, aterm, link));
+        return track(link, simulateBuild(context, job, aterm, link));
       },
       evaluate: (job, link) => {
-        own.add(link.attemptId);
-        return track(link.attemptId, simulateEvaluation(context, job, link));
+        return track(link, simulateEvaluation(context, job, link));
       },
       clock: process.clock,
       random: random.fork().bytes,
