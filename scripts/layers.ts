@@ -38,7 +38,7 @@ export const LAYERS: readonly Layer[] = [
   {
     folder: "core/errors.ts",
     purpose: "The closed list of failures the domain reports.",
-    rule: "A new code does not compile until handlers/errors.ts gives it a status.",
+    rule: "A new code does not compile until core/http/envelope.ts gives it a status.",
     imports: [],
     packages: [],
     platform: "web",

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { apiToken, cacheToken, sessionCookie } from "./credentials.ts";
+import { apiToken, cacheToken, isSameOriginWrite, sessionCookie } from "./credentials.ts";
 
 const basic = (pair: string) => `Basic ${btoa(pair)}`;
 
@@ -28,4 +28,20 @@ test("a cache takes the password of Basic, colons included, or a Bearer token", 
 test("the session cookie is found among others, by its whole name", () => {
   expect(sessionCookie(new Headers({ cookie: "a=1; jwt_token=x.y=; b=2" }))).toBe("x.y=");
   expect(sessionCookie(new Headers({ cookie: "xjwt_token=1; jwt_token=" }))).toBeNull();
+});
+
+test("the session cookie changes something only for pages of this origin, or for no page", () => {
+  const serveUrl = "https://ci.example.org";
+  const allows = (method: string, headers: Record<string, string>) =>
+    isSameOriginWrite(new Request(`${serveUrl}/api/v1/caches/main/public`, { method, headers }), serveUrl);
+  const cookie = "jwt_token=c";
+
+  expect(allows("POST", { cookie })).toBe(true);
+  expect(allows("POST", { cookie, origin: serveUrl })).toBe(true);
+  expect(allows("POST", { cookie, "sec-fetch-site": "same-origin", origin: serveUrl })).toBe(true);
+  expect(allows("POST", { cookie, origin: "https://evil.example.org" })).toBe(false);
+  expect(allows("POST", { cookie, origin: "http://ci.example.org:8080" })).toBe(false);
+  expect(allows("DELETE", { cookie, "sec-fetch-site": "same-site" })).toBe(false);
+  expect(allows("GET", { cookie, "sec-fetch-site": "cross-site" })).toBe(true);
+  expect(allows("POST", { authorization: "Bearer t", origin: "https://evil.example.org" })).toBe(true);
 });

@@ -13,6 +13,21 @@ export function apiToken(headers: Headers): string | null {
 }
 
 /**
+ * Whether a request that the session cookie speaks for may change something: it was made by a page of this origin, or by
+ * no page at all. `SameSite` alone lets every port of the host and every sibling domain through.
+ */
+export function isSameOriginWrite(request: Request, serveUrl: string): boolean {
+  const { headers, method } = request;
+  if (method === "GET" || method === "HEAD" || headers.has("authorization") || sessionCookie(headers) === null) {
+    return true;
+  }
+  const site = headers.get("sec-fetch-site");
+  if (site !== null) return site === "same-origin" || site === "none";
+  const origin = headers.get("origin");
+  return origin === null || origin === new URL(serveUrl).origin;
+}
+
+/**
  * What clients of a cache send: the password of `Authorization: Basic` (the user name is not looked at, as in a netrc
  * file) or a Bearer token. Null when no authorization came; empty when it has no form that is known.
  */

@@ -31,7 +31,7 @@ export interface NarReceiveDeps {
 }
 
 export interface NarUpload {
-  /** SHA-256 of the NAR, and its size in bytes: what the body must unpack to. The caller has checked its own limit. */
+  /** SHA-256 of the NAR, and its size in bytes: what the body must unpack to. */
   readonly narHash: Hash;
   readonly narSize: number;
   /** Of the file as it comes, where the sender said it: a difference tells damage on the way from a wrong NAR. */

@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from "hono";
 import { type Actor, ANONYMOUS } from "#core/domain/actor.ts";
 import { DomainError } from "#core/errors.ts";
-import { apiToken } from "#core/http/credentials.ts";
+import { apiToken, isSameOriginWrite } from "#core/http/credentials.ts";
 import { authenticate } from "#core/services/authenticate.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "../env.ts";
@@ -9,6 +9,9 @@ import type { AppEnv } from "../env.ts";
 /** Finds out who asks. Refused credentials make an anonymous actor that knows why, should a user be needed. */
 export function actor(deps: Pick<ServiceDeps, "db" | "clock" | "settings">): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
+    if (!isSameOriginWrite(c.req.raw, deps.settings.serveUrl)) {
+      throw new DomainError("forbidden", "The request comes from a page of another origin: nothing was changed");
+    }
     const token = apiToken(c.req.raw.headers);
     c.set("actor", token === null ? ANONYMOUS : await resolve(deps, token, c.get("clientIp")));
     // Answers depend on who asks; a route that knows better says so.

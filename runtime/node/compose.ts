@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { HttpBindings } from "@hono/node-server";
+import { networkContains } from "#core/domain/ip-address.ts";
 import { DomainError } from "#core/errors.ts";
 import { createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
@@ -115,6 +116,10 @@ function cacheFetch(
   const deps = { db, clock: systemClock, settings: settingsOf(config, secrets) };
   // The surface knows requests only; who sent one is asked for where credentials came with it.
   const environments = new WeakMap<Request, HttpBindings>();
+  const addressOf = (request: Request): string => {
+    const env = environments.get(request);
+    return clientAddress(env ? peerOf(env) : null, request.headers.get("x-forwarded-for"), config.trustedProxies);
+  };
   const surface = createCacheSurface({
     ...deps,
     blobs,
@@ -125,10 +130,11 @@ function cacheFetch(
     async authenticate(request) {
       const token = cacheToken(request.headers);
       if (token === null) return null;
-      const env = environments.get(request);
-      const forwarded = request.headers.get("x-forwarded-for");
-      const address = clientAddress(env ? peerOf(env) : null, forwarded, config.trustedProxies);
-      return await unlessRefused(authenticate(deps, { token, clientAddress: address }));
+      return await unlessRefused(authenticate(deps, { token, clientAddress: addressOf(request) }));
+    },
+    isLocalClient(request) {
+      const address = addressOf(request);
+      return config.localIps.some((network) => networkContains(network, address));
     },
     async canReadCache(actor, { name }) {
       return (await unlessRefused(requireCache({ db }, actor, name, "readStore"))) !== null;
@@ -136,7 +142,7 @@ function cacheFetch(
   });
   return (request, env) => {
     // An entry for every request would be a third of a hot narinfo's cost.
-    if (request.headers.has("authorization")) environments.set(request, env);
+    if (request.headers.has("authorization") || request.url.endsWith("/nix-cache-info")) environments.set(request, env);
     return surface(request);
   };
 }

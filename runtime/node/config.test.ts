@@ -35,6 +35,7 @@ test("without any option the documented defaults hold", () => {
     builds: { attemptsMax: 3, retryBackoffMs: 30_000, timeoutMs: 14_400_000, maxSilentMs: 3_600_000 },
   });
   expect(config.trustedProxies.map(({ prefixLength }) => prefixLength)).toEqual([32, 128]);
+  expect(config.localIps.map(formatIpNetwork)).toEqual(["10.0.0.0/8"]);
 });
 
 test("everything that is wrong is said at once, and no secret with it", () => {

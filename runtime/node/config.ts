@@ -34,6 +34,8 @@ export interface Config {
   readonly createCache: CreationGate;
   readonly requestBytesMax: number;
   readonly trustedProxies: readonly IpNetwork[];
+  /** Clients here are shown a cache's local priority. */
+  readonly localIps: readonly IpNetwork[];
   readonly logLevels: LogLevels;
   readonly keepEvaluations: number;
   readonly allowLocalSources: boolean;
@@ -106,6 +108,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     createCache: reader.choice("GRADIENT_CREATE_CACHE", GATES, "everyone"),
     requestBytesMax: reader.integer("GRADIENT_MAX_REQUEST_SIZE", 2 * 1024 * 1024, { min: 1_024, max: 2 ** 30 }),
     trustedProxies: reader.networks("GRADIENT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
+    localIps: reader.networks("GRADIENT_LOCAL_IPS", "10.0.0.0/8"),
     logLevels: readLogLevels(reader),
     keepEvaluations: reader.integer("GRADIENT_KEEP_EVALUATIONS", 5, { min: 0, max: 1_000_000 }),
     allowLocalSources: reader.boolean("GRADIENT_ALLOW_LOCAL_SOURCES", false),

@@ -155,3 +155,17 @@ test("nobody collects sessions without end: expired ones go, and the oldest make
   expect(kept.filter(({ expires_at }) => expires_at.getTime() < Date.now())).toEqual([]);
   expect((await t.ask("GET", "/user", { token })).status).toBe(200);
 });
+
+test("a page of another origin changes nothing with somebody's cookie", async () => {
+  const { body } = await login("ada");
+  const headers = { cookie: `jwt_token=${body.message}`, origin: "https://elsewhere.example.com" };
+
+  const refused = await t.ask("PUT", "/orgs", {
+    headers,
+    body: { name: "planted", display_name: "Planted", description: "" },
+  });
+
+  expect(refused.status).toBe(403);
+  const listed = await t.ask("GET", "/orgs", { token: body.message });
+  expect(listed.body.message).toMatchObject({ items: [], total: 0 });
+});

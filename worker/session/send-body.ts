@@ -23,7 +23,8 @@ export async function sendBody(
     signal.addEventListener("abort", giveUp, { once: true });
     try {
       const { answered, sending } = send(stream);
-      answered.catch(giveUp);
+      // Nobody reads on once there is an answer: a body that is still under way then is not waited for.
+      answered.then(giveUp, giveUp);
       const [sent, answer] = await Promise.allSettled([sending(), answered]);
       if (answer.status === "rejected") throw answer.reason;
       return { answer: answer.value, failure: sent.status === "rejected" ? sent.reason : null };

@@ -49,6 +49,9 @@ export class NarTransfers {
       const retry = !known || error.code === "service_unavailable";
       const text = known ? error.message : "the server could not store it";
       this.#connection.send({ type: "nar_refused", upload, message: text, retry });
+    } finally {
+      // What failed before the body was read must not leave its sender waiting for credit.
+      await body[Symbol.asyncIterator]().return?.();
     }
   }
 
