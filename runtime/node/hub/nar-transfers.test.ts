@@ -22,8 +22,8 @@ test("an upload that cannot be stored is refused for now, and its sender waits f
   worker.send({ type: "nar_push", ...question, stream: stream.id });
 
   // Five windows: without word from the server it would wait for credit.
-  const sending = stream.write(new Uint8Array(5 * 1024 * 1024));
+  const sending = stream.write(new Uint8Array(5 * 1024 * 1024)).catch((error: Error) => error.message);
 
   expect(await worker.next("nar_refused")).toMatchObject({ upload: 1, retry: true });
-  await expect(sending).rejects.toThrow("stopped");
+  expect(await sending).toContain("stopped");
 });
