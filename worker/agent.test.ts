@@ -306,7 +306,7 @@ test("a failed build says why at the end of its log", async () => {
   builds[0]?.end({ ...BUILT, status: "failed", failure: { class: "silent_timeout", message, missing: [] } });
 
   server.send({ type: "job_result_ack", attempt: (await server.next("job_result")).attempt });
-  expect(fromUtf8(concatBytes(await Promise.all(logs)))).toBe(`working\n=== build failed: ${message} ===\n`);
+  expect(fromUtf8(concatBytes(await Promise.all(logs)))).toBe(`working\n=== build failed: ${message}\n`);
 });
 
 test("a result that the protocol has no room for becomes a failure that says so", async () => {

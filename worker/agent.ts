@@ -158,8 +158,7 @@ export class Agent {
     try {
       const result = await work.catch((error: unknown) => this.#failed(attempt, kind, error));
       // Where people look first; what stopped the build is often not the builder's own words.
-      if (result.kind === "build" && result.failure)
-        attempt.log(utf8(`=== build failed: ${result.failure.message} ===\n`));
+      if (result.kind === "build" && result.failure) attempt.log(utf8(`=== build failed: ${result.failure.message}\n`));
       await attempt.finish(result);
     } catch (error) {
       // Without a result the server takes the attempt back when this worker next names what it has.

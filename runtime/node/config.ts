@@ -1,6 +1,8 @@
 import { resolve } from "node:path";
+import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import type { IpNetwork } from "#core/domain/ip-address.ts";
 import type { OutboundRules } from "#core/domain/outbound-address.ts";
+import { SECOND } from "#core/lib/clock.ts";
 import type { CreationGate } from "#core/services/deps.ts";
 import { unknownNameWarnings } from "./config/names.ts";
 import { EnvironmentReader } from "./config/reader.ts";
@@ -175,8 +177,8 @@ function readWorkerLimits(reader: EnvironmentReader): WorkerLimits {
 
 function readBuildSettings(reader: EnvironmentReader): BuildSettings {
   return {
-    attemptsMax: reader.integer("GRADIENT_BUILD_MAX_ATTEMPTS", 3, { min: 1, max: 100 }),
-    retryBackoffMs: seconds(reader, "GRADIENT_BUILD_RETRY_BACKOFF_SECS", 30, 0),
+    attemptsMax: reader.integer("GRADIENT_BUILD_MAX_ATTEMPTS", DEFAULT_RETRY_POLICY.attemptsMax, { min: 1, max: 100 }),
+    retryBackoffMs: seconds(reader, "GRADIENT_BUILD_RETRY_BACKOFF_SECS", DEFAULT_RETRY_POLICY.backoffMs / SECOND, 0),
     timeoutMs: seconds(reader, "GRADIENT_BUILD_DEFAULT_TIMEOUT_SECS", 14_400, 0),
     maxSilentMs: seconds(reader, "GRADIENT_BUILD_DEFAULT_MAX_SILENT_SECS", 3_600, 0),
   };

@@ -177,10 +177,10 @@ describe.skipIf(!nix.ok)(`bad input gets a clear error and loses nothing${reason
       good: "Completed",
     });
     expect(await gradient.api.log(named(builds, "bad").id)).toBe(
-      "about to fail\na\0b\n=== build failed: builder failed with exit code 3 ===\n",
+      "about to fail\na\0b\n=== build failed: builder failed with exit code 3\n",
     );
     expect(await gradient.api.log(named(builds, "none").id)).toBe(
-      "nothing to see\n=== build failed: builder failed to produce output path for output 'out' ===\n",
+      "nothing to see\n=== build failed: builder failed to produce output path for output 'out'\n",
     );
     expect(await gradient.api.log(named(builds, "missing").id)).toContain("/bin/no-such-builder");
   });
@@ -194,9 +194,10 @@ describe.skipIf(!nix.ok)(`bad input gets a clear error and loses nothing${reason
     const log = await gradient.api.log(named(builds, "loud").id);
     expect(log.length).toBeGreaterThan(7 * MIB);
     expect(log.length).toBeLessThan(9 * MIB);
-    expect(log.slice(log.lastIndexOf("\n[") + 1)).toBe(
-      "[gradient: log truncated: more than 8 MiB in a minute or 64 MiB in an hour; the build goes on]\n",
-    );
+    const cut = "more than 8 MiB in a minute or 64 MiB in an hour; the build goes on, and the end will follow]\n";
+    expect(log).toContain(`[gradient: log truncated: ${cut}[gradient: `);
+    // The last line of the builder, which is shorter than the others, is the last of the log.
+    expect(log.trimEnd().split("\n").at(-1)).toBe("x".repeat(104_857_600 % 9_999));
   }, 120_000);
 
   test("a password in a repository's address is used, and seen by nobody", async () => {

@@ -3,6 +3,7 @@ import type { Clock } from "#core/lib/clock.ts";
 import { stripAnsi } from "#core/nix/daemon/ansi.ts";
 import { buildLogLine, buildPhase, type DaemonEvent } from "#core/nix/daemon/events.ts";
 import { LOG_LIMITS, LogLimiter, type LogLimits } from "./log-limiter.ts";
+import { LogTail } from "./log-tail.ts";
 
 export interface BuildLogOptions {
   readonly write: (bytes: Uint8Array) => void;
@@ -11,6 +12,8 @@ export interface BuildLogOptions {
 }
 
 const MIB = 1024 * 1024;
+/** Of a log that was cut, the end is kept beside the beginning. */
+const TAIL_BYTES_MAX = 64 * 1024;
 
 /**
  * Writes the log of one build, line by line as it comes, within its limits. Of what the daemon itself says, errors are
@@ -20,6 +23,7 @@ export class BuildLog {
   readonly #write: (bytes: Uint8Array) => void;
   readonly #limiter: LogLimiter;
   readonly #limits: LogLimits;
+  readonly #tail = new LogTail(TAIL_BYTES_MAX);
   #phase: string | null = null;
 
   constructor({ write, clock, limits = LOG_LIMITS }: BuildLogOptions) {
@@ -64,10 +68,20 @@ export class BuildLog {
       case "first-refusal": {
         const { bytesPerMinute, bytesPerHour } = this.#limits;
         const rule = `more than ${mebibytes(bytesPerMinute)} in a minute or ${mebibytes(bytesPerHour)} in an hour`;
-        return this.#write(utf8(`[gradient: log truncated: ${rule}; the build goes on]\n`));
+        this.#tail.add(bytes);
+        return this.#write(utf8(`[gradient: log truncated: ${rule}; the build goes on, and the end will follow]\n`));
       }
       case "refused":
+        this.#tail.add(bytes);
     }
+  }
+
+  /** The builder has ended: of a log that was cut, its last lines are written. */
+  end(): void {
+    const { lines, leftOut } = this.#tail.take();
+    if (lines.length === 0) return;
+    this.#write(utf8(`[gradient: ${leftOut} bytes are left out here; the end of the log:]\n`));
+    for (const line of lines) this.#write(line);
   }
 }
 

@@ -133,6 +133,7 @@ class BuildRun {
       const status = result.status === "built" ? "built" : "already_valid";
       return { status, outputs: outputsOf(derivation, result) };
     } finally {
+      this.#log.end();
       this.buildMs = Math.round(clock.monotonic() - startedAt);
     }
   }
