@@ -165,12 +165,14 @@ test("an import that is refused early leaves the rest of its source alone, and t
     },
   });
   let returned = false;
+  // Not zeros, which would look like the end mark.
+  const piece = new Uint8Array(8).fill(1);
   async function* stalling(): AsyncGenerator<Uint8Array> {
     try {
-      yield new Uint8Array(8);
+      yield piece;
       for (;;) {
         await sleep(5);
-        yield new Uint8Array(8);
+        yield piece;
       }
     } finally {
       returned = true;
