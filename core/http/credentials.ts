@@ -13,8 +13,8 @@ export function apiToken(headers: Headers): string | null {
 }
 
 /**
- * Whether a request that the session cookie speaks for may change something: it was made by a page of this origin, or by
- * no page at all. `SameSite` alone lets every port of the host and every sibling domain through.
+ * Whether a request that the session cookie speaks for may change something: it was made by a page of this origin, or
+ * by no page at all. `SameSite` alone lets every port of the host and every sibling domain through.
  */
 export function isSameOriginWrite(request: Request, serveUrl: string): boolean {
   const { headers, method } = request;
