@@ -13,6 +13,7 @@ import { parseOptions } from "#scripts/quickstart/options.ts";
 import type { Output } from "#scripts/quickstart/output.ts";
 import { projectName } from "#scripts/quickstart/repository.ts";
 import { findTools } from "#scripts/quickstart/requirements.ts";
+import { isOnThisMachine } from "#scripts/quickstart/server.ts";
 import { withTemporaryFolder } from "./support/temporary-folder.ts";
 
 function recordingOutput(): Output & { readonly lines: string[] } {
@@ -213,4 +214,12 @@ test.skipIf(!isRootOnDebian)("who declines gets nothing installed, and is told w
 
   await expect(finding).rejects.toThrow("nothing was installed. Install Nix 2.8 or later");
   await expect(readFile(join(folder.path, "calls"), "utf8")).rejects.toThrow("ENOENT");
+});
+
+test("the server may connect to this machine only when the repository that was named is there", () => {
+  const here = ["http://localhost:8000/x", "git+https://ada@127.0.0.1/x", "ssh://git@[::1]:22/x", "git@localhost:x"];
+  const elsewhere = ["https://example.org/localhost", "git@example.org:127.0.0.1/x", "file:///localhost", "github:a/b"];
+
+  expect(here.map(isOnThisMachine)).toEqual([true, true, true, true]);
+  expect(elsewhere.map(isOnThisMachine)).toEqual([false, false, false, false]);
 });

@@ -23,7 +23,7 @@ export interface AssembledWorker extends AsyncDisposable {
 }
 
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
-export function assembleWorker({ config, loggers, workerId, facts }: PreparedWorker): AssembledWorker {
+export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser }: PreparedWorker): AssembledWorker {
   const pool = new DaemonPool({
     socketPath: config.daemonStore.socketPath,
     maxConnections: config.daemonConnectionsMax,
@@ -57,7 +57,7 @@ export function assembleWorker({ config, loggers, workerId, facts }: PreparedWor
       allowLocalSources: config.allowLocalSources,
       allowImportFromDerivation: config.capabilities.build,
       extraNixOptions: [],
-      evaluatorUser: null,
+      evaluatorUser,
       sshKeyFile: null,
       evaluatorsMax: config.evaluatorsMax,
       evaluatorMemoryBytesMax: config.evaluatorMemoryBytesMax,

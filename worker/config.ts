@@ -34,6 +34,8 @@ export interface WorkerConfig {
   /** Absolute. Null: running builds are not pinned. */
   readonly gcRootsDir: string | null;
   readonly allowLocalSources: boolean;
+  /** The name of the user that evaluators run as; only a worker of root's can switch. Null: the worker's own. */
+  readonly evaluatorUser: string | null;
   /** Null: what the machine and its Nix say. */
   readonly architectures: readonly string[] | null;
   readonly systemFeatures: readonly string[] | null;
@@ -114,6 +116,7 @@ export function readWorkerConfig(environment: Environment): {
     }),
     gcRootsDir: reader.absolutePath("GRADIENT_WORKER_GCROOTS_DIR", GCROOTS_DIR) || null,
     allowLocalSources: reader.boolean("GRADIENT_WORKER_ALLOW_LOCAL_SOURCES", false),
+    evaluatorUser: readEvaluatorUser(reader),
     architectures: reader.words("GRADIENT_WORKER_ARCHITECTURES"),
     systemFeatures: reader.words("GRADIENT_WORKER_SYSTEM_FEATURES"),
     nixCommand: reader.text("GRADIENT_BINPATH_NIX") ?? "nix",
@@ -161,6 +164,13 @@ function readWorkerId(reader: ConfigReader): string | null {
   const id = reader.text("GRADIENT_WORKER_ID")?.toLowerCase() ?? null;
   if (id === null || isUuidV4(id)) return id;
   return reader.wrong("GRADIENT_WORKER_ID", "must be a UUID of version 4, as `uuidgen --random` prints", null);
+}
+
+/** useradd(8), and names of a directory service, which hold dots and @. */
+function readEvaluatorUser(reader: ConfigReader): string | null {
+  const name = reader.text("GRADIENT_WORKER_EVALUATOR_USER");
+  if (name === null || /^[A-Za-z_][A-Za-z0-9_.@-]{0,255}\$?$/.test(name)) return name;
+  return reader.wrong("GRADIENT_WORKER_EVALUATOR_USER", "must be the name of a user, such as gradient-evaluator", null);
 }
 
 function readDaemonStore(reader: ConfigReader): { readonly nixRemote: string; readonly daemonStore: DaemonStore } {

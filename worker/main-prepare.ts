@@ -2,6 +2,8 @@ import { join } from "node:path";
 import { clearGcRoots } from "./build/gc-roots.ts";
 import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
 import type { Environment } from "./config-reader.ts";
+import type { ProcessUser } from "./evaluation/process.ts";
+import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
@@ -13,6 +15,8 @@ export interface PreparedWorker {
   readonly loggers: WorkerLoggers;
   readonly workerId: string;
   readonly facts: StoreFacts;
+  /** Null: evaluators run as the worker's own user. */
+  readonly evaluatorUser: ProcessUser | null;
 }
 
 /** The worker cannot start. The message is for the operator: what is wrong and what to do. */
@@ -26,14 +30,22 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
     const { config, warnings } = readWorkerConfig(environment);
     const loggers = createLoggers(config.logLevels);
     for (const warning of warnings) loggers.main.warn(warning);
+    await makeDataFolder(config);
     const workerId = await loadWorkerId(config.dataDir, config.workerId);
     await makeFolders(config);
     // No attempt of an earlier process is still built here.
     await clearGcRoots(config.gcRootsDir ?? "");
-    return { config, loggers, workerId, facts: await readStoreFacts(config) };
+    const facts = await readStoreFacts(config);
+    return { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config) };
   } catch (error) {
     throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
   }
+}
+
+/** An evaluator of another user has to pass through it. What is there already keeps its mode. */
+async function makeDataFolder({ dataDir, evaluatorUser }: WorkerConfig): Promise<void> {
+  // Where this fails, the step that needs the folder says what to do.
+  if (evaluatorUser !== null) await makeFolder(dataDir, 0o711).catch(() => {});
 }
 
 async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void> {
@@ -61,8 +73,7 @@ async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void>
 const EXPECTED = ["DaemonConnectionError", "DaemonProtocolError", "ProcessStartError", "StartError"];
 
 function isExpected(error: unknown): error is Error {
-  if (error instanceof WorkerConfigError || error instanceof IdentityError || error instanceof StoreUnusableError) {
-    return true;
-  }
+  if (error instanceof WorkerConfigError || error instanceof IdentityError) return true;
+  if (error instanceof StoreUnusableError || error instanceof EvaluatorUserError) return true;
   return error instanceof Error && EXPECTED.includes(error.name);
 }

@@ -89,7 +89,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     passwords: argon2Hasher,
     secrets,
     settings: settingsOf(config, parts.secrets),
-    git: createGitRemote({ allowLocal: config.allowLocalSources }),
+    git: createGitRemote({ allowLocal: config.allowLocalSources, outbound: config.outbound, folder: config.basePath }),
     control: {
       abort: (id) => abortEvaluation(transitions, id),
       restartFailed: (id, startedBy) => restartFailed(transitions, id, startedBy),

@@ -1,13 +1,22 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import type { OutboundRules } from "#core/domain/outbound-address.ts";
 import { DomainError } from "#core/errors.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
-import { redactUrl } from "#core/nix/flake-ref.ts";
+import { parseRepositoryUrl, RepositoryUrlError, redactUrl } from "#core/nix/flake-ref.ts";
 import type { GitRemote, RemoteCommit } from "#core/ports/git-remote.ts";
 import { gitEnvironment } from "./config/environment.ts";
+import { makeFolder } from "./files.ts";
+import { type GitTarget, gitTarget } from "./git-target.ts";
+import { AddressRefusedError } from "./reachable-address.ts";
 
 export interface GitRemoteOptions {
   /** Repositories on this machine's own disks. */
   readonly allowLocal: boolean;
+  /** Where git may connect to. */
+  readonly outbound: OutboundRules;
+  /** Absolute. Keeps git's home, which stays empty, and the keys of ssh servers (`known_hosts`). */
+  readonly folder: string;
   readonly timeoutMs?: number;
 }
 
@@ -24,17 +33,23 @@ const GENERAL_ADVICE = new RegExp(
     "Please make sure you have the correct access rights\\s*and the repository exists\\.\\s*",
 );
 const ADVICE = "Check its address, and that this server may read it";
+const REDIRECTED = /returned error: 30[1278]\b/;
+const REDIRECT_ADVICE =
+  "It redirects, which is not followed: name the address it leads to (often with .git at its end)";
 const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
 
-/** Runs `git ls-remote`. At most 8 at a time; the others wait. */
-export function createGitRemote({ allowLocal, timeoutMs = TIMEOUT_MS }: GitRemoteOptions): GitRemote {
+/**
+ * Runs `git ls-remote`, with no credentials but those of the URL and only to addresses that the rules allow. At most 8
+ * at a time; the others wait.
+ */
+export function createGitRemote(options: GitRemoteOptions): GitRemote {
   const places = new Semaphore(PARALLEL_MAX);
   return {
     async resolve(url, { ref = "HEAD", signal } = {}) {
       if (!REF.test(ref)) throw unreachable(`${JSON.stringify(ref.slice(0, 100))} is not the name of a branch or tag`);
       // A tag that is an object of its own is asked for with the commit it points to.
       const patterns = ref === "HEAD" ? [ref] : [ref, `${ref}^{}`];
-      const output = await places.run(() => listRefs(url, patterns, { allowLocal, timeoutMs, signal }));
+      const output = await places.run(() => listRefs(url, patterns, { ...options, signal }));
       const found = chooseRef(output, ref);
       if (found) return found;
       throw unreachable(
@@ -44,34 +59,73 @@ export function createGitRemote({ allowLocal, timeoutMs = TIMEOUT_MS }: GitRemot
   };
 }
 
-interface Run {
-  readonly allowLocal: boolean;
-  readonly timeoutMs: number;
+interface Run extends GitRemoteOptions {
   readonly signal: AbortSignal | undefined;
 }
 
 async function listRefs(url: string, patterns: readonly string[], run: Run): Promise<string> {
-  run.signal?.throwIfAborted();
-  const child = spawn("git", ["ls-remote", "--", url, ...patterns], {
+  const { signal, timeoutMs = TIMEOUT_MS } = run;
+  signal?.throwIfAborted();
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const stop = signal ? AbortSignal.any([signal, timeout]) : timeout;
+  try {
+    const target = await unlessStopped(findTarget(url, run), stop);
+    return await runGit(target, patterns, run, stop);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (timeout.aborted) throw unreachable(`no answer within ${timeoutMs / 1_000} s. ${ADVICE}`);
+    throw error;
+  }
+}
+
+async function findTarget(url: string, { allowLocal, outbound }: Run): Promise<GitTarget> {
+  try {
+    return await gitTarget(parseRepositoryUrl(url, { allowLocal }), outbound);
+  } catch (error) {
+    if (error instanceof AddressRefusedError || error instanceof RepositoryUrlError) throw unreachable(error.message);
+    throw error;
+  }
+}
+
+async function runGit(
+  { url, gitArgs, sshOptions }: GitTarget,
+  patterns: readonly string[],
+  { allowLocal, folder }: Run,
+  stop: AbortSignal,
+): Promise<string> {
+  const home = join(folder, "git-home");
+  await makeFolder(home, 0o700);
+  stop.throwIfAborted();
+  const protocols = allowLocal ? "https:http:ssh:file" : "https:http:ssh";
+  const child = spawn("git", [...gitArgs, "ls-remote", "--", url, ...patterns], {
     cwd: "/",
-    env: gitEnvironment(run.allowLocal ? "https:http:ssh:file" : "https:http:ssh"),
+    env: gitEnvironment({ protocols, home, knownHostsFile: join(folder, "known_hosts"), sshOptions }),
     stdio: ["ignore", "pipe", "pipe"],
     // git starts helpers; they are ended with it, as one group.
     detached: true,
   });
-  const timeout = AbortSignal.timeout(run.timeoutMs);
-  const stop = run.signal ? AbortSignal.any([run.signal, timeout]) : timeout;
   const end = (): void => killGroup(child);
   stop.addEventListener("abort", end, { once: true });
   try {
     const [output, words, code] = await Promise.all([read(child, "stdout"), read(child, "stderr"), exitCode(child)]);
-    run.signal?.throwIfAborted();
-    if (timeout.aborted) throw unreachable(`no answer within ${run.timeoutMs / 1_000} s. ${ADVICE}`);
-    if (code !== 0) throw unreachable(`${cleaned(words, url)}. ${ADVICE}`);
+    stop.throwIfAborted();
+    if (code !== 0) throw unreachable(`${cleaned(words, url)}. ${REDIRECTED.test(words) ? REDIRECT_ADVICE : ADVICE}`);
     return output;
   } finally {
     stop.removeEventListener("abort", end);
     end();
+  }
+}
+
+/** A look-up of a name cannot be ended; its answer is dropped. */
+async function unlessStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const end = (): void => reject(stop.reason);
+  stop.addEventListener("abort", end, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    stop.removeEventListener("abort", end);
   }
 }
 

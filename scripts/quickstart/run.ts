@@ -43,7 +43,13 @@ export async function run({ options, root, output, printJson, signal }: RunOptio
   const store = started.use(await openNixStore(data, { tools, environment, withMachineSettings, signal }));
   output.line("store", store.description);
 
-  const server = await startServer(data, { root, port: options.port, environment, signal });
+  const server = await startServer(data, {
+    root,
+    port: options.port,
+    repositoryUrl: source.url,
+    environment,
+    signal,
+  });
   started.use(server.service);
   output.line("server", `${server.url}, with a PostgreSQL of its own`);
 

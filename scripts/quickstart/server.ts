@@ -10,6 +10,8 @@ export interface ServerOptions {
   /** The clone. */
   readonly root: string;
   readonly port: number;
+  /** The repository that the person named: the server may connect to it on this machine as well. */
+  readonly repositoryUrl: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
 }
@@ -38,7 +40,7 @@ export async function startServer(
   data: DataFolder,
   options: ServerOptions,
 ): Promise<{ readonly service: Service; readonly url: string }> {
-  const { root, port, environment, signal } = options;
+  const { root, port, repositoryUrl, environment, signal } = options;
   const url = `http://${ADDRESS}:${port}`;
   const service = Service.start({
     name: "the server",
@@ -51,6 +53,7 @@ export async function startServer(
       GRADIENT_SERVE_URL: url,
       GRADIENT_BASE_PATH: data.at("server"),
       GRADIENT_ALLOW_LOCAL_SOURCES: "true",
+      ...(isOnThisMachine(repositoryUrl) ? { GRADIENT_OUTBOUND_ALLOW: "127.0.0.0/8,::1/128" } : {}),
     },
     folder: root,
     logPath: join(await data.makeFolder("logs"), "server.log"),
@@ -65,6 +68,17 @@ export async function startServer(
     await service.stop();
     throw error;
   }
+}
+
+/** Whether a repository is served from this machine; without that the server never connects to it. */
+export function isOnThisMachine(url: string): boolean {
+  const place =
+    /^(?:git\+)?(?:https?|ssh):\/\/([^/?]*)/i.exec(url)?.[1] ?? /^[^:/]+@(?:\[[^\]]*\]|[^:/]+)(?=:)/.exec(url)?.[0];
+  const host = place
+    ?.slice(place.lastIndexOf("@") + 1)
+    .replace(/:\d+$/, "")
+    .toLowerCase();
+  return host !== undefined && /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(host);
 }
 
 async function isAlive(api: Api): Promise<true | null> {

@@ -32,6 +32,8 @@ export async function withGradient(settings: Readonly<Record<string, string>> = 
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const serverEnv = {
+    // Repositories and upstreams of tests are served from here.
+    GRADIENT_OUTBOUND_ALLOW: "127.0.0.1/32",
     ...settings,
     GRADIENT_BASE_PATH: join(folder.path, "server"),
     GRADIENT_PORT: String(port),

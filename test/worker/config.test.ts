@@ -31,6 +31,7 @@ test("what is not set has the documented default", () => {
     daemonConnectionsMax: 32,
     gcRootsDir: "/nix/var/nix/gcroots/gradient",
     allowLocalSources: false,
+    evaluatorUser: null,
     nixCommand: "nix",
     nixRemote: "daemon",
     daemonStore: { socketPath: "/nix/var/nix/daemon-socket/socket", root: "" },
@@ -44,6 +45,7 @@ test("all that is wrong is reported at once", () => {
     GRADIENT_WORKER_ID: "550e8400-e29b-11d4-a716-446655440001",
     GRADIENT_WORKER_CAPABILITY_BUILD: "yes",
     GRADIENT_WORKER_GCROOTS_DIR: "roots",
+    GRADIENT_WORKER_EVALUATOR_USER: "-x:0",
     NIX_REMOTE: "https://cache.example.com",
     GRADIENT_LOG_LEVEL: "loud",
   });
@@ -54,6 +56,7 @@ test("all that is wrong is reported at once", () => {
     "GRADIENT_WORKER_CAPABILITY_BUILD",
     "GRADIENT_MAX_CONCURRENT_BUILDS",
     "GRADIENT_WORKER_GCROOTS_DIR",
+    "GRADIENT_WORKER_EVALUATOR_USER",
     "NIX_REMOTE",
     "GRADIENT_LOG_LEVEL",
   ]);

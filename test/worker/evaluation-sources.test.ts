@@ -5,7 +5,9 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fetchSource } from "#worker/evaluation/fetch.ts";
+import { prepareWorker } from "#worker/main-prepare.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
+import { pathWithNix } from "../support/nix-path.ts";
 import { commitFiles, environmentFor, evaluateRepository, flakeOf, makeRepository } from "./evaluation-setup.ts";
 
 const nix = nixAvailable();
@@ -92,16 +94,54 @@ describe.skipIf(!nix.ok)("where an evaluation gets its files", () => {
     const secret = await makeRepository(daemon, { "flake.nix": flakeOf(`{ }`) });
     const narHash = `sha256-${"A".repeat(43)}=`;
     const fetches = `builtins.fetchTree { type = "path"; path = "${secret.folder}"; narHash = "${narHash}"; }`;
+    // Nix 2.8 takes any folder for locked when some commit is named with it.
+    const byCommit = `builtins.fetchTree { type = "path"; path = "${secret.folder}"; rev = "${"0".repeat(40)}"; }`;
     const flake = flakeOf(`{ packages.a = mk "a" "" { src = ./flake.nix; };
-      packages.b = mk "b" "" { secret = toString (${fetches}); }; }`);
+      packages.b = mk "b" "" { secret = toString (${fetches}); };
+      packages.c = mk "c" "" { secret = builtins.readFile ((${byCommit}) + "/flake.nix"); }; }`);
     const repository = await makeRepository(daemon, { "flake.nix": flake });
     await chmod(daemon.folder, 0o711);
     await chmod(secret.folder, 0o700);
 
-    const environment = { evaluatorUser: { uid: 65534, gid: 65534 }, dataDir: join(daemon.folder, "worker-of-nobody") };
-    const record = await evaluateRepository(daemon, repository, { job: { wildcard: "packages.#" }, environment });
+    const dataDir = join(daemon.folder, "worker-of-nobody");
+    const environment = { evaluatorUser: { uid: 65534, gid: 65534 }, dataDir, allowLocalSources: false };
+    const { port } = server.address() as AddressInfo;
+    const url = `http://127.0.0.1:${port}/${repository.folder.slice(daemon.folder.length + 1)}/.git`;
+    asked = [];
+    const record = await evaluateRepository(
+      daemon,
+      { ...repository, url },
+      { job: { wildcard: "packages.#" }, environment },
+    );
     expect(Object.keys(record.entryPoints)).toEqual(["packages/a"]);
-    expect(record.errors["packages/b"]).toMatch(/[Pp]ermission denied/);
+    expect(record.errors["packages/b"]).toMatch(/[Pp]ermission denied|forbidden in restricted mode/);
+    expect(record.errors["packages/c"]).toMatch(/[Pp]ermission denied|unlocked input/);
+  });
+
+  test("a worker for strangers' flakes starts only where they cannot read its files", async () => {
+    const environment = {
+      ...daemon.env,
+      PATH: pathWithNix(),
+      GRADIENT_WORKER_SERVER_URL: "ws://127.0.0.1:1/proto",
+      GRADIENT_WORKER_DATA_DIR: join(daemon.folder, "worker-at-start"),
+      GRADIENT_WORKER_GCROOTS_DIR: "",
+      GRADIENT_WORKER_CAPABILITY_FETCH: "true",
+      GRADIENT_WORKER_CAPABILITY_EVAL: "true",
+    };
+    const [major = 0, minor = 0] = daemon.nixVersion.split(".").map(Number);
+    const isOld = major === 2 && minor < 26;
+
+    const started = prepareWorker(environment);
+    if (isOld) await expect(started).rejects.toThrow("set GRADIENT_WORKER_EVALUATOR_USER to a user");
+    else expect((await started).evaluatorUser).toBeNull();
+    const trusting = await prepareWorker({ ...environment, GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true" });
+    expect(trusting.evaluatorUser).toBeNull();
+    if (!isRoot) return;
+    await chmod(daemon.folder, 0o711);
+    const ofAnother = { GRADIENT_WORKER_DATA_DIR: join(daemon.folder, "worker-of-another") };
+    const user = { GRADIENT_WORKER_EVALUATOR_USER: "nobody" };
+    const { evaluatorUser } = await prepareWorker({ ...environment, ...ofAnother, ...user });
+    expect(evaluatorUser?.uid).toBeGreaterThan(0);
   });
 });
 
