@@ -3,6 +3,7 @@ import * as createAccounts from "./20261122T000000Z-create-accounts.ts";
 import * as createCaches from "./20261122T000100Z-create-caches.ts";
 import * as createBuilds from "./20261122T000200Z-create-builds.ts";
 import * as createUpstreams from "./20261122T000300Z-create-upstreams.ts";
+import * as limitWorkerSessions from "./20261122T000400Z-limit-worker-sessions.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -10,6 +11,7 @@ const migrations: Record<string, Migration> = {
   "20261122T000100Z-create-caches": createCaches,
   "20261122T000200Z-create-builds": createBuilds,
   "20261122T000300Z-create-upstreams": createUpstreams,
+  "20261122T000400Z-limit-worker-sessions": limitWorkerSessions,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -465,9 +465,10 @@ create table worker_connection (
   last_seen_at timestamp with time zone not null default gradient_now(),
   disconnected_at timestamp with time zone,
   description jsonb not null,
+  organization_ids uuid[] not null,
   constraint worker_connection_pkey PRIMARY KEY (id)
 );
-CREATE UNIQUE INDEX worker_connection_open_key ON worker_connection (worker_id) WHERE (disconnected_at IS NULL);
+CREATE INDEX worker_connection_open_idx ON worker_connection (worker_id) WHERE (disconnected_at IS NULL);
 
 create table worker_registration (
   id uuid not null,

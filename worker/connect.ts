@@ -17,10 +17,10 @@ export function connectToServer(serverUrl: string, signal: AbortSignal): Promise
     const abort = () => socket.terminate();
     signal.addEventListener("abort", abort, { once: true });
     const adapter = new ClientSocket(socket);
-    socket.once("open", () => {
-      signal.removeEventListener("abort", abort);
-      resolve(adapter);
-    });
+    const settled = () => signal.removeEventListener("abort", abort);
+    socket.once("open", settled);
+    socket.once("close", settled);
+    socket.once("open", () => resolve(adapter));
     socket.once("unexpected-response", (_request, response) => {
       reject(new Error(`${serverUrl} answered ${response.statusCode}: ${hint(response.statusCode)}`));
       socket.terminate();

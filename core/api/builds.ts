@@ -35,7 +35,7 @@ export interface BuildView {
   /** Paths have no store folder. */
   readonly derivation_path: string;
   readonly architecture: string;
-  /** The worker of the attempt whose log is shown; null before the first. */
+  /** The worker of the attempt whose log is shown; null before the first, and for who is no member. */
   readonly worker: string | null;
   readonly output: Readonly<Record<string, string>>;
   readonly created_at: string;

@@ -207,12 +207,26 @@ export async function markAttemptStarted(db: Kysely<Database>, id: string): Prom
     .execute();
 }
 
+/**
+ * A worker by what it has proved. Its id alone says nothing: any organization may register any id, so what a worker
+ * does about attempts ends at the organizations whose tokens it has.
+ */
+export interface ProvenWorker {
+  readonly workerId: string;
+  readonly organizationIds: readonly string[];
+}
+
 /** Prolongs every open lease of a worker that was just heard. */
-export async function extendLeases(db: Kysely<Database>, workerId: string, leaseMs: number): Promise<void> {
+export async function extendLeases(
+  db: Kysely<Database>,
+  { workerId, organizationIds }: ProvenWorker,
+  leaseMs: number,
+): Promise<void> {
   await db
     .updateTable("attempt")
     .set({ lease_expires_at: databaseNowPlus(leaseMs) })
     .where("worker_id", "=", workerId)
+    .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
     .where("finished_at", "is", null)
     .execute();
 }
@@ -242,12 +256,16 @@ export async function lockExpiredAttempts(trx: Transaction<Database>, limit: num
     .execute();
 }
 
-export async function lockAttemptsOfWorker(trx: Transaction<Database>, workerId: string): Promise<OpenAttempt[]> {
+export async function lockAttemptsOfWorker(
+  trx: Transaction<Database>,
+  { workerId, organizationIds }: ProvenWorker,
+): Promise<OpenAttempt[]> {
   return await trx
     .selectFrom("attempt")
     .select(OPEN_ATTEMPT)
     .where("finished_at", "is", null)
     .where("worker_id", "=", workerId)
+    .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
     .orderBy("id")
     .forUpdate()
     .execute();

@@ -446,6 +446,8 @@ export interface WorkerDescription {
 export interface WorkerConnectionTable {
   id: string;
   worker_id: string;
+  /** Those that the session speaks for: it proved itself to them, and no newer one of the worker has since. */
+  organization_ids: string[];
   connected_at: CreatedAt;
   last_seen_at: Defaulted<Date>;
   disconnected_at: Date | null;

@@ -3,27 +3,39 @@ import type { Database, WorkerDescription } from "./schema.ts";
 import { databaseNow } from "./time.ts";
 import { inTransaction, type RetryPorts } from "./transaction.ts";
 
-/** Records a worker's session as the open one; an older one of the same worker is closed with it. */
+export interface NewWorkerConnection {
+  readonly id: string;
+  readonly workerId: string;
+  /** Those that the worker has proved itself to. Nobody else sees this session. */
+  readonly organizationIds: readonly string[];
+  readonly description: WorkerDescription;
+}
+
+/**
+ * Records a worker's session as the open one of its organizations. Older ones of the same worker id lose these
+ * organizations, and those that are left with none are closed.
+ */
 export async function openWorkerConnection(
   db: Kysely<Database>,
-  connection: { readonly id: string; readonly workerId: string; readonly description: WorkerDescription },
+  { id, workerId, organizationIds, description }: NewWorkerConnection,
   ports?: RetryPorts,
 ): Promise<void> {
   const open = async (trx: Transaction<Database>) => {
     // Two sessions of one worker may open at once, on two servers: the later one waits, and then closes the other.
-    await sql`select pg_advisory_xact_lock(hashtextextended(${connection.workerId}, 0))`.execute(trx);
-    await trx
-      .updateTable("worker_connection")
-      .set({ disconnected_at: databaseNow })
-      .where("worker_id", "=", connection.workerId)
-      .where("disconnected_at", "is", null)
-      .execute();
+    await sql`select pg_advisory_xact_lock(hashtextextended(${workerId}, 0))`.execute(trx);
+    await sql`
+      update worker_connection set
+        organization_ids = array(select unnest(organization_ids) except select unnest(${organizationIds}::uuid[])),
+        disconnected_at = case when organization_ids <@ ${organizationIds}::uuid[] then gradient_now() end
+      where worker_id = ${workerId} and disconnected_at is null
+        and (organization_ids && ${organizationIds}::uuid[] or organization_ids = '{}')`.execute(trx);
     await trx
       .insertInto("worker_connection")
       .values({
-        id: connection.id,
-        worker_id: connection.workerId,
-        description: JSON.stringify(connection.description),
+        id,
+        worker_id: workerId,
+        organization_ids: sql<string[]>`${organizationIds}::uuid[]`,
+        description: JSON.stringify(description),
       })
       .execute();
   };

@@ -90,6 +90,7 @@ function registrations(db: Kysely<Database>, organizationId: string) {
     .leftJoin("worker_connection", (join) =>
       join
         .onRef("worker_connection.worker_id", "=", "worker_registration.worker_id")
+        .on(sql<boolean>`worker_registration.organization_id = any(worker_connection.organization_ids)`)
         .on("disconnected_at", "is", null)
         .on("last_seen_at", ">", databaseNowPlus(-SILENCE_MS_MAX)),
     )

@@ -13,7 +13,7 @@ export interface Notifier {
  * - `evaluation`: an evaluation or one of its builds changed; the subject is the evaluation's id.
  * - `log`: a log grew or ended; the subject is the attempt's id.
  * - `abort`: an attempt was ended from outside; the subject is its id.
- * - `registration`: a worker's registration changed; the subject is the worker's id.
+ * - `registration`: a worker's registration changed; the subject is `organization id/worker id`.
  * - `path`: a path of a cache changed or went; the subject is `cache id/hash`.
  */
 export type Topic = "work" | "evaluation" | "log" | "abort" | "registration" | "path";

@@ -91,7 +91,7 @@ export async function ensureWorker(
   const registration = await findRegistrationSecret(deps.db, organization.id, workerId);
   if (registration && !(await deps.passwords.verify(registration.token_hash, token))) {
     await updateRegistration(deps.db, registration.id, { token_hash: await deps.passwords.hash(token) });
-    deps.notifier.notify("registration", workerId);
+    deps.notifier.notify("registration", `${organization.id}/${workerId}`);
   }
   return organization.id;
 }

@@ -18,13 +18,11 @@ type ReadDeps = Pick<ServiceDeps, "db">;
 
 /** A build that the actor may not see is reported exactly like one that does not exist. */
 export async function requireBuild(deps: ReadDeps, actor: Actor, id: string): Promise<BuildLink> {
-  const link = await findBuildLink(deps.db, id);
-  await requireOrganizationOf(deps, actor, link?.organization_id, "read", "Build");
-  return link as BuildLink;
+  return (await requireBuildAccess(deps, actor, id)).link;
 }
 
 export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promise<BuildView> {
-  const link = await requireBuild(deps, actor, id);
+  const { link, member } = await requireBuildAccess(deps, actor, id);
   const outputs = await listBuildOutputs(deps.db, link.build_id);
   const attempt = await findAttemptOfLink(deps.db, id);
   return {
@@ -33,7 +31,8 @@ export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promis
     status: buildStatusName(link.status),
     derivation_path: link.drv_path,
     architecture: link.system,
-    worker: attempt?.worker_id ?? null,
+    // Who knows a worker's id may ask which organizations registered it.
+    worker: member ? (attempt?.worker_id ?? null) : null,
     output: Object.fromEntries(
       outputs.flatMap(({ name, store_path }) => (store_path === null ? [] : [[name, store_path]])),
     ),
@@ -54,4 +53,14 @@ export async function listDependencies(deps: ReadDeps, actor: Actor, id: string)
     created_at: naiveTime(row.created_at),
     updated_at: naiveTime(row.updated_at),
   }));
+}
+
+async function requireBuildAccess(
+  deps: ReadDeps,
+  actor: Actor,
+  id: string,
+): Promise<{ readonly link: BuildLink; readonly member: boolean }> {
+  const link = await findBuildLink(deps.db, id);
+  const { member } = await requireOrganizationOf(deps, actor, link?.organization_id, "read", "Build");
+  return { link: link as BuildLink, member };
 }

@@ -163,7 +163,7 @@ export async function deleteOrganization(
   const { organization } = await requireOrganization({ db }, actor, name, "deleteOrg", { unmanaged: true });
   const workerIds = await listRegisteredWorkerIds(db, organization.id);
   await deleteOrganizationRow(db, organization.id);
-  for (const workerId of workerIds) notifier.notify("registration", workerId);
+  for (const workerId of workerIds) notifier.notify("registration", `${organization.id}/${workerId}`);
   notifier.notify("work", organization.id);
 }
 

@@ -133,7 +133,7 @@ function requireWorkerUrl(text: string): string {
 
 /** The worker's session is authorized anew, and evaluations that wait for a worker are looked at again. */
 function announce({ notifier }: Pick<ServiceDeps, "notifier">, organizationId: string, workerId: string): void {
-  notifier.notify("registration", workerId);
+  notifier.notify("registration", `${organizationId}/${workerId}`);
   notifier.notify("work", organizationId);
 }
 

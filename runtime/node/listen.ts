@@ -1,5 +1,5 @@
 import type { Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { hasCode } from "./files.ts";
 
 export interface ListenAddress {
@@ -9,9 +9,17 @@ export interface ListenAddress {
 }
 
 const IDLE_SWEEP_MS = 50;
+/** Every open socket of a server, also those that were upgraded: the server itself forgets these. */
+const openSockets = new WeakMap<Server, Set<Socket>>();
 
 /** Answers the port. Throws with words for the operator. */
 export async function listen(server: Server, { address, port }: ListenAddress): Promise<number> {
+  const sockets = new Set<Socket>();
+  openSockets.set(server, sockets);
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(explain(error, address, port)));
     server.listen(port, address, resolve);
@@ -24,7 +32,9 @@ export async function stopListening(server: Server, graceMs: number): Promise<vo
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // A connection whose request has just ended would be kept for the next one.
   const sweeper = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
-  const deadline = setTimeout(() => server.closeAllConnections(), graceMs);
+  const deadline = setTimeout(() => {
+    for (const socket of openSockets.get(server) ?? []) socket.destroy();
+  }, graceMs);
   await closed;
   clearInterval(sweeper);
   clearTimeout(deadline);

@@ -72,6 +72,9 @@ test("a build shows what its evaluation saw, and the worker and outputs without 
   const workerOf = async (id: string) =>
     (await api.db.selectFrom("attempt").select("worker_id").where("id", "=", id).executeTakeFirstOrThrow()).worker_id;
   expect((await api.ask("GET", `/builds/${link}`)).message.worker).toBe(await workerOf(second));
+  await api.db.updateTable("organization").set({ public: true }).where("id", "=", organizationId).execute();
+  expect((await api.ask("GET", `/builds/${link}`, null)).message).toMatchObject({ id: link, worker: null });
+  await api.db.updateTable("organization").set({ public: false }).where("id", "=", organizationId).execute();
 
   // The evaluation ended with the first attempt; the second belongs to another one.
   await api.db.updateTable("evaluation_build").set({ outcome: 4, attempt_id: first }).where("id", "=", link).execute();

@@ -21,7 +21,7 @@ test("a worker is registered by its id alone, is named after it, and gets a toke
   expect(answer.text).toBe(JSON.stringify({ error: false, message: { peer_id, token } }));
   expect(peer_id).toBe(organizationId);
   expect(Buffer.from(token, "base64")).toHaveLength(48);
-  expect(t.notified).toContain(`registration ${WORKER}`);
+  expect(t.notified).toContain(`registration ${organizationId}/${WORKER}`);
   const { grants } = await authorizeWorker(t.deps, WORKER, [{ peer: peer_id, token }]);
   expect(grants).toMatchObject([{ organizationId, fetch: true, eval: true, build: true }]);
 
@@ -77,7 +77,7 @@ test("what a connected worker told of itself is shown as live", async () => {
   };
   await t.db
     .insertInto("worker_connection")
-    .values({ id, worker_id: WORKER, description: JSON.stringify(description) })
+    .values({ id, worker_id: WORKER, organization_ids: [organizationId], description: JSON.stringify(description) })
     .execute();
   const live = async () => {
     const { body } = await t.ask("GET", "/orgs/myorg/workers", { token: admin.token });
@@ -91,6 +91,12 @@ test("what a connected worker told of itself is shown as live", async () => {
     assigned_job_count: 0,
     draining: false,
   });
+  const ownedBy = async (...ids: string[]) =>
+    await t.db.updateTable("worker_connection").set({ organization_ids: ids }).where("id", "=", id).execute();
+  await ownedBy(crypto.randomUUID());
+  expect(await live(), "a session that another organization let in under the same id").toBeNull();
+  await ownedBy(organizationId);
+  expect(await live()).not.toBeNull();
   await t.db
     .updateTable("worker_connection")
     .set({ last_seen_at: new Date(0) })
@@ -105,7 +111,7 @@ test("a registration is changed and removed, and the worker's session is told ea
   t.notified.length = 0;
   expect((await t.ask("PATCH", path, { token: admin.token, body })).body.message).toMatchObject(body);
   expect((await t.ask("DELETE", path, { token: admin.token })).status).toBe(200);
-  expect(t.notified.filter((line) => line === `registration ${WORKER}`)).toHaveLength(2);
+  expect(t.notified.filter((line) => line === `registration ${organizationId}/${WORKER}`)).toHaveLength(2);
   expect((await t.ask("DELETE", path, { token: admin.token })).body.code).toBe("not_found");
   expect((await t.ask("PATCH", "/orgs/myorg/workers/7", { token: admin.token, body })).body.code).toBe("validation");
 });

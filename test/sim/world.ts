@@ -147,7 +147,9 @@ export class People {
 
   changeRegistration(): void {
     const { id } = this.#random.pick(this.#workers);
-    this.#ask("change a registration", async (deps) => deps.notifier.notify("registration", id));
+    this.#ask("change a registration", async (deps) =>
+      deps.notifier.notify("registration", `${this.#organizationId}/${id}`),
+    );
   }
 
   #ask(what: string, act: (deps: TransitionDeps) => Promise<void>): void {

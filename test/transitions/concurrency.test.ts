@@ -215,8 +215,22 @@ test("a failure reaches what is put above its dependents while it waits for them
 test("of many sessions that a worker opens at once, on many servers, exactly one stays open", async () => {
   const description = {} as WorkerDescription;
   const ids = Array.from({ length: 8 }, () => newId());
-  await Promise.all(ids.map((id) => openWorkerConnection(world.db, { id, workerId: world.workerId, description })));
-  const rows = await world.db.selectFrom("worker_connection").select("disconnected_at").execute();
+  const connection = { workerId: world.workerId, organizationIds: [world.organizationId], description };
+  const foreign = { id: newId(), workerId: world.workerId, organizationIds: [newId()], description };
+  const both = { ...foreign, id: newId(), organizationIds: [world.organizationId, newId()] };
+  await openWorkerConnection(world.db, foreign);
+  await openWorkerConnection(world.db, both);
+  await Promise.all(ids.map((id) => openWorkerConnection(world.db, { id, ...connection })));
+  const others = world.db.selectFrom("worker_connection").where("disconnected_at", "is", null);
+  const organizationsOf = async (id: string) =>
+    (await others.select("organization_ids").where("id", "=", id).executeTakeFirst())?.organization_ids;
+  expect(await organizationsOf(foreign.id)).toEqual(foreign.organizationIds);
+  expect(await organizationsOf(both.id)).toEqual(both.organizationIds.slice(1));
+  const rows = await world.db
+    .selectFrom("worker_connection")
+    .select("disconnected_at")
+    .where("id", "in", ids)
+    .execute();
   expect(rows.length).toBe(8);
   expect(rows.filter((row) => row.disconnected_at === null).length).toBe(1);
 });

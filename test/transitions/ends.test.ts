@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { databaseNow } from "#core/db/time.ts";
 import { uuidV4 } from "#core/lib/ids.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
@@ -30,6 +31,7 @@ import {
   ingest,
   losePath,
   passTime,
+  provenWorker,
   putPath,
   startEvaluation,
   succeed,
@@ -143,7 +145,7 @@ test("what a stopping worker hands back counts as no failure, however often", as
   }
   for (let times = 0; times < 12; times++) {
     const { attemptId } = await claimOne(world, "a");
-    await returnAttempt(world.deps, world.workerId, attemptId, "no room");
+    await returnAttempt(world.deps, provenWorker(world), attemptId, "no room");
     expect(await buildStates(world)).toEqual({ a: "Queued" });
   }
 });
@@ -197,13 +199,19 @@ test("only leases that ran out are taken back; the worker's word, or the server'
   const build = await claimOne(world, "a");
   await expireLeases(world.deps);
   expect(await buildStates(world)).toEqual({ a: "Building" });
+  const strangers = [
+    { ...provenWorker(world), workerId: uuidV4() },
+    { ...provenWorker(world), organizationIds: [newId()] },
+  ];
   await passTime(world, [build.attemptId]);
+  for (const stranger of strangers) await prolongLeases(world.deps, stranger);
+  const open = world.db.selectFrom("attempt").select("id").where("finished_at", "is", null);
+  expect(await open.where("lease_expires_at", ">", databaseNow).execute()).toEqual([]);
   await keepLeasesOverRestart(world.deps);
   await expireLeases(world.deps);
   expect(await buildStates(world)).toEqual({ a: "Building" });
   await passTime(world, [build.attemptId]);
-  await prolongLeases(world.deps, uuidV4());
-  await prolongLeases(world.deps, world.workerId);
+  await prolongLeases(world.deps, provenWorker(world));
   await expireLeases(world.deps);
   expect(await buildStates(world)).toEqual({ a: "Building" });
   expect(await succeed(world, build)).toBe(true);
@@ -215,7 +223,11 @@ test("a worker that connects frees at once what it does not name, and is told wh
   const b = await claimOne(world, "b");
   const other = uuidV4();
   const foreign = (await claim(world, { workerId: other })).get("c");
-  const held = await reattachWorker(world.deps, world.workerId, [a.attemptId, foreign?.attemptId ?? "", newId()]);
+  const stranger = { ...provenWorker(world), organizationIds: [newId()] };
+  expect(await reattachWorker(world.deps, stranger, [a.attemptId])).toEqual([]);
+  await returnAttempt(world.deps, stranger, b.attemptId, "not mine");
+  expect(await buildStates(world)).toEqual({ a: "Building", b: "Building", c: "Building" });
+  const held = await reattachWorker(world.deps, provenWorker(world), [a.attemptId, foreign?.attemptId ?? "", newId()]);
   expect(held.map(({ id }) => id)).toEqual([a.attemptId]);
   expect(await buildStates(world)).toEqual({ a: "Building", b: "Queued", c: "Building" });
   expect(await succeed(world, b)).toBe(false);

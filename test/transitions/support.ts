@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { type Kysely, sql } from "kysely";
-import type { BuildClaim } from "#core/db/attempts.ts";
+import type { BuildClaim, ProvenWorker } from "#core/db/attempts.ts";
 import type { Database } from "#core/db/schema.ts";
 import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { buildStatusName, evaluationStatusName } from "#core/domain/states.ts";
@@ -266,4 +266,9 @@ export async function checkInvariants(db: Db): Promise<void> {
     if (rows.length > 0) broken.push(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
   }
   if (broken.length > 0) throw new Error(broken.join("\n"));
+}
+
+/** The worker with what its organization's token proves. */
+export function provenWorker({ organizationId, workerId }: World, id: string = workerId): ProvenWorker {
+  return { workerId: id, organizationIds: [organizationId] };
 }

@@ -23,6 +23,7 @@ import {
   ingest,
   losePath,
   passTime,
+  provenWorker,
   startEvaluation,
   succeed,
   takeEvaluations,
@@ -231,14 +232,17 @@ class Walk {
     const workerId = this.#pick(this.#workers);
     const own = [...this.#running, ...this.#reports].filter((attempt) => attempt.workerId === workerId);
     const named = own.map(({ attemptId }) => attemptId).filter(() => this.#below(2) === 0);
-    const held = new Set((await reattachWorker(this.#world.deps, workerId, named)).map(({ id }) => id));
+    const held = new Set(
+      (await reattachWorker(this.#world.deps, provenWorker(this.#world, workerId), named)).map(({ id }) => id),
+    );
     this.#forget(new Set(own.map(({ attemptId }) => attemptId).filter((id) => !held.has(id))));
     await this.#takeQueued();
   }
 
   async #return(): Promise<void> {
     const build = this.#takeRunning();
-    if (build) await returnAttempt(this.#world.deps, build.workerId, build.attemptId, "no room");
+    if (build)
+      await returnAttempt(this.#world.deps, provenWorker(this.#world, build.workerId), build.attemptId, "no room");
   }
 
   async #abort(): Promise<void> {

@@ -7,6 +7,7 @@ import {
   lockAttemptsOfWorker,
   lockExpiredAttempts,
   type OpenAttempt,
+  type ProvenWorker,
 } from "../../db/attempts.ts";
 import { lockBuilds, moveBuilds, requeueRetries } from "../../db/build-transitions.ts";
 import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.ts";
@@ -37,8 +38,8 @@ export async function keepLeasesOverRestart({ db, leaseMs }: TransitionDeps): Pr
   await extendAllLeases(db, leaseMs);
 }
 
-export async function prolongLeases({ db, leaseMs }: TransitionDeps, workerId: string): Promise<void> {
-  await extendLeases(db, workerId, leaseMs);
+export async function prolongLeases({ db, leaseMs }: TransitionDeps, worker: ProvenWorker): Promise<void> {
+  await extendLeases(db, worker, leaseMs);
 }
 
 /** Takes back what silent workers held. */
@@ -60,15 +61,16 @@ export async function expireLeases(deps: TransitionDeps): Promise<void> {
 
 /**
  * A worker has connected and named the attempts it still knows of. The others it held are given back at once; of the
- * named ones, those whose lease still holds are returned: the worker is to stop the rest.
+ * named ones, those whose lease still holds are returned: the worker is to stop the rest. Attempts of organizations it
+ * has not proved stay untouched and are not returned, whatever it names.
  */
 export async function reattachWorker(
   deps: TransitionDeps,
-  workerId: string,
+  worker: ProvenWorker,
   named: readonly string[],
 ): Promise<OpenAttempt[]> {
   return await transition(deps, async (trx, wakeups) => {
-    const open = await lockAttemptsOfWorker(trx, workerId);
+    const open = await lockAttemptsOfWorker(trx, worker);
     const lost = open.filter(({ id }) => !named.includes(id));
     await giveBack(trx, wakeups, lost, {
       reason: AttemptReason.Network,
@@ -79,9 +81,14 @@ export async function reattachWorker(
 }
 
 /** A worker has refused an assignment, or hands one back. It is offered again as if it had never been given out. */
-export async function returnAttempt(deps: TransitionDeps, workerId: string, id: string, reason: string): Promise<void> {
+export async function returnAttempt(
+  deps: TransitionDeps,
+  worker: ProvenWorker,
+  id: string,
+  reason: string,
+): Promise<void> {
   await transition(deps, async (trx, wakeups) => {
-    const open = await lockAttemptsOfWorker(trx, workerId);
+    const open = await lockAttemptsOfWorker(trx, worker);
     await giveBack(
       trx,
       wakeups,

@@ -60,10 +60,12 @@ export class Dispatcher {
   }
 
   async #assignEvaluations(jobs: WorkerJobs): Promise<boolean> {
-    const { workerId, grants, description } = jobs.options;
+    const { workerId, description } = jobs.options;
     const { capabilities } = description;
     if (jobs.free.evaluation <= 0 || !capabilities.fetch || !capabilities.eval) return false;
-    const organizationIds = grants.filter((grant) => grant.fetch && grant.eval).map((grant) => grant.organizationId);
+    const organizationIds = jobs.grants
+      .filter((grant) => grant.fetch && grant.eval)
+      .map((grant) => grant.organizationId);
     if (organizationIds.length === 0) return false;
     const evaluations = await assignEvaluations(this.#deps, { workerId, organizationIds, limit: 1 });
     for (const evaluation of evaluations) {
@@ -74,9 +76,9 @@ export class Dispatcher {
   }
 
   async #assignBuilds(jobs: WorkerJobs): Promise<boolean> {
-    const { workerId, grants, description } = jobs.options;
+    const { workerId, description } = jobs.options;
     if (jobs.buildRoom <= 0 || !description.capabilities.build) return false;
-    const organizationIds = grants.filter((grant) => grant.build).map((grant) => grant.organizationId);
+    const organizationIds = jobs.grants.filter((grant) => grant.build).map((grant) => grant.organizationId);
     if (organizationIds.length === 0) return false;
     const builds: AssignedBuild[] = await assignBuilds(this.#deps, {
       workerId,

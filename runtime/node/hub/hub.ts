@@ -12,9 +12,11 @@ const POLL_INTERVAL_MS = 5_000;
 export class Hub {
   readonly #deps: HubDeps;
   readonly #sessions = new Set<WorkerSession>();
-  readonly #byWorker = new Map<string, WorkerSession>();
-  /** By worker, the last session that began to register. */
-  readonly #registering = new Map<string, WorkerSession>();
+  /**
+   * Those that have begun to register, in that order. A worker id may have several, each with organizations of its own:
+   * whoever registers a foreign id has proved nothing to the others.
+   */
+  readonly #registered = new Set<WorkerSession>();
   readonly #dispatcher: Dispatcher;
   readonly #unsubscribe: (() => void)[];
   #cancelTimers: (() => void)[] = [];
@@ -22,11 +24,11 @@ export class Hub {
 
   private constructor(deps: HubDeps) {
     this.#deps = deps;
-    this.#dispatcher = new Dispatcher(deps, () => this.#byWorker.values());
+    this.#dispatcher = new Dispatcher(deps, () => this.#registered);
     this.#unsubscribe = [
       deps.notifier.subscribe("work", () => this.#dispatcher.kick()),
       deps.notifier.subscribe("abort", (attemptId) => this.#abort(attemptId)),
-      deps.notifier.subscribe("registration", (workerId) => this.#reauthorize(workerId)),
+      deps.notifier.subscribe("registration", (subject) => this.#reauthorize(subject)),
     ];
   }
 
@@ -45,7 +47,7 @@ export class Hub {
 
   accept(socket: Socket): void {
     const session = new WorkerSession(this.#deps, socket, {
-      onRegistered: (registered) => this.#registered(registered),
+      onRegistered: (registered) => this.#register(registered),
       onDemand: () => this.#dispatcher.kick(),
       onClosed: (closed) => this.#closed(closed),
     });
@@ -61,23 +63,28 @@ export class Hub {
     await this.#dispatcher.settled();
   }
 
-  /** The newer session of a worker replaces the older, which may be a socket whose other end is long gone. */
-  async #registered(session: WorkerSession): Promise<void> {
-    const older = this.#byWorker.get(session.workerId);
-    this.#byWorker.set(session.workerId, session);
-    if (older && older !== session) older.connection.close(4409, "a newer session of this worker has begun");
+  /**
+   * The newer session of a worker replaces the older, which may be a socket whose other end is long gone: in the
+   * organizations that the newer has proved, and altogether when the older is left with none.
+   */
+  async #register(session: WorkerSession): Promise<void> {
+    const { workerId, organizationIds } = session;
+    const isTaken = (id: string) => organizationIds.includes(id);
+    const older = [...this.#registered].filter(
+      (other) => other.workerId === workerId && other.organizationIds.some(isTaken),
+    );
+    this.#registered.add(session);
+    for (const { organizationIds: proved, connection } of older) {
+      if (proved.every(isTaken)) connection.close(4409, "a newer session of this worker has begun");
+    }
     // One that has ended already may still be in the middle of its registration.
-    const before = this.#registering.get(session.workerId);
-    this.#registering.set(session.workerId, session);
-    await before?.step;
+    await Promise.all(older.map(({ step }) => step));
+    for (const { jobs, connection } of older) if (!connection.closed) jobs?.yieldTo(organizationIds);
   }
 
   #closed(session: WorkerSession): void {
     this.#sessions.delete(session);
-    if (this.#byWorker.get(session.workerId) === session) this.#byWorker.delete(session.workerId);
-    void session.step.then(() => {
-      if (this.#registering.get(session.workerId) === session) this.#registering.delete(session.workerId);
-    });
+    void session.step.then(() => this.#registered.delete(session));
     session.jobs?.closed().catch((error: unknown) => this.#warn("a session's end was not recorded", error));
   }
 
@@ -86,16 +93,17 @@ export class Hub {
   }
 
   #abort(attemptId: string): void {
-    for (const { jobs } of this.#byWorker.values()) jobs?.abort(attemptId, "it was ended on the server");
+    for (const { jobs } of this.#registered) jobs?.abort(attemptId, "it was ended on the server");
   }
 
   /**
    * The worker connects again at once and proves itself under the changed registration. So does one whose handshake has
-   * looked at the old one.
+   * looked at the old one. Sessions that other organizations let in under the same id are not concerned.
    */
-  #reauthorize(workerId: string): void {
+  #reauthorize(subject: string): void {
+    const [organizationId = "", workerId] = subject.split("/");
     for (const session of [...this.#sessions]) {
-      if (session.workerId !== workerId) continue;
+      if (session.workerId !== workerId || !session.dependsOn(organizationId)) continue;
       const end = () => session.connection.close(4408, "the registration of this worker has changed");
       if (!session.jobs) end();
       else
@@ -108,7 +116,7 @@ export class Hub {
 
   async #tidy(): Promise<void> {
     // Ahead of what reaps: while the database was away nobody could record that these workers were heard.
-    for (const { jobs } of [...this.#byWorker.values()]) await jobs?.heartbeat();
+    for (const { jobs, connection } of [...this.#registered]) if (!connection.closed) await jobs?.heartbeat();
     await expireLeases(this.#deps);
     await tidyTransitions(this.#deps);
     this.#dispatcher.kick();

@@ -1,5 +1,5 @@
 import { type Kysely, sql } from "kysely";
-import type { OpenAttempt } from "#core/db/attempts.ts";
+import type { OpenAttempt, ProvenWorker } from "#core/db/attempts.ts";
 import type { Database } from "#core/db/schema.ts";
 import { parseDerivation } from "#core/nix/derivation.ts";
 import { parseStorePath, parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
@@ -38,13 +38,23 @@ export async function loadLeasedAttempts(
   });
 }
 
-/** The attempts that the worker holds by the database. */
-export async function listOpenAttempts(db: Kysely<Database>, workerId: string): Promise<Set<string>> {
+/** The attempts that the worker holds by the database, of the organizations it has proved. */
+export async function listOpenAttempts(
+  db: Kysely<Database>,
+  { workerId, organizationIds }: ProvenWorker,
+): Promise<Set<string>> {
   const rows = await db
     .selectFrom("attempt")
     .select("id")
     .where("worker_id", "=", workerId)
+    .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
     .where("finished_at", "is", null)
     .execute();
   return new Set(rows.map(({ id }) => id));
+}
+
+/** Why the attempt may not upload the path; null when it may. */
+export function refuseUpload(held: LeasedAttempt, target: "source" | "output", path: StorePath): string | null {
+  if (target === "source") return held.kind === "evaluation" ? null : "only an evaluation uploads sources";
+  return held.outputs.has(path) ? null : `${path} is not an output of the leased build`;
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
+import { AttemptOutcome } from "#core/domain/states.ts";
 import { CONTROL_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
 import { CAPABILITIES } from "#test/support/fake-worker.ts";
 import { HUB_LIMITS, type HubBench, withHub } from "#test/support/hub.ts";
@@ -171,6 +172,113 @@ test("the newer session of a worker replaces the older, and goes on with what it
   await expect.poll(() => hub.connections).toBe(1);
   deps.notifier.notify("abort", attempt);
   expect(await newer.next("abort_job")).toMatchObject({ attempt });
+});
+
+/** Another organization, which lets in a worker of the same id and a token of its own. */
+async function intruderOf({ addRegistration, worker }: HubBench, workerId: string, organizationId: string) {
+  await addRegistration(workerId, organizationId);
+  return worker({ workerId, tokens: { [organizationId]: `token of ${workerId}` } });
+}
+
+test("an owner keeps its session, its lease and its attempt while another organization uses its worker id", async () => {
+  const made = await start();
+  const { registered, addBuild, db, hub, deps, organizationId } = made;
+  const owner = await registered();
+  await addBuild("thing");
+  owner.send({ type: "request_job", kind: "build", free: 1 });
+  const { attempt } = await owner.next("assign_job");
+
+  for (const attempts of [[], [attempt]]) {
+    const stranger = await made.makeOrganization();
+    const intruder = await intruderOf(made, owner.workerId, stranger);
+    expect(await intruder.register({ attempts })).toEqual([]);
+    deps.notifier.notify("registration", `${stranger}/${owner.workerId}`);
+    await expect.poll(() => intruder.closed).toBe("the registration of this worker has changed");
+  }
+
+  expect(owner.closed).toBeNull();
+  expect(hub.connections).toBe(1);
+  expect(owner.count("abort_job")).toBe(0);
+  const open = db.selectFrom("attempt").select(["id", "outcome"]).where("finished_at", "is", null);
+  expect(await open.execute()).toEqual([{ id: attempt, outcome: AttemptOutcome.Running }]);
+  const sessions = db.selectFrom("worker_connection").select("organization_ids").where("disconnected_at", "is", null);
+  await expect.poll(() => sessions.execute()).toEqual([{ organization_ids: [organizationId] }]);
+  deps.notifier.notify("abort", attempt);
+  expect(await owner.next("abort_job")).toMatchObject({ attempt });
+});
+
+test("whatever is sent about an attempt of an organization that the worker has not proved is refused", async () => {
+  const made = await start();
+  const { registered, addBuild, db } = made;
+  const owner = await registered();
+  const { output } = await addBuild("thing");
+  owner.send({ type: "request_job", kind: "build", free: 1 });
+  const { attempt } = await owner.next("assign_job");
+  const before = await db.selectFrom("attempt").selectAll().execute();
+  const intruder = await intruderOf(made, owner.workerId, await made.makeOrganization());
+  await intruder.register({ attempts: [attempt] });
+
+  intruder.send({ type: "nar_request", request: 1, attempt, path: output });
+  expect(await intruder.next("nar_unavailable")).toMatchObject({ request: 1, reason: "the lease has ended" });
+  intruder.send({ type: "cache_query", query: 2, attempt, paths: [output] });
+  expect(await intruder.next("query_error")).toMatchObject({ query: 2, message: "the lease has ended" });
+  intruder.send({ type: "query_derivations", query: 3, attempt, derivations: [] });
+  expect(await intruder.next("query_error")).toMatchObject({ query: 3, message: "the lease has ended" });
+  const info = {
+    path: output,
+    nar_hash: "0".repeat(64),
+    nar_size: 1,
+    references: [],
+    deriver: null,
+    ca: null,
+  };
+  const push = { upload: 4, attempt, target: "output", info, compression: "none", stream: 1 } as const;
+  intruder.send({ type: "nar_push", ...push });
+  expect(await intruder.next("nar_refused")).toMatchObject({ upload: 4, message: "the lease has ended" });
+  const content = { stream: 2, size: 0 };
+  intruder.send({ type: "eval_batch", attempt, sequence: 5, nodes: [], entry_points: [], content });
+  expect(await intruder.next("eval_batch_ack")).toMatchObject({ error: "the lease of this evaluation has ended" });
+  intruder.send({ type: "log_open", attempt, offset: 0, stream: 3 });
+  const said = { level: "error", message: "not mine", source: "nix", attribute: null } as const;
+  intruder.send({ type: "eval_message", attempt, sequence: 0, ...said });
+  intruder.send({ type: "job_update", attempt, phase: "building" });
+  intruder.send({ type: "assign_job_response", attempt, accepted: false, reason: "no room" });
+  const failure = { class: "permanent" as const, message: "not mine", missing: [] };
+  const result = { kind: "build" as const, status: "failed" as const, outputs: [], failure, build_ms: 1 };
+  intruder.send({ type: "job_result", attempt, result });
+  await intruder.next("job_result_ack");
+
+  expect(intruder.closed).toBeNull();
+  expect(await db.selectFrom("attempt").selectAll().execute()).toEqual(before);
+  expect(await db.selectFrom("evaluation_message").select("id").execute()).toEqual([]);
+  expect(owner.closed).toBeNull();
+});
+
+test("a session that proves a part of what an older one did takes over that part and no more", async () => {
+  const { makeOrganization, addRegistration, addBuild, worker, organizationId, hub, db } = await start();
+  const workerId = randomUUID();
+  const other = await makeOrganization();
+  await addRegistration(workerId);
+  await addRegistration(workerId, other);
+  const token = `token of ${workerId}`;
+  const older = worker({ workerId, tokens: { [organizationId]: token, [other]: token } });
+  await older.register();
+  await addBuild("thing");
+  older.send({ type: "request_job", kind: "build", free: 1 });
+  const { attempt } = await older.next("assign_job");
+
+  const newer = worker({ workerId, tokens: { [other]: token } });
+  expect(await newer.register({ attempts: [attempt] })).toEqual([]);
+  expect(older.closed).toBeNull();
+  expect(older.count("abort_job")).toBe(0);
+  const third = worker({ workerId, tokens: { [organizationId]: token } });
+  expect(await third.register({ attempts: [attempt] })).toEqual([attempt]);
+  await expect.poll(() => older.closed).toBe("a newer session of this worker has begun");
+  await expect.poll(() => hub.connections).toBe(2);
+  const sessions = db.selectFrom("worker_connection").select("organization_ids").where("disconnected_at", "is", null);
+  expect((await sessions.execute()).flatMap((row) => row.organization_ids).sort()).toEqual(
+    [organizationId, other].sort(),
+  );
 });
 
 test("what a worker holds against the server ends the session and is logged", async () => {

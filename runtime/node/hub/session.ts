@@ -45,6 +45,10 @@ export class WorkerSession {
   #step: Promise<void> = Promise.resolve();
   #workerId = "";
   #capabilities: Capabilities = { fetch: false, eval: false, build: false, sign: false, federate: false };
+  /** Those that the worker was asked to prove itself to. */
+  #challenged: readonly string[] = [];
+  /** Those whose tokens it answered with, while these are looked at; then those that let it in. */
+  #proving: readonly string[] = [];
   #grants: readonly WorkerGrant[] = [];
   #jobs: WorkerJobs | null = null;
 
@@ -67,6 +71,16 @@ export class WorkerSession {
 
   get workerId(): string {
     return this.#workerId;
+  }
+
+  /** The organizations that this session speaks for. None before the worker has proved itself. */
+  get organizationIds(): readonly string[] {
+    return (this.#jobs?.grants ?? this.#grants).map(({ organizationId }) => organizationId);
+  }
+
+  /** Whether what it may do hangs on this organization's registration of the worker. */
+  dependsOn(organizationId: string): boolean {
+    return this.#jobs ? this.organizationIds.includes(organizationId) : this.#proving.includes(organizationId);
   }
 
   /** Resolves when the step of the handshake that is under way has ended, in whatever way. */
@@ -101,25 +115,30 @@ export class WorkerSession {
     if ("refused" in challenge) return this.#reject(challenge.refused.code, challenge.refused.reason);
     this.#workerId = message.worker_id;
     this.#capabilities = message.capabilities;
+    this.#challenged = challenge.peers;
     this.#state = "challenged";
     this.connection.send({ type: "auth_challenge", peers: [...challenge.peers] });
   }
 
   async #authorize({ tokens }: Of<"auth_response">): Promise<void> {
     this.#state = "checking";
-    const { grants, failed } = await authorizeWorker(this.#deps, this.#workerId, tokens);
+    this.#proving = tokens.map(({ peer }) => peer);
+    const { grants, failed: refused } = await authorizeWorker(this.#deps, this.#workerId, tokens);
+    // Whoever has registered this worker since is none of its business.
+    const failed = refused.filter(({ peer_id }) => this.#challenged.includes(peer_id));
     if (grants.length === 0) {
       const reasons = failed.map(({ peer_id, reason }) => `${peer_id}: ${reason}`).join(", ");
       return this.#reject(401, `no valid token in the worker's peers file (${reasons})`.slice(0, 1000));
     }
     this.#grants = grants;
+    this.#proving = this.organizationIds;
     this.#state = "authorized";
     this.connection.send({
       type: "init_ack",
       version: PROTOCOL_VERSION,
       capabilities: this.#capabilities,
       authorized_peers: grants.map(({ organizationId }) => organizationId),
-      failed_peers: [...failed],
+      failed_peers: failed,
       lease_ms: this.#deps.leaseMs,
     });
   }

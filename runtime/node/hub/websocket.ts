@@ -14,6 +14,8 @@ export interface ProtoEndpoint {
 }
 
 const PATH = "/proto";
+/** For a refusal to leave; a peer that does not take it is cut off. */
+const REFUSAL_MS_MAX = 2_000;
 
 /**
  * Answers WebSocket upgrades of `/proto` on the server. What must be refused is refused as HTTP, ahead of the helper,
@@ -58,6 +60,10 @@ function refuseUpgrade(
   const lines = Object.entries({ ...headers, Connection: "close", "Content-Length": "0" }).map(
     ([k, v]) => `${k}: ${v}`,
   );
+  // Left half open, it would keep the server from closing for as long as its peer likes.
+  const timer = setTimeout(() => socket.destroy(), REFUSAL_MS_MAX);
+  socket.once("close", () => clearTimeout(timer));
+  socket.once("finish", () => socket.destroy());
   socket.end([`HTTP/1.1 ${status} ${text}`, ...lines, "", ""].join("\r\n"));
 }
 

@@ -372,7 +372,7 @@ describe("leases", () => {
     const worker = await bench.registered();
     const build = await building(worker);
     await bench.db.deleteFrom("organization").where("id", "=", bench.organizationId).execute();
-    bench.deps.notifier.notify("registration", worker.workerId);
+    bench.deps.notifier.notify("registration", `${bench.organizationId}/${worker.workerId}`);
 
     expect(await worker.next("abort_job")).toMatchObject({
       attempt: build.attempt,
@@ -391,7 +391,7 @@ describe("leases", () => {
       .set({ active: false })
       .where("worker_id", "=", worker.workerId)
       .execute();
-    bench.deps.notifier.notify("registration", worker.workerId);
+    bench.deps.notifier.notify("registration", `${bench.organizationId}/${worker.workerId}`);
 
     expect((await other.next("assign_job")).job).toMatchObject({ build: build.id });
     await expect.poll(() => worker.closed).toBe("the registration of this worker has changed");
@@ -401,7 +401,7 @@ describe("leases", () => {
   test("go on when a registration changes and still lets the worker in", async () => {
     const worker = await bench.registered();
     const build = await building(worker);
-    bench.deps.notifier.notify("registration", worker.workerId);
+    bench.deps.notifier.notify("registration", `${bench.organizationId}/${worker.workerId}`);
     await expect.poll(() => worker.closed).toBe("the registration of this worker has changed");
 
     const options = { workerId: worker.workerId, tokens: { [bench.organizationId]: `token of ${worker.workerId}` } };

@@ -2,23 +2,23 @@ import { markAttemptStarted } from "#core/db/attempts.ts";
 import type { WorkerDescription } from "#core/db/schema.ts";
 import { closeWorkerConnection, openWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
-import type { StorePath } from "#core/nix/store-path.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
-import { prolongLeases, reattachWorker, returnAttempt } from "#core/services/transitions/leases.ts";
 import { challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
 import type { HubDeps } from "./deps.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
-import { type LeasedAttempt, listOpenAttempts, loadLeasedAttempts } from "./leased-attempts.ts";
+import { type LeasedAttempt, loadLeasedAttempts, refuseUpload } from "./leased-attempts.ts";
+import { LogWriters } from "./log-writers.ts";
 import { NarTransfers } from "./nar-transfers.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import type { WorkerConnection } from "./session.ts";
+import { SessionLeases } from "./session-leases.ts";
 
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
 type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
@@ -29,6 +29,7 @@ export interface WorkerJobsOptions {
   readonly connection: WorkerConnection;
   readonly connectionId: string;
   readonly workerId: string;
+  /** What it has proved. All that it does about attempts is limited to these organizations. */
   readonly grants: readonly WorkerGrant[];
   readonly description: WorkerDescription;
   /** The worker has asked for work, or has room again. */
@@ -48,14 +49,15 @@ export class WorkerJobs {
   readonly #sender: AssignmentSender;
   readonly #attempts = new Map<string, LeasedAttempt>();
   readonly #ordered = new OrderedTasks((error) => this.#failed(error));
-  /** Of each attempt the log that is being written. It ends before the attempt's result is recorded. */
-  readonly #logs = new Map<string, Promise<void>>();
+  readonly #logs = new LogWriters();
   /** Leases that the worker has never heard of, as of the last heartbeat. */
   #strange: ReadonlySet<string> = new Set();
+  readonly #leases: SessionLeases;
   #draining = false;
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
+    this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
     this.#transfers = new NarTransfers(deps, options.connection);
     this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
@@ -66,6 +68,11 @@ export class WorkerJobs {
     return this.#draining;
   }
 
+  /** What it has proved, without what a newer session of the same worker has taken over. */
+  get grants(): readonly WorkerGrant[] {
+    return this.#leases.grants;
+  }
+
   /** How many builds it may be sent now. */
   get buildRoom(): number {
     return Math.min(this.free.build, this.#sender.room);
@@ -73,15 +80,11 @@ export class WorkerJobs {
 
   /** Tells the worker which of the attempts it named it still holds, and opens its session in the database. */
   async reattach(named: readonly string[]): Promise<void> {
-    const { connection, connectionId, workerId, description } = this.options;
-    const held = await reattachWorker(this.#deps, workerId, named);
+    const { connection, connectionId: id, description } = this.options;
+    const held = await this.#leases.reattach(named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
-    await prolongLeases(this.#deps, workerId);
-    await openWorkerConnection(this.#deps.db, { id: connectionId, workerId, description }, this.#deps);
-    connection.send({
-      type: "attempts",
-      held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })),
-    });
+    await openWorkerConnection(this.#deps.db, { id, ...this.#leases.worker, description }, this.#deps);
+    connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
 
   /**
@@ -90,16 +93,18 @@ export class WorkerJobs {
    * none.
    */
   async heartbeat(): Promise<void> {
-    const { workerId, connectionId } = this.options;
+    const { grants } = this;
     const known = [...this.#attempts.keys()];
-    await prolongLeases(this.#deps, workerId);
-    await touchWorkerConnection(this.#deps.db, connectionId);
-    const open = await listOpenAttempts(this.#deps.db, workerId);
+    await this.#leases.prolong();
+    await touchWorkerConnection(this.#deps.db, this.options.connectionId);
+    const open = await this.#leases.listOpen();
+    // A newer session has taken organizations over meanwhile: what is open there may be its own.
+    if (grants !== this.grants) return;
     for (const id of known) if (!open.has(id)) this.abort(id, "it was ended on the server");
 
     // One that was assigned this moment is known by the next time.
     const strange = new Set([...open].filter((id) => !this.#attempts.has(id)));
-    for (const id of strange) if (this.#strange.has(id)) this.#takeBack(id);
+    for (const id of strange) if (this.#strange.has(id)) this.#leases.takeBack(id);
     this.#strange = strange;
   }
 
@@ -109,13 +114,21 @@ export class WorkerJobs {
    */
   async revoke(): Promise<void> {
     this.#draining = true;
-    const { workerId } = this.options;
-    const challenge = await challengeWorker(this.#deps, workerId);
+    const challenge = await challengeWorker(this.#deps, this.options.workerId);
     const peers = "peers" in challenge ? challenge.peers : [];
     for (const { id, organizationId } of [...this.#attempts.values()]) {
       if (peers.includes(organizationId)) continue;
       this.abort(id, "the organization no longer lets this worker in");
-      await returnAttempt(this.#deps, workerId, id, "the worker was deactivated or removed");
+      await this.#leases.giveBack(id, "the worker was deactivated or removed");
+    }
+  }
+
+  /** A newer session of the same worker has proved these organizations: this one has no more to do with them. */
+  yieldTo(organizationIds: readonly string[]): void {
+    this.#leases.yieldTo(organizationIds);
+    this.#strange = new Set();
+    for (const { id, organizationId } of [...this.#attempts.values()]) {
+      if (organizationIds.includes(organizationId)) this.abort(id, "a newer session of this worker has it");
     }
   }
 
@@ -124,18 +137,19 @@ export class WorkerJobs {
   }
 
   assignBuild(build: AssignedBuild): void {
-    if (this.options.connection.closed || this.#draining) return this.#takeBack(build.attemptId);
+    if (!this.#takes(build.organization_id)) return this.#leases.takeBack(build.attemptId);
     this.#attempts.set(build.attemptId, this.#sender.sendBuild(build));
   }
 
   assignEvaluation(evaluation: AssignedEvaluation): void {
-    if (this.options.connection.closed || this.#draining) return this.#takeBack(evaluation.attemptId);
+    if (!this.#takes(evaluation.organization_id)) return this.#leases.takeBack(evaluation.attemptId);
     this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation));
   }
 
   /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
   abort(attemptId: string, reason: string): void {
     if (!this.#attempts.delete(attemptId)) return;
+    this.#logs.forget(attemptId);
     this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
   }
 
@@ -186,17 +200,12 @@ export class WorkerJobs {
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
     if (!this.#attempts.delete(attempt)) return;
-    this.#spawn(returnAttempt(this.#deps, this.options.workerId, attempt, reason ?? "the worker refused it"));
+    this.#spawn(this.#leases.giveBack(attempt, reason ?? "the worker refused it"));
   }
 
-  /**
-   * Assigned while the session ended: the worker never hears of it, and its next session would keep the lease alive.
-   */
-  #takeBack(attemptId: string): void {
-    const { workerId } = this.options;
-    returnAttempt(this.#deps, workerId, attemptId, "the worker left before it heard of it").catch((error: unknown) =>
-      this.#deps.log.error("a job that no worker has was not taken back", { worker: workerId, attemptId, error }),
-    );
+  #takes(organizationId: string): boolean {
+    if (this.options.connection.closed || this.#draining) return false;
+    return this.#leases.includes(organizationId);
   }
 
   async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
@@ -244,13 +253,13 @@ export class WorkerJobs {
       // A worker that gave the log up has sent what it had of it.
       if (!(error instanceof StreamEndedError) && !this.options.connection.closed) this.#failed(error);
     });
-    this.#logs.set(attempt, writing);
+    this.#logs.add(attempt, writing);
   }
 
   async #result({ attempt, result }: Of<"job_result">): Promise<void> {
     const held = this.#attempts.get(attempt);
     if (held) {
-      await this.#logs.get(attempt);
+      await this.#logs.ended(attempt);
       // The rest of the log comes on the next session, and the result after it.
       if (this.options.connection.closed) return;
       if (held.kind !== result.kind) throw new Error(`the attempt is no ${result.kind}`);
@@ -259,7 +268,7 @@ export class WorkerJobs {
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
-    this.#logs.delete(attempt);
+    this.#logs.forget(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
   }
 
@@ -288,9 +297,4 @@ export class WorkerJobs {
     this.#deps.log.error("a worker's report could not be recorded", { worker: this.options.workerId, error });
     this.options.connection.close(1011, "the server could not record what it was sent");
   }
-}
-
-function refuseUpload(held: LeasedAttempt, target: "source" | "output", path: StorePath): string | null {
-  if (target === "source") return held.kind === "evaluation" ? null : "only an evaluation uploads sources";
-  return held.outputs.has(path) ? null : `${path} is not an output of the leased build`;
 }
