@@ -59,22 +59,39 @@ export async function markDeterministicFailure(trx: Transaction<Database>, id: s
   await trx.updateTable("build").set({ deterministic_failure: true }).where("id", "=", id).execute();
 }
 
+/**
+ * Locks a build that ends together with what its end touches: what rests on it, or for a failure everything that waits
+ * for it. They come at once and in id order: a build need not have a smaller id than what rests on it.
+ */
+export async function lockEndingBuild(
+  trx: Transaction<Database>,
+  id: string,
+  { failed }: { readonly failed: boolean },
+): Promise<LockedBuild | undefined> {
+  const above = failed ? waitingAbove([id]) : sql`select build_id from build_edge where dependency_id = ${id}`;
+  const result = await sql<{ build_id: string }>`${above}`.execute(trx);
+  const locked = await lockBuilds(trx, [id, ...result.rows.map((row) => row.build_id)]);
+  return locked.find((build) => build.id === id);
+}
+
 /** Every build that waits for these, however far above. Locked, in id order. */
 export async function lockWaitingDependents(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string }>`
-    select id from build where status in (0, 1, 8) and id in (
-      with recursive above as (
-        select e.build_id from build_edge e join build b on b.id = e.build_id
-        where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
-        union
-        select e.build_id from build_edge e join above on e.dependency_id = above.build_id
-        join build b on b.id = e.build_id
-        where not e.satisfied and b.status in (0, 1, 8)
-      )
-      select build_id from above)
+    select id from build where status in (0, 1, 8) and id in (${waitingAbove(ids)})
     order by id for no key update`.execute(trx);
   return result.rows.map(({ id }) => id);
 }
+
+const waitingAbove = (ids: readonly string[]) => sql`
+  with recursive above as (
+    select e.build_id from build_edge e join build b on b.id = e.build_id
+    where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
+    union
+    select e.build_id from build_edge e join above on e.dependency_id = above.build_id
+    join build b on b.id = e.build_id
+    where not e.satisfied and b.status in (0, 1, 8)
+  )
+  select build_id from above`;
 
 /** Failed builds whose pause is over go back into the queue. Returns their organizations. */
 export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {

@@ -2,6 +2,7 @@ import { sql, type Transaction } from "kysely";
 import { endAttempts } from "../../db/attempts.ts";
 import { moveBuilds } from "../../db/build-transitions.ts";
 import { freezeLinks, lockBuildsOnlyNeededBy } from "../../db/evaluation-end.ts";
+import { lockToStop } from "../../db/evaluation-stop.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
 import { ACTIVE_EVALUATION, AttemptOutcome, BuildStatus, EvaluationStatus, OPEN_BUILD } from "../../domain/states.ts";
@@ -15,28 +16,34 @@ import type { Wakeups } from "./wakeups.ts";
  */
 export async function abortEvaluation(deps: TransitionDeps, evaluationId: string): Promise<void> {
   await transition(deps, async (trx, wakeups) => {
-    const evaluation = await trx
-      .selectFrom("evaluation")
-      .select(["status", "organization_id"])
-      .where("id", "=", evaluationId)
-      .forUpdate()
-      .executeTakeFirst();
-    if (!evaluation) throw new DomainError("not_found", "no such evaluation");
-    if (!(ACTIVE_EVALUATION as readonly number[]).includes(evaluation.status)) {
-      throw new DomainError("conflict", "the evaluation has ended already");
-    }
+    await requireActive(trx, evaluationId);
+    await lockToStop(trx, evaluationId);
+    const organizationId = await requireActive(trx, evaluationId);
     await stopEvaluation(trx, wakeups, {
       evaluationId,
       status: EvaluationStatus.Aborted,
       reason: "the evaluation was aborted",
     });
-    wakeups.work(evaluation.organization_id);
+    wakeups.work(organizationId);
   });
 }
 
+async function requireActive(trx: Transaction<Database>, evaluationId: string): Promise<string> {
+  const evaluation = await trx
+    .selectFrom("evaluation")
+    .select(["status", "organization_id"])
+    .where("id", "=", evaluationId)
+    .executeTakeFirst();
+  if (!evaluation) throw new DomainError("not_found", "no such evaluation");
+  if (!(ACTIVE_EVALUATION as readonly number[]).includes(evaluation.status)) {
+    throw new DomainError("conflict", "the evaluation has ended already");
+  }
+  return evaluation.organization_id;
+}
+
 /**
- * Ends an active evaluation, whose row is locked, as aborted or failed: its own lease, and the open builds that only it
- * needs. Its first statement ends the evaluation, so that nothing of it is dispatched any more.
+ * Ends an active evaluation as aborted or failed: its own lease, and the open builds that only it needs. Call
+ * `lockToStop` first: without it, whoever ends one of its builds at that moment may wait for this in a ring. Its first statement ends the evaluation, so that nothing of it is dispatched any more.
  */
 export async function stopEvaluation(
   trx: Transaction<Database>,

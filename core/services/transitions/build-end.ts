@@ -2,7 +2,7 @@ import type { Transaction } from "kysely";
 import { endAttempts, lockOpenAttempt } from "../../db/attempts.ts";
 import {
   type LockedBuild,
-  lockBuilds,
+  lockEndingBuild,
   lockWaitingDependents,
   markDeterministicFailure,
   moveBuilds,
@@ -27,7 +27,8 @@ export async function endBuild(deps: TransitionDeps, attemptId: string, result: 
   return await transition(deps, async (trx, wakeups) => {
     const attempt = await lockOpenAttempt(trx, attemptId);
     if (!attempt?.build_id) return false;
-    const [build] = await lockBuilds(trx, [attempt.build_id]);
+    const failed = result.failure !== null && result.failure.class !== "aborted";
+    const build = await lockEndingBuild(trx, attempt.build_id, { failed });
     if (!build) return false;
 
     let failedAbove: readonly string[] = [];

@@ -1,6 +1,7 @@
 import { endAttempts, lockOpenAttempt, shareOpenAttempt } from "../../db/attempts.ts";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
+import { findEvaluationOfAttempt, lockToStop } from "../../db/evaluation-stop.ts";
 import { databaseNow } from "../../db/time.ts";
 import { attemptReason } from "../../domain/failure.ts";
 import { AttemptOutcome, EVALUATING, EvaluationStatus, type MessageLevel } from "../../domain/states.ts";
@@ -69,6 +70,11 @@ export async function endEvaluationAttempt(
   messageId: string,
 ): Promise<boolean> {
   return await transition(deps, async (trx, wakeups) => {
+    if (failure && failure.class !== "aborted") {
+      // It stops the evaluation with what it found: those locks come together, and in their order.
+      const stopped = await findEvaluationOfAttempt(trx, attemptId);
+      if (stopped) await lockToStop(trx, stopped);
+    }
     const attempt = await lockOpenAttempt(trx, attemptId);
     if (!attempt?.evaluation_id) return false;
     const evaluationId = attempt.evaluation_id;

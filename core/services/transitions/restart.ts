@@ -52,15 +52,15 @@ export async function restartFailed(
 }
 
 async function lockEnded(trx: Transaction<Database>, evaluationId: string): Promise<string> {
-  const evaluation = await trx
+  const found = trx
     .selectFrom("evaluation")
     .select(["organization_id", "project_id", "status"])
-    .where("id", "=", evaluationId)
-    .forShare()
-    .executeTakeFirst();
+    .where("id", "=", evaluationId);
+  const unlocked = await found.executeTakeFirst();
+  // Evaluations of one project begin one after the other. Who removes the project locks it before them, too.
+  if (unlocked) await lockProjectToEvaluate(trx, unlocked.project_id);
+  const evaluation = await found.forShare().executeTakeFirst();
   if (!evaluation) throw new DomainError("not_found", "no such evaluation");
-  // Evaluations of one project begin one after the other.
-  await lockProjectToEvaluate(trx, evaluation.project_id);
   const [active] = await listActiveEvaluations(trx, evaluation.project_id, 1);
   if (active && active.id !== evaluationId) {
     throw new DomainError("conflict", `the project is being evaluated (${active.id}): abort that, or wait for its end`);

@@ -1,0 +1,69 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { Database } from "./schema.ts";
+
+/** After as many rounds that met newcomers, the last ones are waited for. */
+const ROUNDS_MAX = 5;
+
+/**
+ * Locks what it takes to stop an evaluation, in the order of all transitions: its open attempts and those of the builds
+ * it links, its open builds, and last its own row. Rows of one kind in id order. Who comes after that can neither be
+ * given out nor end before this transaction does.
+ */
+export async function lockToStop(trx: Transaction<Database>, evaluationId: string): Promise<void> {
+  for (let round = 1; ; round++) {
+    await sql`savepoint before_stop`.execute(trx);
+    await sql`
+      select id from attempt where id in (${openAttempts(evaluationId)}) and finished_at is null
+      order by id for no key update`.execute(trx);
+    const builds = await sql<{ id: string }>`
+      select id from build where id in (${openBuilds(evaluationId)}) and status in (0, 1, 2, 8)
+      order by id for no key update`.execute(trx);
+    await sql`select id from evaluation where id = ${evaluationId} for update`.execute(trx);
+    const locked = new Set(builds.rows.map(({ id }) => id));
+    if (round === ROUNDS_MAX || (await nothingCameBetween(trx, evaluationId, locked))) {
+      await sql`release savepoint before_stop`.execute(trx);
+      return;
+    }
+    // Who ends a newcomer holds it and waits for what is locked here: all is let go, and taken in order again.
+    await sql`rollback to savepoint before_stop`.execute(trx);
+  }
+}
+
+/** Builds may have been given out, or opened again, while locks were waited for. Newcomers that are free are locked. */
+async function nothingCameBetween(
+  trx: Transaction<Database>,
+  evaluationId: string,
+  locked: ReadonlySet<string>,
+): Promise<boolean> {
+  const builds = await openBuilds(evaluationId).execute(trx);
+  if (builds.rows.some(({ id }) => !locked.has(id))) return false;
+  const open = await openAttempts(evaluationId).execute(trx);
+  const free = await sql<{ id: string }>`
+    select id from attempt where id in (${openAttempts(evaluationId)}) and finished_at is null
+    for no key update skip locked`.execute(trx);
+  return free.rows.length === open.rows.length;
+}
+
+/** The evaluation that an open attempt evaluates. Not locked. */
+export async function findEvaluationOfAttempt(
+  db: Kysely<Database>,
+  attemptId: string,
+): Promise<string | null | undefined> {
+  const attempt = await db
+    .selectFrom("attempt")
+    .select("evaluation_id")
+    .where("id", "=", attemptId)
+    .where("finished_at", "is", null)
+    .executeTakeFirst();
+  return attempt?.evaluation_id;
+}
+
+const openBuilds = (evaluationId: string) => sql<{ id: string }>`
+  select b.id from evaluation_build l join build b on b.id = l.build_id
+  where l.evaluation_id = ${evaluationId} and b.status in (0, 1, 2, 8)`;
+
+const openAttempts = (evaluationId: string) => sql<{ id: string }>`
+  select a.id from attempt a where a.finished_at is null and a.evaluation_id = ${evaluationId}
+  union all
+  select a.id from evaluation_build l join attempt a on a.build_id = l.build_id
+  where l.evaluation_id = ${evaluationId} and a.finished_at is null`;
