@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 import { fromHex, fromUtf8, utf8 } from "#core/lib/bytes.ts";
 import { decodeFrame, encodeFrame } from "#core/protocol/frame.ts";
-import { PROTOCOL_VERSION } from "#core/protocol/limits.ts";
+import { BUILD_MS_MAX, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import { ServerMessage } from "#core/protocol/server-messages.ts";
 import { WorkerMessage } from "#core/protocol/worker-messages.ts";
 
@@ -29,6 +29,14 @@ describe.each([
     const types = schema.options.map((option) => option.entries.type.literal);
     expect([...new Set(sent.map(({ type }) => type))].sort()).toEqual([...types].sort());
   });
+});
+
+test("a builder that says it ran longer than a year is refused", () => {
+  const results = examples.worker.filter(({ result }: { result?: { kind: string } }) => result?.kind === "build");
+  const [message] = results;
+  const ran = (build_ms: number) => ({ ...message, result: { ...message.result, build_ms } });
+  expect(v.is(WorkerMessage, ran(BUILD_MS_MAX))).toBe(true);
+  expect(v.is(WorkerMessage, ran(BUILD_MS_MAX + 1))).toBe(false);
 });
 
 test("a binary frame is laid out as it is documented", () => {

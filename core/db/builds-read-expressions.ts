@@ -20,7 +20,7 @@ export const attemptOfLink: RawBuilder<boolean> = sql<boolean>`attempt.id = case
 
 /** Of the joined `attempt`: how long it ran; null while it runs. Never below 0, whatever the clock did. */
 export const attemptMs: RawBuilder<number | null> = sql<number | null>`
-  greatest((extract(epoch from attempt.finished_at - coalesce(attempt.started_at, attempt.assigned_at)) * 1000)::int,
+  greatest((extract(epoch from attempt.finished_at - coalesce(attempt.started_at, attempt.assigned_at)) * 1000)::bigint,
     case when attempt.finished_at is not null then 0 end)`;
 
 /** Needs the joined `evaluation`. What happened to the build after the evaluation ended does not count. */

@@ -42,3 +42,5 @@ export const DERIVATION_BYTES_MAX: number = 64 * MIB;
 /** The records of one `eval_batch` together. */
 export const EVAL_BATCH_BYTES_MAX: number = 80 * MIB;
 export const EVAL_BATCH_NODES_MAX = 1000;
+/** How long a builder may say that it ran: a year. */
+export const BUILD_MS_MAX: number = 365 * 24 * 60 * 60 * 1000;

@@ -13,7 +13,7 @@ import {
   Word,
   WorkerId,
 } from "./fields.ts";
-import { EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX } from "./limits.ts";
+import { BUILD_MS_MAX, EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX } from "./limits.ts";
 
 export const Capabilities = v.object({
   fetch: v.boolean(),
@@ -45,7 +45,7 @@ const BuildResult = v.object({
   failure: v.nullable(
     v.object({ class: FailureClass, message: text(8192), missing: list(StorePathField, QUERY_PATHS_MAX) }),
   ),
-  build_ms: Count,
+  build_ms: v.pipe(Count, v.maxValue(BUILD_MS_MAX, "longer than a year")),
 });
 export type BuildResult = v.InferOutput<typeof BuildResult>;
 

@@ -151,11 +151,13 @@ test("a scope narrows the list to a build and everything it needs, and must be a
   const tool = await insertBuild(api.db, { organizationId, name: "tool", needs: [shell] });
   const other = await insertBuild(api.db, { organizationId, name: "other", needs: [libc] });
   const [, , root] = await Promise.all([libc, shell, tool, other].map((build) => linkBuild(api.db, id, build)));
-  const attempt = await insertAttempt(api.db, { organizationId, buildId: libc, ranMs: 1234 });
+  // 40 days, which 32 bits of milliseconds do not hold.
+  const ranMs = 3_456_000_000;
+  const attempt = await insertAttempt(api.db, { organizationId, buildId: libc, ranMs });
 
   const { builds, total } = (await api.ask("GET", `/evals/${id}/builds?scope=${root}`)).message;
   expect(builds.map(({ name }: { name: string }) => name.split("-")[0])).toEqual(["shell", "tool", "libc"]);
-  expect([total, builds[2].build_time_ms, attempt.length]).toEqual([3, 1234, 36]);
+  expect([total, builds[2].build_time_ms, attempt.length]).toEqual([3, ranMs, 36]);
 
   const foreign = await linkBuild(api.db, await evaluation(), other);
   const answers = await Promise.all(
