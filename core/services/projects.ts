@@ -1,3 +1,4 @@
+import type { Transaction } from "kysely";
 import { type Page, type PageQuery, pageWindow } from "../api/pages.ts";
 import { type ChangeProjectBody, CONCURRENCY, type CreateProjectBody, type ProjectView } from "../api/projects.ts";
 import {
@@ -10,7 +11,9 @@ import {
   setProjectActive,
   updateProject,
 } from "../db/projects.ts";
-import { findLastEvaluation, listActiveEvaluations } from "../db/projects-evaluations.ts";
+import { findLastEvaluation, listActiveEvaluations, lockProjectToEvaluate } from "../db/projects-evaluations.ts";
+import type { Database } from "../db/schema.ts";
+import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { isSlug } from "../domain/names.ts";
@@ -23,6 +26,8 @@ import { viewProject } from "./projects-view.ts";
 
 /** Evaluations that are ended in one go before their project is deleted. */
 const ABORT_BATCH = 100;
+/** How often evaluations that began meanwhile are ended too. */
+const ABORT_ROUNDS_MAX = 10;
 
 export interface ProjectName {
   readonly organization: string;
@@ -110,9 +115,20 @@ export async function changeProject(
 export async function removeProject(deps: ProjectDeps, actor: Actor, name: ProjectName): Promise<void> {
   const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
   await setProjectActive(deps.db, project.id, false);
-  const active = await listActiveEvaluations(deps.db, project.id, ABORT_BATCH);
-  for (const { id } of active) await abortUnlessEnded(deps, id);
-  await deleteProject(deps.db, project.id);
+  for (let round = 0; round < ABORT_ROUNDS_MAX; round++) {
+    for (const { id } of await listActiveEvaluations(deps.db, project.id, ABORT_BATCH))
+      await abortUnlessEnded(deps, id);
+    if (await inTransaction(deps.db, (trx) => deleteUnlessActive(trx, project.id), deps)) return;
+  }
+  throw new DomainError("conflict", "The project is evaluated again and again: stop what starts it, then delete it");
+}
+
+/** False while an evaluation is active: its builds would stay open with nobody who needs them. */
+async function deleteUnlessActive(trx: Transaction<Database>, projectId: string): Promise<boolean> {
+  await lockProjectToEvaluate(trx, projectId);
+  if ((await listActiveEvaluations(trx, projectId, 1)).length > 0) return false;
+  await deleteProject(trx, projectId);
+  return true;
 }
 
 export async function switchProject(

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { removeProject } from "#core/services/projects.ts";
+import type { AppDeps } from "#handlers/app.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import { insertEvaluationRow, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
 
@@ -191,6 +193,29 @@ test("deleting a project ends what runs for it and tells the workers", async () 
   expect(api.notified).toContain(`work ${api.organizationId}`);
   expect((await api.ask("GET", "/projects/acme/doomed")).status).toBe(404);
   expect((await api.ask("GET", `/evals/${evaluation}`)).text).toBe((await api.ask("GET", `/evals/${newId()}`)).text);
+});
+
+test("an evaluation that begins while its project is deleted is ended too", async () => {
+  const { organizationId } = api;
+  const projectId = await insertProjectRow(api.db, { organizationId, name: "busy" });
+  const aborted: string[] = [];
+  const begin = () => insertEvaluationRow(api.db, { organizationId, projectId, status: 0 });
+  const first = await begin();
+  let second: string | undefined;
+  const deps: AppDeps = {
+    ...api.deps,
+    control: {
+      ...api.deps.control,
+      async abort(id) {
+        aborted.push(id);
+        await api.deps.control.abort(id);
+        second ??= await begin();
+      },
+    },
+  };
+  await removeProject(deps, api.admin.actor, { organization: "acme", project: "busy" });
+  expect(aborted).toEqual([first, second]);
+  expect((await api.ask("GET", "/projects/acme/busy")).status).toBe(404);
 });
 
 test("local repositories are taken only where the operator allows them", async () => {
