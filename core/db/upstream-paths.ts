@@ -7,6 +7,8 @@ import { databaseNow } from "./time.ts";
 export const FOUND_MS: number = DAY;
 /** How long it counts that it did not have one. */
 const MISSED_MS: number = HOUR;
+/** How long it is kept what an upstream had, though it has to be asked again before it counts. */
+const KEPT_MS: number = 30 * DAY;
 /**
  * How long what an evaluation was told holds while it goes on: what was recorded at its start still proves what its
  * last batch rests on.
@@ -129,11 +131,12 @@ export async function forgetUpstreamPaths(db: Kysely<Database>, upstreamId: stri
   await db.deleteFrom("upstream_path").where("upstream_id", "=", upstreamId).execute();
 }
 
-/** Removes answers "not found" that count no more. */
-export async function deleteStaleMisses(db: Kysely<Database>): Promise<void> {
+/** Removes answers "not found" that count no more, and finds that nobody asked about for long. */
+export async function deleteStaleAnswers(db: Kysely<Database>): Promise<void> {
   await sql`
     delete from upstream_path
-    where not found and seen_at < ${databaseNow} - ${MISSED_MS}::int * interval '1 millisecond'
+    where seen_at < ${databaseNow} - case when found then ${KEPT_MS}::bigint else ${MISSED_MS}::bigint end
+      * interval '1 millisecond'
   `.execute(db);
 }
 

@@ -1,5 +1,5 @@
 import {
-  deleteStaleMisses,
+  deleteStaleAnswers,
   type FoundUpstreamPath,
   listRecordedPaths,
   missReferrers,
@@ -103,7 +103,7 @@ export class Upstreams {
 
   /** Removes answers that count no more. */
   async tidy(): Promise<void> {
-    await deleteStaleMisses(this.#deps.db);
+    await deleteStaleAnswers(this.#deps.db);
   }
 
   /** Of each path of which something is recorded: the first upstream that has it, or else those that were not asked. */

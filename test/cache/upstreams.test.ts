@@ -90,6 +90,23 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
     expect(upstream.requests).toHaveLength(7);
   });
 
+  test("an answer is removed when it counts no more: a miss after an hour, a find after a month", async () => {
+    const count = async () => {
+      await server().tidy();
+      const own = bench.deps.db.selectFrom("cache_upstream").select("id").where("cache_id", "=", cache.id);
+      return (await bench.deps.db.selectFrom("upstream_path").select("hash").where("upstream_id", "in", own).execute())
+        .length;
+    };
+    await find("xz", NOT_THERE);
+    expect(await count()).toBe(2);
+    await age("61 minutes");
+    expect(await count()).toBe(1);
+    await age("29 days");
+    expect(await count()).toBe(1);
+    await age("1 day");
+    expect(await count()).toBe(0);
+  });
+
   test("what is not signed by the upstream's keys is not there, and that is logged", async () => {
     const key = "upstream-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
     await bench.deps.db
