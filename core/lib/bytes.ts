@@ -32,19 +32,11 @@ export function concatBytes(parts: readonly Uint8Array[]): Bytes {
   return whole;
 }
 
-/** Not constant in time. For secrets use `timingSafeEqual`. */
+/** Not constant in time: not for secrets. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
-}
-
-/** Compares secrets of equal length without telling where they differ. Different lengths answer false at once. */
-export function timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  let difference = 0;
-  for (let i = 0; i < a.length; i++) difference |= (a[i] as number) ^ (b[i] as number);
-  return difference === 0;
 }
 
 export function toHex(bytes: Uint8Array): string {

@@ -1,6 +1,6 @@
 import type { Bytes } from "../lib/bytes.ts";
 import { AtermReader, printAtermString } from "./aterm.ts";
-import { type ByteString, byteStringBytes, byteStringText } from "./byte-string.ts";
+import { type ByteString, byteStringBytes } from "./byte-string.ts";
 import { type Derivation, type DerivationOutput, DerivationParseError } from "./derivation-shape.ts";
 import { isStorePathName, makeTextPath, parseStorePath, type StorePath, storePathName } from "./store-path.ts";
 
@@ -86,12 +86,6 @@ export async function verifyDerivationPath(
 ): Promise<boolean> {
   const name = storePathName(path);
   return name.endsWith(".drv") && (await makeTextPath(name, bytes, derivationReferences(derivation))) === path;
-}
-
-/** The value of an environment variable as text (what is not UTF-8 becomes U+FFFD), or null when it is not set. */
-export function envText(derivation: Derivation, name: string): string | null {
-  const value = derivation.env.get(name);
-  return value === undefined ? null : byteStringText(value);
 }
 
 function readOutputs(reader: AtermReader): Map<string, DerivationOutput> {

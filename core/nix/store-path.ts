@@ -50,10 +50,6 @@ export function storePathBaseName(path: StorePath): string {
   return path.slice(HASH_START);
 }
 
-export function isStorePathHash(text: string): boolean {
-  return HASH.test(text);
-}
-
 /** The characters and length of the part after the hash. */
 export function isStorePathName(text: string): boolean {
   return text.length <= NAME_LENGTH_MAX && NAME.test(text);

@@ -6,8 +6,8 @@ import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
 import type { PasswordHasher } from "#core/ports/password-hasher.ts";
-import { ensureUser } from "#core/services/accounts.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
+import { createUser } from "#core/services/registration.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { startSession } from "#core/services/sign-in.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
@@ -81,8 +81,8 @@ export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<
     },
     user: async (username, { superuser = false } = {}) => {
       const email = `${username}@example.com`;
-      const actor = await ensureUser(deps, { username, name: username, email, password: PASSWORD, superuser });
-      const id = actor.user?.id as string;
+      const id = await createUser(deps, { username, name: username, email, password: PASSWORD, superuser });
+      const actor = { user: { id, username, superuser }, key: null, sessionId: null };
       const client = { address: "127.0.0.1", userAgent: "test" };
       return { id, username, actor, token: await startSession(deps, id, client, { remember: false }) };
     },
