@@ -1,4 +1,4 @@
-import type { ColumnType, Generated, Insertable, Selectable } from "kysely";
+import type { ColumnType, Generated, Selectable } from "kysely";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
 export interface Database {
@@ -353,8 +353,6 @@ export interface BuildTable {
   updated_at: Defaulted<Date>;
   ready_at: Date | null;
 }
-export type BuildRow = Selectable<BuildTable>;
-export type NewBuild = Insertable<BuildTable>;
 
 export interface BuildDerivationTable {
   build_id: string;
