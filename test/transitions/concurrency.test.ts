@@ -2,8 +2,10 @@ import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { WorkerDescription } from "#core/db/schema.ts";
 import { openWorkerConnection } from "#core/db/worker-connections.ts";
+import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import type { AssignedBuild } from "#core/services/transitions/assign.ts";
+import { endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
 import { newId } from "../support/rows.ts";
 import { node } from "./nodes.ts";
@@ -37,11 +39,11 @@ afterEach(async () => {
 });
 
 /** Ten of a layer; each needs three of the layer below. */
-function graph(layers: number): ParsedNode[] {
+function graph(layers: number, prefix = "n"): ParsedNode[] {
   return Array.from({ length: layers * 10 }, (_, i) => {
     const layer = Math.floor(i / 10);
-    const needs = layer === 0 ? [] : [0, 1, 2].map((k) => `n${layer - 1}-${(i * 3 + k) % 10}`);
-    return node(`n${layer}-${i % 10}`, { needs: [...new Set(needs)] });
+    const needs = layer === 0 ? [] : [0, 1, 2].map((k) => `${prefix}${layer - 1}-${(i * 3 + k) % 10}`);
+    return node(`${prefix}${layer}-${i % 10}`, { needs: [...new Set(needs)] });
   });
 }
 
@@ -164,6 +166,61 @@ test("an abort does not take a build from an evaluation that links it at that mo
     expect(await evaluationState(world, second.id)).toBe("Completed");
   }
 });
+
+/** The world of these tests, with a count of the transitions that PostgreSQL broke off and that ran again. */
+function countingRetries(): World & { retries(): number } {
+  let retries = 0;
+  const clock: Clock = {
+    ...systemClock,
+    // Transitions wait for nothing but their next try.
+    schedule: (ms, action) => {
+      retries++;
+      return systemClock.schedule(ms, action);
+    },
+  };
+  return { ...world, deps: { ...world.deps, clock }, retries: () => retries };
+}
+
+test("aborts meet batches and ends of builds without a deadlock", async () => {
+  const meeting = countingRetries();
+  for (let round = 0; round < 30; round++) {
+    const evaluations = [await startEvaluation(meeting), await startEvaluation(meeting)] as const;
+    for (const evaluation of evaluations) await ingest(meeting, evaluation, graph(2, `r${round}-`));
+    const running = [...(await claim(meeting, { limit: 6 })).values()];
+    const [aborted, other] = evaluations;
+    await Promise.all([
+      abortEvaluation(meeting.deps, aborted.id),
+      ingest(meeting, aborted, graph(3, `r${round}-`)),
+      ...running.map((build, i) => (i % 3 === 2 ? fail(meeting, build, "permanent") : succeed(meeting, build))),
+      ingest(meeting, other, graph(3, `r${round}-`)),
+      claim(meeting, { limit: 3 }),
+    ]);
+    expect(await evaluationState(meeting, aborted.id)).toBe("Aborted");
+    await abortEvaluation(meeting.deps, other.id);
+  }
+  expect(meeting.retries()).toBe(0);
+}, 60_000);
+
+test("an evaluation that fails meets ends of its builds without a deadlock", async () => {
+  const meeting = countingRetries();
+  const failure = { class: "permanent", message: "it does not evaluate" } as const;
+  for (let round = 0; round < 15; round++) {
+    const evaluation = await startEvaluation(meeting);
+    await ingest(meeting, evaluation, graph(2, `r${round}-`));
+    const running = [...(await claim(meeting, { limit: 6 })).values()];
+    await Promise.all([
+      endEvaluationAttempt(
+        meeting.deps,
+        evaluation.attemptId,
+        { kind: "evaluation", status: "failed", failure },
+        newId(),
+      ),
+      ...running.map((build) => succeed(meeting, build)),
+    ]);
+    expect(await evaluationState(meeting, evaluation.id)).toBe("Failed");
+  }
+  expect(meeting.retries()).toBe(0);
+}, 60_000);
 
 /** Resolves when a statement of this database waits for a lock. */
 async function somebodyWaits(): Promise<void> {
