@@ -4,7 +4,7 @@ import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import type { HubDeps } from "./deps.ts";
 import { listOpenAttempts } from "./leased-attempts.ts";
 
-/** The leases of one worker's session. It reaches those of the organizations that the worker has proved and no other. */
+/** The leases of one worker's session, of the organizations that the worker has proved and of no other. */
 export class SessionLeases {
   readonly #deps: HubDeps;
   readonly #proved: ProvenWorker;

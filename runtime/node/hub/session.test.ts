@@ -180,7 +180,7 @@ async function intruderOf({ addRegistration, worker }: HubBench, workerId: strin
   return worker({ workerId, tokens: { [organizationId]: `token of ${workerId}` } });
 }
 
-test("an owner keeps its session, its lease and its attempt while another organization uses its worker id", async () => {
+test("an owner keeps its session, lease and attempt while another organization uses its worker id", async () => {
   const made = await start();
   const { registered, addBuild, db, hub, deps, organizationId } = made;
   const owner = await registered();
