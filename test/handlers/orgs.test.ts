@@ -245,7 +245,7 @@ test("deleting an organization takes everything in it along, what runs included,
   await insertEntryPoint(t.db, evaluation, build, ["packages", "top"]);
   t.notified.length = 0;
   expect((await t.ask("DELETE", "/orgs/doomed", { token: admin.token })).status).toBe(200);
-  expect(t.notified).toContain(`registration ${worker_id}`);
+  expect(t.notified).toContain(`registration ${id}/${worker_id}`);
   for (const table of ["project", "evaluation", "build", "attempt", "cache", "worker_registration"] as const) {
     const left = await t.db.selectFrom(table).select("id").where("organization_id", "=", id).execute();
     expect([table, left]).toEqual([table, []]);
