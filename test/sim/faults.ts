@@ -1,5 +1,5 @@
 import type { SimulatedDatabase } from "./database.ts";
-import type { Network } from "./network.ts";
+import type { Link, Network } from "./network.ts";
 import type { Random } from "./random.ts";
 import type { ServerMachine, SimulatedServer } from "./server.ts";
 import type { Simulator } from "./simulator.ts";
@@ -29,6 +29,7 @@ const FAULTS: Readonly<Record<string, number>> = {
   "stop a worker": 3,
   "stop a worker now": 2,
   "reset a connection": 5,
+  "lose a session twice": 3,
   "silence a side": 5,
   "silence both sides": 3,
   "hold what is sent": 4,
@@ -104,6 +105,8 @@ export class Faults {
         return worker.stop(true);
       case "reset a connection":
         return link?.reset();
+      case "lose a session twice":
+        return this.#resetRegistrations(link);
       case "silence a side":
         return link?.silence(random.pick(["worker", "server"] as const));
       case "silence both sides":
@@ -124,6 +127,16 @@ export class Faults {
       default:
         return this.#weather(kind);
     }
+  }
+
+  /** The session that follows comes while the database is still asked for the one before. */
+  #resetRegistrations(link: Link | null): void {
+    const { database, network } = this.#targets;
+    network.atRegistration = (begun) => {
+      begun.reset();
+      this.#for(4_000, database.weather, "latencyMs", 3_000, this.#usualLatencyMs);
+    };
+    link?.reset();
   }
 
   #weather(kind: string): void {

@@ -29,6 +29,8 @@ export class Network {
   readonly tap: Tap;
   /** Takes a worker's connection, if a server listens. */
   accept: ((link: Link) => SimulatedProcess) | null = null;
+  /** Called once, when the next session is about to be registered. */
+  atRegistration: ((link: Link) => void) | null = null;
   readonly #cutUntilMs = new Map<string, number>();
   #nextLink = 1;
 
@@ -98,6 +100,7 @@ export class Network {
 
   heal(): void {
     this.#cutUntilMs.clear();
+    this.atRegistration = null;
     this.weather.latencyMs = 40;
   }
 }
@@ -216,6 +219,12 @@ export class End implements Socket {
     if (this.#closed || !this.owner.alive) return;
     if (typeof data === "string") this.link.network.tap.received(this.link, this.side, data);
     this.onMessage(data);
+    if (typeof data === "string" && data.startsWith('{"type":"worker_capabilities"')) {
+      const { network } = this.link;
+      const act = network.atRegistration;
+      network.atRegistration = null;
+      act?.(this.link);
+    }
   }
 
   #end(reason: string): void {
