@@ -43,7 +43,8 @@ async function requireActive(trx: Transaction<Database>, evaluationId: string): 
 
 /**
  * Ends an active evaluation as aborted or failed: its own lease, and the open builds that only it needs. Call
- * `lockToStop` first: without it, whoever ends one of its builds at that moment may wait for this in a ring. Its first statement ends the evaluation, so that nothing of it is dispatched any more.
+ * `lockToStop` first: without it, whoever ends one of its builds at that moment may wait for this in a ring. Its first
+ * statement ends the evaluation, so that nothing of it is dispatched any more.
  */
 export async function stopEvaluation(
   trx: Transaction<Database>,
