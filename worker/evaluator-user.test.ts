@@ -38,12 +38,14 @@ test("a worker that evaluates nothing, or trusts every flake, needs neither user
   expect(await requireEvaluatorUser(config({ GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true" }))).toBeNull();
 });
 
-test.skipIf(isRoot)("who is not root is told that only root can switch users", async () => {
+test("who is not root is told that only root can switch users", async ({ skip }) => {
+  skip(isRoot, "this is root, who can switch users");
   const chosen = config({ GRADIENT_WORKER_EVALUATOR_USER: "nobody" });
   await expect(requireEvaluatorUser(chosen)).rejects.toThrow("only root can start processes of another user");
 });
 
-test.skipIf(!isRoot)("an evaluator's user is refused when unknown, root, or kept out of the data folder", async () => {
+test("an evaluator's user is refused when unknown, root, or kept out of the data folder", async ({ skip }) => {
+  skip(!isRoot, "only root can switch users");
   await using folder = await withTemporaryFolder();
   const withUser = (name: string) =>
     config({ GRADIENT_WORKER_EVALUATOR_USER: name, GRADIENT_WORKER_DATA_DIR: join(folder.path) });
