@@ -51,7 +51,7 @@ const ZSTD_LEVEL = 3;
  * Where the process may die, and what is true then:
  *
  * - while the object is written: the store shows nothing under its key;
- * - object durable, no row yet: no row names the object, so nobody is offered it; the sweep of such objects takes it;
+ * - object durable, no row yet: no row names the object, so nobody is offered it; it stays until a sweep exists;
  * - row committed: the NAR is stored and proven. Nobody is offered it before a path names it (`commitPaths`);
  * - before a superfluous object is deleted (this one, or the damaged one it replaced): no row names it, as above.
  */
@@ -152,7 +152,7 @@ async function discardObject({ blobs, log }: NarReceiveDeps, key: string): Promi
   try {
     await blobs.delete(key);
   } catch (error) {
-    log.warn("a superfluous object was not deleted; the sweep will take it", { key, error });
+    log.warn("a superfluous object was not deleted and stays in the store", { key, error });
   }
 }
 
