@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { concatBytes, fromUtf8, utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
-import { WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
+import { PROTOCOL_VERSION, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { storePath } from "#test/support/derivations.ts";
 import { type FakeServer, FakeServers, ORGANIZATION } from "#test/support/fake-server.ts";
@@ -168,9 +168,9 @@ test("no worker offers more builds than a session has streams for", async () => 
   await server.next("auth_response");
   const capabilities = { fetch: true, eval: true, build: true, sign: false, federate: false };
   const peers = { authorized_peers: [ORGANIZATION], failed_peers: [], lease_ms: 60_000 };
-  server.send({ type: "init_ack", version: 1, capabilities, ...peers });
+  server.send({ type: "init_ack", version: PROTOCOL_VERSION, capabilities, ...peers });
 
-  expect((await server.next("worker_capabilities")).max_concurrent_builds).toBe(WORKER_BUILDS_MAX);
+  expect((await server.next("worker_capabilities")).groups[0]?.max_concurrent_builds).toBe(WORKER_BUILDS_MAX);
   server.send({ type: "attempts", held: [] });
   await expect.poll(() => freePlaces(server, "build", 0)).toBe(WORKER_BUILDS_MAX);
 });

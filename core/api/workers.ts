@@ -71,9 +71,16 @@ export interface WorkerLiveView {
     readonly sign: boolean;
     readonly cache: boolean;
   };
+  /** Of all groups together. */
   readonly architectures: readonly string[];
   readonly system_features: readonly string[];
   readonly max_concurrent_builds: number;
+  /** What can be built together: a build runs in one group. A worker has one, a relay one for each kind of machine. */
+  readonly groups: readonly {
+    readonly architectures: readonly string[];
+    readonly system_features: readonly string[];
+    readonly max_concurrent_builds: number;
+  }[];
   readonly assigned_job_count: number;
   readonly draining: boolean;
 }

@@ -434,11 +434,19 @@ export interface WorkerDescription {
     readonly sign: boolean;
     readonly federate: boolean;
   };
+  readonly groups: readonly WorkerBuildGroup[];
+  readonly max_concurrent_evaluations: number;
+  readonly cpu_count: number;
+  readonly ram_total_mb: number;
+  /** It finishes what it has and takes no more. */
+  readonly draining: boolean;
+}
+
+/** Places for builds that are alike; a plain worker has one group. */
+export interface WorkerBuildGroup {
   readonly architectures: readonly string[];
   readonly system_features: readonly string[];
   readonly max_concurrent_builds: number;
-  readonly max_concurrent_evaluations: number;
-  readonly draining: boolean;
 }
 
 export interface WorkerConnectionTable {

@@ -42,6 +42,19 @@ export async function openWorkerConnection(
   await inTransaction(db, open, ports);
 }
 
+/** What a worker told of itself in mid-session. */
+export async function describeWorkerConnection(
+  db: Kysely<Database>,
+  id: string,
+  description: WorkerDescription,
+): Promise<void> {
+  await db
+    .updateTable("worker_connection")
+    .set({ description: JSON.stringify(description) })
+    .where("id", "=", id)
+    .execute();
+}
+
 export async function touchWorkerConnection(db: Kysely<Database>, id: string): Promise<void> {
   await db.updateTable("worker_connection").set({ last_seen_at: databaseNow }).where("id", "=", id).execute();
 }

@@ -1,5 +1,5 @@
 /** The version of /proto. Both sides must have the same. `docs/protocol.md` describes it. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -23,6 +23,8 @@ export const STREAM_WINDOW_BYTES: number = 1 * MIB;
 export const STREAMS_OPEN_MAX = 256;
 /** Builds that one worker runs at a time: each has a stream for its log, and there is room for the others. */
 export const WORKER_BUILDS_MAX = 192;
+/** Groups of build places that one worker advertises. */
+export const WORKER_GROUPS_MAX = 64;
 /** Bodies that a worker sends at a time, beside logs. */
 export const WORKER_UPLOADS_MAX = 32;
 /** Control messages that may wait for the socket. A peer that lets more pile up has stalled. */

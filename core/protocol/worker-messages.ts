@@ -13,7 +13,7 @@ import {
   Word,
   WorkerId,
 } from "./fields.ts";
-import { BUILD_MS_MAX, EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX } from "./limits.ts";
+import { BUILD_MS_MAX, EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX, WORKER_GROUPS_MAX } from "./limits.ts";
 
 export const Capabilities = v.object({
   fetch: v.boolean(),
@@ -23,6 +23,17 @@ export const Capabilities = v.object({
   federate: v.boolean(),
 });
 export type Capabilities = v.InferOutput<typeof Capabilities>;
+
+/**
+ * Places for builds that are alike. A worker has one group; a relay has one for each kind of machine behind it: what
+ * one group can build is never put together from several.
+ */
+export const BuildGroup = v.object({
+  architectures: list(Word, 64),
+  system_features: list(Word, 256),
+  max_concurrent_builds: Count,
+});
+export type BuildGroup = v.InferOutput<typeof BuildGroup>;
 
 /** Why a job failed, as far as the worker knows. What it does not know is `transient`. */
 export const FailureClass = v.picklist([
@@ -70,20 +81,28 @@ export const WorkerMessage = v.variant("type", [
   }),
   v.object({
     type: v.literal("worker_capabilities"),
-    architectures: list(Word, 64),
-    system_features: list(Word, 256),
-    max_concurrent_builds: Count,
+    /** A group keeps its number, counted from 0, as long as the session lasts; one that is gone has no places. */
+    groups: list(BuildGroup, WORKER_GROUPS_MAX),
     max_concurrent_evaluations: Count,
     cpu_count: Count,
     ram_total_mb: Count,
-    /** The attempts this worker still runs or has results of. Others that the server knows of are freed at once. */
-    attempts: list(Uuid, 10_000),
+    /**
+     * The attempts this worker still runs or has results of. Others that the server knows of are freed at once. Null
+     * when the message is sent again in a session: then it says nothing of attempts, which may be under way to it.
+     */
+    attempts: v.nullable(list(Uuid, 10_000)),
   }),
   /**
    * `free`: places that became free (a builder has ended, or an attempt), in addition to those asked for before in
    * this session.
    */
-  v.object({ type: v.literal("request_job"), kind: v.picklist(["evaluation", "build"]), free: Count }),
+  v.object({
+    type: v.literal("request_job"),
+    kind: v.picklist(["evaluation", "build"]),
+    /** Of builds: the number of the group. Absent it is the first. */
+    group: v.optional(Count),
+    free: Count,
+  }),
   v.object({
     type: v.literal("assign_job_response"),
     attempt: Uuid,

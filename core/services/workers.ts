@@ -157,11 +157,13 @@ function viewWorker(row: RegistrationWithLive): WorkerView {
 function viewLive({ description, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {
   if (!description) return null;
   const { federate, fetch, eval: evaluate, build, sign } = description.capabilities;
+  const { groups } = description;
   return {
     capabilities: { core: true, federate, fetch, eval: evaluate, build, sign, cache: false },
-    architectures: description.architectures,
-    system_features: description.system_features,
-    max_concurrent_builds: description.max_concurrent_builds,
+    architectures: [...new Set(groups.flatMap((group) => group.architectures))],
+    system_features: [...new Set(groups.flatMap((group) => group.system_features))],
+    max_concurrent_builds: groups.reduce((sum, group) => sum + group.max_concurrent_builds, 0),
+    groups,
     assigned_job_count,
     draining: description.draining,
   };

@@ -69,10 +69,13 @@ test("what a connected worker told of itself is shown as live", async () => {
   const id = crypto.randomUUID();
   const description = {
     capabilities: { fetch: true, eval: false, build: true, sign: true, federate: false },
-    architectures: ["x86_64-linux"],
-    system_features: ["kvm"],
-    max_concurrent_builds: 4,
+    groups: [
+      { architectures: ["x86_64-linux"], system_features: ["kvm"], max_concurrent_builds: 4 },
+      { architectures: ["x86_64-linux", "i686-linux"], system_features: [], max_concurrent_builds: 3 },
+    ],
     max_concurrent_evaluations: 1,
+    cpu_count: 8,
+    ram_total_mb: 16_384,
     draining: false,
   };
   await t.db
@@ -85,9 +88,10 @@ test("what a connected worker told of itself is shown as live", async () => {
   };
   expect(await live()).toEqual({
     capabilities: { core: true, federate: false, fetch: true, eval: false, build: true, sign: true, cache: false },
-    architectures: ["x86_64-linux"],
+    architectures: ["x86_64-linux", "i686-linux"],
     system_features: ["kvm"],
-    max_concurrent_builds: 4,
+    max_concurrent_builds: 7,
+    groups: description.groups,
     assigned_job_count: 0,
     draining: false,
   });

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock } from "#core/lib/clock.ts";
 import { Connection } from "#core/protocol/connection.ts";
+import { PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import { socketPair } from "#core/protocol/memory-socket.ts";
 import type { ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
@@ -70,8 +71,8 @@ export class FakeServer {
     this.send({ type: "auth_challenge", peers });
     await this.next("auth_response");
     const authorized = { authorized_peers: peers, failed_peers: [], lease_ms: leaseMs };
-    this.send({ type: "init_ack", version: 1, capabilities, ...authorized });
-    return (await this.next("worker_capabilities")).attempts;
+    this.send({ type: "init_ack", version: PROTOCOL_VERSION, capabilities, ...authorized });
+    return (await this.next("worker_capabilities")).attempts ?? [];
   }
 
   /** The whole handshake. Every attempt that the worker names is still held, unless `held` says otherwise. */

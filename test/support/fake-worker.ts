@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock } from "#core/lib/clock.ts";
 import { uuidV4 } from "#core/lib/ids.ts";
 import { Connection } from "#core/protocol/connection.ts";
+import { PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import { socketPair } from "#core/protocol/memory-socket.ts";
 import { parseServerMessage, type ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
@@ -79,7 +80,7 @@ export class FakeWorker {
     return this.received.filter((message) => message.type === type).length;
   }
 
-  hello(version = 1): void {
+  hello(version = PROTOCOL_VERSION): void {
     this.send({ type: "init_connection", version, worker_id: this.workerId, capabilities: CAPABILITIES });
   }
 
@@ -93,9 +94,7 @@ export class FakeWorker {
   introduce({ builds = 4, attempts = [] as string[] } = {}): void {
     this.send({
       type: "worker_capabilities",
-      architectures: ["x86_64-linux"],
-      system_features: [],
-      max_concurrent_builds: builds,
+      groups: [{ architectures: ["x86_64-linux"], system_features: [], max_concurrent_builds: builds }],
       max_concurrent_evaluations: 1,
       cpu_count: 4,
       ram_total_mb: 4096,

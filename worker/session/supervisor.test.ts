@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemRandom } from "#core/lib/ids.ts";
+import { PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import { FakeServers, ORGANIZATION } from "#test/support/fake-server.ts";
 import { ManualClock, settle } from "#test/support/manual-clock.ts";
 import { recordingLogger } from "#test/support/recording-logger.ts";
@@ -234,7 +235,14 @@ test("a worker with tokens of two organizations works for neither, and says what
   server.send({ type: "auth_challenge", peers });
   await server.next("auth_response");
   const capabilities = { fetch: true, eval: true, build: true, sign: false, federate: false };
-  server.send({ type: "init_ack", version: 1, capabilities, authorized_peers: peers, failed_peers: [], lease_ms: 1 });
+  server.send({
+    type: "init_ack",
+    version: PROTOCOL_VERSION,
+    capabilities,
+    authorized_peers: peers,
+    failed_peers: [],
+    lease_ms: 1,
+  });
 
   await expect.poll(() => server.closed).toBe("this worker serves one organization only");
   expect(log.lines).toContainEqual({

@@ -185,9 +185,13 @@ export class Supervisor {
     }
     session.send({
       type: "worker_capabilities",
-      architectures: [...facts.architectures],
-      system_features: [...facts.systemFeatures],
-      max_concurrent_builds: facts.maxConcurrentBuilds,
+      groups: [
+        {
+          architectures: [...facts.architectures],
+          system_features: [...facts.systemFeatures],
+          max_concurrent_builds: facts.maxConcurrentBuilds,
+        },
+      ],
       max_concurrent_evaluations: facts.maxConcurrentEvaluations,
       cpu_count: facts.cpuCount,
       ram_total_mb: facts.ramTotalMb,

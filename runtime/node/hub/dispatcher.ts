@@ -60,8 +60,8 @@ export class Dispatcher {
   }
 
   async #assignEvaluations(jobs: WorkerJobs): Promise<boolean> {
-    const { workerId, description } = jobs.options;
-    const { capabilities } = description;
+    const { workerId } = jobs.options;
+    const { capabilities } = jobs.description;
     if (jobs.free.evaluation <= 0 || !capabilities.fetch || !capabilities.eval) return false;
     const organizationIds = jobs.grants
       .filter((grant) => grant.fetch && grant.eval)
@@ -76,19 +76,27 @@ export class Dispatcher {
   }
 
   async #assignBuilds(jobs: WorkerJobs): Promise<boolean> {
-    const { workerId, description } = jobs.options;
-    if (jobs.buildRoom <= 0 || !description.capabilities.build) return false;
+    const { capabilities, groups } = jobs.description;
+    if (!capabilities.build) return false;
+    let assigned = false;
+    for (const number of groups.keys()) if (await this.#fillGroup(jobs, number)) assigned = true;
+    return assigned;
+  }
+
+  async #fillGroup(jobs: WorkerJobs, number: number): Promise<boolean> {
+    const group = jobs.description.groups[number];
+    if (!group || jobs.buildRoom(number) <= 0) return false;
     const organizationIds = jobs.grants.filter((grant) => grant.build).map((grant) => grant.organizationId);
     if (organizationIds.length === 0) return false;
     const builds: AssignedBuild[] = await assignBuilds(this.#deps, {
-      workerId,
+      workerId: jobs.options.workerId,
       organizationIds,
-      systems: description.architectures,
-      features: description.system_features,
-      limit: Math.min(jobs.buildRoom, BUILDS_A_ROUND),
+      systems: group.architectures,
+      features: group.system_features,
+      limit: Math.min(jobs.buildRoom(number), BUILDS_A_ROUND),
     });
     for (const build of builds) {
-      jobs.free.build--;
+      jobs.free.builds[number] = (jobs.free.builds[number] ?? 0) - 1;
       jobs.assignBuild(build);
     }
     return builds.length > 0;

@@ -74,7 +74,7 @@ test("another version of the protocol is refused with both versions", async () =
   expect(await old.next("reject")).toMatchObject({
     code: 400,
     reason:
-      "this server speaks version 1 of the protocol, the worker version 7: " +
+      "this server speaks version 2 of the protocol, the worker version 7: " +
       "run the same release on both, then restart the worker",
   });
 });
@@ -324,10 +324,64 @@ test("capabilities are answered as they were offered", async () => {
 
   expect(await greeted.next("init_ack")).toEqual({
     type: "init_ack",
-    version: 1,
+    version: 2,
     capabilities: CAPABILITIES,
     authorized_peers: [organizationId],
     failed_peers: [],
     lease_ms: deps.leaseMs,
   });
+});
+
+const GROUP = { architectures: ["x86_64-linux"], system_features: [], max_concurrent_builds: 2 };
+const CAPABLE = {
+  type: "worker_capabilities",
+  max_concurrent_evaluations: 1,
+  cpu_count: 4,
+  ram_total_mb: 4096,
+} as const;
+
+test("places are kept for each group of a worker, and a worker may say anew what its groups are", async () => {
+  const { registered, addBuild, db } = await start();
+  const relay = await registered({ builds: 1 });
+  await addBuild("first");
+  relay.send({ type: "request_job", kind: "build", group: 0, free: 5 });
+  await relay.next("assign_job");
+  const arm = { ...GROUP, architectures: ["aarch64-linux"] };
+  const busy = { ...GROUP, max_concurrent_builds: 0 };
+  const second = await addBuild("second");
+  relay.send({ ...CAPABLE, groups: [busy, arm], attempts: null });
+  relay.send({ type: "request_job", kind: "build", group: 0, free: 5 });
+  relay.send({ type: "request_job", kind: "build", group: 1, free: 5 });
+  const described = db.selectFrom("worker_connection").select("description").where("disconnected_at", "is", null);
+  await expect.poll(async () => (await described.executeTakeFirstOrThrow()).description.groups).toEqual([busy, arm]);
+  expect(relay.count("assign_job")).toBe(1);
+  expect(relay.count("abort_job")).toBe(0);
+
+  relay.send({ ...CAPABLE, groups: [busy, GROUP], attempts: null });
+  const { job } = await relay.next("assign_job");
+  expect(job).toMatchObject({ build: second.id });
+});
+
+test.each([
+  ["that forgets a group", { ...CAPABLE, groups: [], attempts: null }, /a group of builds keeps its number/],
+  ["that names attempts again", { ...CAPABLE, groups: [GROUP], attempts: [] }, /attempts are named once/],
+  ["for a group there is not", { type: "request_job", kind: "build", group: 1, free: 1 }, /there is no group 1/],
+] as const)("a message %s ends the session", async (_, message, reason) => {
+  const { registered } = await start();
+  const worker = await registered();
+  worker.send(message as unknown as Parameters<typeof worker.send>[0]);
+
+  await expect.poll(() => worker.closed).toMatch(reason);
+});
+
+test("a session that does not say which attempts its worker has is refused", async () => {
+  const { worker, addRegistration, organizationId } = await start();
+  const workerId = randomUUID();
+  await addRegistration(workerId);
+  const vague = worker({ workerId, tokens: { [organizationId]: `token of ${workerId}` } });
+  await vague.authenticate();
+  await vague.next("init_ack");
+  vague.send({ ...CAPABLE, groups: [GROUP], attempts: null });
+
+  await expect.poll(() => vague.closed).toBe("a session begins with the attempts that the worker has");
 });

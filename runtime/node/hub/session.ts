@@ -1,4 +1,3 @@
-import type { WorkerDescription } from "#core/db/schema.ts";
 import { uuidV7 } from "#core/lib/ids.ts";
 import { Connection } from "#core/protocol/connection.ts";
 import { HANDSHAKE_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
@@ -8,6 +7,7 @@ import { type Capabilities, parseWorkerMessage, type WorkerMessage } from "#core
 import { authorizeWorker, challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
 import type { HubDeps } from "./deps.ts";
 import { withoutNul } from "./plain-text.ts";
+import { describeWorker } from "./worker-description.ts";
 import { WorkerJobs } from "./worker-jobs.ts";
 
 type ServerTransport = Extract<ServerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
@@ -98,8 +98,10 @@ export class WorkerSession {
     if (this.#jobs) return this.#jobs.receive(message);
     if (this.#state === "greeting" && message.type === "init_connection") return this.#run(this.#greet(message));
     if (this.#state === "challenged" && message.type === "auth_response") return this.#run(this.#authorize(message));
-    if (this.#state === "authorized" && message.type === "worker_capabilities")
-      return this.#run(this.#register(message));
+    if (this.#state === "authorized" && message.type === "worker_capabilities") {
+      if (message.attempts === null) throw new Error("a session begins with the attempts that the worker has");
+      return this.#run(this.#register(message, message.attempts));
+    }
     throw new Error(`${message.type} is out of order`);
   }
 
@@ -143,29 +145,21 @@ export class WorkerSession {
     });
   }
 
-  async #register(message: Of<"worker_capabilities">): Promise<void> {
+  async #register(message: Of<"worker_capabilities">, attempts: readonly string[]): Promise<void> {
     this.#state = "checking";
-    const description: WorkerDescription = {
-      capabilities: this.#capabilities,
-      architectures: message.architectures,
-      system_features: message.system_features,
-      max_concurrent_builds: message.max_concurrent_builds,
-      max_concurrent_evaluations: message.max_concurrent_evaluations,
-      draining: false,
-    };
     const jobs = new WorkerJobs(this.#deps, {
       connection: this.connection,
       connectionId: this.id,
       workerId: this.#workerId,
       grants: this.#grants,
-      description,
+      description: describeWorker(this.#capabilities, message),
       onDemand: this.#events.onDemand,
     });
     // The older session of the same worker ends here, before its leases are looked at: what that one still had under
     // way in the database would take leases away from this one, and close its row.
     await this.#events.onRegistered(this);
     if (this.connection.closed) return;
-    await jobs.reattach(message.attempts);
+    await jobs.reattach(attempts);
     // Its end came while the database was asked, and found no jobs to close.
     if (this.connection.closed) return await jobs.closed();
     this.#jobs = jobs;

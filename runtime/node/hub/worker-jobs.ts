@@ -1,6 +1,11 @@
 import { markAttemptStarted } from "#core/db/attempts.ts";
 import type { WorkerDescription } from "#core/db/schema.ts";
-import { closeWorkerConnection, openWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
+import {
+  closeWorkerConnection,
+  describeWorkerConnection,
+  openWorkerConnection,
+  touchWorkerConnection,
+} from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
@@ -19,6 +24,7 @@ import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import type { WorkerConnection } from "./session.ts";
 import { SessionLeases } from "./session-leases.ts";
+import { describeWorker } from "./worker-description.ts";
 
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
 type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
@@ -42,8 +48,8 @@ export interface WorkerJobsOptions {
  */
 export class WorkerJobs {
   readonly options: WorkerJobsOptions;
-  /** Places that the worker has free and has asked to fill. */
-  readonly free: { evaluation: number; build: number } = { evaluation: 0, build: 0 };
+  /** Places that the worker has free and has asked to fill; those for builds by the number of their group. */
+  readonly free: { evaluation: number; readonly builds: number[] };
   readonly #deps: HubDeps;
   readonly #transfers: NarTransfers;
   readonly #sender: AssignmentSender;
@@ -53,10 +59,13 @@ export class WorkerJobs {
   /** Leases that the worker has never heard of, as of the last heartbeat. */
   #strange: ReadonlySet<string> = new Set();
   readonly #leases: SessionLeases;
+  #description: WorkerDescription;
   #draining = false;
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
+    this.#description = options.description;
+    this.free = { evaluation: 0, builds: options.description.groups.map(() => 0) };
     this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
     this.#transfers = new NarTransfers(deps, options.connection);
@@ -73,17 +82,26 @@ export class WorkerJobs {
     return this.#leases.grants;
   }
 
-  /** How many builds it may be sent now. */
-  get buildRoom(): number {
-    return Math.min(this.free.build, this.#sender.room);
+  /** What it said of itself last. */
+  get description(): WorkerDescription {
+    return this.#description;
+  }
+
+  /** How many builds it may be sent now for the group of that number. */
+  buildRoom(group: number): number {
+    return Math.min(this.free.builds[group] ?? 0, this.#sender.room);
   }
 
   /** Tells the worker which of the attempts it named it still holds, and opens its session in the database. */
   async reattach(named: readonly string[]): Promise<void> {
-    const { connection, connectionId: id, description } = this.options;
+    const { connection, connectionId: id } = this.options;
     const held = await this.#leases.reattach(named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
-    await openWorkerConnection(this.#deps.db, { id, ...this.#leases.worker, description }, this.#deps);
+    await openWorkerConnection(
+      this.#deps.db,
+      { id, ...this.#leases.worker, description: this.#description },
+      this.#deps,
+    );
     connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
 
@@ -184,18 +202,42 @@ export class WorkerJobs {
       case "draining":
         this.#draining = true;
         return;
+      case "worker_capabilities":
+        return this.#describe(message);
       case "init_connection":
       case "auth_response":
-      case "worker_capabilities":
         throw new Error(`${message.type} is out of order`);
     }
   }
 
   /** A worker may ask for no more places than it said it has. */
-  #addPlaces({ kind, free }: Of<"request_job">): void {
-    const { max_concurrent_builds, max_concurrent_evaluations } = this.options.description;
-    const max = kind === "build" ? max_concurrent_builds : max_concurrent_evaluations;
-    this.free[kind] = Math.min(this.free[kind] + free, max);
+  #addPlaces({ kind, group = 0, free }: Of<"request_job">): void {
+    const { groups, max_concurrent_evaluations } = this.#description;
+    if (kind === "evaluation") {
+      this.free.evaluation = Math.min(this.free.evaluation + free, max_concurrent_evaluations);
+      return;
+    }
+    const max = groups[group]?.max_concurrent_builds;
+    if (max === undefined) throw new Error(`there is no group ${group} of builds`);
+    this.free.builds[group] = Math.min((this.free.builds[group] ?? 0) + free, max);
+  }
+
+  /**
+   * The worker says anew what it can do. Free places stay with the numbers of their groups, so that a job that crossed
+   * this message on its way is counted once; a group that has fewer places now has no more of them free.
+   */
+  #describe(message: Of<"worker_capabilities">): void {
+    if (message.attempts !== null) throw new Error("attempts are named once, when a session begins");
+    const known = this.#description.groups.length;
+    if (message.groups.length < known)
+      throw new Error("a group of builds keeps its number: one that is gone has no places");
+    this.#description = { ...describeWorker(this.#description.capabilities, message), draining: this.#draining };
+    const { groups, max_concurrent_evaluations } = this.#description;
+    const cut = groups.map(({ max_concurrent_builds }, i) => Math.min(this.free.builds[i] ?? 0, max_concurrent_builds));
+    this.free.builds.splice(0, known, ...cut);
+    this.free.evaluation = Math.min(this.free.evaluation, max_concurrent_evaluations);
+    this.#spawn(describeWorkerConnection(this.#deps.db, this.options.connectionId, this.#description));
+    this.options.onDemand();
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
