@@ -3,6 +3,7 @@ export type Aim =
   | { readonly ratioMax: number }
   | { readonly ratioMin: number }
   | { readonly valueMax: number }
+  | { readonly valueMin: number }
   | { readonly none: string };
 
 /** One line of the results: medians of `samples` interleaved measurements. */
@@ -38,6 +39,7 @@ export function renderTable(figures: readonly Figure[]): string {
 /** Null when there is no aim. */
 export function isMet({ aim, ours, other }: Figure): boolean | null {
   if ("valueMax" in aim) return ours <= aim.valueMax;
+  if ("valueMin" in aim) return ours >= aim.valueMin;
   const ratio = other ? ours / other.value : Number.NaN;
   if ("ratioMax" in aim) return ratio <= aim.ratioMax;
   if ("ratioMin" in aim) return ratio >= aim.ratioMin;
@@ -62,6 +64,7 @@ function describeAim({ aim, unit }: Figure): string {
   if ("ratioMax" in aim) return `at most ${aim.ratioMax}x`;
   if ("ratioMin" in aim) return `at least ${aim.ratioMin}x`;
   if ("valueMax" in aim) return `at most ${formatNumber(aim.valueMax)} ${unit}`;
+  if ("valueMin" in aim) return `at least ${formatNumber(aim.valueMin)} ${unit}`;
   return aim.none;
 }
 

@@ -7,6 +7,7 @@ import { describeMachine } from "./machine.ts";
 import { benchMemory } from "./memory.ts";
 import { benchNar } from "./nar.ts";
 import { benchNarinfo } from "./narinfo.ts";
+import { benchScale } from "./scale.ts";
 
 type Settings = Readonly<Record<string, string>>;
 
@@ -15,6 +16,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   narinfo: benchNarinfo,
   nar: benchNar,
   memory: benchMemory,
+  scale: benchScale,
 };
 
 const USAGE = `usage: node bench/main.ts [--profile FOLDER] [PART ...]

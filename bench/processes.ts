@@ -5,6 +5,9 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
+/** USER_HZ is 100 on every architecture that Nix runs on. */
+const MS_A_TICK = 10;
+
 /** Which CPU the servers under test have for themselves, and which the clients. Null: the machine has only one. */
 export const PINNING: { readonly server: number; readonly client: number } | null =
   availableParallelism() > 1 ? { server: 0, client: 1 } : null;
@@ -39,6 +42,18 @@ export async function peakMemoryBytes(pid: number): Promise<number> {
 /** The peak begins anew at what the process uses now (proc(5), clear_refs). */
 export async function forgetPeak(pid: number): Promise<void> {
   await writeFile(`/proc/${pid}/clear_refs`, "5");
+}
+
+/** Milliseconds of processor that the process and its descendants have used, ended ones included (proc(5), stat). */
+export async function cpuMs(pid: number): Promise<number> {
+  let ticks = 0;
+  for (const process of [pid, ...(await descendantsOf(pid))]) {
+    const stat = await readFile(`/proc/${process}/stat`, "utf8").catch(() => "");
+    // The name in parentheses may hold anything; utime, stime, cutime and cstime are fields 14 to 17.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    ticks += fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+  }
+  return ticks * MS_A_TICK;
 }
 
 async function descendantsOf(pid: number): Promise<number[]> {
