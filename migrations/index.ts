@@ -4,6 +4,8 @@ import * as createCaches from "./20261122T000100Z-create-caches.ts";
 import * as createBuilds from "./20261122T000200Z-create-builds.ts";
 import * as createUpstreams from "./20261122T000300Z-create-upstreams.ts";
 import * as limitWorkerSessions from "./20261122T000400Z-limit-worker-sessions.ts";
+import * as createScheduling from "./20261122T011200Z-create-scheduling.ts";
+import * as shareDatabase from "./20261122T011600Z-share-database.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -12,6 +14,8 @@ const migrations: Record<string, Migration> = {
   "20261122T000200Z-create-builds": createBuilds,
   "20261122T000300Z-create-upstreams": createUpstreams,
   "20261122T000400Z-limit-worker-sessions": limitWorkerSessions,
+  "20261122T011200Z-create-scheduling": createScheduling,
+  "20261122T011600Z-share-database": shareDatabase,
 };
 
 export const migrationProvider: MigrationProvider = {

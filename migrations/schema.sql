@@ -7,6 +7,12 @@ CREATE OR REPLACE FUNCTION public.gradient_now()
  STABLE
 AS $function$ select coalesce(nullif(current_setting('gradient.now', true), '')::timestamptz, clock_timestamp()) $function$;
 
+CREATE OR REPLACE FUNCTION public.gradient_package_name(name text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$ select regexp_replace(name, '-[^a-zA-Z].*$', '') $function$;
+
 create table api_key (
   id uuid not null,
   owner_id uuid not null,
@@ -48,6 +54,8 @@ create table attempt (
   message text,
   log_bytes bigint not null default 0,
   log_lines bigint not null default 0,
+  score jsonb,
+  deadline_at timestamp with time zone,
   constraint attempt_pkey PRIMARY KEY (id),
   constraint attempt_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
   constraint attempt_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE,
@@ -56,6 +64,8 @@ create table attempt (
   constraint attempt_subject CHECK ((((kind = 0) = (evaluation_id IS NOT NULL)) AND ((kind = 1) = (build_id IS NOT NULL))))
 );
 CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
+CREATE INDEX attempt_built_idx ON attempt (finished_at) WHERE ((kind = 1) AND (outcome = 1));
+CREATE INDEX attempt_deadline_idx ON attempt (deadline_at) WHERE (finished_at IS NULL);
 CREATE INDEX attempt_evaluation_idx ON attempt (evaluation_id);
 CREATE UNIQUE INDEX attempt_open_build_key ON attempt (build_id) WHERE (finished_at IS NULL);
 CREATE UNIQUE INDEX attempt_open_evaluation_key ON attempt (evaluation_id) WHERE (finished_at IS NULL);
@@ -103,7 +113,7 @@ create table build (
   constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0))
 );
 CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id);
-CREATE INDEX build_queue_idx ON build (priority DESC, ready_at, id) WHERE (status = 1);
+CREATE INDEX build_queue_idx ON build (organization_id, system, required_features, priority, ready_at, id) WHERE (status = 1);
 CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);
 
 create table build_derivation (
@@ -123,6 +133,17 @@ create table build_edge (
   constraint build_edge_dependency_id_fkey FOREIGN KEY (dependency_id) REFERENCES build(id) ON DELETE CASCADE
 );
 CREATE INDEX build_edge_dependency_idx ON build_edge (dependency_id) INCLUDE (build_id);
+
+create table build_history (
+  organization_id uuid not null,
+  system text not null,
+  package_name text not null,
+  durations_ms bigint[] not null,
+  updated_at timestamp with time zone not null default gradient_now(),
+  constraint build_history_pkey PRIMARY KEY (organization_id, system, package_name),
+  constraint build_history_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+CREATE INDEX build_history_updated_idx ON build_history (updated_at);
 
 create table build_output (
   build_id uuid not null,
@@ -260,17 +281,25 @@ create table evaluation (
   eval_drv_started_at timestamp with time zone,
   building_started_at timestamp with time zone,
   finished_at timestamp with time zone,
+  concurrent boolean not null default false,
+  priority smallint not null default 0,
+  kind smallint not null default 0,
+  recovers_id uuid,
   constraint evaluation_pkey PRIMARY KEY (id),
   constraint evaluation_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint evaluation_previous_id_fkey FOREIGN KEY (previous_id) REFERENCES evaluation(id) ON DELETE SET NULL,
   constraint evaluation_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE,
+  constraint evaluation_recovers_id_fkey FOREIGN KEY (recovers_id) REFERENCES evaluation(id) ON DELETE SET NULL,
   constraint evaluation_started_by_fkey FOREIGN KEY (started_by) REFERENCES user_account(id) ON DELETE SET NULL
 );
 CREATE INDEX evaluation_active_idx ON evaluation (status, ordinal) WHERE (status = ANY (ARRAY[0, 1, 2, 3, 4, 8]));
 CREATE INDEX evaluation_organization_idx ON evaluation (organization_id);
 CREATE INDEX evaluation_previous_idx ON evaluation (previous_id);
+CREATE INDEX evaluation_priority_idx ON evaluation (id) WHERE ((priority <> 0) AND (status = ANY (ARRAY[0, 1, 2, 3, 4, 8])));
 CREATE INDEX evaluation_project_idx ON evaluation (project_id, ordinal DESC);
+CREATE INDEX evaluation_recovers_idx ON evaluation (recovers_id);
 CREATE INDEX evaluation_started_by_idx ON evaluation (started_by);
+CREATE INDEX evaluation_waiting_idx ON evaluation (id) WHERE (waiting_reason IS NOT NULL);
 
 create table evaluation_build (
   id uuid not null,
@@ -367,6 +396,13 @@ create table organization_member (
 CREATE INDEX organization_member_role_idx ON organization_member (role_id);
 CREATE INDEX organization_member_user_idx ON organization_member (user_id);
 
+create table output_loss (
+  build_id uuid not null,
+  lost_at timestamp with time zone not null default gradient_now(),
+  constraint output_loss_pkey PRIMARY KEY (build_id),
+  constraint output_loss_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
+
 create table project (
   id uuid not null,
   organization_id uuid not null,
@@ -403,6 +439,24 @@ create table role (
   constraint role_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
 
+create table scheduler_state (
+  id smallint not null default 1,
+  draining boolean not null default false,
+  history_until timestamp with time zone not null default gradient_now(),
+  constraint scheduler_state_pkey PRIMARY KEY (id),
+  constraint scheduler_state_is_one_row CHECK ((id = 1))
+);
+
+create table server (
+  id uuid not null,
+  storage text,
+  started_at timestamp with time zone not null default gradient_now(),
+  last_seen_at timestamp with time zone not null default gradient_now(),
+  steady_since timestamp with time zone not null default gradient_now(),
+  draining boolean not null default false,
+  constraint server_pkey PRIMARY KEY (id)
+);
+
 create table session (
   id uuid not null,
   user_id uuid not null,
@@ -416,6 +470,7 @@ create table session (
   constraint session_pkey PRIMARY KEY (id),
   constraint session_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
 );
+CREATE INDEX session_expires_idx ON session (expires_at);
 CREATE INDEX session_user_idx ON session (user_id);
 
 create table upstream_path (
@@ -466,9 +521,13 @@ create table worker_connection (
   disconnected_at timestamp with time zone,
   description jsonb not null,
   organization_ids uuid[] not null,
-  constraint worker_connection_pkey PRIMARY KEY (id)
+  server_id uuid,
+  constraint worker_connection_pkey PRIMARY KEY (id),
+  constraint worker_connection_server_id_fkey FOREIGN KEY (server_id) REFERENCES server(id) ON DELETE SET NULL
 );
+CREATE INDEX worker_connection_closed_idx ON worker_connection (disconnected_at) WHERE (disconnected_at IS NOT NULL);
 CREATE INDEX worker_connection_open_idx ON worker_connection (worker_id) WHERE (disconnected_at IS NULL);
+CREATE INDEX worker_connection_server_idx ON worker_connection (server_id);
 
 create table worker_registration (
   id uuid not null,

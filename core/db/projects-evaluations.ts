@@ -1,6 +1,7 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import { ACTIVE_EVALUATION } from "../domain/states.ts";
-import type { Database, EvaluationRow, ProjectRow, WaitingReason } from "./schema.ts";
+import type { Database, EvaluationRow, ProjectRow } from "./schema.ts";
 
 export type NewEvaluation = Pick<
   EvaluationRow,

@@ -1,4 +1,7 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
+import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
+import type { OutputLossTable, ServerTable } from "./tables/server.ts";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
 export interface Database {
@@ -31,6 +34,10 @@ export interface Database {
   attempt_log_chunk: AttemptLogChunkTable;
   worker_registration: WorkerRegistrationTable;
   worker_connection: WorkerConnectionTable;
+  server: ServerTable;
+  output_loss: OutputLossTable;
+  build_history: BuildHistoryTable;
+  scheduler_state: SchedulerStateTable;
 }
 
 type CreatedAt = ColumnType<Date, Date | undefined, never>;
@@ -259,21 +266,6 @@ export interface ProjectTable {
 }
 export type ProjectRow = Selectable<ProjectTable>;
 
-/** Why an evaluation does not go on. The API shows it as it is. */
-export type WaitingReason =
-  | { readonly kind: "no_cache" }
-  | { readonly kind: "eval_workers"; readonly capability: "fetch" | "eval"; readonly connected_workers: number }
-  | {
-      readonly kind: "workers";
-      readonly unmet: readonly {
-        readonly architecture: string;
-        readonly required_features: readonly string[];
-        readonly build_count: number;
-      }[];
-      readonly connected_workers: number;
-      readonly available_architectures: readonly string[];
-    };
-
 export interface EvaluationTable {
   id: string;
   ordinal: Generated<number>;
@@ -284,9 +276,17 @@ export interface EvaluationTable {
   commit_message: Defaulted<string>;
   commit_author: Defaulted<string>;
   wildcard: string;
+  /** `EvaluationKind`. */
+  kind: Defaulted<number>;
+  /** Of a recovery: whose lost outputs it brings back. */
+  recovers_id: string | null;
   status: number;
   trusted: Defaulted<boolean>;
   waiting_reason: Json<WaitingReason | null> | null;
+  /** Beside others of its project: concurrency policies leave it alone. */
+  concurrent: Defaulted<boolean>;
+  /** From -10 to 10; its builds get at least that. */
+  priority: Defaulted<number>;
   previous_id: string | null;
   started_by: string | null;
   failure: string | null;
@@ -397,6 +397,9 @@ export interface AttemptTable {
   message: string | null;
   log_bytes: Defaulted<number>;
   log_lines: Defaulted<number>;
+  score: Json<DispatchScore> | null;
+  /** Until then the worker has to end it, however lively it is; null is never. */
+  deadline_at: Date | null;
 }
 export type AttemptRow = Selectable<AttemptTable>;
 
@@ -452,6 +455,8 @@ export interface WorkerBuildGroup {
 export interface WorkerConnectionTable {
   id: string;
   worker_id: string;
+  /** The server that holds the session. Null: it is gone, and the session with it. */
+  server_id: string | null;
   /** Those that the session speaks for: it proved itself to them, and no newer one of the worker has since. */
   organization_ids: string[];
   connected_at: CreatedAt;
