@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { EvaluationMessage } from "#core/api/evaluations.ts";
 
 export interface BuildItem {
   readonly id: string;
@@ -77,7 +78,7 @@ export class Api {
     return (await this.request<{ builds: BuildItem[] }>("GET", `/evals/${evaluationId}/builds`)).builds;
   }
 
-  messages(evaluationId: string): Promise<{ level: string; message: string; entry_points: unknown[] }[]> {
+  messages(evaluationId: string): Promise<EvaluationMessage[]> {
     return this.request("GET", `/evals/${evaluationId}/messages`);
   }
 

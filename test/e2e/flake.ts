@@ -2,9 +2,14 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { git } from "../support/git.ts";
 
+/** The random bytes of `bulky`: a server needs some 0.5 s to take them. */
+export const BULKY_BYTES = 60_000_000;
+
 /**
- * 36 derivations in 5 layers, two of them with three outputs, a fixed-output one, one that fails with two dependents,
- * an attribute that throws, an attribute whose name has dots and spaces, and a source file of the repository.
+ * 41 derivations in 5 layers, two of them with three outputs, a fixed-output one, one that fails with two dependents,
+ * an attribute that throws, an attribute whose name has dots and spaces, and a source file of the repository. A slow
+ * one and, above it, a bulky one give tests the time to disturb: `bulky` differs from build to build, so that what was
+ * mixed of two would be noticed.
  */
 export const FLAKE = `{
   description = "what the end-to-end test builds";
@@ -36,10 +41,13 @@ export const FLAKE = `{
       outputHash = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
     };
     broken = mk "broken" "echo about to fail; exit 3" {};
+    slow = mk "slow" "echo slow has begun; sleep 3; echo slow has ended; echo slow > $out" {};
+    bulky = mk "bulky" "cat \${slow} > $out; head -c ${BULKY_BYTES} /dev/urandom >> $out" {};
+    last = mk "last" "head -n 1 \${bulky} > $out; wc -c < \${bulky} >> $out; echo \${bulky} \${slow} >> $out" {};
     above = mk "above" "cat \${broken} > $out" {};
   in {
     packages.\${system} = {
-      inherit all text usesText fixed broken above;
+      inherit all text usesText fixed broken above last;
       aboveToo = mk "above-too" "cat \${broken} > $out" {};
       several = builtins.elemAt several 1;
       "a name.with dots" = mk "dotted" "cat \${fixed} > $out" {};

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type NixDaemon, withNixDaemon } from "../support/nix.ts";
@@ -108,11 +108,6 @@ export async function addProject(api: Api, name: string, repository: string, wil
 
 export async function publicKey(api: Api): Promise<string> {
   return await api.request("GET", `/caches/${CACHE}/public-key`);
-}
-
-/** The number of build processes that a service or its daemon has started, from its log file. */
-export async function readLog(path: string): Promise<string> {
-  return await readFile(path, "utf8").catch(() => "");
 }
 
 async function freePort(): Promise<number> {

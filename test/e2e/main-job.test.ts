@@ -1,231 +1,167 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { nixAvailable, nixOutput, runNix } from "../support/nix.ts";
-import type { BuildItem } from "./api.ts";
+import { nixAvailable } from "../support/nix.ts";
+import { endedBuilds, findBuild, outputOf, shortName } from "./builds.ts";
+import { CacheClient, fetchNarInfo } from "./cache-client.ts";
 import { commitFlake, FLAKE } from "./flake.ts";
 import { addProject, CACHE, type Gradient, publicKey, withGradient } from "./gradient.ts";
+import { disturb } from "./main-job-disturbance.ts";
+import { expectedOutcome, type Outcome, readOutcome } from "./main-job-outcome.ts";
+import { damageObject, unfinishedObjects } from "./storage.ts";
 
 const nix = nixAvailable();
 const reason = nix.ok ? "" : ` (skipped: ${nix.reason})`;
 
+interface Run {
+  readonly title: string;
+  /** What happens while the first evaluation runs. Answers the names of the builds that were interrupted. */
+  readonly meanwhile: (gradient: Gradient, evaluation: string) => Promise<ReadonlySet<string>>;
+}
+
+const UNDISTURBED: Run = { title: "undisturbed", meanwhile: async () => new Set() };
+const DISTURBED: Run = {
+  title: "with the worker killed in mid-build and the server in mid-upload",
+  meanwhile: disturb,
+};
+
 describe.skipIf(!nix.ok)(`from a commit to a signed cache${reason}`, () => {
-  let gradient: Gradient;
-  let project: string;
-  let repository: string;
-  let first: string;
+  const ends = new Map<Run, { readonly outcome: Outcome; readonly interrupted: ReadonlySet<string> }>();
 
-  beforeAll(async () => {
-    gradient = await withGradient();
-    repository = join(gradient.folder, "repository");
-    const url = await commitFlake(repository, { "flake.nix": FLAKE, "text.txt": "one\n" }, "The first commit");
-    project = await addProject(gradient.api, "demo", url, "packages.*");
-    first = await gradient.api.evaluate(project);
-    await gradient.api.waitForEnd(first);
-  }, 180_000);
+  describe.each([UNDISTURBED, DISTURBED])("$title", (run) => {
+    let gradient: Gradient;
+    let project: string;
+    let repository: string;
+    let first: string;
+    let interrupted: ReadonlySet<string>;
 
-  afterAll(async () => {
-    await gradient?.[Symbol.asyncDispose]();
+    beforeAll(async () => {
+      gradient = await withGradient();
+      repository = join(gradient.folder, "repository");
+      const url = await commitFlake(repository, { "flake.nix": FLAKE, "text.txt": "one\n" }, "The first commit");
+      project = await addProject(gradient.api, "demo", url, "packages.*");
+      first = await gradient.api.evaluate(project);
+      interrupted = await run.meanwhile(gradient, first);
+      await gradient.api.waitForEnd(first);
+      ends.set(run, { outcome: await readOutcome(gradient, project, first), interrupted });
+    }, 180_000);
+
+    afterAll(async () => {
+      await gradient?.[Symbol.asyncDispose]();
+    });
+
+    test("everything is built but what fails, and what rests on it", async () => {
+      const builds = await gradient.api.builds(first);
+      const named = (status: string) => builds.filter((build) => build.status === status).map(shortName);
+
+      expect(named("FailedPermanent")).toEqual(["broken"]);
+      expect(named("DependencyFailed")).toEqual(["above", "above-too"]);
+      // An interrupted build may have left its outputs in the worker's store.
+      const found = named("Substituted");
+      expect([...interrupted]).toEqual(expect.arrayContaining(found));
+      expect(named("Completed")).toHaveLength(builds.length - 3 - found.length);
+      expect(builds).toHaveLength(41);
+      expect(await gradient.api.evaluation(first)).toMatchObject({ status: "Failed" });
+    });
+
+    test("the attribute that throws is named with its own words", async () => {
+      const messages = await gradient.api.messages(first);
+
+      const errors = messages.filter(({ level }) => level === "Error");
+      expect(errors).toHaveLength(1);
+      expect(errors[0]?.message).toContain("this attribute does not evaluate");
+    });
+
+    test("entry points keep their names, dots and spaces too", async () => {
+      const points = await gradient.api.request<{ eval: string; build_status: string }[]>(
+        "GET",
+        `/projects/${project}/entry-points?evaluation_id=${first}`,
+      );
+
+      const dotted = points.find(({ eval: attribute }) => attribute.includes("dots"));
+      expect(dotted).toMatchObject({ eval: 'packages.x86_64-linux."a name.with dots"' });
+      expect(points).toHaveLength(10);
+    });
+
+    test("the log of a failed build says what its builder said", async () => {
+      const broken = await findBuild(gradient, first, "broken");
+
+      expect(await gradient.api.log(broken.id)).toContain("about to fail");
+    });
+
+    test("the server keeps nothing that it has not received whole", async () => {
+      expect(await unfinishedObjects(gradient)).toEqual([]);
+    });
+
+    test("stock Nix substitutes the results into an empty store and verifies them", async () => {
+      const client = new CacheClient(gradient, "substituted");
+      const [all, last] = [await outputOf(gradient, first, "all"), await outputOf(gradient, first, "last")];
+
+      await client.copyAndVerify(all);
+      await client.copyAndVerify(last);
+
+      expect(await readFile(join(client.store, all), "utf8")).toContain("leaf 0");
+      expect(await readFile(join(client.store, last), "utf8")).toMatch(/^slow\n60000005\n/);
+    });
+
+    test("without the cache's key nothing is accepted", async () => {
+      const run = await new CacheClient(gradient, "untrusting").copy(await outputOf(gradient, first, "all"));
+
+      expect(run.code).not.toBe(0);
+      expect(run.stderr).toMatch(/signature/);
+    });
+
+    test("a second evaluation of the same commit builds nothing", async () => {
+      const before = endedBuilds(gradient.worker);
+      const second = await gradient.api.evaluate(project);
+      await gradient.api.waitForEnd(second);
+
+      const statuses = (await gradient.api.builds(second)).map(({ status }) => status);
+      const settled = ["Completed", "FailedPermanent", "Substituted", "DependencyFailed"];
+      expect(settled).toEqual(expect.arrayContaining(statuses));
+      expect(endedBuilds(gradient.worker)).toEqual(before);
+    });
+
+    test("a change of one line rebuilds only what depends on it", async () => {
+      const before = endedBuilds(gradient.worker);
+      await commitFlake(repository, { "text.txt": "two\n" }, "Another text");
+      const third = await gradient.api.evaluate(project);
+      await gradient.api.waitForEnd(third);
+
+      const built = endedBuilds(gradient.worker).slice(before.length).sort();
+      expect(built).toEqual(["text", "uses-text"]);
+    });
+
+    test("a changed byte in a stored object is never accepted, and is gone once it was noticed", async () => {
+      const out = await outputOf(gradient, first, "several-1");
+      const narInfo = await (await fetchNarInfo(gradient, out)).text();
+      const url = `${gradient.url}/cache/${CACHE}/${/^URL: (.*)$/m.exec(narInfo)?.[1]}`;
+      await damageObject(gradient, narInfo);
+
+      const copy = await new CacheClient(gradient, "damaged").copy(out, await publicKey(gradient.api));
+
+      expect(copy.code).not.toBe(0);
+      expect((await fetch(url)).status).toBe(404);
+      expect((await fetchNarInfo(gradient, out)).status).toBe(404);
+    });
+
+    test("what was lost is built again by the next evaluation", async () => {
+      await writeFile(join(repository, "text.txt"), "three\n");
+      await commitFlake(repository, {}, "A third text");
+      const next = await gradient.api.evaluate(project);
+      await gradient.api.waitForEnd(next);
+
+      const out = await outputOf(gradient, next, "several-1");
+      expect((await fetchNarInfo(gradient, out)).status).toBe(200);
+    });
   });
 
-  test("everything is built but what fails, and what rests on it", async () => {
-    const builds = await gradient.api.builds(first);
-    const named = (status: string) =>
-      builds
-        .filter((build) => build.status === status)
-        .map(shortName)
-        .sort();
+  test("the disturbed run leaves behind exactly what the undisturbed one does", () => {
+    const [undisturbed, disturbed] = [ends.get(UNDISTURBED), ends.get(DISTURBED)];
+    if (!undisturbed || !disturbed) throw new Error("one of the runs did not end, see above");
 
-    expect(named("FailedPermanent")).toEqual(["broken"]);
-    expect(named("DependencyFailed")).toEqual(["above", "above-too"]);
-    expect(builds.filter((build) => build.status === "Completed")).toHaveLength(builds.length - 3);
-    expect(builds.length).toBeGreaterThanOrEqual(35);
-    expect(await gradient.api.evaluation(first)).toMatchObject({ status: "Failed" });
-  });
-
-  test("the attribute that throws is named with its own words", async () => {
-    const messages = await gradient.api.messages(first);
-
-    const errors = messages.filter(({ level }) => level === "Error");
-    expect(errors).toHaveLength(1);
-    expect(errors[0]?.message).toContain("this attribute does not evaluate");
-  });
-
-  test("entry points keep their names, dots and spaces too", async () => {
-    const points = await gradient.api.request<{ eval: string; build_status: string }[]>(
-      "GET",
-      `/projects/${project}/entry-points?evaluation_id=${first}`,
-    );
-
-    const dotted = points.find(({ eval: attribute }) => attribute.includes("dots"));
-    expect(dotted).toMatchObject({ eval: 'packages.x86_64-linux."a name.with dots"', build_status: "Completed" });
-    expect(points).toHaveLength(9);
-  });
-
-  test("the log of a failed build says what its builder said", async () => {
-    const broken = (await gradient.api.builds(first)).find((build) => shortName(build) === "broken") as BuildItem;
-
-    expect(await gradient.api.log(broken.id)).toContain("about to fail");
-  });
-
-  test("stock Nix substitutes the result into an empty store and verifies it", async () => {
-    const out = await outputOf(gradient, first, "all");
-    const key = await publicKey(gradient.api);
-    const store = join(gradient.daemon.folder, "substituted");
-
-    await copyFrom(gradient, store, out, key);
-
-    const verify = [
-      "nix",
-      "store",
-      "verify",
-      "--store",
-      store,
-      "-r",
-      out,
-      "--option",
-      "trusted-public-keys",
-      key,
-    ] as const;
-    expect(await runNix([...verify], isolated(gradient))).toMatchObject({ code: 0 });
-    expect(await readFile(join(store, out), "utf8")).toContain("leaf 0");
-  });
-
-  test("without the cache's key nothing is accepted", async () => {
-    const out = await outputOf(gradient, first, "all");
-    const store = join(gradient.daemon.folder, "untrusting");
-
-    const run = await runNix(
-      ["nix", "copy", "--from", `${gradient.url}/cache/${CACHE}`, "--to", store, out],
-      isolated(gradient),
-    );
-
-    expect(run.code).not.toBe(0);
-    expect(run.stderr).toMatch(/signature/);
-  });
-
-  test("a second evaluation of the same commit builds nothing", async () => {
-    const before = await countAttempts(gradient);
-    const second = await gradient.api.evaluate(project);
-    await gradient.api.waitForEnd(second);
-
-    const builds = await gradient.api.builds(second);
-    expect(
-      builds.filter(({ status }) =>
-        ["Completed", "FailedPermanent", "Substituted", "DependencyFailed"].includes(status),
-      ),
-    ).toHaveLength(builds.length);
-    expect(await countAttempts(gradient)).toBe(before);
-  });
-
-  test("a change of one line rebuilds only what depends on it", async () => {
-    const before = await builtNames(gradient);
-    await commitFlake(repository, { "text.txt": "two\n" }, "Another text");
-    const third = await gradient.api.evaluate(project);
-    await gradient.api.waitForEnd(third);
-
-    const built = (await builtNames(gradient)).slice(before.length).sort();
-    expect(built).toEqual(["text", "uses-text"]);
-  });
-
-  test("a changed byte in a stored object is never accepted, and is gone once it was noticed", async () => {
-    const out = await outputOf(gradient, first, "several-1");
-    const key = await publicKey(gradient.api);
-    const narinfo = await (await fetch(narinfoUrl(gradient, out))).text();
-    const url = `${gradient.url}/cache/${CACHE}/${/^URL: (.*)$/m.exec(narinfo)?.[1]}`;
-    await damageObject(gradient, narinfo);
-
-    const copy = await runNix(
-      [
-        "nix",
-        "copy",
-        "--from",
-        `${gradient.url}/cache/${CACHE}`,
-        "--to",
-        join(gradient.daemon.folder, "damaged"),
-        out,
-        "--option",
-        "trusted-public-keys",
-        key,
-        "--option",
-        "download-attempts",
-        "1",
-      ],
-      isolated(gradient),
-    );
-
-    expect(copy.code).not.toBe(0);
-    expect((await fetch(url)).status).toBe(404);
-    expect((await fetch(narinfoUrl(gradient, out))).status).toBe(404);
-  });
-
-  test("what was lost is built again by the next evaluation", async () => {
-    await writeFile(join(repository, "text.txt"), "three\n");
-    await commitFlake(repository, {}, "A third text");
-    const next = await gradient.api.evaluate(project);
-    await gradient.api.waitForEnd(next);
-
-    const out = await outputOf(gradient, next, "several-1");
-    expect((await fetch(narinfoUrl(gradient, out))).status).toBe(200);
+    expect(disturbed.interrupted).toContain("slow");
+    const expected = expectedOutcome(undisturbed.outcome, disturbed.outcome, disturbed.interrupted);
+    expect(disturbed.outcome).toEqual(expected);
   });
 });
-
-function shortName({ name }: BuildItem): string {
-  return name.slice(33).replace(/\.drv$/, "");
-}
-
-async function outputOf(gradient: Gradient, evaluation: string, name: string): Promise<string> {
-  const build = (await gradient.api.builds(evaluation)).find((candidate) => shortName(candidate) === name);
-  if (!build) throw new Error(`no build ${name}`);
-  const view = await gradient.api.request<{ output: Record<string, string> }>("GET", `/builds/${build.id}`);
-  return `/nix/store/${view.output.out}`;
-}
-
-function isolated({ daemon }: Gradient): Readonly<Record<string, string>> {
-  return { ...daemon.env, NIX_REMOTE: "" };
-}
-
-async function copyFrom(gradient: Gradient, store: string, out: string, key: string): Promise<void> {
-  await nixOutput(
-    [
-      "nix",
-      "copy",
-      "--from",
-      `${gradient.url}/cache/${CACHE}`,
-      "--to",
-      store,
-      out,
-      "--option",
-      "trusted-public-keys",
-      key,
-    ],
-    isolated(gradient),
-  );
-}
-
-function narinfoUrl({ url }: Gradient, storePath: string): string {
-  return `${url}/cache/${CACHE}/${storePath.slice("/nix/store/".length, "/nix/store/".length + 32)}.narinfo`;
-}
-
-/** Names of the builds that the worker ended, in order, as its log tells. */
-async function builtNames(gradient: Gradient): Promise<string[]> {
-  const lines = gradient.worker.output().split("\n");
-  return lines.flatMap((line) => (/"message":"build ended".*/.test(line) ? [JSON.parse(line).name as string] : []));
-}
-
-async function countAttempts(gradient: Gradient): Promise<number> {
-  return (await builtNames(gradient)).length;
-}
-
-/** Flips one byte in the middle of the object that the narinfo's NAR is kept in. */
-async function damageObject({ storage }: Gradient, narinfo: string): Promise<void> {
-  const narHash = /^NarHash: sha256:(.*)$/m.exec(narinfo)?.[1];
-  const entries = await readdir(storage, { recursive: true, withFileTypes: true });
-  const file = entries.find((entry) => entry.isFile() && narHash && entry.name.startsWith(narHash));
-  if (!file) throw new Error("the object was not found");
-  const path = join(file.parentPath, file.name);
-  const bytes = await readFile(path);
-  const middle = Math.floor(bytes.length / 2);
-  bytes[middle] = (bytes[middle] as number) ^ 0xff;
-  await writeFile(path, bytes);
-}
