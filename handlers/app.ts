@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { authRoutes } from "./auth.ts";
@@ -22,7 +23,7 @@ import { projectEvaluationRoutes } from "./projects-evaluations.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
-export interface AppDeps extends ServiceDeps, ProjectDeps {
+export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
     readonly requestBytesMax: number;

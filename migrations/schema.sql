@@ -56,6 +56,13 @@ create table attempt (
   log_lines bigint not null default 0,
   score jsonb,
   deadline_at timestamp with time zone,
+  build_ms bigint,
+  cpu_user_ms bigint,
+  cpu_system_ms bigint,
+  peak_memory_bytes bigint,
+  io_read_bytes bigint,
+  io_write_bytes bigint,
+  log_sealed boolean not null default false,
   constraint attempt_pkey PRIMARY KEY (id),
   constraint attempt_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
   constraint attempt_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE,
@@ -67,6 +74,7 @@ CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
 CREATE INDEX attempt_built_idx ON attempt (finished_at) WHERE ((kind = 1) AND (outcome = 1));
 CREATE INDEX attempt_deadline_idx ON attempt (deadline_at) WHERE (finished_at IS NULL);
 CREATE INDEX attempt_evaluation_idx ON attempt (evaluation_id);
+CREATE INDEX attempt_log_unsealed_idx ON attempt (finished_at) WHERE ((NOT log_sealed) AND (log_bytes > 0));
 CREATE UNIQUE INDEX attempt_open_build_key ON attempt (build_id) WHERE (finished_at IS NULL);
 CREATE UNIQUE INDEX attempt_open_evaluation_key ON attempt (evaluation_id) WHERE (finished_at IS NULL);
 CREATE INDEX attempt_open_lease_idx ON attempt (lease_expires_at) WHERE (finished_at IS NULL);
@@ -154,6 +162,19 @@ create table build_output (
   constraint build_output_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
 );
 CREATE INDEX build_output_path_idx ON build_output (store_path);
+
+create table build_product (
+  build_id uuid not null,
+  ordinal integer not null,
+  output text not null,
+  type text not null,
+  subtype text not null,
+  name text not null,
+  path text not null,
+  size bigint,
+  constraint build_product_pkey PRIMARY KEY (build_id, ordinal),
+  constraint build_product_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
 
 create table build_source (
   build_id uuid not null,
@@ -447,6 +468,21 @@ create table scheduler_state (
   constraint scheduler_state_is_one_row CHECK ((id = 1))
 );
 
+create table sealed_log (
+  attempt_id uuid not null,
+  object_key text not null,
+  bytes bigint not null,
+  lines bigint not null,
+  file_bytes bigint not null,
+  frame_bytes integer not null,
+  frames jsonb not null,
+  chunks jsonb not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint sealed_log_pkey PRIMARY KEY (attempt_id),
+  constraint sealed_log_object_key_key UNIQUE (object_key),
+  constraint sealed_log_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
+);
+
 create table server (
   id uuid not null,
   storage text,
@@ -543,6 +579,7 @@ create table worker_registration (
   managed boolean not null default false,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
+  signing_key text,
   constraint worker_registration_pkey PRIMARY KEY (id),
   constraint worker_registration_key UNIQUE (organization_id, worker_id),
   constraint worker_registration_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,

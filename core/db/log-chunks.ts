@@ -17,7 +17,7 @@ export async function findLogPosition(db: Kysely<Database>, attemptId: string): 
 
 /**
  * Appends to a log at `position`, in one statement: the attempt's counters and the chunk change together. False when
- * the log has another length by now (another session of the worker wrote it): the caller looks again.
+ * the log has another length by now (another session of the worker wrote it), or was sealed: the caller looks again.
  */
 export async function appendLog(
   db: Kysely<Database>,
@@ -28,7 +28,7 @@ export async function appendLog(
   const result = await sql<{ id: string }>`
     with grown as (
       update attempt set log_bytes = log_bytes + ${data.length}, log_lines = log_lines + ${lines}
-      where id = ${attemptId} and log_bytes = ${position.bytes}
+      where id = ${attemptId} and log_bytes = ${position.bytes} and not log_sealed
       returning id
     )
     insert into attempt_log_chunk (attempt_id, byte_start, byte_length, line_start, data)

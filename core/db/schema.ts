@@ -1,6 +1,8 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
+import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, ServerTable } from "./tables/server.ts";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
@@ -30,8 +32,10 @@ export interface Database {
   build_output: BuildOutputTable;
   build_edge: BuildEdgeTable;
   build_source: BuildSourceTable;
+  build_product: BuildProductTable;
   attempt: AttemptTable;
   attempt_log_chunk: AttemptLogChunkTable;
+  sealed_log: SealedLogTable;
   worker_registration: WorkerRegistrationTable;
   worker_connection: WorkerConnectionTable;
   server: ServerTable;
@@ -380,7 +384,7 @@ export interface BuildSourceTable {
   store_path: string;
 }
 
-export interface AttemptTable {
+export interface AttemptTable extends AttemptMetrics {
   id: string;
   /** 0 evaluation, 1 build. */
   kind: number;
@@ -397,6 +401,8 @@ export interface AttemptTable {
   message: string | null;
   log_bytes: Defaulted<number>;
   log_lines: Defaulted<number>;
+  /** The log is in the blob store. */
+  log_sealed: Defaulted<boolean>;
   score: Json<DispatchScore> | null;
   /** Until then the worker has to end it, however lively it is; null is never. */
   deadline_at: Date | null;
@@ -423,6 +429,8 @@ export interface WorkerRegistrationTable {
   enable_eval: Defaulted<boolean>;
   enable_build: Defaulted<boolean>;
   managed: Defaulted<boolean>;
+  /** `name:base64`: the public half of what the worker signs with, as it announced it last. */
+  signing_key: string | null;
   created_by: string | null;
   created_at: CreatedAt;
 }
@@ -441,6 +449,8 @@ export interface WorkerDescription {
   readonly max_concurrent_evaluations: number;
   readonly cpu_count: number;
   readonly ram_total_mb: number;
+  /** `name:base64`: what it signs its uploads with. Null for a worker that does not sign. */
+  readonly signing_key: string | null;
   /** It finishes what it has and takes no more. */
   readonly draining: boolean;
 }

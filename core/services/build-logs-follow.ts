@@ -1,9 +1,10 @@
 import { findAttemptOfLink } from "../db/builds-read.ts";
-import { isAttemptEnded, readLog } from "../db/logs.ts";
+import { isAttemptEnded } from "../db/logs.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { OPEN_BUILD } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
 import { HOUR, SECOND, sleep } from "../lib/clock.ts";
+import { type LogReadDeps, readLogBytes } from "./build-logs-read.ts";
 import { requireBuild } from "./builds.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { WakeUp } from "./evaluations-wake-up.ts";
@@ -21,7 +22,7 @@ const LATE_LINES_MS: number = 1 * SECOND;
 /** Longer than the default time that a build may take (4 hours). */
 const STREAM_MS_MAX: number = 6 * HOUR;
 
-export type FollowDeps = Pick<ServiceDeps, "db" | "clock" | "notifier">;
+export type FollowDeps = LogReadDeps & Pick<ServiceDeps, "clock" | "notifier">;
 
 /**
  * The log from its beginning and then as it grows, until the attempt ends; waits for an attempt while the build is
@@ -54,7 +55,7 @@ async function* follow(
       // Asked before the log is read: what an ended attempt wrote is there.
       const ended = await isAttemptEnded(deps.db, attemptId);
       if (ended) await sleep(deps.clock, LATE_LINES_MS, signal);
-      for await (const { byteStart, bytes } of readLog(deps.db, attemptId, { start: position })) {
+      for await (const { byteStart, bytes } of readLogBytes(deps, attemptId, { start: position })) {
         position = byteStart + bytes.length;
         watch.wrote();
         yield bytes;

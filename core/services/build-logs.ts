@@ -1,25 +1,23 @@
 import type { LogChunksView, LogLinesQuery, LogSearchEnd, LogSearchHit } from "../api/builds.ts";
 import { findAttemptOfLink } from "../db/builds-read.ts";
-import { findBeforeLine, LINE_FEED, type LogRange, readLog } from "../db/logs.ts";
-import { type LogIndex, readLogIndex } from "../db/logs-index.ts";
+import { LINE_FEED, type LogRange } from "../db/logs.ts";
+import type { LogIndex } from "../db/logs-index.ts";
 import type { Actor } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import type { ByteStream } from "../lib/streams.ts";
+import { findLogIndex, findPlaceBefore, type LogReadDeps, readLogBytes } from "./build-logs-read.ts";
 import { type LineSearch, searchLines } from "./build-logs-search.ts";
 import { requireBuild } from "./builds.ts";
-import type { ServiceDeps } from "./deps.ts";
 
 /** Matching lines that are listed; the others are only counted. */
 const SEARCH_HITS_MAX = 10_000;
 
-type ReadDeps = Pick<ServiceDeps, "db">;
-
 /** Everything that was written so far; empty while no worker has begun. */
-export async function readWholeLog(deps: ReadDeps, actor: Actor, buildId: string): Promise<ByteStream> {
+export async function readWholeLog(deps: LogReadDeps, actor: Actor, buildId: string): Promise<ByteStream> {
   return bytesOf(deps, await requireLog(deps, actor, buildId), { start: 0 });
 }
 
-export async function describeLog(deps: ReadDeps, actor: Actor, buildId: string): Promise<LogChunksView> {
+export async function describeLog(deps: LogReadDeps, actor: Actor, buildId: string): Promise<LogChunksView> {
   const { chunks, lines, bytes } = await indexOf(deps, await requireLog(deps, actor, buildId));
   return {
     total_chunks: chunks.length,
@@ -35,7 +33,12 @@ export async function describeLog(deps: ReadDeps, actor: Actor, buildId: string)
   };
 }
 
-export async function readLogChunk(deps: ReadDeps, actor: Actor, buildId: string, index: number): Promise<ByteStream> {
+export async function readLogChunk(
+  deps: LogReadDeps,
+  actor: Actor,
+  buildId: string,
+  index: number,
+): Promise<ByteStream> {
   const attemptId = await requireLog(deps, actor, buildId);
   const chunk = (await indexOf(deps, attemptId)).chunks[index];
   if (!chunk) throw new DomainError("not_found", "The log has no such chunk");
@@ -44,7 +47,7 @@ export async function readLogChunk(deps: ReadDeps, actor: Actor, buildId: string
 
 /** Lines count from 1 and both ends belong to the range; what lies behind the log's end is empty. */
 export async function readLogLines(
-  deps: ReadDeps,
+  deps: LogReadDeps,
   actor: Actor,
   buildId: string,
   range: LogLinesQuery,
@@ -55,7 +58,7 @@ export async function readLogLines(
 
 /** Each line that holds the text, and at the end how many there were. */
 export async function searchLog(
-  deps: ReadDeps,
+  deps: LogReadDeps,
   actor: Actor,
   buildId: string,
   search: LineSearch,
@@ -65,26 +68,26 @@ export async function searchLog(
 }
 
 /** The attempt whose log the build shows; null before the first. */
-async function requireLog(deps: ReadDeps, actor: Actor, buildId: string): Promise<string | null> {
+async function requireLog(deps: LogReadDeps, actor: Actor, buildId: string): Promise<string | null> {
   await requireBuild(deps, actor, buildId);
   return (await findAttemptOfLink(deps.db, buildId))?.id ?? null;
 }
 
-async function indexOf({ db }: ReadDeps, attemptId: string | null): Promise<LogIndex> {
-  return attemptId === null ? { bytes: 0, lines: 0, chunks: [] } : await readLogIndex(db, attemptId);
+async function indexOf(deps: LogReadDeps, attemptId: string | null): Promise<LogIndex> {
+  return attemptId === null ? { bytes: 0, lines: 0, chunks: [] } : await findLogIndex(deps, attemptId);
 }
 
-async function* bytesOf({ db }: ReadDeps, attemptId: string | null, range: LogRange): AsyncGenerator<Uint8Array> {
+async function* bytesOf(deps: LogReadDeps, attemptId: string | null, range: LogRange): AsyncGenerator<Uint8Array> {
   if (attemptId === null) return;
-  for await (const { bytes } of readLog(db, attemptId, range)) yield bytes;
+  for await (const { bytes } of readLogBytes(deps, attemptId, range)) yield bytes;
 }
 
 async function* cutLines(
-  deps: ReadDeps,
+  deps: LogReadDeps,
   attemptId: string,
   { first, last }: LogLinesQuery,
 ): AsyncGenerator<Uint8Array> {
-  const place = await findBeforeLine(deps.db, attemptId, first - 1);
+  const place = await findPlaceBefore(deps, attemptId, first - 1);
   let before = first - 1 - place.lineStart;
   let wanted = last === undefined ? Number.POSITIVE_INFINITY : last - first + 1;
   for await (const bytes of bytesOf(deps, attemptId, { start: place.byteStart })) {
@@ -112,7 +115,7 @@ function skipLines(bytes: Uint8Array, from: number, count: number): { position: 
 }
 
 async function* hits(
-  deps: ReadDeps,
+  deps: LogReadDeps,
   attemptId: string | null,
   { chunks }: LogIndex,
   search: LineSearch,

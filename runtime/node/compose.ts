@@ -10,6 +10,7 @@ import { systemRandom } from "#core/lib/ids.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { requireCache } from "#core/services/access.ts";
 import { authenticate } from "#core/services/authenticate.ts";
+import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
 import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
@@ -44,6 +45,7 @@ export interface Composition {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response>;
   readonly hub: HubDeps;
   readonly uses: PathUses;
+  readonly logs: Omit<LogSealDeps, "log">;
   /** Lets go of connections to others. */
   readonly close: () => void;
 }
@@ -104,7 +106,8 @@ export async function compose(parts: Parts): Promise<Composition> {
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
   const cache = cacheFetch(parts, { blobs, uses });
   const fetch: Composition["fetch"] = async (request, env) => (await cache(request, env)) ?? app.fetch(request, env);
-  return { fetch, hub, uses, close: () => outbound.close() };
+  const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
+  return { fetch, hub, uses, logs, close: () => outbound.close() };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */

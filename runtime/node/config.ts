@@ -40,6 +40,8 @@ export interface Config {
   readonly localIps: readonly IpNetwork[];
   readonly logLevels: LogLevels;
   readonly keepEvaluations: number;
+  /** What of a stored log is compressed together. */
+  readonly logChunkBytes: number;
   readonly allowLocalSources: boolean;
   /** Where the server may connect to when somebody names an address. */
   readonly outbound: OutboundRules;
@@ -113,6 +115,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     localIps: reader.networks("GRADIENT_LOCAL_IPS", "10.0.0.0/8"),
     logLevels: readLogLevels(reader),
     keepEvaluations: reader.integer("GRADIENT_KEEP_EVALUATIONS", 5, { min: 0, max: 1_000_000 }),
+    logChunkBytes: reader.integer("GRADIENT_LOG_CHUNK_BYTES", 262_144, { min: 4_096, max: 16 * 1024 * 1024 }),
     allowLocalSources: reader.boolean("GRADIENT_ALLOW_LOCAL_SOURCES", false),
     outbound: {
       allowed: reader.networks("GRADIENT_OUTBOUND_ALLOW", ""),

@@ -11,6 +11,7 @@ import { type Databases, openDatabases } from "./database.ts";
 import { Hub } from "./hub/hub.ts";
 import { attachProtoEndpoint } from "./hub/websocket.ts";
 import { listen, stopListening } from "./listen.ts";
+import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
 import { startNotifier } from "./notifier.ts";
 import type { ConnectionTarget } from "./pool.ts";
@@ -62,6 +63,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const flushing = Promise.all([
     flushUses(uses, stopping.signal, loggers),
     tidyUpstreams(composition, stopping.signal, loggers),
+    keepSealingLogs({ ...composition.logs, log: loggers.web }, stopping.signal),
   ]);
   started.defer(async () => {
     stopping.abort();

@@ -12,7 +12,9 @@ import { createSecretBox } from "#core/services/secret-box.ts";
 import { startSession } from "#core/services/sign-in.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { AppEnv } from "#handlers/env.ts";
+import { nodeCodec } from "#runtime/node/codec.ts";
 import { type TestDatabase, withDatabase } from "#test/support/database.ts";
+import { memoryBlobs } from "#test/support/memory-blobs.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
 
 export const PASSWORD = "Tr0ub4dor&3x";
@@ -104,6 +106,8 @@ async function appDeps(
     random: systemRandom,
     log: quietLogger,
     notifier,
+    blobs: memoryBlobs(),
+    codec: nodeCodec,
     passwords: recordingHasher(verified),
     secrets: await createSecretBox(utf8("a crypt secret of the tests")),
     settings: {
