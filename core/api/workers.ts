@@ -57,6 +57,8 @@ export interface WorkerView {
   readonly enable_eval: boolean;
   readonly enable_build: boolean;
   readonly is_base: boolean;
+  /** `name:base64`: the public half of the key that it signs its uploads with. Null for one that never signed. */
+  readonly signing_key: string | null;
   /** Null while the worker is not connected. */
   readonly live: WorkerLiveView | null;
 }

@@ -63,6 +63,22 @@ export async function listRegisteredWorkerIds(db: Kysely<Database>, organization
   return rows.map((row) => row.worker_id);
 }
 
+export async function listRegistrationsOfWorkers(
+  db: Kysely<Database>,
+  workerIds: readonly string[],
+): Promise<
+  Pick<
+    WorkerRegistrationRow,
+    "organization_id" | "worker_id" | "active" | "enable_fetch" | "enable_eval" | "enable_build"
+  >[]
+> {
+  return await db
+    .selectFrom("worker_registration")
+    .select(["organization_id", "worker_id", "active", "enable_fetch", "enable_eval", "enable_build"])
+    .where("worker_id", "=", sql<string>`any(${workerIds}::uuid[])`)
+    .execute();
+}
+
 /** Fails on `worker_registration_key`. */
 export async function insertRegistration(
   db: Kysely<Database>,
@@ -105,6 +121,7 @@ function registrations(db: Kysely<Database>, organizationId: string) {
       "enable_eval",
       "enable_build",
       "managed",
+      "signing_key",
       "created_by",
       "created_at",
       "worker_connection.description",

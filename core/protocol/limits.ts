@@ -46,3 +46,9 @@ export const EVAL_BATCH_BYTES_MAX: number = 80 * MIB;
 export const EVAL_BATCH_NODES_MAX = 1000;
 /** How long a builder may say that it ran: a year. */
 export const BUILD_MS_MAX: number = 365 * 24 * 60 * 60 * 1000;
+/** Files and folders that one build offers for download. */
+export const PRODUCTS_MAX = 256;
+/** A store path and names below it. */
+export const PRODUCT_PATH_LENGTH_MAX = 1024;
+/** Signatures of others that come with one path. */
+export const SIGNATURES_MAX = 8;

@@ -13,7 +13,18 @@ import {
   Word,
   WorkerId,
 } from "./fields.ts";
-import { BUILD_MS_MAX, EVAL_BATCH_NODES_MAX, QUERY_PATHS_MAX, WORKER_GROUPS_MAX } from "./limits.ts";
+import {
+  BUILD_MS_MAX,
+  EVAL_BATCH_NODES_MAX,
+  PRODUCT_PATH_LENGTH_MAX,
+  PRODUCTS_MAX,
+  QUERY_PATHS_MAX,
+  SIGNATURES_MAX,
+  WORKER_GROUPS_MAX,
+} from "./limits.ts";
+
+/** `name:base64`, of a key or a signature. */
+const SignatureText: v.GenericSchema<string> = v.pipe(v.string(), v.regex(/^[!-9;-~]{1,255}:[A-Za-z0-9+/=]{1,128}$/));
 
 export const Capabilities = v.object({
   fetch: v.boolean(),
@@ -48,6 +59,32 @@ export const FailureClass = v.picklist([
 ]);
 export type FailureClass = v.InferOutput<typeof FailureClass>;
 
+/** What a build took. Null is what was not measured: no number is a guess. */
+const BuildMetrics = v.object({
+  /** Processor time of the builder and all it started. */
+  cpu_user_ms: v.nullable(Count),
+  cpu_system_ms: v.nullable(Count),
+  /** The most memory that was seen in use at once, in bytes. */
+  peak_memory_bytes: v.nullable(Count),
+  /** From and to block devices, in bytes. */
+  io_read_bytes: v.nullable(Count),
+  io_write_bytes: v.nullable(Count),
+});
+export type BuildMetrics = v.InferOutput<typeof BuildMetrics>;
+
+/** A file or folder in an output that the build offers for download (`nix-support/hydra-build-products`). */
+const BuildProduct = v.object({
+  output: Word,
+  type: text(64),
+  subtype: text(64),
+  name: text(255),
+  /** Of the file itself, links resolved: below one of the build's outputs. */
+  path: text(PRODUCT_PATH_LENGTH_MAX),
+  /** Null for a folder. */
+  size: v.nullable(Size),
+});
+export type BuildProduct = v.InferOutput<typeof BuildProduct>;
+
 const BuildResult = v.object({
   kind: v.literal("build"),
   /** `already_valid`: the daemon had the outputs, nothing was built. */
@@ -57,6 +94,10 @@ const BuildResult = v.object({
     v.object({ class: FailureClass, message: text(8192), missing: list(StorePathField, QUERY_PATHS_MAX) }),
   ),
   build_ms: v.pipe(Count, v.maxValue(BUILD_MS_MAX, "longer than a year")),
+  /** Absent when nothing was built or measured. */
+  metrics: v.optional(BuildMetrics),
+  /** Absent when there are none. */
+  products: v.optional(list(BuildProduct, PRODUCTS_MAX)),
 });
 export type BuildResult = v.InferOutput<typeof BuildResult>;
 
@@ -86,6 +127,8 @@ export const WorkerMessage = v.variant("type", [
     max_concurrent_evaluations: Count,
     cpu_count: Count,
     ram_total_mb: Count,
+    /** `name:base64`: what the worker signs its uploads with. Absent for a worker that does not sign. */
+    signing_key: v.optional(SignatureText),
     /**
      * The attempts this worker still runs or has results of. Others that the server knows of are freed at once. Null
      * when the message is sent again in a session: then it says nothing of attempts, which may be under way to it.
@@ -157,6 +200,8 @@ export const WorkerMessage = v.variant("type", [
     /** `source`: into the organization's internal store. `output`: into the caches it writes to. */
     target: v.picklist(["source", "output"]),
     info: PathInfoField,
+    /** By the worker's `signing_key`. */
+    signatures: v.optional(list(SignatureText, SIGNATURES_MAX)),
     compression: v.picklist(["none", "zstd"]),
     stream: StreamId,
   }),

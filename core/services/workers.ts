@@ -138,7 +138,7 @@ function announce({ notifier }: Pick<ServiceDeps, "notifier">, organizationId: s
 }
 
 function viewWorker(row: RegistrationWithLive): WorkerView {
-  const { worker_id, display_name, active, url, created_by, enable_fetch, enable_eval, enable_build } = row;
+  const { worker_id, display_name, active, url, created_by, enable_fetch, enable_eval, enable_build, signing_key } = row;
   return {
     worker_id,
     display_name,
@@ -150,6 +150,7 @@ function viewWorker(row: RegistrationWithLive): WorkerView {
     enable_eval,
     enable_build,
     is_base: false,
+    signing_key,
     live: viewLive(row),
   };
 }

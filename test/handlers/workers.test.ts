@@ -39,6 +39,7 @@ test("a worker is registered by its id alone, is named after it, and gets a toke
       enable_eval: true,
       enable_build: true,
       is_base: false,
+      signing_key: null,
       live: null,
     },
   ]);

@@ -15,6 +15,7 @@ import { attemptReason, decideFailure } from "../../domain/failure.ts";
 import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";
 import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
 import type { BuildResult, FailureClass } from "../../protocol/worker-messages.ts";
+import { recordBuildResults } from "../build-results.ts";
 import { availablePaths } from "../paths-availability.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
@@ -32,6 +33,7 @@ export async function endBuild(deps: TransitionDeps, attemptId: string, result: 
     if (!build) return false;
 
     let failedAbove: readonly string[] = [];
+    let succeeded = false;
     if (result.failure) {
       failedAbove = await fail(trx, deps, {
         attemptId,
@@ -53,8 +55,10 @@ export async function endBuild(deps: TransitionDeps, attemptId: string, result: 
         });
       } else {
         await succeed(trx, build, attemptId, result);
+        succeeded = true;
       }
     }
+    await recordBuildResults(trx, [{ attemptId, buildId: build.id, succeeded, result }]);
     await concludeBuilds(trx, wakeups, [build.id, ...failedAbove]);
     wakeups.work(build.organization_id);
     return true;

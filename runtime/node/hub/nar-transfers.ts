@@ -16,6 +16,7 @@ import { UpstreamFailedError } from "#core/services/upstream-probe.ts";
 import type { HubDeps } from "./deps.ts";
 import type { LeasedAttempt } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
+import type { SessionSignatures } from "./session-signatures.ts";
 
 type NarPush = Extract<WorkerMessage, { type: "nar_push" }>;
 type NarRequest = Extract<WorkerMessage, { type: "nar_request" }>;
@@ -30,8 +31,10 @@ export class NarTransfers {
   readonly #connection: WorkerConnection;
   readonly #receives = new Semaphore(CONCURRENT_RECEIVES);
   readonly #serves: Semaphore;
+  readonly #signatures: Pick<SessionSignatures, "verified">;
 
-  constructor(deps: HubDeps, connection: WorkerConnection) {
+  constructor(deps: HubDeps, connection: WorkerConnection, signatures: Pick<SessionSignatures, "verified">) {
+    this.#signatures = signatures;
     this.#deps = deps;
     this.#connection = connection;
     this.#serves = new Semaphore(deps.limits.maxConcurrentNarServes);
@@ -55,7 +58,11 @@ export class NarTransfers {
     }
   }
 
-  async #store({ target, info, compression }: NarPush, attempt: LeasedAttempt, body: ByteStream): Promise<void> {
+  async #store(
+    { target, info, compression, signatures }: NarPush,
+    attempt: LeasedAttempt,
+    body: ByteStream,
+  ): Promise<void> {
     const { writable, readable, internal } = await organizationTargets(this.#deps.db, attempt.organizationId);
     if (internal === null) throw new DomainError("not_found", "the organization is gone");
     const cacheIds = target === "source" ? [internal] : [...writable];
@@ -63,13 +70,15 @@ export class NarTransfers {
     if (!cacheIds.some((id) => readable.includes(id))) cacheIds.push(internal);
 
     const narHash = sha256(info.nar_hash);
-    await receiveNar(this.#deps, { narHash, narSize: info.nar_size, compression, body });
+    const narSize = info.nar_size;
+    await receiveNar(this.#deps, { narHash, narSize, compression, body });
     const path: CommittedPath = {
       storePath: info.path,
       narHash,
       references: info.references,
       deriver: info.deriver,
       ca: info.ca,
+      signatures: await this.#signatures.verified({ ...info, storePath: info.path, narHash, narSize }, signatures),
     };
     const commit = { cacheIds, organizationId: attempt.organizationId, paths: [path] };
     announceCommit(this.#deps.notifier, await commitResting(this.#deps, commit, readable));

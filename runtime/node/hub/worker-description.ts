@@ -6,7 +6,7 @@ type WorkerCapabilities = Extract<WorkerMessage, { type: "worker_capabilities" }
 /** What a worker has told of itself, as it is kept and shown. */
 export function describeWorker(
   capabilities: Capabilities,
-  { groups, max_concurrent_evaluations, cpu_count, ram_total_mb }: WorkerCapabilities,
+  { groups, max_concurrent_evaluations, cpu_count, ram_total_mb, signing_key = null }: WorkerCapabilities,
 ): WorkerDescription {
-  return { capabilities, groups, max_concurrent_evaluations, cpu_count, ram_total_mb, draining: false };
+  return { capabilities, groups, max_concurrent_evaluations, cpu_count, ram_total_mb, signing_key, draining: false };
 }

@@ -1,11 +1,6 @@
 import { markAttemptStarted } from "#core/db/attempts.ts";
 import type { WorkerDescription } from "#core/db/schema.ts";
-import {
-  closeWorkerConnection,
-  describeWorkerConnection,
-  openWorkerConnection,
-  touchWorkerConnection,
-} from "#core/db/worker-connections.ts";
+import { closeWorkerConnection, describeWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
@@ -24,6 +19,7 @@ import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import type { WorkerConnection } from "./session.ts";
 import { SessionLeases } from "./session-leases.ts";
+import { SessionSignatures } from "./session-signatures.ts";
 import { describeWorker } from "./worker-description.ts";
 
 type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
@@ -59,6 +55,7 @@ export class WorkerJobs {
   /** Leases that the worker has never heard of, as of the last heartbeat. */
   #strange: ReadonlySet<string> = new Set();
   readonly #leases: SessionLeases;
+  readonly #signatures: SessionSignatures;
   #description: WorkerDescription;
   #draining = false;
 
@@ -68,7 +65,8 @@ export class WorkerJobs {
     this.free = { evaluation: 0, builds: options.description.groups.map(() => 0) };
     this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
-    this.#transfers = new NarTransfers(deps, options.connection);
+    this.#signatures = new SessionSignatures(deps, () => this.#leases.worker);
+    this.#transfers = new NarTransfers(deps, options.connection, this.#signatures);
     this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
   }
 
@@ -92,16 +90,12 @@ export class WorkerJobs {
     return Math.min(this.free.builds[group] ?? 0, this.#sender.room);
   }
 
-  /** Tells the worker which of the attempts it named it still holds, and opens its session in the database. */
+  /** Opens the session in the database, and tells the worker which of the attempts it named it still holds. */
   async reattach(named: readonly string[]): Promise<void> {
     const { connection, connectionId: id } = this.options;
-    const held = await this.#leases.reattach(named);
+    const held = await this.#leases.open({ id, description: this.#description }, named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
-    await openWorkerConnection(
-      this.#deps.db,
-      { id, ...this.#leases.worker, description: this.#description },
-      this.#deps,
-    );
+    await this.#signatures.announce(this.#description.signing_key);
     connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
 
@@ -237,6 +231,7 @@ export class WorkerJobs {
     this.free.builds.splice(0, known, ...cut);
     this.free.evaluation = Math.min(this.free.evaluation, max_concurrent_evaluations);
     this.#spawn(describeWorkerConnection(this.#deps.db, this.options.connectionId, this.#description));
+    this.#spawn(this.#signatures.announce(this.#description.signing_key));
     this.options.onDemand();
   }
 
