@@ -8,6 +8,7 @@ import { createBuildEnvironment } from "./build/environment.ts";
 import { executeBuild } from "./build/execute.ts";
 import { connectToServer } from "./connect.ts";
 import { DaemonPool } from "./daemon/pool.ts";
+import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
 import type { AttemptLink } from "./link.ts";
@@ -28,6 +29,7 @@ export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser
     socketPath: config.daemonStore.socketPath,
     maxConnections: config.daemonConnectionsMax,
   });
+  const evaluators = new EvaluatorPool({ evaluatorsMax: config.evaluatorsMax, evaluationsPerProcessMax: 20 });
   const builds = createBuildEnvironment({
     pool,
     gcRootsDir: config.gcRootsDir ?? "",
@@ -60,6 +62,7 @@ export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser
       evaluatorUser,
       sshKeyFile: null,
       evaluatorsMax: config.evaluatorsMax,
+      evaluators,
       evaluatorMemoryBytesMax: config.evaluatorMemoryBytesMax,
       attributeTimeoutMs: ATTRIBUTE_TIMEOUT_MS,
       repositoryBytesMax: REPOSITORY_BYTES_MAX,
@@ -85,5 +88,11 @@ export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser
     clock: systemClock,
     log: loggers.proto,
   });
-  return { agent, [Symbol.asyncDispose]: () => pool.close({ abandon: true }) };
+  return {
+    agent,
+    async [Symbol.asyncDispose]() {
+      await evaluators.close();
+      await pool.close({ abandon: true });
+    },
+  };
 }

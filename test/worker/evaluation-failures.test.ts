@@ -2,6 +2,7 @@ import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promise
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { EvaluatorPool } from "#worker/evaluation/evaluator-pool.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
 import {
   commitFiles,
@@ -162,12 +163,14 @@ describe.skipIf(!nix.ok)("evaluation of what is broken", () => {
       `let made = mk "made" "sleep 617.3; echo > $out" { PATH = "/usr/bin:/bin"; };
         in { ${PACKAGES}.sleeps = mk (builtins.readFile made) "" {}; }`,
     );
-    const environment = { signal: abort.signal, allowImportFromDerivation: true };
+    const evaluators = new EvaluatorPool({ evaluatorsMax: 1, evaluationsPerProcessMax: 0 });
+    const environment = { signal: abort.signal, allowImportFromDerivation: true, evaluators };
     const running = run(flake, { environment });
     await until(async () => (await commandLines()).some((line) => line.includes("sleep 617.3")));
     abort.abort();
 
     expect(await running).toMatchObject({ outcome: { outcome: "failed", message: "the evaluation was aborted" } });
+    await evaluators.close();
     const home = join(daemon.folder, "worker", "evaluator-home");
     await until(
       async () => !(await commandLines()).some((line) => line.includes("sleep 617.3") || line.includes(home)),

@@ -6,6 +6,7 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import type { EntryPoint, GraphBatch } from "#worker/evaluation/batches.ts";
 import type { EvaluationEnvironment } from "#worker/evaluation/environment.ts";
 import { type EvaluationJob, type EvaluationOutcome, evaluate } from "#worker/evaluation/evaluate.ts";
+import { EvaluatorPool } from "#worker/evaluation/evaluator-pool.ts";
 import type { CommitInfo } from "#worker/evaluation/fetch.ts";
 import type { EvaluationMessage } from "#worker/evaluation/messages.ts";
 import type { KnownQuestion } from "#worker/evaluation/walk.ts";
@@ -14,6 +15,8 @@ import { pathWithNix } from "../support/nix-path.ts";
 import { quietLogger } from "../support/quiet-logger.ts";
 
 const exec = promisify(execFile);
+/** Shared by the tests of a file; other users' processes and short lives are tested with pools of their own. */
+const evaluators = new EvaluatorPool({ evaluatorsMax: 2, evaluationsPerProcessMax: 20, idleMsMax: 2_000 });
 let nextRepository = 0;
 
 export interface TestRepository {
@@ -75,6 +78,7 @@ export function environmentFor(daemon: NixDaemon, changes: Partial<EvaluationEnv
     evaluatorUser: null,
     sshKeyFile: null,
     evaluatorsMax: 1,
+    evaluators,
     evaluatorMemoryBytesMax: null,
     attributeTimeoutMs: 30_000,
     repositoryBytesMax: 64 * 1024 * 1024,

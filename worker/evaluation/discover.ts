@@ -31,7 +31,6 @@ export interface Discovery {
 }
 
 export interface DiscoveryOptions {
-  readonly flakeReference: string;
   readonly patterns: AttributePatterns;
   readonly attributesMax: number;
   readonly deadline: number;
@@ -80,7 +79,7 @@ interface Match {
 }
 
 class DiscoveryWalk {
-  readonly matches: Match[] = [];
+  readonly #matches = new Map<string, Match>();
   readonly errors: AttributeError[] = [];
   outputs: string[] = [];
   readonly #evaluator: NixEvaluator;
@@ -94,14 +93,18 @@ class DiscoveryWalk {
     this.#patterns = patterns;
   }
 
+  get matches(): readonly Match[] {
+    return [...this.#matches.values()];
+  }
+
   async run(): Promise<void> {
-    const { flakeReference, deadline, onMessage } = this.#options;
+    const { deadline, onMessage } = this.#options;
     let resumeAfter: AttributePath | null = null;
     for (;;) {
       this.#at = null;
       const after = resumeAfter;
       const end = await this.#evaluator.run({
-        expression: (mark) => discoveryExpression(mark, flakeReference, this.#patterns, after),
+        expression: (mark) => discoveryExpression(mark, this.#patterns, after),
         deadline,
         onReport: (report) => this.#read(report),
         onMessage: (message) => onMessage(message, this.#at),
@@ -130,9 +133,11 @@ class DiscoveryWalk {
     for (const [name, extraLevels] of report.matches as [string, number][]) {
       const isEverything = path.length === 0 && extraLevels === EVERYTHING_LEVELS;
       const isLeftOut = isEverything && NOT_PART_OF_EVERYTHING.includes(name);
-      if (!isLeftOut) this.matches.push({ attribute: [...path, name], extraLevels });
+      const attribute = [...path, name];
+      // An evaluator that had to be replaced says again what it had said.
+      if (!isLeftOut) this.#matches.set(attributeKey(attribute), { attribute, extraLevels });
     }
-    limitAttributes(this.matches.length, this.#options.attributesMax);
+    limitAttributes(this.#matches.size, this.#options.attributesMax);
   }
 }
 

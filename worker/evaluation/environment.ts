@@ -1,4 +1,5 @@
 import type { Logger } from "#core/ports/logger.ts";
+import type { EvaluatorPool } from "./evaluator-pool.ts";
 import type { ProcessUser } from "./process.ts";
 
 /** What evaluations of one trust domain share: an organization's, or those of a worker that serves a single one. */
@@ -29,8 +30,10 @@ export interface EvaluationEnvironment {
   readonly evaluatorUser: ProcessUser | null;
   /** A private key for repositories and inputs over ssh. Flake code cannot read it. */
   readonly sshKeyFile: string | null;
-  /** Evaluators at a time. */
+  /** Evaluators of one evaluation at a time. */
   readonly evaluatorsMax: number;
+  /** The evaluators of all evaluations of this worker. */
+  readonly evaluators: EvaluatorPool;
   /** Resident memory of one evaluator; beyond it the attribute at work fails. Null: no limit. */
   readonly evaluatorMemoryBytesMax: number | null;
   /** How long one attribute may take. */

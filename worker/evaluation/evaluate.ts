@@ -98,9 +98,8 @@ class Evaluation {
 
   async #evaluate({ flakeReference, folder }: FetchedSource): Promise<void> {
     this.#sink.phase("evaluating_flake");
-    const evaluator = new NixEvaluator(this.#environment, folder);
+    using evaluator = new NixEvaluator(this.#environment, folder, { flakeReference, isWrapped: false });
     const common = {
-      flakeReference,
       attributesMax: this.#job.maxAttributes,
       deadline: this.#deadline,
       onMessage: (message: EvaluatorMessage, attribute: AttributePath | null) =>

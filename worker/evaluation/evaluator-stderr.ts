@@ -1,9 +1,14 @@
-import { describeNixError, parseNixLogLine } from "./nix-log.ts";
-import type { RunningProcess } from "./process.ts";
+import { parseNixErrorText } from "./nix-error-text.ts";
+import { describeNixError, type NixErrorReport, parseNixLogLine } from "./nix-log.ts";
+import type { StopReason } from "./process.ts";
 
 export interface EvaluatorMessage {
   readonly level: "warning" | "notice";
   readonly text: string;
+}
+
+interface Stoppable {
+  stop(reason: StopReason): void;
 }
 
 export interface EvaluatorListener {
@@ -25,7 +30,9 @@ export class EvaluatorStderr {
   #failure: { words: (place: (file: string) => string) => string } | null = null;
   #restartTimer: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
-  #process: RunningProcess | null = null;
+  #process: Stoppable | null = null;
+  /** The expression was evaluated to its end. */
+  isComplete = false;
   #thrown: { readonly error: unknown } | null = null;
 
   constructor(run: EvaluatorListener, mark: string, takeNote: (report: Readonly<Record<string, unknown>>) => void) {
@@ -35,7 +42,7 @@ export class EvaluatorStderr {
   }
 
   /** Ends the process when it reports nothing for so long. */
-  watch(process: RunningProcess, timeoutMs: number): void {
+  watch(process: Stoppable, timeoutMs: number): void {
     this.#process = process;
     if (this.#thrown) process.stop("aborted");
     this.#restartTimer = () => {
@@ -55,31 +62,47 @@ export class EvaluatorStderr {
     return this.#thrown;
   }
 
-  read(line: string): void {
-    if (this.#thrown) return;
+  /** True for the last line of the run. */
+  read(line: string): boolean {
+    if (this.#thrown) return false;
     try {
-      this.#read(line);
+      return this.#read(line);
     } catch (error) {
       this.#thrown = { error };
       this.#process?.stop("aborted");
+      return false;
     }
   }
 
-  #read(line: string): void {
+  #read(line: string): boolean {
     const parsed = parseNixLogLine(line);
-    if (parsed === null) return;
+    if (parsed === null) return false;
     if (parsed.kind === "plain") {
       this.#plain.push(parsed.text.slice(0, MESSAGE_LENGTH_MAX));
       if (this.#plain.length > PLAIN_LINES_MAX) this.#plain.shift();
     } else if (parsed.text.startsWith(this.#mark)) {
       const report = JSON.parse(parsed.text.slice(this.#mark.length)) as Record<string, unknown>;
+      if (report.end === true) return true;
+      if (report.complete === true) this.isComplete = true;
       this.#restartTimer();
       this.#takeNote(report);
       this.#run.onReport(report);
-    } else if (parsed.error !== null && parsed.level === 0) {
-      const { error, text } = parsed;
-      this.#failure = { words: (place) => describeNixError(error, text, place) };
-    } else this.#pass(parsed.level, parsed.text);
+    } else this.#readMessage(parsed);
+    return false;
+  }
+
+  #readMessage({
+    level,
+    text,
+    error: structured,
+  }: {
+    level: number;
+    text: string;
+    error: NixErrorReport | null;
+  }): void {
+    const error = level === 0 ? (structured ?? parseNixErrorText(text)) : null;
+    if (error === null) return this.#pass(level, text);
+    this.#failure ??= { words: (place) => describeNixError(error, text, place) };
   }
 
   /** Null when Nix said nothing before it ended. */

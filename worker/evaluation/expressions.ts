@@ -13,13 +13,49 @@ export function literalBytes(value: unknown): number {
   return utf8(jsonLiteral(value)).length;
 }
 
+/** The flake, for all expressions of one evaluation: an interpreter that has it evaluates it once. */
+const FLAKE_NAME = "gradientFlake";
+
+/** Defines the flake: what an interpreter is told before the first expression about it. */
+export function flakeBinding({ flakeReference, isWrapped }: FlakeSource): string {
+  const given = `builtins.getFlake (builtins.fromJSON ${jsonLiteral(flakeReference)})`;
+  return `${FLAKE_NAME} = ${isWrapped ? `(${given}).inputs.${WRAPPED_INPUT}` : given}`;
+}
+
+/** Under this name a flake is the input of one that only changes what the inputs of the former are. */
+export const WRAPPED_INPUT = "wrapped";
+
+export interface FlakeSource {
+  /** Names exactly one state of the flake, lock file included. */
+  readonly flakeReference: string;
+  /** It is not the flake itself, but one that has the flake as an input. */
+  readonly isWrapped: boolean;
+}
+
+/** Lines for an interpreter that has the flake. The last report but one tells that the expression came to its end. */
+export function interpreterLines(mark: string, expression: string): readonly string[] {
+  const say = (report: string) => `builtins.trace ("${mark}" + builtins.toJSON { ${report} = true; }) null`;
+  return [`builtins.seq (${oneLine(expression)}) (${say("complete")})`, say("end")];
+}
+
+/** The same for a process that takes one expression. */
+export function singleLines(flake: FlakeSource, mark: string, expression: string): readonly string[] {
+  const [line] = interpreterLines(mark, expression);
+  return [`let ${flakeBinding(flake)}; in ${line}`];
+}
+
+function oneLine(expression: string): string {
+  const lines = expression.split("\n").map((line) => line.trim());
+  return lines.filter((line) => !line.startsWith("#")).join(" ");
+}
+
 /**
  * `say VALUE NEXT` reports a value and goes on. A report is a trace under a mark that the flake cannot know, so
  * it cannot write one: results arrive while the evaluator works, and what it was at when it died is known.
  */
-function prelude(mark: string, flakeReference: string): string {
+function prelude(mark: string): string {
   return `
-    flake = builtins.getFlake (builtins.fromJSON ${jsonLiteral(flakeReference)});
+    flake = ${FLAKE_NAME};
     say = value: builtins.trace ("${mark}" + builtins.toJSON value);
     each = action: builtins.foldl' (done: item: builtins.seq done (action item)) null;
     kindOf = value:
@@ -47,12 +83,11 @@ export type WalkedSegment = { readonly name: string } | { readonly name: null; r
  */
 export function discoveryExpression(
   mark: string,
-  flakeReference: string,
   patterns: readonly WalkedPattern[],
   resumeAfter: readonly string[] | null,
 ): string {
   return `let
-    ${prelude(mark, flakeReference)}
+    ${prelude(mark)}
     patterns = builtins.fromJSON ${jsonLiteral(patterns)};
     resumeAfter = builtins.fromJSON ${jsonLiteral(resumeAfter)};
 
@@ -123,12 +158,11 @@ export interface InstantiatedItem {
  */
 export function instantiationExpression(
   mark: string,
-  flakeReference: string,
   items: readonly InstantiatedItem[],
   { quiet }: { readonly quiet: boolean },
 ): string {
   return `let
-    ${prelude(mark, flakeReference)}
+    ${prelude(mark)}
     items = builtins.fromJSON ${jsonLiteral(items)};
     quiet = ${quiet};
 

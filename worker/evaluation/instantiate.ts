@@ -7,7 +7,7 @@ import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import { type InstantiatedItem, instantiationExpression, literalBytes } from "./expressions.ts";
 import { DEATHS_WITH_WORDS_MAX, describeOther } from "./instantiation-answer.ts";
 import { InstantiationGroup, type InstantiationWork } from "./instantiation-group.ts";
-import { type EvaluatorEnd, EXPRESSION_BYTES_MAX, type NixEvaluator } from "./nix-eval.ts";
+import type { EvaluatorEnd, NixEvaluator } from "./nix-eval.ts";
 
 /** What one evaluator found. */
 export interface InstantiatedGroup {
@@ -16,7 +16,6 @@ export interface InstantiatedGroup {
 }
 
 export interface InstantiateOptions {
-  readonly flakeReference: string;
   readonly excludes: readonly AttributePath[];
   readonly storeRoot: string;
   readonly attributesMax: number;
@@ -27,8 +26,7 @@ export interface InstantiateOptions {
 }
 
 const ATTRIBUTES_PER_PROCESS_MAX = 64;
-/** Leaves room for the rest of the expression. */
-const ITEMS_BYTES_MAX = EXPRESSION_BYTES_MAX - 20_000;
+const ITEMS_BYTES_MAX = 100_000;
 const DEATHS_MAX = 512;
 
 /**
@@ -129,13 +127,15 @@ class Instantiation {
   }
 
   async #run(group: InstantiationGroup): Promise<EvaluatorEnd> {
-    const { flakeReference, deadline, onMessage } = this.#options;
+    const { deadline, onMessage } = this.#options;
     const items = group.work.map(({ candidate }) => itemOf(candidate));
     const quiet = this.#deaths >= DEATHS_WITH_WORDS_MAX;
     return await this.#evaluator.run({
-      expression: (mark) => instantiationExpression(mark, flakeReference, items, { quiet }),
+      expression: (mark) => instantiationExpression(mark, items, { quiet }),
       deadline,
       signal: this.#signal,
+      // Who crashes one that has done nothing else is guilty.
+      fresh: group.work.some(({ isAlone }) => isAlone),
       onReport: (report) => group.read(report),
       onMessage: (message) => onMessage(message, group.current?.candidate.attribute ?? null),
     });

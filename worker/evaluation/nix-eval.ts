@@ -1,19 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { chown, mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
+import type { EvaluatorProcess } from "./evaluator-process.ts";
+import { evaluatorSetup, makeEvaluatorHome } from "./evaluator-setup.ts";
 import { type EvaluatorListener, EvaluatorStderr } from "./evaluator-stderr.ts";
-import { gitVariables } from "./git.ts";
-import {
-  type ProcessEnd,
-  type ProcessOptions,
-  ProcessStartError,
-  type RunningProcess,
-  startProcess,
-} from "./process.ts";
+import { type FlakeSource, flakeBinding, interpreterLines, singleLines } from "./expressions.ts";
+import type { ProcessEnd } from "./process.ts";
 
-/** How one evaluator ended. `message` is Nix's own words, or what we know when it had none. */
+/** How one run ended. `message` is Nix's own words, or what we know when it had none. */
 export type EvaluatorEnd =
   | { readonly ok: true }
   | { readonly ok: false; readonly reason: "error" | "crashed" | "stalled" | "memory"; readonly message: string };
@@ -25,24 +19,29 @@ export interface EvaluatorRun extends EvaluatorListener {
   readonly deadline: number;
   /** Ends this run alone. */
   readonly signal?: AbortSignal;
+  /** In a process that has evaluated nothing before. */
+  readonly fresh?: boolean;
 }
 
-const STDOUT_BYTES_MAX = 1024 * 1024;
-const STDERR_BYTES_MAX = 512 * 1024 * 1024;
-/** Linux takes no argument longer than 128 KiB (MAX_ARG_STRLEN). */
-export const EXPRESSION_BYTES_MAX: number = 120_000;
+/** What Nix says when a daemon went away under an interpreter that had waited: no attribute is guilty of that. */
+const DAEMON_GONE =
+  /unexpected end-of-file|Broken pipe|Connection reset|daemon disconnected|cannot connect to (?:socket|daemon)/i;
 
-/** Runs one Nix expression over one flake in a process of its own. */
-export class NixEvaluator {
+/** Runs Nix expressions over one flake, in processes that may have served earlier evaluations and may serve later. */
+export class NixEvaluator implements Disposable {
   readonly #environment: EvaluationEnvironment;
   readonly #repositoryFolder: string;
+  readonly #flake: FlakeSource;
+  /** Those of this evaluation that are not at work. */
+  readonly #waiting: EvaluatorProcess[] = [];
   /** Where the flake's files are, once an evaluator said so. */
   #sourcePath: string | null = null;
   #home: Promise<string> | null = null;
 
-  constructor(environment: EvaluationEnvironment, repositoryFolder: string) {
+  constructor(environment: EvaluationEnvironment, repositoryFolder: string, flake: FlakeSource) {
     this.#environment = environment;
     this.#repositoryFolder = repositoryFolder;
+    this.#flake = flake;
   }
 
   /**
@@ -50,97 +49,79 @@ export class NixEvaluator {
    * what no attribute is guilty of.
    */
   async run(run: EvaluatorRun): Promise<EvaluatorEnd> {
+    return await this.#environment.evaluators.withPlace(async () => {
+      const first = await this.#runOnce(run, run.fresh ?? false);
+      if (first.isOwn || first.end.ok || first.end.reason === "error") return first.end;
+      // What earlier evaluations left in the process may have been too much for it.
+      return (await this.#runOnce(run, true)).end;
+    });
+  }
+
+  /** Processes that are well are kept for later evaluations. */
+  [Symbol.dispose](): void {
+    for (const process of this.#waiting.splice(0)) this.#environment.evaluators.giveBack(process);
+  }
+
+  /** `isOwn`: no other evaluation had used the process before. */
+  async #runOnce(run: EvaluatorRun, fresh: boolean): Promise<{ readonly end: EvaluatorEnd; readonly isOwn: boolean }> {
     throwIfAborted(this.#environment.signal);
+    const process = await this.#take(fresh);
+    const isOwn = process.evaluations === 1;
     const mark = `gradient-${randomBytes(16).toString("hex")} `;
-    this.#home ??= this.#makeHome();
-    const home = await this.#home;
     const stderr = new EvaluatorStderr(run, mark, (report) => this.#takeNote(report));
-    const process = await this.#start(home, run, mark, stderr);
-    stderr.watch(process, this.#environment.attributeTimeoutMs);
-    const end = await process.ended;
-    stderr.stopWatching();
+    const end = await this.#runIn(process, run, mark, stderr);
+    if (end === null) this.#waiting.push(process);
     if (stderr.thrown) throw stderr.thrown.error;
-    return this.#judge(end, stderr);
+    return { end: this.#judge(process, end, stderr), isOwn };
   }
 
-  async #start(home: string, run: EvaluatorRun, mark: string, stderr: EvaluatorStderr): Promise<RunningProcess> {
-    const { nixCommand, evaluatorUser, signal, evaluatorMemoryBytesMax } = this.#environment;
-    const options: ProcessOptions = {
-      command: nixCommand,
-      args: ["eval", "--json", "--expr", run.expression(mark), ...this.#arguments(home)],
-      environment: this.#variables(home),
-      folder: home,
-      user: evaluatorUser,
-      timeoutMs: Math.max(1, run.deadline - performance.now()),
-      signal: run.signal ? AbortSignal.any([signal, run.signal]) : signal,
-      stdoutBytesMax: STDOUT_BYTES_MAX,
-      stderrBytesMax: STDERR_BYTES_MAX,
-      memoryBytesMax: evaluatorMemoryBytesMax,
-      onStderrLine: (line) => stderr.read(line),
-    };
+  async #take(fresh: boolean): Promise<EvaluatorProcess> {
+    const own = fresh ? undefined : this.#waiting.pop();
+    if (own?.isAlive) return own;
+    const { evaluators } = this.#environment;
+    this.#home ??= makeEvaluatorHome(this.#environment);
+    const setup = evaluatorSetup(this.#environment, await this.#home, this.#repositoryFolder);
+    const process = await evaluators.take(setup, { fresh });
+    process.evaluations++;
+    return process;
+  }
+
+  async #runIn(
+    process: EvaluatorProcess,
+    run: EvaluatorRun,
+    mark: string,
+    stderr: EvaluatorStderr,
+  ): Promise<ProcessEnd | null> {
+    const { signal: whole, attributeTimeoutMs } = this.#environment;
+    const signal = run.signal ? AbortSignal.any([whole, run.signal]) : whole;
+    const abort = () => process.stop("aborted");
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+    const timer = setTimeout(() => process.stop("timed_out"), Math.max(1, run.deadline - performance.now()));
+    stderr.watch(process, attributeTimeoutMs);
     try {
-      return await startProcess(options);
-    } catch (error) {
-      if (!(error instanceof ProcessStartError)) throw error;
-      throw new EvaluationError("evaluator_unusable", `${error.message}: install Nix 2.8 or later on the worker`, {
-        cause: error,
-      });
+      const lines = this.#linesFor(process, mark, run.expression(mark));
+      return await process.run({ lines, onLine: (line) => stderr.read(line) });
+    } finally {
+      stderr.stopWatching();
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
     }
   }
 
-  #arguments(home: string): string[] {
-    const { allowLocalSources, allowImportFromDerivation, extraNixOptions } = this.#environment;
-    const options: (readonly [string, string])[] = [
-      ...extraNixOptions,
-      ["eval-cache", "false"],
-      ["pure-eval", "true"],
-      ["accept-flake-config", "false"],
-      // Nix 2.8 takes no empty value here.
-      ["flake-registry", join(home, "registry.json")],
-      ["allow-import-from-derivation", String(allowImportFromDerivation)],
-    ];
-    if (!allowLocalSources) {
-      options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(this.#repositoryFolder)]);
-    }
-    return [
-      ...["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"],
-      ...options.flatMap(([name, value]) => ["--option", name, value]),
-    ];
-  }
-
-  #variables(home: string): Record<string, string> {
-    const { variables, nixRemote } = this.#environment;
-    return {
-      ...variables,
-      ...gitVariables(this.#environment),
-      HOME: home,
-      XDG_CACHE_HOME: join(home, ".cache"),
-      XDG_CONFIG_HOME: join(home, ".config"),
-      NIX_USER_CONF_FILES: "",
-      NIX_REMOTE: nixRemote,
-    };
-  }
-
-  async #makeHome(): Promise<string> {
-    const { dataDir, evaluatorUser } = this.#environment;
-    const home = join(dataDir, "evaluator-home");
-    await mkdir(home, { recursive: true });
-    await writeFile(join(home, "registry.json"), '{"version":2,"flakes":[]}\n');
-    // The repositories belong to the worker. Newer versions of Nix read them by libgit2, which asks this file alone.
-    await writeFile(join(home, ".gitconfig"), "[safe]\n\tdirectory = *\n");
-    // Only these are the evaluator's own: what the worker writes above must not be a link that an evaluator left.
-    for (const name of [".cache", ".local"]) {
-      await mkdir(join(home, name), { recursive: true });
-      if (evaluatorUser) await chown(join(home, name), evaluatorUser.uid, evaluatorUser.gid);
-    }
-    return home;
+  #linesFor(process: EvaluatorProcess, mark: string, expression: string): readonly string[] {
+    if (process.kind === "single") return singleLines(this.#flake, mark, expression);
+    const binding = process.owner === this ? [] : [flakeBinding(this.#flake)];
+    process.owner = this;
+    return [...binding, ...interpreterLines(mark, expression)];
   }
 
   #takeNote(report: Readonly<Record<string, unknown>>): void {
     if (typeof report.source === "string") this.#sourcePath = report.source;
   }
 
-  #judge(end: ProcessEnd, stderr: EvaluatorStderr): EvaluatorEnd {
+  #judge(process: EvaluatorProcess, end: ProcessEnd | null, stderr: EvaluatorStderr): EvaluatorEnd {
+    if (end === null) return this.#judgeWords(process, stderr);
     if (end.stopped === "aborted") throw new EvaluationError("aborted", "the evaluation was aborted");
     if (end.stopped === "timed_out") throw timedOut();
     if (end.stopped === "stalled") {
@@ -153,11 +134,20 @@ export class NixEvaluator {
     if (end.stopped !== null) {
       return { ok: false, reason: "error", message: "its evaluation writes more messages than the worker accepts" };
     }
-    if (end.code === 0) return { ok: true };
+    if (end.code === 0 && stderr.isComplete) return { ok: true };
     const message = stderr.describeFailure((file) => this.#place(file));
     if (message !== null) return { ok: false, reason: "error", message };
     const how = end.signal ? `ended by ${end.signal}` : `exit code ${end.code}`;
     return { ok: false, reason: "crashed", message: `the evaluator crashed (${how})${stderr.plainText()}` };
+  }
+
+  /** Of a process that goes on. */
+  #judgeWords(process: EvaluatorProcess, stderr: EvaluatorStderr): EvaluatorEnd {
+    if (stderr.isComplete) return { ok: true };
+    const message = stderr.describeFailure((file) => this.#place(file)) ?? "the evaluator gave no result";
+    if (!DAEMON_GONE.test(message) || process.evaluations === 1) return { ok: false, reason: "error", message };
+    process.stop("aborted");
+    return { ok: false, reason: "crashed", message };
   }
 
   /** Files of the flake lose the folder they happen to be in; files of inputs keep the name of their store path. */
@@ -171,11 +161,4 @@ export class NixEvaluator {
     if (this.#sourcePath === null && /^\/nix\/store\/[^/]+-source\/flake\.nix$/.test(logical)) return "flake.nix";
     return logical.replace(`«git+file://${this.#repositoryFolder}`, "«").replace(/^«\?[^»]*»\//, "");
   }
-}
-
-/** Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. */
-function allowedUris(repositoryFolder: string): string {
-  const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
-  const forges = ["tarball+http://", "file+https://", "file+http://", "github:", "gitlab:", "sourcehut:"];
-  return [...schemes, ...forges, `git+file://${repositoryFolder}`].join(" ");
 }

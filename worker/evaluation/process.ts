@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
+import type { Writable } from "node:stream";
 import { assert } from "#core/lib/assert.ts";
 import { LineSplitter } from "./line-splitter.ts";
 
@@ -23,9 +24,13 @@ export interface ProcessOptions {
   readonly folder: string;
   /** Another user to run as; only root may. */
   readonly user?: ProcessUser | null;
-  readonly timeoutMs: number;
+  /** Null: no limit. */
+  readonly timeoutMs: number | null;
   readonly signal?: AbortSignal | undefined;
-  readonly stdoutBytesMax: number;
+  /** Whether something is written to its standard input; otherwise that is empty. */
+  readonly hasInput?: boolean;
+  /** Null: what it writes to standard output is thrown away. */
+  readonly stdoutBytesMax: number | null;
   readonly stderrBytesMax: number;
   /** Resident memory of the process, looked at twice a second. Null: no limit. */
   readonly memoryBytesMax?: number | null;
@@ -39,6 +44,10 @@ export interface ProcessUser {
 }
 
 export interface RunningProcess {
+  /** Of the process and of its group. */
+  readonly pid: number;
+  /** Its standard input. Null without `hasInput`. What is written after its end is lost without an error. */
+  readonly input: Writable | null;
   /** Never rejects. */
   readonly ended: Promise<ProcessEnd>;
   /** Kills the process and all its children. The first reason given is the one reported. */
@@ -64,7 +73,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     killGroup(pid);
   };
 
-  const timer = setTimeout(() => stop("timed_out"), options.timeoutMs);
+  const timer = options.timeoutMs === null ? undefined : setTimeout(() => stop("timed_out"), options.timeoutMs);
   const watch = watchMemory(pid, options.memoryBytesMax ?? null, () => stop("too_much_memory"));
   const abort = () => stop("aborted");
   options.signal?.addEventListener("abort", abort, { once: true });
@@ -83,7 +92,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       resolve({ code, signal, stopped, stdout: stdout() });
     });
   });
-  return { ended, stop };
+  // Its end is told by `ended`.
+  child.stdin?.on("error", () => {});
+  return { pid, input: child.stdin, ended, stop };
 }
 
 /** Runs a process to its end. */
@@ -91,7 +102,8 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessEnd> {
   return await (await startProcess(options)).ended;
 }
 
-function spawnGroup({ command, args, environment, folder, user }: ProcessOptions): Promise<ChildProcess> {
+function spawnGroup(options: ProcessOptions): Promise<ChildProcess> {
+  const { command, args, environment, folder, user, hasInput = false, stdoutBytesMax } = options;
   return new Promise((resolve, reject) => {
     const fail = (error: Error) => reject(new ProcessStartError(`${command} does not start: ${error.message}`));
     try {
@@ -99,7 +111,7 @@ function spawnGroup({ command, args, environment, folder, user }: ProcessOptions
         env: { ...environment },
         cwd: folder,
         detached: true,
-        stdio: ["ignore", "pipe", "pipe"],
+        stdio: [hasInput ? "pipe" : "ignore", stdoutBytesMax === null ? "ignore" : "pipe", "pipe"],
         ...(user ? { uid: user.uid, gid: user.gid } : {}),
       });
       child.once("error", fail);
@@ -110,7 +122,8 @@ function spawnGroup({ command, args, environment, folder, user }: ProcessOptions
   });
 }
 
-function killGroup(pid: number): void {
+/** Kills a process with its group. */
+export function killGroup(pid: number): void {
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
@@ -118,7 +131,8 @@ function killGroup(pid: number): void {
   }
 }
 
-function collectStdout(child: ChildProcess, bytesMax: number, stop: () => void): () => string {
+function collectStdout(child: ChildProcess, bytesMax: number | null, stop: () => void): () => string {
+  if (bytesMax === null) return () => "";
   const parts: Buffer[] = [];
   let length = 0;
   assert(child.stdout, "standard output is piped");
@@ -146,13 +160,15 @@ function watchMemory(pid: number, bytesMax: number | null, stop: () => void): No
   void writeFile(`/proc/${pid}/oom_score_adj`, OOM_SCORE_ADJUSTMENT).catch(() => {});
   if (bytesMax === null) return undefined;
   return setInterval(() => {
-    void readFile(`/proc/${pid}/status`, "utf8").then(
-      (status) => {
-        // proc(5): in kilobytes.
-        const resident = Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
-        if (resident > bytesMax) stop();
-      },
-      () => {},
-    );
+    void residentBytes(pid).then((bytes) => {
+      if (bytes > bytesMax) stop();
+    });
   }, MEMORY_POLL_MS);
+}
+
+/** Resident memory of a process; 0 when it is gone. */
+export async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  // proc(5): in kilobytes.
+  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
 }
