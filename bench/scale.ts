@@ -44,6 +44,7 @@ function figuresOf({ nodes, ingest, drain, delays }: ScaleResult, uploads: boole
   const how = uploads ? "with uploads" : "without uploads";
   const large = nodes === SIZES.at(-1);
   const judged = (aim: Aim): Aim => (large ? aim : NO_AIM);
+  if (!drain) throw new Error("nothing was built");
   const peak = Math.max(ingest.serverPeakBytes, drain.serverPeakBytes) / MEGA;
   const figure = (what: string, unit: string, ours: number, aim: Aim): Figure => ({
     part: "scale",
@@ -69,7 +70,7 @@ function figuresOf({ nodes, ingest, drain, delays }: ScaleResult, uploads: boole
 
 function growth(results: readonly ScaleResult[], uploads: boolean): Figure {
   const cost = ({ nodes, ingest, drain }: ScaleResult) => {
-    const all = [ingest, drain].flatMap(({ cpu }) => Object.values(cpu));
+    const all = [ingest, drain].flatMap((phase) => Object.values(phase?.cpu ?? {}));
     return all.reduce((sum, ms) => sum + ms, 0) / nodes;
   };
   const [small, large] = [results[0] as ScaleResult, results.at(-1) as ScaleResult];

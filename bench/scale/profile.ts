@@ -8,12 +8,13 @@ import { percentile } from "./latency.ts";
 import { type Phase, runScale } from "./run.ts";
 
 // Where the time of `npm run bench -- scale` goes: one size, with what each statement cost.
-//   node bench/scale/profile.ts [--nodes N] [--uploads] [--cpu FOLDER] [--top K]
+//   node bench/scale/profile.ts [--nodes N] [--uploads] [--ingest-only] [--cpu FOLDER] [--top K]
 
 const { values } = parseArgs({
   options: {
     nodes: { type: "string", default: "10000" },
     uploads: { type: "boolean", default: false },
+    "ingest-only": { type: "boolean", default: false },
     cpu: { type: "string" },
     top: { type: "string", default: "25" },
   },
@@ -88,6 +89,7 @@ function describe(name: string, { ms, cpu, serverPeakBytes }: Phase): string {
 
 const result = await runScale({
   nodes,
+  ingestOnly: values["ingest-only"],
   uploads: values.uploads,
   environment,
   aroundPhase: around,
@@ -95,6 +97,6 @@ const result = await runScale({
 });
 console.log(`\n${result.nodes} nodes, ${result.edges} edges`);
 console.log(describe("ingest", result.ingest));
-console.log(describe("drain", result.drain));
+if (result.drain) console.log(describe("drain", result.drain));
 const delays = [50, 90, 99, 100].map((share) => `p${share} ${percentile(result.delays, share).toFixed(1)} ms`);
 console.log(`from ready and free to assigned: ${delays.join(", ")}`);

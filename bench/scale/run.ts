@@ -25,6 +25,7 @@ const CONNECTIONS = 64;
 export interface ScaleOptions {
   readonly nodes: number;
   readonly uploads: boolean;
+  readonly ingestOnly?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
   /** Called around each phase, for who wants to know what the database did in it. */
   readonly aroundPhase?: (db: Kysely<Database>, phase: "ingest" | "drain", at: "begin" | "end") => Promise<void>;
@@ -43,7 +44,8 @@ export interface ScaleResult {
   readonly nodes: number;
   readonly edges: number;
   readonly ingest: Phase;
-  readonly drain: Phase;
+  /** Null when only the ingest was measured. */
+  readonly drain: Phase | null;
   /** Milliseconds. */
   readonly delays: readonly number[];
 }
@@ -98,6 +100,7 @@ export async function runScale(options: ScaleOptions): Promise<ScaleResult> {
     return { ms, cpu, serverPeakBytes };
   };
   const ingest = await measure("ingest");
+  if (options.ingestOnly) return { nodes, edges, ingest, drain: null, delays: [] };
   if (!uploads) await offerOutputs(db, cacheId);
   const drain = await measure("drain");
   await requireCompleted(db, nodes);

@@ -29,3 +29,5 @@ const hub = await Hub.start(deps);
 
 const server = createServer((stream) => void new Channel(stream, (socket) => hub.accept(socket)));
 server.listen(order.socketPath, () => process.send?.("ready"));
+// With an end of its own a profile of the process is written.
+process.on("SIGTERM", () => process.exit(0));

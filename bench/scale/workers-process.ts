@@ -128,4 +128,5 @@ process.on("message", (command: "ingest" | "drain" | "events") => {
     },
   );
 });
+process.on("SIGTERM", () => process.exit(0));
 process.send?.({ edges: graph.edges, bytes: graph.nodes.reduce((sum, { aterm }) => sum + aterm.length, 0) });

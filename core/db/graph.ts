@@ -125,10 +125,13 @@ export interface GraphEdge {
 /** Records edges. Those that exist stay as they are: only `settleEdgesAbove` moves them, with the counters. */
 export async function insertEdges(trx: Transaction<Database>, edges: readonly GraphEdge[]): Promise<void> {
   if (edges.length === 0) return;
+  // Names of outputs hold no white space, and `unnest` would take arrays of arrays apart.
   await sql`
     insert into build_edge (build_id, dependency_id, outputs, satisfied)
-    select * from jsonb_to_recordset(${JSON.stringify(edges)}::jsonb)
-      as r(build_id uuid, dependency_id uuid, outputs text[], satisfied boolean)
+    select r.build_id, r.dependency_id, string_to_array(r.outputs, ' '), r.satisfied
+    from unnest(${edges.map((e) => e.build_id)}::uuid[], ${edges.map((e) => e.dependency_id)}::uuid[],
+      ${edges.map((e) => e.outputs.join(" "))}::text[], ${edges.map((e) => e.satisfied)}::boolean[])
+      as r(build_id, dependency_id, outputs, satisfied)
     on conflict (build_id, dependency_id) do nothing`.execute(trx);
 }
 

@@ -15,7 +15,7 @@ async function parse(changes: Partial<Derivation>) {
     env: new Map([["name", "a"]]),
     ...changes,
   });
-  return await parseNode(await derivationPath("a", bytes, []), bytes, false);
+  return await parseNode({ drvPath: await derivationPath("a", bytes, []), aterm: bytes, pruned: false });
 }
 
 test("a derivation is read from its own bytes, and its builtin builder fits every worker", async () => {
@@ -26,7 +26,7 @@ test("a derivation is read from its own bytes, and its builtin builder fits ever
 test("a path that does not follow from the bytes, and words that no row can hold, are refused", async () => {
   const { aterm } = await parse({});
   const other = await derivationPath("a", (await parse({ builder: "/bin/ksh" })).aterm, []);
-  await expect(parseNode(other, aterm, false)).rejects.toMatchObject({ code: "validation" });
+  await expect(parseNode({ drvPath: other, aterm, pruned: false })).rejects.toMatchObject({ code: "validation" });
   await expect(parse({ system: "x86\0" })).rejects.toMatchObject({ code: "validation" });
   await expect(parse({ env: new Map([["name", "a\0"]]) })).rejects.toMatchObject({ code: "validation" });
 });

@@ -34,16 +34,28 @@ export interface ParsedNode {
 /** The system of derivations that Nix builds by itself: any worker takes them. */
 const BUILTIN_SYSTEM = "builtin";
 
+/** A derivation as a worker sent it. */
+export interface ReportedNode {
+  readonly drvPath: StorePath;
+  readonly aterm: Uint8Array;
+  readonly pruned: boolean;
+}
+
+/** The same for a whole batch, in its order: the platform computes digests on threads of its own, side by side. */
+export async function parseNodes(nodes: readonly ReportedNode[]): Promise<ParsedNode[]> {
+  return await Promise.all(nodes.map(parseNode));
+}
+
 /**
  * Reads a `.drv` file that a worker sent. Nothing that the worker says of it is believed but its bytes, and those only
  * when the path follows from them. Throws `validation` with the path and what is wrong.
  */
-export async function parseNode(drvPath: StorePath, aterm: Uint8Array, pruned: boolean): Promise<ParsedNode> {
-  if (!(await verifyDerivationPath(drvPath, aterm))) {
-    throw new DomainError("validation", `${drvPath}: the path does not follow from the derivation's bytes`);
-  }
+export async function parseNode({ drvPath, aterm, pruned }: ReportedNode): Promise<ParsedNode> {
   try {
     const derivation = parseDerivation(aterm);
+    if (!(await verifyDerivationPath(drvPath, aterm, derivation))) {
+      throw new DomainError("validation", `${drvPath}: the path does not follow from the derivation's bytes`);
+    }
     const facts = derivationFacts(derivation);
     // No text of PostgreSQL holds one, and no derivation that Nix made.
     if ([facts.name, facts.system, ...facts.requiredSystemFeatures].some((word) => word.includes("\0"))) {

@@ -6,7 +6,7 @@ import { EVAL_BATCH_BYTES_MAX } from "#core/protocol/limits.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { recordEvaluationMessage } from "#core/services/transitions/evaluation-progress.ts";
 import { ingestBatch } from "#core/services/transitions/ingest.ts";
-import { type ParsedNode, parseNode } from "#core/services/transitions/parse-nodes.ts";
+import { type ParsedNode, parseNodes } from "#core/services/transitions/parse-nodes.ts";
 import type { HubDeps } from "./deps.ts";
 import type { WorkerConnection } from "./session.ts";
 
@@ -47,13 +47,13 @@ async function readNodes(message: EvalBatch, content: ByteStream): Promise<Parse
   const bytes = await collect(content, Math.min(message.content.size, EVAL_BATCH_BYTES_MAX));
   const total = message.nodes.reduce((sum, node) => sum + node.size, 0);
   if (bytes.length !== total) throw new DomainError("validation", "the batch has another size than its nodes");
-  const nodes: ParsedNode[] = [];
   let offset = 0;
-  for (const { drv_path, size, pruned } of message.nodes) {
-    nodes.push(await parseNode(drv_path, bytes.subarray(offset, offset + size), pruned));
+  const reported = message.nodes.map(({ drv_path, size, pruned }) => {
+    const aterm = bytes.subarray(offset, offset + size);
     offset += size;
-  }
-  return nodes;
+    return { drvPath: drv_path, aterm, pruned };
+  });
+  return await parseNodes(reported);
 }
 
 const LEVELS = { error: MessageLevel.Error, warning: MessageLevel.Warning, notice: MessageLevel.Notice } as const;
