@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import type { BuildStatus } from "../domain/states.ts";
 import type { Database } from "./schema.ts";
 
@@ -55,25 +55,6 @@ export async function moveBuilds(
   return result.rows.map(({ id }) => id);
 }
 
-export async function markDeterministicFailure(trx: Transaction<Database>, id: string): Promise<void> {
-  await trx.updateTable("build").set({ deterministic_failure: true }).where("id", "=", id).execute();
-}
-
-/**
- * Locks a build that ends together with what its end touches: what rests on it, or for a failure everything that waits
- * for it. They come at once and in id order: a build need not have a smaller id than what rests on it.
- */
-export async function lockEndingBuild(
-  trx: Transaction<Database>,
-  id: string,
-  { failed }: { readonly failed: boolean },
-): Promise<LockedBuild | undefined> {
-  const above = failed ? waitingAbove([id]) : sql`select build_id from build_edge where dependency_id = ${id}`;
-  const result = await sql<{ build_id: string }>`${above}`.execute(trx);
-  const locked = await lockBuilds(trx, [id, ...result.rows.map((row) => row.build_id)]);
-  return locked.find((build) => build.id === id);
-}
-
 /** Every build that waits for these, however far above. Locked, in id order. */
 export async function lockWaitingDependents(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string }>`
@@ -82,7 +63,8 @@ export async function lockWaitingDependents(trx: Transaction<Database>, ids: rea
   return result.rows.map(({ id }) => id);
 }
 
-const waitingAbove = (ids: readonly string[]) => sql`
+/** The ids of what waits for these, however far above. */
+export const waitingAbove = (ids: readonly string[]): RawBuilder<unknown> => sql`
   with recursive above as (
     select e.build_id from build_edge e join build b on b.id = e.build_id
     where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
@@ -103,8 +85,4 @@ export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
       order by id limit 1000 for no key update skip locked)
     returning organization_id`.execute(db);
   return [...new Set(result.rows.map((row) => row.organization_id))];
-}
-
-export async function setEveryOutputAvailable(trx: Transaction<Database>, buildId: string): Promise<void> {
-  await trx.updateTable("build_output").set({ available: true }).where("build_id", "=", buildId).execute();
 }

@@ -1,4 +1,5 @@
 import { type Expression, type Kysely, type SqlBool, sql, type Transaction } from "kysely";
+import { toHex } from "../lib/bytes.ts";
 import type { CachePathRow, CacheRow, Database, NarRow } from "./schema.ts";
 import { databaseNow } from "./time.ts";
 
@@ -101,6 +102,61 @@ export async function listReadableStores(
     .execute();
 }
 
+/** As `listReadableStores` and `listWritableCaches` together, with the keys; the rows cannot go before the commit. */
+export async function lockStoresForSigning(
+  trx: Transaction<Database>,
+  organizationId: string,
+): Promise<(SigningCache & { readonly kind: number; readonly readable: boolean; readonly writable: boolean })[]> {
+  const rows = await trx
+    .selectFrom("cache")
+    .leftJoin("organization_cache", (join) =>
+      join
+        .onRef("organization_cache.cache_id", "=", "cache.id")
+        .on("organization_cache.organization_id", "=", organizationId),
+    )
+    .select(["cache.id", "cache.secret_key", "cache.kind", "organization_cache.mode"])
+    .where("cache.active", "=", true)
+    .where((where) =>
+      where.or([
+        where.and([where("cache.kind", "=", 1), where("cache.organization_id", "=", organizationId)]),
+        where.and([where("cache.kind", "=", 0), where("organization_cache.mode", "is not", null)]),
+      ]),
+    )
+    .orderBy("cache.kind", "desc")
+    .orderBy("cache.id")
+    .forKeyShare("cache")
+    .execute();
+  return rows.map(({ mode, ...cache }) => ({
+    ...cache,
+    readable: mode === null || READABLE_MODES.includes(mode),
+    writable: mode !== null && WRITABLE_MODES.includes(mode),
+  }));
+}
+
+export interface AbsentOutput {
+  readonly build_id: string;
+  readonly name: string;
+  readonly store_path: string | null;
+}
+
+/** Outputs of these builds that no store which their organization reads (`listReadableStores`) holds undamaged. */
+export async function listAbsentOutputs(db: Kysely<Database>, buildIds: readonly string[]): Promise<AbsentOutput[]> {
+  const result = await sql<AbsentOutput>`
+    select o.build_id, o.name, o.store_path
+    from build b join build_output o on o.build_id = b.id
+    where b.id = any(${buildIds}::uuid[]) and not exists (
+      select from (
+        select id from cache where kind = 1 and organization_id = b.organization_id and active
+        union all
+        select c.id from organization_cache s join cache c on c.id = s.cache_id
+        where s.organization_id = b.organization_id and s.mode = any(${READABLE_MODES}::smallint[])
+          and c.kind = 0 and c.active
+      ) readable
+      join cache_path p on p.cache_id = readable.id and p.hash = left(o.store_path, 32) and p.store_path = o.store_path
+      join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null)`.execute(db);
+  return result.rows;
+}
+
 /** Which of `hashes` these stores hold with a sound NAR. The path is named too: the caller compares the whole of it. */
 export async function listPresentPaths(
   db: Kysely<Database>,
@@ -153,13 +209,15 @@ export async function lockPresentPaths(
 
 /** Returns the hashes that were new. The others exist, committed by whoever was first. */
 export async function insertCachePaths(trx: Transaction<Database>, paths: readonly NewCachePath[]): Promise<string[]> {
-  const rows = await trx
-    .insertInto("cache_path")
-    .values([...paths])
-    .onConflict((conflict) => conflict.columns(["cache_id", "hash"]).doNothing())
-    .returning("hash")
-    .execute();
-  return rows.map((row) => row.hash);
+  const rows = paths.map((path) => ({ ...path, nar_hash: toHex(path.nar_hash) }));
+  const result = await sql<{ hash: string }>`
+    insert into cache_path (cache_id, hash, store_path, nar_hash, "references", deriver, ca, signatures)
+    select r.cache_id, r.hash, r.store_path, decode(r.nar_hash, 'hex'), r."references", r.deriver, r.ca, r.signatures
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(cache_id uuid, hash text, store_path text,
+      nar_hash text, "references" text[], deriver text, ca text, signatures text[])
+    on conflict (cache_id, hash) do nothing
+    returning hash`.execute(trx);
+  return result.rows.map((row) => row.hash);
 }
 
 export type PresentPath = Pick<CachePathRow, "hash" | "store_path" | "nar_hash" | "references" | "signatures"> & {

@@ -1,4 +1,4 @@
-import type { Insertable, Kysely, Transaction } from "kysely";
+import { type Insertable, type Kysely, sql, type Transaction } from "kysely";
 import type { Database, NarRow, NarTable } from "./schema.ts";
 import { databaseNow } from "./time.ts";
 
@@ -7,22 +7,49 @@ export type NewNar = Pick<
   "nar_hash" | "nar_size" | "file_hash" | "file_size" | "compression" | "object_key"
 >;
 
-/** The row of a NAR, damaged or not, held until the transaction ends: nobody replaces or marks it meanwhile. */
-export async function lockNarForUpdate(trx: Transaction<Database>, narHash: Uint8Array): Promise<NarRow | undefined> {
-  return await trx.selectFrom("nar").selectAll().where("nar_hash", "=", narHash).forUpdate().executeTakeFirst();
-}
-
-/** Undefined when another transaction was first; it has committed by the time this returns. */
-export async function insertNar(trx: Transaction<Database>, nar: NewNar): Promise<NarRow | undefined> {
+/**
+ * The rows of these NARs, damaged or not, held until the transaction ends: nobody replaces or marks them meanwhile. In
+ * order of their hashes.
+ */
+export async function lockNarsForUpdate(
+  trx: Transaction<Database>,
+  narHashes: readonly Uint8Array[],
+): Promise<NarRow[]> {
   return await trx
-    .insertInto("nar")
-    .values(nar)
-    .onConflict((conflict) => conflict.column("nar_hash").doNothing())
-    .returningAll()
-    .executeTakeFirst();
+    .selectFrom("nar")
+    .selectAll()
+    .where("nar_hash", "=", sql<Uint8Array>`any(${narHashes}::bytea[])`)
+    .orderBy("nar_hash")
+    .forUpdate()
+    .execute();
 }
 
-/** Puts a new object in the place of a damaged one. The caller holds the row (`lockNarForUpdate`). */
+/**
+ * Records NARs, each hash once, with the names of their files. Returns the hashes that are new; another transaction was
+ * first with the others, and has committed by the time this returns. To be given in order of their hashes, so that two
+ * transactions never wait for each other.
+ */
+export async function insertNars(trx: Transaction<Database>, nars: readonly NewNar[]): Promise<Uint8Array[]> {
+  const result = await sql<{ nar_hash: Uint8Array }>`
+    with given as (
+      select * from unnest(${nars.map((nar) => nar.nar_hash)}::bytea[], ${nars.map((nar) => nar.nar_size)}::bigint[],
+        ${nars.map((nar) => nar.file_hash)}::bytea[], ${nars.map((nar) => nar.file_size)}::bigint[],
+        ${nars.map((nar) => nar.compression)}::text[], ${nars.map((nar) => nar.object_key)}::text[])
+        as g(nar_hash, nar_size, file_hash, file_size, compression, object_key)
+    ), added as (
+      insert into nar (nar_hash, nar_size, file_hash, file_size, compression, object_key)
+      select * from given
+      on conflict (nar_hash) do nothing
+      returning nar_hash, file_hash
+    ), named as (
+      insert into nar_file (file_hash, nar_hash) select file_hash, nar_hash from added
+      on conflict (file_hash) do nothing
+    )
+    select nar_hash from added`.execute(trx);
+  return result.rows.map((row) => row.nar_hash);
+}
+
+/** Puts a new object in the place of a damaged one. The caller holds the row (`lockNarsForUpdate`). */
 export async function replaceNarObject(trx: Transaction<Database>, nar: NewNar): Promise<NarRow> {
   return await trx
     .updateTable("nar")
@@ -98,7 +125,7 @@ export async function lockSoundNars(trx: Transaction<Database>, narHashes: reado
   return await trx
     .selectFrom("nar")
     .selectAll()
-    .where("nar_hash", "in", narHashes)
+    .where("nar_hash", "=", sql<Uint8Array>`any(${narHashes}::bytea[])`)
     .where("damaged_at", "is", null)
     .orderBy("nar_hash")
     .forShare()

@@ -1,5 +1,5 @@
 import type { Transaction } from "kysely";
-import { listReadableStores, lockCachesForSigning } from "../db/cache-paths.ts";
+import { listReadableStores, lockCachesForSigning, type SigningCache } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { toHex } from "../lib/bytes.ts";
@@ -69,9 +69,32 @@ export async function commitPaths(
 ): Promise<CommitResult> {
   const caches = await lockCachesForSigning(trx, cacheIds);
   if (caches.length !== new Set(cacheIds).size) throw new DomainError("not_found", "Cache not found");
-  const committed = await candidatesOf(trx, paths);
+  requireCommittable(paths);
+  const nars = await lockNars(trx, paths);
   const lenders = organizationId === null ? [] : await listReadableStores(trx, organizationId);
+  const candidates = paths.map((path) => ({
+    ...path,
+    narSize: nars.get(toHex(path.narHash.digest))?.nar_size as number,
+    signatures: path.signatures ?? [],
+  }));
+  return await commitCandidates(trx, { secretKeyOf }, { caches, lenders, candidates });
+}
 
+export interface CandidateCommit {
+  /** Locked, and to be written to. */
+  readonly caches: readonly SigningCache[];
+  /** The stores that lend references, the preferred first. */
+  readonly lenders: readonly { readonly id: string; readonly kind: number }[];
+  /** Their form was looked at (`requireCommittable`), and their NARs are locked. */
+  readonly candidates: readonly Candidate[];
+}
+
+/** `commitPaths` for whoever has locked already what it relies on. */
+export async function commitCandidates(
+  trx: Transaction<Database>,
+  { secretKeyOf }: CommitDeps,
+  { caches, lenders, candidates: committed }: CandidateCommit,
+): Promise<CommitResult> {
   const result = { added: [], promoted: [], differing: [], changed: [] } as MutableResult;
   for (const cache of caches) {
     const others = lenders.map((store) => store.id).filter((id) => id !== cache.id);
@@ -96,19 +119,14 @@ export function announceCommit(notifier: Notifier, { changed }: CommitResult): v
 
 type MutableResult = { -readonly [Name in keyof CommitResult]: CommitResult[Name][number][] };
 
-async function candidatesOf(trx: Transaction<Database>, paths: readonly CommittedPath[]): Promise<Candidate[]> {
-  const named = new Map<StorePath, CommittedPath>();
+/** Throws for paths that no narinfo can state, and for one that is named twice. */
+export function requireCommittable(paths: readonly CommittedPath[]): void {
+  const named = new Set<StorePath>();
   for (const path of paths) {
     requirePrintable(path);
     if (named.has(path.storePath)) throw new DomainError("validation", `${path.storePath} is named twice`);
-    named.set(path.storePath, path);
+    named.add(path.storePath);
   }
-  const nars = await lockNars(trx, paths);
-  return paths.map((path) => ({
-    ...path,
-    narSize: nars.get(toHex(path.narHash.digest))?.nar_size as number,
-    signatures: path.signatures ?? [],
-  }));
 }
 
 /** What goes into a narinfo as it came must not be able to end its line. */

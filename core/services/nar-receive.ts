@@ -1,8 +1,9 @@
-import type { Kysely, Transaction } from "kysely";
-import { insertNar, insertNarFile, lockNarForUpdate, type NewNar, replaceNarObject } from "../db/nars.ts";
-import type { Database, NarRow } from "../db/schema.ts";
+import type { Kysely } from "kysely";
+import type { NewNar } from "../db/nars.ts";
+import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { DomainError } from "../errors.ts";
+import { toHex } from "../lib/bytes.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type RandomBytes, uuidV7 } from "../lib/ids.ts";
 import type { ByteStream } from "../lib/streams.ts";
@@ -14,9 +15,9 @@ import type { Codec, Compression } from "../ports/codec.ts";
 import type { Hasher } from "../ports/hasher.ts";
 import type { Logger } from "../ports/logger.ts";
 import type { Notifier } from "../ports/notifier.ts";
-import { type Nar, narOf } from "./nar.ts";
+import type { Nar } from "./nar.ts";
 import { checkedNar, refused, requireDigest } from "./nar-check.ts";
-import { announceNarPaths } from "./nar-damage.ts";
+import { recordNars, settleRecorded } from "./nar-record.ts";
 import { UnreadBytesError, watched } from "./nar-tee.ts";
 
 export interface NarReceiveDeps {
@@ -58,13 +59,16 @@ const ZSTD_LEVEL = 3;
 export async function receiveNar(deps: NarReceiveDeps, upload: NarUpload): Promise<Nar> {
   const candidate = await storeObject(deps, upload);
   // When it is unknown whether the commit happened, the object may be named already: it is not deleted then.
-  const outcome = await inTransaction(deps.db, (trx) => recordNar(trx, candidate), deps);
-  if (outcome.superfluousKey) await discardObject(deps, outcome.superfluousKey);
-  if (outcome.healed) await announceNarPaths(deps, upload.narHash);
-  return narOf(outcome.row);
+  const recorded = await inTransaction(deps.db, (trx) => recordNars(trx, [candidate]), deps);
+  await settleRecorded(deps, recorded);
+  return recorded.nars.get(toHex(upload.narHash.digest)) as Nar;
 }
 
-async function storeObject(deps: NarReceiveDeps, upload: NarUpload): Promise<NewNar> {
+/**
+ * The first half of `receiveNar`: the object is durable and proven, and no row names it. The caller records it
+ * (`recordNars`) or deletes it.
+ */
+export async function storeObject(deps: NarReceiveDeps, upload: NarUpload): Promise<NewNar> {
   const id = uuidV7(deps.clock.now(), deps.random);
   const key = `nar/${encodeBase32(upload.narHash.digest)}/${id}`;
   const fileHash = deps.hasher.sha256();
@@ -126,34 +130,6 @@ function asRefusal(error: unknown, compression: Compression): DomainError {
   if (error instanceof UnreadBytesError) return refused(`the ${compression} file goes on after its end`, error);
   const reason = error instanceof Error ? error.message : String(error);
   return refused(`the file cannot be read as ${compression}: ${reason}`, error);
-}
-
-interface Outcome {
-  readonly row: NarRow;
-  /** An object that no row names now. */
-  readonly superfluousKey: string | null;
-  readonly healed: boolean;
-}
-
-/** First come, first kept: the object in use is only replaced when it is damaged. */
-async function recordNar(trx: Transaction<Database>, candidate: NewNar): Promise<Outcome> {
-  const inserted = await insertNar(trx, candidate);
-  const present = inserted ?? (await lockNarForUpdate(trx, candidate.nar_hash));
-  if (!present) throw new DomainError("conflict", "the NAR was removed while it was stored: send it again");
-  if (!inserted && !present.damaged_at) {
-    return { row: present, superfluousKey: candidate.object_key, healed: false };
-  }
-  const row = inserted ?? (await replaceNarObject(trx, candidate));
-  await insertNarFile(trx, candidate.file_hash, candidate.nar_hash);
-  return { row, superfluousKey: inserted ? null : present.object_key, healed: !inserted };
-}
-
-async function discardObject({ blobs, log }: NarReceiveDeps, key: string): Promise<void> {
-  try {
-    await blobs.delete(key);
-  } catch (error) {
-    log.warn("a superfluous object was not deleted and stays in the store", { key, error });
-  }
 }
 
 async function drain(stream: ByteStream): Promise<void> {

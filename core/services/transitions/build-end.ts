@@ -1,24 +1,28 @@
 import type { Transaction } from "kysely";
-import { endAttempts, lockOpenAttempt } from "../../db/attempts.ts";
 import {
-  type LockedBuild,
-  lockEndingBuild,
-  lockWaitingDependents,
-  markDeterministicFailure,
-  moveBuilds,
-  setEveryOutputAvailable,
-} from "../../db/build-transitions.ts";
-import { endEvaluations, listEvaluationsOfBuilds, listEvaluationsToEnd } from "../../db/evaluation-end.ts";
-import { listBuildOutputs, settleEdgesAbove } from "../../db/graph.ts";
+  type BuildEnd,
+  listEvaluationsAbove,
+  lockEndingBuilds,
+  lockOpenBuildAttempts,
+  type OpenBuildAttempt,
+  recordBuildEnds,
+} from "../../db/build-ends.ts";
+import { type LockedBuild, lockWaitingDependents, moveBuilds } from "../../db/build-transitions.ts";
+import { listAbsentOutputs } from "../../db/cache-paths.ts";
+import { endEvaluations } from "../../db/evaluation-end.ts";
+import { settleEdgesAbove } from "../../db/graph.ts";
 import type { Database } from "../../db/schema.ts";
-import { attemptReason, decideFailure } from "../../domain/failure.ts";
+import { attemptReason, decideFailure, type RetryPolicy } from "../../domain/failure.ts";
 import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";
-import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
 import type { BuildResult, FailureClass } from "../../protocol/worker-messages.ts";
 import { recordBuildResults } from "../build-results.ts";
-import { availablePaths } from "../paths-availability.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
+
+export interface ReportedResult {
+  readonly attemptId: string;
+  readonly result: BuildResult;
+}
 
 /**
  * Records how a build's attempt ended. False when the attempt's lease no longer holds: the result is refused and
@@ -26,91 +30,101 @@ import type { Wakeups } from "./wakeups.ts";
  */
 export async function endBuild(deps: TransitionDeps, attemptId: string, result: BuildResult): Promise<boolean> {
   return await transition(deps, async (trx, wakeups) => {
-    const attempt = await lockOpenAttempt(trx, attemptId);
-    if (!attempt?.build_id) return false;
-    const failed = result.failure !== null && result.failure.class !== "aborted";
-    const build = await lockEndingBuild(trx, attempt.build_id, { failed });
-    if (!build) return false;
-
-    let failedAbove: readonly string[] = [];
-    let succeeded = false;
-    if (result.failure) {
-      failedAbove = await fail(trx, deps, {
-        attemptId,
-        build,
-        failure: result.failure.class,
-        message: result.failure.message,
-        ranForMs: result.build_ms,
-      });
-    } else {
-      const missing = await missingOutputs(trx, build);
-      if (missing.length > 0) {
-        const message = `the worker reported success, but these outputs were not uploaded: ${missing.join(", ")}`;
-        failedAbove = await fail(trx, deps, {
-          attemptId,
-          build,
-          failure: "transient",
-          message,
-          ranForMs: result.build_ms,
-        });
-      } else {
-        await succeed(trx, build, attemptId, result);
-        succeeded = true;
-      }
-    }
-    await recordBuildResults(trx, [{ attemptId, buildId: build.id, succeeded, result }]);
-    await concludeBuilds(trx, wakeups, [build.id, ...failedAbove]);
-    wakeups.work(build.organization_id);
-    return true;
+    const open = await lockOpenBuildAttempts(trx, [attemptId]);
+    await endBuilds(trx, wakeups, deps, { open, reported: [{ attemptId, result }] });
+    return open.length > 0;
   });
 }
 
-async function succeed(
+/**
+ * Records how attempts ended whose leases hold (`lockOpenBuildAttempts`, in this transaction), all at once. What else
+ * was reported is refused: it changes nothing.
+ */
+export async function endBuilds(
   trx: Transaction<Database>,
-  build: LockedBuild,
-  attemptId: string,
-  { status, build_ms: ranForMs }: BuildResult,
+  wakeups: Wakeups,
+  { retry }: Pick<TransitionDeps, "retry">,
+  { open, reported }: { readonly open: readonly OpenBuildAttempt[]; readonly reported: readonly ReportedResult[] },
 ): Promise<void> {
-  const alreadyValid = status === "already_valid";
-  await moveBuilds(trx, [build.id], {
-    from: [BuildStatus.Building],
-    to: alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed,
+  const results = new Map(reported.map(({ attemptId, result }) => [attemptId, result]));
+  const attempts = open.flatMap(({ id, build_id }) => {
+    const result = results.get(id);
+    return result ? [{ id, buildId: build_id, result }] : [];
   });
-  await setEveryOutputAvailable(trx, build.id);
-  const outcome = alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built;
-  await endAttempts(trx, [attemptId], { outcome, reason: null, message: null, ranForMs });
-  await settleEdgesAbove(trx, [build.id]);
+  if (attempts.length === 0) return;
+  const succeeded = attempts.filter(({ result }) => result.failure === null).map(({ buildId }) => buildId);
+  const failed = attempts
+    .filter(({ result }) => result.failure !== null && result.failure.class !== "aborted")
+    .map(({ buildId }) => buildId);
+  const given = attempts.map(({ buildId }) => buildId).filter((id) => !succeeded.includes(id) && !failed.includes(id));
+  const builds = await lockEndingBuilds(trx, { succeeded: [...succeeded, ...given], failed });
+  const absent = Map.groupBy(
+    succeeded.length > 0 ? await listAbsentOutputs(trx, succeeded) : [],
+    (row) => row.build_id,
+  );
+
+  const ends = attempts.map(({ id, buildId, result }): BuildEnd => {
+    const build = builds.get(buildId) as LockedBuild;
+    const names = absent.get(buildId)?.map(({ name, store_path }) => store_path ?? `output ${name}`);
+    const attempt = { attempt_id: id, build_id: buildId, ran_for_ms: result.build_ms };
+    if (result.failure) return { ...attempt, ...failure(build, result.failure, retry, result.build_ms) };
+    if (!names) return { ...attempt, ...success(result) };
+    const message = `the worker reported success, but these outputs were not uploaded: ${names.join(", ")}`;
+    return { ...attempt, ...failure(build, { class: "transient", message }, retry, result.build_ms) };
+  });
+  await recordBuildEnds(trx, ends);
+  const made = buildsOf(ends, [BuildStatus.Completed, BuildStatus.Substituted]);
+  await recordBuildResults(
+    trx,
+    attempts.map(({ id, ...attempt }) => ({ ...attempt, attemptId: id, succeeded: made.includes(attempt.buildId) })),
+  );
+  if (made.length > 0) await settleEdgesAbove(trx, made);
+  const lost = buildsOf(ends, [BuildStatus.FailedPermanent, BuildStatus.FailedTimeout]);
+  const failedAbove = lost.length > 0 ? await failDependents(trx, lost) : [];
+  await concludeBuilds(trx, wakeups, [...builds.keys(), ...failedAbove]);
+  for (const { organization_id } of builds.values()) wakeups.work(organization_id);
 }
 
-interface Failure {
-  readonly attemptId: string;
-  readonly build: LockedBuild;
-  readonly failure: FailureClass;
-  readonly message: string;
-  readonly ranForMs: number;
+function buildsOf(ends: readonly BuildEnd[], statuses: readonly BuildStatus[]): string[] {
+  return ends.filter(({ status }) => statuses.includes(status)).map(({ build_id }) => build_id);
 }
 
-/** Returns the dependents that failed with it. */
-async function fail(
-  trx: Transaction<Database>,
-  deps: TransitionDeps,
-  { attemptId, build, failure, message, ranForMs }: Failure,
-): Promise<readonly string[]> {
-  const decision = decideFailure(failure, build.transient_failures, deps.retry);
+type End = Omit<BuildEnd, "attempt_id" | "build_id">;
+
+function success({ status, build_ms }: BuildResult): End {
+  const alreadyValid = status === "already_valid";
+  return {
+    status: alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed,
+    outcome: alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built,
+    reason: null,
+    message: null,
+    ran_for_ms: build_ms,
+    retry_in_ms: null,
+    deterministic: false,
+  };
+}
+
+function failure(
+  build: LockedBuild,
+  { class: failureClass, message }: { readonly class: FailureClass; readonly message: string },
+  policy: RetryPolicy,
+  ranForMs: number,
+): End {
+  const decision = decideFailure(failureClass, build.transient_failures, policy);
+  const end = { message, retry_in_ms: null, deterministic: false };
   if (decision === "give_back") {
-    await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Aborted, reason: null, message });
-    await requeueBuilds(trx, [build]);
-    return [];
+    const status = build.pending_dependencies === 0 ? BuildStatus.Queued : BuildStatus.Created;
+    return { ...end, status, outcome: AttemptOutcome.Aborted, reason: null, ran_for_ms: null };
   }
-  const retry = decision.status === BuildStatus.FailedTransient ? { retryInMs: decision.retryInMs } : {};
-  await moveBuilds(trx, [build.id], { from: [BuildStatus.Building], to: decision.status, ...retry });
-  const end = { outcome: AttemptOutcome.Failed, reason: attemptReason(failure), message, ranForMs };
-  await endAttempts(trx, [attemptId], end);
-  if (decision.status === BuildStatus.FailedTransient) return [];
-  if (decision.status === BuildStatus.FailedPermanent && decision.deterministic) {
-    await markDeterministicFailure(trx, build.id);
-  }
-  return await failDependents(trx, [build.id]);
+  return {
+    ...end,
+    status: decision.status,
+    outcome: AttemptOutcome.Failed,
+    reason: attemptReason(failureClass),
+    ran_for_ms: ranForMs,
+    retry_in_ms: decision.status === BuildStatus.FailedTransient ? decision.retryInMs : null,
+    deterministic: decision.status === BuildStatus.FailedPermanent && decision.deterministic,
+  };
 }
 
 /**
@@ -146,15 +160,10 @@ export async function concludeBuilds(
   wakeups: Wakeups,
   buildIds: readonly string[],
 ): Promise<void> {
-  wakeups.evaluations(await listEvaluationsOfBuilds(trx, buildIds));
-  await endEvaluations(trx, await listEvaluationsToEnd(trx, buildIds));
-}
-
-async function missingOutputs(trx: Transaction<Database>, build: LockedBuild): Promise<string[]> {
-  const outputs = await listBuildOutputs(trx, [build.id]);
-  const paths = outputs.flatMap(({ store_path }) => parseStorePathBaseName(store_path ?? "") ?? []);
-  const present = await availablePaths(trx, build.organization_id, paths);
-  return outputs
-    .filter(({ store_path }) => !present.has(parseStorePathBaseName(store_path ?? "") as StorePath))
-    .map(({ name, store_path }) => store_path ?? `output ${name}`);
+  const above = await listEvaluationsAbove(trx, buildIds);
+  wakeups.evaluations(above.map(({ id }) => id));
+  await endEvaluations(
+    trx,
+    above.filter(({ may_end }) => may_end).map(({ id }) => id),
+  );
 }

@@ -1,0 +1,85 @@
+import { expect, test } from "vitest";
+import { GroupQueue, type GroupQueueOptions, GroupQueues, QueueFullError } from "./group-queue.ts";
+
+/** Each group waits until it is let go. */
+function slowQueue(options: Partial<GroupQueueOptions<string, string>> = {}) {
+  const groups: (readonly string[])[] = [];
+  const gates: (() => void)[] = [];
+  const queue = new GroupQueue<string, string>({
+    handle: async (items) => {
+      groups.push(items);
+      await new Promise<void>((resolve) => gates.push(resolve));
+      if (items.includes("bad")) throw new Error("one of them is bad");
+      if (items.includes("away")) throw new Error("the database is away");
+      return items.map((item) => `${item} done`);
+    },
+    concernsAll: (error) => (error as Error).message.includes("away"),
+    groupMax: 10,
+    waitingMax: 100,
+    ...options,
+  });
+  const release = async () => {
+    await expect.poll(() => gates.length).toBeGreaterThan(0);
+    gates.shift()?.();
+  };
+  return { queue, groups, release };
+}
+
+test("what comes while a group is under way goes together in the next one, in order, and each is told its own", async () => {
+  const { queue, groups, release } = slowQueue();
+  const first = queue.add("a");
+  await expect.poll(() => groups.length).toBe(1);
+  const others = ["b", "c", "d"].map((item) => queue.add(item));
+  await release();
+  expect(await first).toBe("a done");
+  await release();
+  expect(await Promise.all(others)).toEqual(["b done", "c done", "d done"]);
+  expect(groups).toEqual([["a"], ["b", "c", "d"]]);
+  expect(queue.idle).toBe(true);
+});
+
+test("a bad item fails alone: its neighbours are handled once more without it, in their order", async () => {
+  const { queue, groups, release } = slowQueue();
+  const all = ["a", "bad", "b"].map((item) => queue.add(item));
+  for (let times = 0; times < 4; times++) await release();
+  const settled = await Promise.allSettled(all);
+  expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+  expect(groups).toEqual([["a", "bad", "b"], ["a"], ["bad"], ["b"]]);
+});
+
+test("what concerns all is tried once, not once for each", async () => {
+  const { queue, groups, release } = slowQueue();
+  const all = ["a", "away", "b"].map((item) => queue.add(item));
+  await release();
+  const settled = await Promise.allSettled(all);
+  expect(settled.map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+  expect(groups).toHaveLength(1);
+});
+
+test("a group and the queue have a size, and what is too much is refused at once", async () => {
+  const { queue, groups, release } = slowQueue({ groupMax: 2, waitingMax: 3 });
+  const first = queue.add("a");
+  await expect.poll(() => groups.length).toBe(1);
+  const waiting = ["b", "c", "d"].map((item) => queue.add(item));
+  await expect(queue.add("e")).rejects.toThrow(QueueFullError);
+  for (let times = 0; times < 3; times++) await release();
+  await Promise.all([first, ...waiting]);
+  expect(groups).toEqual([["a"], ["b", "c"], ["d"]]);
+});
+
+test("one key does not wait for another", async () => {
+  const blocked = Promise.withResolvers<void>();
+  const queues = new GroupQueues<string, string>({
+    handle: async (key, items) => {
+      if (key === "slow") await blocked.promise;
+      return items;
+    },
+    concernsAll: () => false,
+    groupMax: 10,
+    waitingMax: 100,
+  });
+  const slow = queues.add("slow", "a");
+  expect(await queues.add("quick", "b")).toBe("b");
+  blocked.resolve();
+  expect(await slow).toBe("a");
+});

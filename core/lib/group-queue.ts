@@ -1,0 +1,109 @@
+import { assert } from "./assert.ts";
+
+export interface GroupQueueOptions<Item, Outcome> {
+  /**
+   * Handles the items as one, all of them or none, and answers one outcome for each in their order. Called for one
+   * group at a time.
+   */
+  readonly handle: (items: readonly Item[]) => Promise<readonly Outcome[]>;
+  /** Whether a failure says nothing about any one item (the database is away): then nobody is tried alone. */
+  readonly concernsAll: (error: unknown) => boolean;
+  readonly groupMax: number;
+  /** More waiting items than this are refused. */
+  readonly waitingMax: number;
+}
+
+/** More wait already than the queue holds. Nothing was done with the item. */
+export class QueueFullError extends Error {
+  override readonly name = "QueueFullError";
+}
+
+interface Waiting<Item, Outcome> {
+  readonly item: Item;
+  readonly resolve: (outcome: Outcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Handles together what came in while the group before was under way: where every group costs about the same, ten items
+ * cost little more than one. Nobody waits for a group to fill. Items are handled in the order they came. When a group
+ * fails, each of its items is handled once more alone, in that order, so that a bad one fails by itself.
+ */
+export class GroupQueue<Item, Outcome> {
+  readonly #options: GroupQueueOptions<Item, Outcome>;
+  #waiting: Waiting<Item, Outcome>[] = [];
+  #running = false;
+
+  constructor(options: GroupQueueOptions<Item, Outcome>) {
+    assert(options.groupMax > 0, "a group has at least one item");
+    this.#options = options;
+  }
+
+  get idle(): boolean {
+    return !this.#running && this.#waiting.length === 0;
+  }
+
+  /** Resolves with the item's own outcome; rejects with why it failed, or with `QueueFullError`. */
+  add(item: Item): Promise<Outcome> {
+    if (this.#waiting.length >= this.#options.waitingMax) {
+      return Promise.reject(new QueueFullError(`${this.#options.waitingMax} others wait already`));
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ item, resolve, reject });
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    // What is added in the same turn goes along.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting.slice(0, this.#options.groupMax);
+      this.#waiting = this.#waiting.slice(group.length);
+      await this.#handle(group);
+    }
+    this.#running = false;
+  }
+
+  async #handle(group: readonly Waiting<Item, Outcome>[]): Promise<void> {
+    try {
+      const outcomes = await this.#options.handle(group.map(({ item }) => item));
+      assert(outcomes.length === group.length, "each item has an outcome");
+      for (const [index, { resolve }] of group.entries()) resolve(outcomes[index] as Outcome);
+    } catch (error) {
+      const alone = group.length > 1 && !this.#options.concernsAll(error);
+      if (alone) for (const member of group) await this.#handle([member]);
+      else for (const { reject } of group) reject(error);
+    }
+  }
+}
+
+/** A queue for each key: what one waits for does not hold up the others. */
+export class GroupQueues<Item, Outcome> {
+  readonly #options: Omit<GroupQueueOptions<Item, Outcome>, "handle">;
+  readonly #handle: (key: string, items: readonly Item[]) => Promise<readonly Outcome[]>;
+  readonly #queues = new Map<string, GroupQueue<Item, Outcome>>();
+
+  constructor({
+    handle,
+    ...options
+  }: Omit<GroupQueueOptions<Item, Outcome>, "handle"> & {
+    readonly handle: (key: string, items: readonly Item[]) => Promise<readonly Outcome[]>;
+  }) {
+    this.#options = options;
+    this.#handle = handle;
+  }
+
+  async add(key: string, item: Item): Promise<Outcome> {
+    const known = this.#queues.get(key);
+    const handle = (items: readonly Item[]) => this.#handle(key, items);
+    const queue = known ?? new GroupQueue<Item, Outcome>({ ...this.#options, handle });
+    if (!known) this.#queues.set(key, queue);
+    try {
+      return await queue.add(item);
+    } finally {
+      if (queue.idle && this.#queues.get(key) === queue) this.#queues.delete(key);
+    }
+  }
+}
