@@ -11,10 +11,11 @@ export interface GraphBuild {
   readonly pruned_at: Date | null;
 }
 
-/** A build that is to be recorded; its state is set by `updateBuildStates` in the same transaction. */
-export interface NewGraphBuild {
-  readonly id: string;
+/** A build that is to be recorded, in the state that the batch decided. */
+export interface NewGraphBuild extends BuildStateChange {
   readonly drv_path: string;
+  /** How many of its edges are not satisfied. */
+  readonly pending_dependencies: number;
   readonly name: string;
   readonly system: string;
   readonly required_features: readonly string[];
@@ -25,25 +26,43 @@ export interface NewGraphBuild {
   readonly max_silent_seconds: number | null;
 }
 
-/** Inserts those that the organization does not have yet. In order of path, so that two batches cannot deadlock. */
+/**
+ * Batches of one organization are recorded one after the other until the transaction ends: two evaluations of the same
+ * packages would wait for each other's rows anyway. Taken before any build is locked.
+ */
+export async function lockGraph(trx: Transaction<Database>, organizationId: string): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtextextended(${`graph ${organizationId}`}, 0))`.execute(trx);
+}
+
+/** Another transaction recorded a build at the same time, and has committed: what was decided without it is void. */
+export class ConcurrentInsertError extends Error {
+  override readonly name = "ConcurrentInsertError";
+  /** `serialization_failure`: the whole transaction runs again (`inTransaction`). */
+  readonly code = "40001";
+}
+
+/** Inserts builds that the organization does not have. Throws `ConcurrentInsertError`: not under `lockGraph`. */
 export async function insertBuilds(
   trx: Transaction<Database>,
   organizationId: string,
   builds: readonly NewGraphBuild[],
-): Promise<readonly string[]> {
-  if (builds.length === 0) return [];
-  const rows = builds.toSorted((a, b) => (a.drv_path < b.drv_path ? -1 : 1));
-  const result = await sql<{ id: string }>`
+): Promise<void> {
+  if (builds.length === 0) return;
+  const { numAffectedRows } = await sql`
     insert into build (id, organization_id, drv_path, name, system, required_features, prefer_local_build,
-      allow_substitutes, fixed_output, timeout_seconds, max_silent_seconds, status)
+      allow_substitutes, fixed_output, timeout_seconds, max_silent_seconds, status, pending_dependencies,
+      deterministic_failure, ready_at, pruned_at, pruned_cache_id)
     select r.id, ${organizationId}, r.drv_path, r.name, r.system, r.required_features, r.prefer_local_build,
-      r.allow_substitutes, r.fixed_output, r.timeout_seconds, r.max_silent_seconds, 0
-    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(id uuid, drv_path text, name text, system text,
+      r.allow_substitutes, r.fixed_output, r.timeout_seconds, r.max_silent_seconds, r.status, r.pending_dependencies,
+      r.deterministic_failure, case when r.status = 1 then gradient_now() end,
+      case when r.pruned then gradient_now() end, r.pruned_cache_id
+    from jsonb_to_recordset(${JSON.stringify(builds)}::jsonb) as r(id uuid, drv_path text, name text, system text,
       required_features text[], prefer_local_build boolean, allow_substitutes boolean, fixed_output boolean,
-      timeout_seconds integer, max_silent_seconds integer)
-    on conflict (organization_id, drv_path) do nothing
-    returning id`.execute(trx);
-  return result.rows.map(({ id }) => id);
+      timeout_seconds integer, max_silent_seconds integer, status smallint, pending_dependencies integer,
+      deterministic_failure boolean, pruned boolean, pruned_cache_id uuid)
+    on conflict (organization_id, drv_path) do nothing`.execute(trx);
+  if (Number(numAffectedRows) < builds.length)
+    throw new ConcurrentInsertError("another evaluation reported it just now");
 }
 
 /**
@@ -85,7 +104,7 @@ export async function listBuildOutputs(
     .execute();
 }
 
-/** The parts of new builds that never change: bytes, outputs, sources. What is there already stays. */
+/** What belongs to new builds: bytes, outputs, sources. */
 export async function insertBuildParts(
   trx: Transaction<Database>,
   parts: {
@@ -94,25 +113,26 @@ export async function insertBuildParts(
       readonly build_id: string;
       readonly name: string;
       readonly store_path: string | null;
+      readonly available: boolean;
     }[];
     readonly sources: readonly { readonly build_id: string; readonly store_path: string }[];
   },
 ): Promise<void> {
+  if (parts.derivations.length === 0) return;
   await sql`
     insert into build_derivation (build_id, aterm)
     select * from unnest(${parts.derivations.map((d) => d.build_id)}::uuid[],
-      ${parts.derivations.map((d) => d.aterm)}::bytea[])
-    on conflict do nothing`.execute(trx);
+      ${parts.derivations.map((d) => d.aterm)}::bytea[])`.execute(trx);
   await sql`
-    insert into build_output (build_id, name, store_path)
+    insert into build_output (build_id, name, store_path, available)
     select * from unnest(${parts.outputs.map((o) => o.build_id)}::uuid[], ${parts.outputs.map((o) => o.name)}::text[],
-      ${parts.outputs.map((o) => o.store_path)}::text[])
-    on conflict do nothing`.execute(trx);
+      ${parts.outputs.map((o) => o.store_path)}::text[], ${parts.outputs.map((o) => o.available)}::boolean[])`.execute(
+    trx,
+  );
   await sql`
     insert into build_source (build_id, store_path)
     select * from unnest(${parts.sources.map((s) => s.build_id)}::uuid[],
-      ${parts.sources.map((s) => s.store_path)}::text[])
-    on conflict do nothing`.execute(trx);
+      ${parts.sources.map((s) => s.store_path)}::text[])`.execute(trx);
 }
 
 export interface GraphEdge {
@@ -144,7 +164,7 @@ export interface BuildStateChange {
   readonly pruned: boolean;
 }
 
-/** Sets states that ingest decided; counters follow from the edges. The rows are locked by this transaction. */
+/** Sets states that ingest decided for builds that were there; counters follow from the edges. The rows are locked. */
 export async function updateBuildStates(
   trx: Transaction<Database>,
   changes: readonly BuildStateChange[],

@@ -3,11 +3,15 @@ import { shareOpenAttempt } from "../../db/attempts.ts";
 import { endEvaluations, listEvaluationsOfBuilds, listEvaluationsToEnd } from "../../db/evaluation-end.ts";
 import { insertEntryPoints, insertMessage, linkBuilds, listLinkedBuilds } from "../../db/evaluation-graph.ts";
 import {
+  type BuildStateChange,
   type GraphBuild,
+  type GraphEdge,
   insertBuildParts,
   insertBuilds,
   insertEdges,
   lockBuildsByPath,
+  lockGraph,
+  type NewGraphBuild,
   setOutputsAvailable,
   settleEdgesAbove,
   updateBuildStates,
@@ -89,62 +93,127 @@ interface OpenBatch extends IngestBatch {
 /** The rows that one batch touches, by derivation path. */
 class Graph {
   readonly #trx: Transaction<Database>;
-  readonly #nodes: readonly ParsedNode[];
+  readonly #batch: OpenBatch;
   readonly #decisions: readonly IngestDecision[];
+  /** Those that were there before the batch, locked. */
   readonly #rows: ReadonlyMap<string, GraphBuild>;
-  readonly #created: ReadonlySet<string>;
+  /** The ids of those that come with it. */
+  readonly #fresh: ReadonlyMap<string, string>;
   /** The cache that has each output path of the batch, where one has it. */
   readonly #present: ReadonlyMap<string, string>;
 
   private constructor(
     trx: Transaction<Database>,
-    nodes: readonly ParsedNode[],
+    batch: OpenBatch,
     found: {
       readonly decisions: readonly IngestDecision[];
       readonly rows: ReadonlyMap<string, GraphBuild>;
-      readonly created: ReadonlySet<string>;
+      readonly fresh: ReadonlyMap<string, string>;
       readonly present: ReadonlyMap<string, string>;
     },
   ) {
     this.#trx = trx;
-    this.#nodes = nodes;
+    this.#batch = batch;
     this.#decisions = found.decisions;
     this.#rows = found.rows;
-    this.#created = found.created;
+    this.#fresh = found.fresh;
     this.#present = found.present;
   }
 
   /**
-   * Inserts what is new, locks what is there, and only then reads the states that decisions rest on: a success that is
-   * under way either is committed before and seen here, or waits and then sees our edges.
+   * Locks what is there, and only then reads the states that decisions rest on: a success that is under way either is
+   * committed before and seen here, or waits and then sees our edges.
    */
   static async open(trx: Transaction<Database>, deps: TransitionDeps, batch: OpenBatch): Promise<Graph> {
     const { organizationId, nodes } = batch;
     const own = new Set(nodes.map(({ drvPath }) => drvPath));
     const named = [...nodes.flatMap((node) => (node.pruned ? [] : node.dependencies)), ...batch.entryPoints];
     const others = [...new Set(named.map(({ drvPath }) => drvPath))].filter((path) => !own.has(path));
-    const created = new Set(
-      await insertBuilds(
-        trx,
-        organizationId,
-        nodes.map((node) => ({ id: newId(deps), drv_path: node.drvPath, ...node.row })),
-      ),
-    );
+    await lockGraph(trx, organizationId);
     const locked = await lockBuildsByPath(trx, organizationId, [...own, ...others]);
     const rows = new Map(locked.map((row) => [row.drv_path, row]));
+    const fresh = new Map([...own].filter((path) => !rows.has(path)).map((path) => [path, newId(deps)]));
     await requireReported(trx, batch.evaluationId, others, rows);
-    await insertBuildParts(trx, newParts(nodes, rows, created));
     const present = await presentOutputs(trx, organizationId, nodes);
-    const old = locked.filter(({ id }) => !created.has(id));
     const expanded = new Set(nodes.filter(({ pruned }) => !pruned).map(({ drvPath }) => drvPath));
-    const known = await readKnown(trx, old, expanded, present);
-    return new Graph(trx, nodes, { decisions: decideBatch(nodes, known, present), rows, created, present });
+    const known = await readKnown(trx, locked, expanded, present);
+    return new Graph(trx, batch, { decisions: decideBatch(nodes, known, present), rows, fresh, present });
   }
 
   id(drvPath: string): string {
-    const row = this.#rows.get(drvPath);
-    if (!row) throw new DomainError("conflict", `${drvPath} is an entry point, but was not reported`);
-    return row.id;
+    const id = this.#rows.get(drvPath)?.id ?? this.#fresh.get(drvPath);
+    if (id === undefined) throw new DomainError("conflict", `${drvPath} is an entry point, but was not reported`);
+    return id;
+  }
+
+  /** Writes the decisions. `ready`: a worker may have something to take. */
+  async record(): Promise<{ readonly ready: boolean; readonly changed: readonly string[] }> {
+    const trx = this.#trx;
+    const decided = this.#batch.nodes.map((node, i) => ({ node, decision: this.#decisions[i] as IngestDecision }));
+    const fresh = decided.filter(({ node }) => this.#fresh.has(node.drvPath));
+    const old = decided.filter(({ node }) => !this.#fresh.has(node.drvPath));
+
+    const cameOrWent = await setOutputsAvailable(
+      trx,
+      old.flatMap((item) => this.#outputs(item)),
+    );
+    const unblocked = cameOrWent.length > 0 && (await settleEdgesAbove(trx, cameOrWent));
+    await insertBuilds(
+      trx,
+      this.#batch.organizationId,
+      fresh.map((item) => this.#newBuild(item)),
+    );
+    await insertBuildParts(trx, this.#newParts(fresh));
+    await insertEdges(
+      trx,
+      decided.flatMap((item) => this.#edges(item)),
+    );
+    const changes = old.flatMap((item) => this.#change(item));
+    await updateBuildStates(trx, changes);
+
+    const failed = changes.filter(({ status }) => FAILED_BUILD.includes(status)).map(({ id }) => id);
+    const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
+    // What was ready before is skipped by whoever claims while it is locked here.
+    const wasReady = [...this.#rows.values()].some(({ status }) => status === BuildStatus.Queued);
+    const isReady = decided.some(({ decision }) => decision.status === BuildStatus.Queued);
+    return { ready: unblocked || wasReady || isReady, changed: [...changes.map(({ id }) => id), ...failedAbove] };
+  }
+
+  #newBuild({ node, decision }: Decided): NewGraphBuild {
+    const unsatisfied = node.pruned ? [] : decision.satisfied.filter((satisfied) => !satisfied);
+    const state = this.#state({ node, decision }, node.pruned);
+    return { ...state, ...node.row, drv_path: node.drvPath, pending_dependencies: unsatisfied.length };
+  }
+
+  #newParts(fresh: readonly Decided[]) {
+    return {
+      derivations: fresh.map(({ node }) => ({ build_id: this.id(node.drvPath), aterm: node.aterm })),
+      outputs: fresh.flatMap((item) => {
+        const paths = new Map(item.node.outputs.map(({ name, path }) => [name, path]));
+        return this.#outputs(item).map((output) => ({ ...output, store_path: paths.get(output.name) ?? null }));
+      }),
+      sources: fresh.flatMap(({ node }) =>
+        node.sources.map((store_path) => ({ build_id: this.id(node.drvPath), store_path })),
+      ),
+    };
+  }
+
+  #change({ node, decision }: Decided): BuildStateChange[] {
+    const wasPruned = (this.#rows.get(node.drvPath)?.pruned_at ?? null) !== null;
+    const expandsPruned = wasPruned && !node.pruned;
+    if (!decision.changed && !expandsPruned) return [];
+    // A row whose edges were recorded once keeps them.
+    return [this.#state({ node, decision }, node.pruned && wasPruned)];
+  }
+
+  #state({ node, decision }: Decided, pruned: boolean): BuildStateChange {
+    return {
+      id: this.id(node.drvPath),
+      status: decision.status,
+      deterministic_failure: decision.deterministicFailure,
+      pruned,
+      pruned_cache_id: pruned ? this.#proof(node) : null,
+    };
   }
 
   /** The cache that has an output of a pruned node. */
@@ -154,61 +223,25 @@ class Graph {
     return cacheId;
   }
 
-  /** Writes the decisions. `ready`: a worker may have something to take. */
-  async record(): Promise<{ readonly ready: boolean; readonly changed: readonly string[] }> {
-    const cameOrWent = await setOutputsAvailable(this.#trx, this.#outputs());
-    await insertEdges(this.#trx, this.#edges());
-    const changes = this.#nodes.flatMap((node, i) => this.#change(node, this.#decisions[i] as IngestDecision));
-    await updateBuildStates(this.#trx, changes);
-    const known = cameOrWent.filter((id) => !this.#created.has(id));
-    const unblocked = known.length > 0 && (await settleEdgesAbove(this.#trx, known));
-
-    const changed = changes.filter(({ id }) => !this.#created.has(id));
-    const failed = changed.filter(({ status }) => FAILED_BUILD.includes(status)).map(({ id }) => id);
-    const failedAbove = failed.length > 0 ? await failDependents(this.#trx, failed) : [];
-    // What was ready before is skipped by whoever claims while it is locked here.
-    const wasReady = [...this.#rows.values()].some(({ status }) => status === BuildStatus.Queued);
-    const ready = unblocked || wasReady || changes.some(({ status }) => status === BuildStatus.Queued);
-    return { ready, changed: [...changed.map(({ id }) => id), ...failedAbove] };
+  #outputs({ node, decision }: Decided) {
+    const build_id = this.id(node.drvPath);
+    return Array.from(decision.available, ([name, available]) => ({ build_id, name, available }));
   }
 
-  #change(node: ParsedNode, decision: IngestDecision) {
-    const id = this.id(node.drvPath);
-    const created = this.#created.has(id);
-    const wasPruned = (this.#rows.get(node.drvPath)?.pruned_at ?? null) !== null;
-    const expandsPruned = wasPruned && !node.pruned;
-    if (!decision.changed && !created && !expandsPruned) return [];
-    // A row whose edges were recorded once keeps them.
-    const pruned = node.pruned && (created || wasPruned);
-    return [
-      {
-        id,
-        status: decision.status,
-        deterministic_failure: decision.deterministicFailure,
-        pruned,
-        pruned_cache_id: pruned ? this.#proof(node) : null,
-      },
-    ];
+  #edges({ node, decision }: Decided): GraphEdge[] {
+    if (node.pruned) return [];
+    return node.dependencies.map(({ drvPath, outputs }, k) => ({
+      build_id: this.id(node.drvPath),
+      dependency_id: this.id(drvPath),
+      outputs,
+      satisfied: decision.satisfied[k] ?? false,
+    }));
   }
+}
 
-  #outputs() {
-    return this.#decisions.flatMap(({ drvPath, available }) =>
-      Array.from(available, ([name, value]) => ({ build_id: this.id(drvPath), name, available: value })),
-    );
-  }
-
-  #edges() {
-    return this.#nodes.flatMap((node, i) =>
-      node.pruned
-        ? []
-        : node.dependencies.map(({ drvPath, outputs }, k) => ({
-            build_id: this.id(node.drvPath),
-            dependency_id: this.id(drvPath),
-            outputs,
-            satisfied: this.#decisions[i]?.satisfied[k] ?? false,
-          })),
-    );
-  }
+interface Decided {
+  readonly node: ParsedNode;
+  readonly decision: IngestDecision;
 }
 
 /** Throws unless the evaluation itself has reported these: what it does not link may be aborted under it. */
@@ -224,18 +257,6 @@ async function requireReported(
   if (missing !== undefined) {
     throw new DomainError("conflict", `${missing} is a dependency or an entry point, but was not reported before`);
   }
-}
-
-function newParts(nodes: readonly ParsedNode[], rows: ReadonlyMap<string, GraphBuild>, created: ReadonlySet<string>) {
-  const id = (node: ParsedNode) => (rows.get(node.drvPath) as GraphBuild).id;
-  const fresh = nodes.filter((node) => created.has(id(node)));
-  return {
-    derivations: fresh.map((node) => ({ build_id: id(node), aterm: node.aterm })),
-    outputs: fresh.flatMap((node) =>
-      node.outputs.map(({ name, path }) => ({ build_id: id(node), name, store_path: path })),
-    ),
-    sources: fresh.flatMap((node) => node.sources.map((store_path) => ({ build_id: id(node), store_path }))),
-  };
 }
 
 function newId({ clock, random }: TransitionDeps): string {
