@@ -26,12 +26,13 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create function gradient_package_name(name text) returns text language sql immutable parallel safe strict as
       $$ select regexp_replace(name, '-[^a-zA-Z].*$', '') $$;
 
-    -- What builds of a package took lately, newest last, at most 16.
+    -- What builds of a package took lately, newest last, at most 16; and the most memory of the last that was measured.
     create table build_history (
       organization_id uuid not null references organization on delete cascade,
       system text not null,
       package_name text not null,
       durations_ms bigint[] not null,
+      peak_memory_mb integer,
       updated_at timestamptz not null default gradient_now(),
       primary key (organization_id, system, package_name)
     );

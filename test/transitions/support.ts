@@ -1,15 +1,17 @@
 import { createHash } from "node:crypto";
 import { type Kysely, sql } from "kysely";
-import type { BuildClaim, ProvenWorker } from "#core/db/attempts.ts";
+import type { ProvenWorker } from "#core/db/attempts.ts";
+import { listQueuedEvaluations } from "#core/db/evaluation-claims.ts";
 import type { Database } from "#core/db/schema.ts";
 import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { buildStatusName, evaluationStatusName } from "#core/domain/states.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom, uuidV4 } from "#core/lib/ids.ts";
 import type { BuildResult, FailureClass } from "#core/protocol/worker-messages.ts";
-import { type AssignedBuild, assignBuilds, assignEvaluations } from "#core/services/transitions/assign.ts";
+import { type AssignedBuild, assignEvaluations } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import type { TransitionDeps } from "#core/services/transitions/deps.ts";
+import { type DispatchDeps, dispatchBuilds } from "#core/services/transitions/dispatch.ts";
 import { endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import { ingestBatch } from "#core/services/transitions/ingest.ts";
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
@@ -84,8 +86,9 @@ export async function takeEvaluation(world: World, id: string, workerId = world.
 
 /** Has the worker take all queued evaluations. Attempts by evaluation. */
 export async function takeEvaluations(world: World, workerId: string): Promise<Map<string, string>> {
-  const claim = { workerId, organizationIds: [world.organizationId], limit: 100 };
-  const taken = await assignEvaluations(world.deps, claim);
+  const queued = await listQueuedEvaluations(world.db, [world.organizationId], 100);
+  const choices = queued.map(({ id }) => ({ evaluationId: id, workerId, deadlineMs: null }));
+  const taken = await assignEvaluations(world.deps, choices);
   return new Map(taken.map(({ id, attemptId }) => [id, attemptId]));
 }
 
@@ -112,16 +115,35 @@ export async function evaluate(world: World, nodes: readonly ParsedNode[]): Prom
   return evaluation.id;
 }
 
-export async function claim(world: World, options: Partial<BuildClaim> = {}): Promise<Map<string, AssignedBuild>> {
-  const builds = await assignBuilds(world.deps, {
-    workerId: world.workerId,
-    organizationIds: [world.organizationId],
-    systems: [SYSTEM],
-    features: [],
-    limit: 1000,
-    ...options,
-  });
-  return new Map(builds.map((build) => [nameOf(build.drv_path), build]));
+export interface ClaimOptions {
+  readonly workerId?: string;
+  readonly organizationIds?: readonly string[];
+  readonly systems?: readonly string[];
+  readonly features?: readonly string[];
+  readonly limit?: number;
+}
+
+/** Has a worker with that many free places given what is ready. */
+export async function claim(world: World, options: ClaimOptions = {}): Promise<Map<string, AssignedBuild>> {
+  const { workerId = world.workerId, systems = [SYSTEM], features = [], limit: places = 1000 } = options;
+  const { organizationIds = [world.organizationId] } = options;
+  const worker = {
+    workerId,
+    key: workerId,
+    draining: false,
+    grants: organizationIds.map((organizationId) => ({ organizationId, fetch: true, eval: true, build: true })),
+    groups: [{ architectures: systems, systemFeatures: features, places }],
+    placesAll: [places],
+    evaluationPlaces: 0,
+    freeMemoryMb: null,
+  };
+  const { assigned } = await dispatchBuilds(dispatchDeps(world), [worker]);
+  return new Map(assigned.map((build) => [nameOf(build.drv_path), build]));
+}
+
+/** The world's state machine with limits that nothing reaches. */
+export function dispatchDeps({ deps }: Pick<World, "deps">): DispatchDeps {
+  return { ...deps, limits: { build: { timeoutMs: 0, maxSilentMs: 0 }, evaluation: { timeoutMs: 0 } } };
 }
 
 /** Claims what is ready and expects this build among it. What else was claimed is given back. */

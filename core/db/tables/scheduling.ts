@@ -8,6 +8,8 @@ export interface BuildHistoryTable {
   package_name: string;
   /** Newest last, at most 16. */
   durations_ms: number[];
+  /** Of the last build that was measured. */
+  peak_memory_mb: number | null;
   updated_at: Generated<Date>;
 }
 

@@ -1,24 +1,34 @@
-import { type AssignedBuild, assignBuilds, assignEvaluations } from "#core/services/transitions/assign.ts";
+import { offerOf } from "#core/db/connected-workers.ts";
+import type { FreeWorker } from "#core/domain/scheduling/choose.ts";
+import { dispatchBuilds, dispatchEvaluations } from "#core/services/transitions/dispatch.ts";
 import type { HubDeps } from "./deps.ts";
 import type { WorkerSession } from "./session.ts";
+import { WaitingReasons } from "./waiting-reasons.ts";
 import type { WorkerJobs } from "./worker-jobs.ts";
 
-/** Builds that one worker is given at a time, before the next one is asked: so work spreads over workers. */
-const BUILDS_A_ROUND = 8;
+/** When others took what was chosen, or hold it locked: it is looked at again after this. */
+const CONTENDED_PAUSE_MS = 50;
+
+type Known = Pick<WorkerJobs, "description" | "grants">;
 
 /**
- * Fills the free places of the workers of this server. One pass runs at a time; a kick during a pass starts another.
- * Several servers may do this at once on one database: each row is claimed by one.
+ * Fills the free places of the workers of this server, and keeps what evaluations say they wait for. One pass runs at a
+ * time; a kick during a pass starts another. Several servers may do this at once on one database: each row is claimed
+ * by one.
  */
 export class Dispatcher {
   readonly #deps: HubDeps;
   readonly #sessions: () => Iterable<WorkerSession>;
+  readonly #reasons: WaitingReasons;
   #kicked = false;
   #running: Promise<void> | null = null;
+  /** What the sessions could do at the last pass. */
+  #known = new Map<WorkerSession, Known>();
 
   constructor(deps: HubDeps, sessions: () => Iterable<WorkerSession>) {
     this.#deps = deps;
     this.#sessions = sessions;
+    this.#reasons = new WaitingReasons(deps, () => this.kick());
   }
 
   kick(): void {
@@ -29,7 +39,9 @@ export class Dispatcher {
     });
   }
 
-  async settled(): Promise<void> {
+  /** Starts nothing any more. Resolves when what is under way has ended. */
+  async close(): Promise<void> {
+    this.#reasons.close();
     await this.#running;
   }
 
@@ -47,58 +59,66 @@ export class Dispatcher {
     }
   }
 
-  /** True when anything was assigned: there may be more. */
+  /** True when there may be more to do at once. */
   async #pass(): Promise<boolean> {
-    let assigned = false;
-    for (const session of [...this.#sessions()]) {
-      const { jobs } = session;
-      if (!jobs || jobs.draining || session.connection.closed) continue;
-      if (await this.#assignEvaluations(jobs)) assigned = true;
-      if (await this.#assignBuilds(jobs)) assigned = true;
+    this.#announceChanges();
+    const jobsByKey = new Map<string, WorkerJobs>();
+    for (const { id, jobs, connection } of this.#sessions()) {
+      if (jobs && !jobs.draining && !connection.closed) jobsByKey.set(id, jobs);
     }
-    return assigned;
-  }
-
-  async #assignEvaluations(jobs: WorkerJobs): Promise<boolean> {
-    const { workerId } = jobs.options;
-    const { capabilities } = jobs.description;
-    if (jobs.free.evaluation <= 0 || !capabilities.fetch || !capabilities.eval) return false;
-    const organizationIds = jobs.grants
-      .filter((grant) => grant.fetch && grant.eval)
-      .map((grant) => grant.organizationId);
-    if (organizationIds.length === 0) return false;
-    const evaluations = await assignEvaluations(this.#deps, { workerId, organizationIds, limit: 1 });
-    for (const evaluation of evaluations) {
-      jobs.free.evaluation--;
+    const workers = Array.from(jobsByKey, ([key, jobs]) => freeWorker(key, jobs));
+    const evaluations = await dispatchEvaluations(this.#deps, workers);
+    for (const { key, ...evaluation } of evaluations) {
+      const jobs = jobsByKey.get(key) as WorkerJobs;
+      jobs.free.evaluation = Math.max(0, jobs.free.evaluation - 1);
       jobs.assignEvaluation(evaluation);
     }
-    return evaluations.length > 0;
-  }
-
-  async #assignBuilds(jobs: WorkerJobs): Promise<boolean> {
-    const { capabilities, groups } = jobs.description;
-    if (!capabilities.build) return false;
-    let assigned = false;
-    for (const number of groups.keys()) if (await this.#fillGroup(jobs, number)) assigned = true;
-    return assigned;
-  }
-
-  async #fillGroup(jobs: WorkerJobs, number: number): Promise<boolean> {
-    const group = jobs.description.groups[number];
-    if (!group || jobs.buildRoom(number) <= 0) return false;
-    const organizationIds = jobs.grants.filter((grant) => grant.build).map((grant) => grant.organizationId);
-    if (organizationIds.length === 0) return false;
-    const builds: AssignedBuild[] = await assignBuilds(this.#deps, {
-      workerId: jobs.options.workerId,
-      organizationIds,
-      systems: group.architectures,
-      features: group.system_features,
-      limit: Math.min(jobs.buildRoom(number), BUILDS_A_ROUND),
-    });
-    for (const build of builds) {
-      jobs.free.builds[number] = (jobs.free.builds[number] ?? 0) - 1;
+    const { assigned, chosen } = await dispatchBuilds(this.#deps, workers);
+    for (const { key, group, ...build } of assigned) {
+      const jobs = jobsByKey.get(key) as WorkerJobs;
+      jobs.free.builds[group] = Math.max(0, (jobs.free.builds[group] ?? 0) - 1);
       jobs.assignBuild(build);
     }
-    return builds.length > 0;
+    if (chosen > assigned.length) this.#deps.clock.schedule(CONTENDED_PAUSE_MS, () => this.kick());
+    const resumed = await this.#reasons.look();
+    return assigned.length > 0 || evaluations.length > 0 || resumed;
   }
+
+  /** Other servers give reasons for the same evaluations: they hear when workers come, go or change. */
+  #announceChanges(): void {
+    const now = new Map<WorkerSession, Known>();
+    for (const session of this.#sessions()) {
+      const { jobs, connection } = session;
+      if (jobs && !connection.closed) now.set(session, { description: jobs.description, grants: jobs.grants });
+    }
+    const organizationIds = new Set<string>();
+    for (const session of new Set([...now.keys(), ...this.#known.keys()])) {
+      const [before, after] = [this.#known.get(session), now.get(session)];
+      if (before && after && before.description === after.description && before.grants === after.grants) continue;
+      for (const { grants } of [before, after].filter((one) => one !== undefined)) {
+        for (const { organizationId } of grants) organizationIds.add(organizationId);
+      }
+    }
+    this.#known = now;
+    for (const organizationId of organizationIds) this.#deps.notifier.notify("work", organizationId);
+  }
+}
+
+/** What may be sent to the session now. */
+function freeWorker(key: string, jobs: WorkerJobs): FreeWorker {
+  const offer = offerOf(jobs.options.workerId, jobs.description, jobs.grants);
+  let room = jobs.buildRoom;
+  const groups = offer.groups.map((group, index) => {
+    const places = Math.min(jobs.free.builds[index] ?? 0, room);
+    room -= places;
+    return { ...group, places };
+  });
+  return {
+    ...offer,
+    key,
+    groups,
+    placesAll: offer.groups.map(({ places }) => places),
+    evaluationPlaces: jobs.free.evaluation,
+    freeMemoryMb: jobs.metrics?.ram_free_mb ?? (jobs.description.ram_total_mb || null),
+  };
 }
