@@ -31,7 +31,8 @@ export interface AgentOptions {
   readonly log: Logger;
 }
 
-type Kind = "build" | "evaluation";
+const KINDS = ["evaluation", "build"] as const;
+type Kind = (typeof KINDS)[number];
 
 const FAILURE_LENGTH_MAX = 8_000;
 
@@ -54,8 +55,7 @@ export class Agent {
   #draining = false;
 
   constructor(given: AgentOptions) {
-    const maxConcurrentBuilds = Math.min(given.facts.maxConcurrentBuilds, WORKER_BUILDS_MAX);
-    const options = { ...given, facts: { ...given.facts, maxConcurrentBuilds } };
+    const options = { ...given, facts: limited(given.facts) };
     this.#options = options;
     this.#spoolFolder = join(options.dataDir, "logs");
     this.#supervisor = new Supervisor({
@@ -71,6 +71,18 @@ export class Agent {
   async run(): Promise<void> {
     await clearSpools(this.#spoolFolder);
     await this.#supervisor.run(this.#stop.signal);
+  }
+
+  /** What this machine offers has changed. What runs goes on. */
+  describe(facts: WorkerFacts): void {
+    this.#supervisor.describe(limited(facts));
+    const session = this.#supervisor.current;
+    if (session && !this.#draining) this.#requestAll(session);
+  }
+
+  /** The peers file has changed: organizations that were added or removed count from now on. */
+  renewTokens(): void {
+    this.#supervisor.renew();
   }
 
   /** Takes no more work, and ends once what runs has been reported. */
@@ -97,9 +109,16 @@ export class Agent {
       else attempt.attach(session, bytes);
     }
     if (this.#draining) return session.send({ type: "draining" });
-    const { facts } = this.#options;
-    this.#request(session, "evaluation", facts.maxConcurrentEvaluations - this.#count("evaluation"));
-    this.#request(session, "build", facts.maxConcurrentBuilds - this.#count("build"));
+    this.#requestAll(session);
+  }
+
+  #requestAll(session: LiveSession): void {
+    for (const kind of KINDS) this.#request(session, kind, this.#places(kind) - this.#count(kind));
+  }
+
+  #places(kind: Kind): number {
+    const { maxConcurrentBuilds, maxConcurrentEvaluations } = this.#supervisor.facts;
+    return kind === "build" ? maxConcurrentBuilds : maxConcurrentEvaluations;
   }
 
   #receive(session: LiveSession, message: IncomingMessage): void {
@@ -121,9 +140,9 @@ export class Agent {
   }
 
   #assigned(session: LiveSession, { attempt: id, job }: Extract<IncomingMessage, { type: "assign_job" }>): void {
-    if (this.#draining) {
+    const reason = this.#refusal(job.kind);
+    if (reason !== null) {
       if (job.kind === "build") session.connection.refuseStream(job.drv.stream);
-      const reason = "the worker is draining";
       return session.send({ type: "assign_job_response", attempt: id, accepted: false, reason });
     }
     const attempt = new Attempt({
@@ -138,6 +157,12 @@ export class Agent {
     const work = job.kind === "build" ? this.#build(job, session, attempt) : this.#options.evaluate(job, attempt);
     const done = this.#finish(attempt, job.kind, work).finally(() => this.#ended(id, job.kind));
     this.#running.set(id, { kind: job.kind, attempt, done, builderEnded: false, holdsPlace: true });
+  }
+
+  /** A job may have been on its way when this worker said that it has fewer places. */
+  #refusal(kind: Kind): string | null {
+    if (this.#draining) return "the worker is draining";
+    return this.#count(kind) < this.#places(kind) ? null : "all places of the worker are taken";
   }
 
   /** Accepts the derivation's stream while the assignment is handled: its first frame may be next. */
@@ -200,7 +225,7 @@ export class Agent {
    * slow line holds builds back instead of piling up what they made.
    */
   #giveUpPlaces(): void {
-    let room = 2 * this.#options.facts.maxConcurrentBuilds - this.#running.size;
+    let room = 2 * this.#places("build") - this.#running.size;
     for (const running of this.#running.values()) {
       if (room <= 0) return;
       if (!running.builderEnded || !running.holdsPlace) continue;
@@ -228,6 +253,10 @@ export class Agent {
   #endAll(reason: string): void {
     for (const { attempt } of this.#running.values()) attempt.end(reason);
   }
+}
+
+function limited(facts: WorkerFacts): WorkerFacts {
+  return { ...facts, maxConcurrentBuilds: Math.min(facts.maxConcurrentBuilds, WORKER_BUILDS_MAX) };
 }
 
 function failure(kind: Kind, message: string): BuildResult | EvaluationResult {

@@ -35,6 +35,8 @@ export const BULK_QUEUE_MAX = 16;
 export const QUERY_PATHS_MAX = 1000;
 /** The whole handshake. */
 export const HANDSHAKE_TIMEOUT_MS = 15_000;
+/** A worker proves itself anew at most this often in a session: each token costs tens of milliseconds of a core. */
+export const RENEWAL_INTERVAL_MS = 1_000;
 /** How long one frame may wait for the socket to take it before the peer counts as stalled. */
 export const SEND_TIMEOUT_MS = 30_000;
 /** How often each side sends a sign of life. */

@@ -44,6 +44,10 @@ export const ServerMessage = v.variant("type", [
     /** How long a worker that hears nothing may go on with what it runs. */
     lease_ms: Count,
   }),
+  /** The answer to an `auth_response` in mid-session: who lets the worker in from now on. */
+  v.object({ type: v.literal("auth_update"), authorized_peers: list(Uuid, 10_000), failed_peers: FailedPeers }),
+  /** This server is about to stop: the worker comes back at once, and reaches another if there is one. */
+  v.object({ type: v.literal("draining") }),
   v.object({ type: v.literal("reject"), code: Count, reason: text(1024) }),
   v.object({ type: v.literal("error"), code: Count, message: text(8192) }),
   /** Of the attempts that the worker listed, those whose lease still holds. The worker stops the others. */

@@ -108,6 +108,18 @@ const EvaluationResult = v.object({
 });
 export type EvaluationResult = v.InferOutput<typeof EvaluationResult>;
 
+/** How the machine is doing. Null is what cannot be told there. */
+export const WorkerMetrics = v.object({
+  type: v.literal("worker_metrics"),
+  /** Of all processors together, since the last message. */
+  cpu_usage_pct: v.pipe(v.number(), v.minValue(0), v.maxValue(100)),
+  ram_free_mb: Count,
+  /** What went through the disks and the network since the last message, in megabits a second. */
+  disk_speed_mbps: v.nullable(v.pipe(v.number(), v.finite(), v.minValue(0))),
+  network_speed_mbps: v.nullable(v.pipe(v.number(), v.finite(), v.minValue(0))),
+});
+export type WorkerMetrics = v.InferOutput<typeof WorkerMetrics>;
+
 /** Every message a worker sends. The meaning of each is in `docs/protocol.md`. */
 export const WorkerMessage = v.variant("type", [
   v.object({
@@ -122,7 +134,7 @@ export const WorkerMessage = v.variant("type", [
   }),
   v.object({
     type: v.literal("worker_capabilities"),
-    /** A group keeps its number, counted from 0, as long as the session lasts; one that is gone has no places. */
+    /** Places that were asked for before this message are forgotten: groups have numbers anew, counted from 0. */
     groups: list(BuildGroup, WORKER_GROUPS_MAX),
     max_concurrent_evaluations: Count,
     cpu_count: Count,
@@ -215,6 +227,9 @@ export const WorkerMessage = v.variant("type", [
   v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),
   v.object({ type: v.literal("stream_stop"), stream: StreamId }),
   v.object({ type: v.literal("heartbeat") }),
+  /** The worker's tokens have changed: it wants to be challenged again. */
+  v.object({ type: v.literal("reauth_request") }),
+  WorkerMetrics,
   v.object({ type: v.literal("draining") }),
   /** What the server did wrong; the session ends. */
   v.object({ type: v.literal("error"), code: Count, message: text(8192) }),

@@ -1,28 +1,14 @@
 import type { Kysely } from "kysely";
 import type { Database } from "../db/schema.ts";
 import type { PasswordHasher } from "../ports/password-hasher.ts";
+import type { Challenge, PeerFailure, SessionGrant } from "../protocol/session-authority.ts";
 
 export interface WorkerAuthDeps {
   readonly db: Kysely<Database>;
   readonly passwords: PasswordHasher;
 }
 
-/** What one organization lets a worker do for it. */
-export interface WorkerGrant {
-  readonly organizationId: string;
-  readonly fetch: boolean;
-  readonly eval: boolean;
-  readonly build: boolean;
-}
-
-export interface PeerFailure {
-  readonly peer_id: string;
-  readonly reason: string;
-}
-
-export type Challenge =
-  | { readonly peers: readonly string[] }
-  | { readonly refused: { readonly code: 401 | 403; readonly reason: string } };
+export type { SessionGrant as WorkerGrant } from "../protocol/session-authority.ts";
 
 /** The organizations that a worker of this id has to prove itself to. */
 export async function challengeWorker({ db }: WorkerAuthDeps, workerId: string): Promise<Challenge> {
@@ -50,7 +36,7 @@ export async function authorizeWorker(
   { db, passwords }: WorkerAuthDeps,
   workerId: string,
   tokens: readonly { readonly peer: string; readonly token: string }[],
-): Promise<{ readonly grants: readonly WorkerGrant[]; readonly failed: readonly PeerFailure[] }> {
+): Promise<{ readonly grants: readonly SessionGrant[]; readonly failed: readonly PeerFailure[] }> {
   const rows = await db
     .selectFrom("worker_registration")
     .select(["organization_id", "token_hash", "enable_fetch", "enable_eval", "enable_build"])
@@ -58,7 +44,7 @@ export async function authorizeWorker(
     .where("active", "=", true)
     .limit(10_000)
     .execute();
-  const grants: WorkerGrant[] = [];
+  const grants: SessionGrant[] = [];
   const failed: PeerFailure[] = [];
   for (const row of rows) {
     const token = tokens.find(({ peer }) => peer === row.organization_id)?.token;

@@ -32,14 +32,15 @@ export class FakeWorker {
   closed: string | null = null;
   /** Called while a message is handled: the place to accept streams. */
   onMessage: (message: Received) => void = () => {};
-  readonly #tokens: Readonly<Record<string, string>>;
+  /** What it answers challenges with. A test may change it. */
+  readonly tokens: Record<string, string>;
   readonly #taken = new Set<Received>();
 
   constructor(accept: (socket: Socket) => void, { workerId = uuidV4(), tokens = {} }: FakeWorkerOptions = {}) {
     const [mine, theirs] = socketPair(systemClock);
     this.workerId = workerId;
     this.socket = mine;
-    this.#tokens = tokens;
+    this.tokens = { ...tokens };
     this.connection = new Connection({
       socket: mine,
       clock: systemClock,
@@ -86,9 +87,15 @@ export class FakeWorker {
 
   async authenticate(): Promise<void> {
     this.hello();
+    await this.answerChallenge();
+  }
+
+  /** Answers with what it was challenged for. */
+  async answerChallenge(): Promise<readonly string[]> {
     const { peers } = await this.next("auth_challenge");
-    const tokens = peers.flatMap((peer) => (this.#tokens[peer] ? [{ peer, token: this.#tokens[peer] }] : []));
+    const tokens = peers.flatMap((peer) => (this.tokens[peer] ? [{ peer, token: this.tokens[peer] }] : []));
     this.send({ type: "auth_response", tokens });
+    return peers;
   }
 
   introduce({ builds = 4, attempts = [] as string[] } = {}): void {

@@ -5,7 +5,7 @@ import type { Logger } from "#core/ports/logger.ts";
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { Capabilities } from "#core/protocol/worker-messages.ts";
-import { type IncomingMessage, LiveSession } from "./live-session.ts";
+import { type IncomingMessage, LiveSession, type OutgoingMessage } from "./live-session.ts";
 
 export interface WorkerFacts {
   readonly architectures: readonly string[];
@@ -14,6 +14,8 @@ export interface WorkerFacts {
   readonly maxConcurrentEvaluations: number;
   readonly cpuCount: number;
   readonly ramTotalMb: number;
+  /** `name:base64`: what the worker signs its uploads with. Absent or null for a worker that does not sign. */
+  readonly signingKey?: string | null;
 }
 
 export interface SupervisorOptions {
@@ -44,6 +46,8 @@ const BACKOFF_MAX_MS = 60_000;
 const SILENCE_TIMEOUT_MS = 45_000;
 /** A session that ends sooner is followed by the next pause: what ended it may end the next one too. */
 const SETTLED_MS = 10_000;
+/** The same for a session whose server said that it stops: another server, or the next, may be there at once. */
+const DRAINED_MS = 1_000;
 /** Timers of Node end at once when they are longer. */
 const LEASE_MS_MAX: number = 2 ** 31 - 1;
 
@@ -57,9 +61,13 @@ export class Supervisor {
   #waiting: (() => void)[] = [];
   #leaseMs = 60_000;
   #cancelLease: () => void = () => {};
+  #facts: WorkerFacts;
+  /** The server of the last session has said that it stops. */
+  #serverDrains = false;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
+    this.#facts = options.facts;
   }
 
   /** The registered session, or the next one. Rejects with the signal's reason. */
@@ -82,6 +90,21 @@ export class Supervisor {
     return this.#session;
   }
 
+  get facts(): WorkerFacts {
+    return this.#facts;
+  }
+
+  /** What this worker can do from now on. The places that were asked for in this session are to be asked for again. */
+  describe(facts: WorkerFacts): void {
+    this.#facts = facts;
+    this.#session?.send({ ...this.#introduction(), attempts: null });
+  }
+
+  /** The tokens have changed: the server is asked to look at them. */
+  renew(): void {
+    this.#session?.send({ type: "reauth_request" });
+  }
+
   /** Runs until the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
     // A lease that nobody needs any more would keep the process.
@@ -90,7 +113,8 @@ export class Supervisor {
     while (!signal.aborted) {
       const acceptedMs = await this.#runSession(signal);
       if (signal.aborted) return;
-      if (acceptedMs >= SETTLED_MS) backoffMs = BACKOFF_FIRST_MS;
+      if (acceptedMs >= (this.#serverDrains ? DRAINED_MS : SETTLED_MS)) backoffMs = BACKOFF_FIRST_MS;
+      this.#serverDrains = false;
       // Up to a half of the pause is random, so that a fleet does not come back in one moment.
       const fraction = randomFraction(this.#options.random ?? systemRandom);
       await sleep(this.#options.clock, backoffMs * (0.75 + fraction / 2), signal);
@@ -116,7 +140,7 @@ export class Supervisor {
         clock,
         silenceTimeoutMs: SILENCE_TIMEOUT_MS,
         onMessage: (message) => {
-          if (this.#session === session) this.#options.onMessage(session, message);
+          if (this.#session === session) this.#receive(session, message);
           else if (this.#handshake(session, message)) acceptedAt = clock.monotonic();
         },
         onClose: (reason) => {
@@ -135,6 +159,20 @@ export class Supervisor {
     });
   }
 
+  #receive(session: LiveSession, message: IncomingMessage): void {
+    switch (message.type) {
+      case "auth_challenge":
+        return this.#answerChallenge(session, message.peers);
+      case "auth_update":
+        return this.#noteRefusals(message.failed_peers);
+      case "draining":
+        this.#serverDrains = true;
+        return session.connection.close(1001, "the server is stopping");
+      default:
+        return this.#options.onMessage(session, message);
+    }
+  }
+
   /** True for the message that completes the handshake. */
   #handshake(session: LiveSession, message: IncomingMessage): boolean {
     switch (message.type) {
@@ -143,10 +181,8 @@ export class Supervisor {
         return false;
       case "init_ack":
         this.#leaseMs = Math.min(message.lease_ms, LEASE_MS_MAX);
-        for (const { peer_id, reason } of message.failed_peers) {
-          this.#options.log.warn("an organization refused this worker", { peer: peer_id, reason });
-        }
-        this.#introduce(session, message.authorized_peers.length);
+        this.#noteRefusals(message.failed_peers);
+        session.send({ ...this.#introduction(), attempts: [...this.#options.attempts()] });
         return false;
       case "attempts":
         this.#attached(session, message.held);
@@ -172,18 +208,15 @@ export class Supervisor {
     );
   }
 
-  /**
-   * Whoever may build in a store can fill any path of it: organizations that do not trust each other never share one.
-   */
-  #introduce(session: LiveSession, organizations: number): void {
-    const { facts, attempts, log } = this.#options;
-    if (organizations > 1) {
-      log.error("this worker has tokens of several organizations, but one store: keep one in its peers file", {
-        organizations,
-      });
-      return session.connection.close(1008, "this worker serves one organization only");
+  #noteRefusals(failed: readonly { readonly peer_id: string; readonly reason: string }[]): void {
+    for (const { peer_id, reason } of failed) {
+      this.#options.log.warn("an organization refused this worker", { peer: peer_id, reason });
     }
-    session.send({
+  }
+
+  #introduction(): Omit<Extract<OutgoingMessage, { type: "worker_capabilities" }>, "attempts"> {
+    const facts = this.#facts;
+    return {
       type: "worker_capabilities",
       groups: [
         {
@@ -195,8 +228,8 @@ export class Supervisor {
       max_concurrent_evaluations: facts.maxConcurrentEvaluations,
       cpu_count: facts.cpuCount,
       ram_total_mb: facts.ramTotalMb,
-      attempts: [...attempts()],
-    });
+      ...(facts.signingKey && { signing_key: facts.signingKey }),
+    };
   }
 
   #attached(session: LiveSession, held: readonly { readonly attempt: string; readonly log_bytes: number }[]): void {

@@ -1,9 +1,10 @@
-import { closeAllWorkerConnections } from "#core/db/worker-connections.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import { expireLeases, keepLeasesOverRestart, tidyTransitions } from "#core/services/transitions/leases.ts";
+import { expireLeases, tidyTransitions } from "#core/services/transitions/leases.ts";
+import { beatServer, drainServer, joinServers, leaveServers } from "#core/services/transitions/servers.ts";
 import type { HubDeps } from "./deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { WorkerSession } from "./session.ts";
+import { listChangedRegistrations, yieldReplaced } from "./session-upkeep.ts";
 
 /** What a lost wake-up costs at most. */
 const POLL_INTERVAL_MS = 5_000;
@@ -29,13 +30,14 @@ export class Hub {
       deps.notifier.subscribe("work", () => this.#dispatcher.kick()),
       deps.notifier.subscribe("abort", (attemptId) => this.#abort(attemptId)),
       deps.notifier.subscribe("registration", (subject) => this.#reauthorize(subject)),
+      deps.notifier.subscribe("session", (workerId) => this.#replaced(workerId)),
+      deps.notifier.subscribe("missed", () => void this.#attempt(() => this.#look())),
     ];
   }
 
-  /** Takes over what an earlier server left, and starts the loops. */
+  /** Joins the servers of this database, takes over what one that is gone has left, and starts the loops. */
   static async start(deps: HubDeps): Promise<Hub> {
-    await closeAllWorkerConnections(deps.db);
-    await keepLeasesOverRestart(deps);
+    await joinServers(deps);
     const hub = new Hub(deps);
     hub.#every(Math.min(POLL_INTERVAL_MS, deps.leaseMs / 3), () => hub.#tidy());
     return hub;
@@ -47,7 +49,11 @@ export class Hub {
 
   accept(socket: Socket): void {
     const session = new WorkerSession(this.#deps, socket, {
+      refuse: (registering) => this.#refuse(registering),
       onRegistered: (registered) => this.#register(registered),
+      onProved: (session, organizationIds) => {
+        for (const { jobs } of this.#takeOver(session, organizationIds)) jobs?.yieldTo(organizationIds);
+      },
       onDemand: () => this.#dispatcher.kick(),
       onClosed: (closed) => this.#closed(closed),
     });
@@ -59,8 +65,13 @@ export class Hub {
   async close(): Promise<void> {
     this.#closing = true;
     for (const end of [...this.#unsubscribe, ...this.#cancelTimers]) end();
-    for (const session of [...this.#sessions]) session.connection.close(1001, "the server is stopping");
-    await this.#dispatcher.settled();
+    for (const { connection } of [...this.#sessions]) {
+      connection.send({ type: "draining" });
+      connection.close(1001, "the server is stopping");
+    }
+    await this.#attempt(() => drainServer(this.#deps));
+    await this.#dispatcher.close();
+    await this.#attempt(() => leaveServers(this.#deps));
   }
 
   /**
@@ -68,28 +79,50 @@ export class Hub {
    * organizations that the newer has proved, and altogether when the older is left with none.
    */
   async #register(session: WorkerSession): Promise<void> {
-    const { workerId, organizationIds } = session;
-    const isTaken = (id: string) => organizationIds.includes(id);
-    const older = [...this.#registered].filter(
-      (other) => other.workerId === workerId && other.organizationIds.some(isTaken),
-    );
+    const { organizationIds } = session;
+    const older = this.#takeOver(session, organizationIds);
     this.#registered.add(session);
-    for (const { organizationIds: proved, connection } of older) {
-      if (proved.every(isTaken)) connection.close(4409, "a newer session of this worker has begun");
-    }
     // One that has ended already may still be in the middle of its registration.
     await Promise.all(older.map(({ step }) => step));
     for (const { jobs, connection } of older) if (!connection.closed) jobs?.yieldTo(organizationIds);
   }
 
+  /** The other sessions of the worker that speak for any of these organizations. Those for no other end. */
+  #takeOver(session: WorkerSession, organizationIds: readonly string[]): WorkerSession[] {
+    const isTaken = (id: string) => organizationIds.includes(id);
+    const others = [...this.#registered].filter(
+      (other) => other !== session && other.workerId === session.workerId && other.organizationIds.some(isTaken),
+    );
+    for (const { organizationIds: proved, connection } of others) {
+      if (proved.every(isTaken)) connection.close(4409, "a newer session of this worker has begun");
+    }
+    return others;
+  }
+
+  /** The places are those of proved workers: a session that takes an older one's place needs none of its own. */
+  #refuse({ workerId }: WorkerSession): string | null {
+    const others = [...this.#registered].filter((session) => session.workerId !== workerId).length;
+    if (others < this.#deps.limits.maxProtoConnections) return null;
+    return `this server has as many workers as it may (maxProtoConnections ${others}); the worker tries again`;
+  }
+
   #closed(session: WorkerSession): void {
     this.#sessions.delete(session);
     void session.step.then(() => this.#registered.delete(session));
-    session.jobs?.closed().catch((error: unknown) => this.#warn("a session's end was not recorded", error));
+    session.jobs
+      ?.closed()
+      .catch((error: unknown) => this.#warn("a session's end was not recorded", error))
+      .finally(() => this.#dispatcher.kick());
   }
 
   #warn(message: string, error: unknown): void {
     this.#deps.log.warn(message, { error });
+  }
+
+  /** A newer session of the worker may be on another server. Own ones are dealt with when they register. */
+  #replaced(workerId: string): void {
+    const sessions = [...this.#registered].filter((session) => session.workerId === workerId);
+    if (sessions.length > 0) void this.#attempt(() => yieldReplaced(this.#deps, sessions));
   }
 
   #abort(attemptId: string): void {
@@ -97,29 +130,34 @@ export class Hub {
   }
 
   /**
-   * The worker connects again at once and proves itself under the changed registration. So does one whose handshake has
-   * looked at the old one. Sessions that other organizations let in under the same id are not concerned.
+   * The worker proves itself under the changed registration. Sessions that other organizations let in under the same id
+   * are not concerned.
    */
   #reauthorize(subject: string): void {
     const [organizationId = "", workerId] = subject.split("/");
     for (const session of [...this.#sessions]) {
-      if (session.workerId !== workerId || !session.dependsOn(organizationId)) continue;
-      const end = () => session.connection.close(4408, "the registration of this worker has changed");
-      if (!session.jobs) end();
-      else
-        session.jobs
-          .revoke()
-          .catch((error: unknown) => this.#warn("jobs were not taken back yet", error))
-          .finally(end);
+      if (session.workerId === workerId && session.dependsOn(organizationId)) session.renew();
     }
   }
 
+  /** What wake-ups of other servers should have told. */
+  async #look(): Promise<void> {
+    this.#dispatcher.kick();
+    await yieldReplaced(this.#deps, this.#registered);
+    for (const subject of await listChangedRegistrations(this.#deps, this.#registered)) this.#reauthorize(subject);
+  }
+
   async #tidy(): Promise<void> {
+    await this.#look();
     // Ahead of what reaps: while the database was away nobody could record that these workers were heard.
     for (const { jobs, connection } of [...this.#registered]) if (!connection.closed) await jobs?.heartbeat();
-    await expireLeases(this.#deps);
+    if (await beatServer(this.#deps)) await expireLeases(this.#deps);
     await tidyTransitions(this.#deps);
     this.#dispatcher.kick();
+  }
+
+  async #attempt(task: () => Promise<void>): Promise<void> {
+    await task().catch((error: unknown) => this.#warn("a task of the hub failed; it runs again", error));
   }
 
   /** Runs the task again and again with a pause in between, whatever becomes of it. */
@@ -127,11 +165,9 @@ export class Hub {
     let cancel = () => {};
     const next = () => {
       cancel = this.#deps.clock.schedule(intervalMs, () => {
-        task()
-          .catch((error: unknown) => this.#deps.log.error("a loop of the hub failed; it runs again", { error }))
-          .finally(() => {
-            if (!this.#closing) next();
-          });
+        void this.#attempt(task).finally(() => {
+          if (!this.#closing) next();
+        });
       });
     };
     next();

@@ -1,14 +1,16 @@
 import { markAttemptStarted } from "#core/db/attempts.ts";
 import type { WorkerDescription } from "#core/db/schema.ts";
+import { regrantWorkerConnection } from "#core/db/worker-connection-changes.ts";
 import { closeWorkerConnection, describeWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
-import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
+import type { SessionWork, WorkerConnection, WorkMessage } from "#core/protocol/server-session.ts";
+import type { WorkerMessage, WorkerMetrics } from "#core/protocol/worker-messages.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
-import { challengeWorker, type WorkerGrant } from "#core/services/worker-auth.ts";
+import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
 import type { HubDeps } from "./deps.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
@@ -17,13 +19,11 @@ import { LogWriters } from "./log-writers.ts";
 import { NarTransfers } from "./nar-transfers.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
-import type { WorkerConnection } from "./session.ts";
 import { SessionLeases } from "./session-leases.ts";
 import { SessionSignatures } from "./session-signatures.ts";
-import { describeWorker } from "./worker-description.ts";
+import { WorkerPlaces } from "./worker-places.ts";
 
-type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" | "error" }>;
-type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
+type Of<T extends WorkMessage["type"]> = Extract<WorkMessage, { type: T }>;
 
 const START_RECORDED_AFTER_MS = 500;
 
@@ -42,10 +42,10 @@ export interface WorkerJobsOptions {
  * What a registered worker does. Messages that must keep their order (batches, messages and results of one attempt)
  * are handled one after the other; everything else is started and not waited for.
  */
-export class WorkerJobs {
+export class WorkerJobs implements SessionWork {
   readonly options: WorkerJobsOptions;
-  /** Places that the worker has free and has asked to fill; those for builds by the number of their group. */
-  readonly free: { evaluation: number; readonly builds: number[] };
+  /** What the worker measured last. */
+  metrics: WorkerMetrics | null = null;
   readonly #deps: HubDeps;
   readonly #transfers: NarTransfers;
   readonly #sender: AssignmentSender;
@@ -54,15 +54,15 @@ export class WorkerJobs {
   readonly #logs = new LogWriters();
   /** Leases that the worker has never heard of, as of the last heartbeat. */
   #strange: ReadonlySet<string> = new Set();
-  readonly #leases: SessionLeases;
+  #leases: SessionLeases;
   readonly #signatures: SessionSignatures;
-  #description: WorkerDescription;
-  #draining = false;
+  readonly #places: WorkerPlaces;
+  /** What the worker may do is being looked at. */
+  #paused = false;
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
-    this.#description = options.description;
-    this.free = { evaluation: 0, builds: options.description.groups.map(() => 0) };
+    this.#places = new WorkerPlaces(options.description);
     this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
     this.#signatures = new SessionSignatures(deps, () => this.#leases.worker);
@@ -72,7 +72,12 @@ export class WorkerJobs {
 
   /** True when it wants no more jobs, or may have none. */
   get draining(): boolean {
-    return this.#draining;
+    return this.#paused || this.description.draining;
+  }
+
+  /** Places that the worker has asked to fill. */
+  get free(): WorkerPlaces["free"] {
+    return this.#places.free;
   }
 
   /** What it has proved, without what a newer session of the same worker has taken over. */
@@ -82,20 +87,20 @@ export class WorkerJobs {
 
   /** What it said of itself last. */
   get description(): WorkerDescription {
-    return this.#description;
+    return this.#places.description;
   }
 
-  /** How many builds it may be sent now for the group of that number. */
-  buildRoom(group: number): number {
-    return Math.min(this.free.builds[group] ?? 0, this.#sender.room);
+  /** How many builds it may be sent now, of all groups together. */
+  get buildRoom(): number {
+    return this.#sender.room;
   }
 
   /** Opens the session in the database, and tells the worker which of the attempts it named it still holds. */
   async reattach(named: readonly string[]): Promise<void> {
     const { connection, connectionId: id } = this.options;
-    const held = await this.#leases.open({ id, description: this.#description }, named);
+    const held = await this.#leases.open({ id, description: this.description }, named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
-    await this.#signatures.announce(this.#description.signing_key);
+    await this.#signatures.announce(this.description.signing_key);
     connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
 
@@ -120,19 +125,28 @@ export class WorkerJobs {
     this.#strange = strange;
   }
 
+  setPaused(paused: boolean): void {
+    this.#paused = paused;
+    if (!paused) this.options.onDemand();
+  }
+
   /**
-   * The worker's registration has changed: it gets no more jobs in this session, and what it runs for organizations
-   * that no longer let it in goes to other workers.
+   * What the worker has proved has changed. What it runs for organizations that fell away goes to other workers before
+   * this resolves.
    */
-  async revoke(): Promise<void> {
-    this.#draining = true;
-    const challenge = await challengeWorker(this.#deps, this.options.workerId);
-    const peers = "peers" in challenge ? challenge.peers : [];
-    for (const { id, organizationId } of [...this.#attempts.values()]) {
-      if (peers.includes(organizationId)) continue;
+  async regrant(grants: readonly WorkerGrant[]): Promise<void> {
+    const before = this.#leases;
+    const organizationIds = grants.map(({ organizationId }) => organizationId);
+    before.yieldTo(before.worker.organizationIds.filter((id) => !organizationIds.includes(id)));
+    const lost = [...this.#attempts.values()].filter((held) => !organizationIds.includes(held.organizationId));
+    for (const { id } of lost) {
       this.abort(id, "the organization no longer lets this worker in");
-      await this.#leases.giveBack(id, "the worker was deactivated or removed");
+      await before.giveBack(id, "the worker was deactivated or removed");
     }
+    const { connectionId: id, workerId } = this.options;
+    await regrantWorkerConnection(this.#deps.db, { id, workerId, organizationIds }, this.#deps);
+    this.#leases = new SessionLeases(this.#deps, workerId, grants);
+    this.#strange = new Set();
   }
 
   /** A newer session of the same worker has proved these organizations: this one has no more to do with them. */
@@ -165,10 +179,10 @@ export class WorkerJobs {
     this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
   }
 
-  receive(message: Incoming): void {
+  receive(message: WorkMessage): void {
     switch (message.type) {
       case "request_job":
-        this.#addPlaces(message);
+        this.#places.add(message);
         return this.options.onDemand();
       case "assign_job_response":
         if (!message.accepted) this.#refused(message);
@@ -193,46 +207,29 @@ export class WorkerJobs {
         return this.#log(message);
       case "job_result":
         return this.#ordered.run(message.attempt, () => this.#result(message));
-      case "draining":
-        this.#draining = true;
+      case "worker_metrics":
+        this.metrics = message;
         return;
-      case "worker_capabilities":
-        return this.#describe(message);
-      case "init_connection":
-      case "auth_response":
-        throw new Error(`${message.type} is out of order`);
+      case "draining":
+        return this.#drain();
     }
   }
 
-  /** A worker may ask for no more places than it said it has. */
-  #addPlaces({ kind, group = 0, free }: Of<"request_job">): void {
-    const { groups, max_concurrent_evaluations } = this.#description;
-    if (kind === "evaluation") {
-      this.free.evaluation = Math.min(this.free.evaluation + free, max_concurrent_evaluations);
-      return;
-    }
-    const max = groups[group]?.max_concurrent_builds;
-    if (max === undefined) throw new Error(`there is no group ${group} of builds`);
-    this.free.builds[group] = Math.min((this.free.builds[group] ?? 0) + free, max);
-  }
-
-  /**
-   * The worker says anew what it can do. Free places stay with the numbers of their groups, so that a job that crossed
-   * this message on its way is counted once; a group that has fewer places now has no more of them free.
-   */
-  #describe(message: Of<"worker_capabilities">): void {
-    if (message.attempts !== null) throw new Error("attempts are named once, when a session begins");
-    const known = this.#description.groups.length;
-    if (message.groups.length < known)
-      throw new Error("a group of builds keeps its number: one that is gone has no places");
-    this.#description = { ...describeWorker(this.#description.capabilities, message), draining: this.#draining };
-    const { groups, max_concurrent_evaluations } = this.#description;
-    const cut = groups.map(({ max_concurrent_builds }, i) => Math.min(this.free.builds[i] ?? 0, max_concurrent_builds));
-    this.free.builds.splice(0, known, ...cut);
-    this.free.evaluation = Math.min(this.free.evaluation, max_concurrent_evaluations);
-    this.#spawn(describeWorkerConnection(this.#deps.db, this.options.connectionId, this.#description));
-    this.#spawn(this.#signatures.announce(this.#description.signing_key));
+  /** The worker says anew what it can do. */
+  describe(message: Extract<WorkerMessage, { type: "worker_capabilities" }>): void {
+    this.#places.describe(message);
+    this.#recordDescription();
+    this.#spawn(this.#signatures.announce(this.description.signing_key));
     this.options.onDemand();
+  }
+
+  #drain(): void {
+    this.#places.drain();
+    this.#recordDescription();
+  }
+
+  #recordDescription(): void {
+    this.#spawn(describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description));
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
@@ -241,7 +238,7 @@ export class WorkerJobs {
   }
 
   #takes(organizationId: string): boolean {
-    if (this.options.connection.closed || this.#draining) return false;
+    if (this.options.connection.closed || this.draining) return false;
     return this.#leases.includes(organizationId);
   }
 

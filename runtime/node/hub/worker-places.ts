@@ -1,0 +1,50 @@
+import type { WorkerDescription } from "#core/db/schema.ts";
+import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
+import { describeWorker } from "./worker-description.ts";
+
+type Of<T extends WorkerMessage["type"]> = Extract<WorkerMessage, { type: T }>;
+
+/** What a worker says that it can do, and the places it has free. */
+export class WorkerPlaces {
+  /** Places that it has asked to fill; those for builds by the number of their group. */
+  readonly free: { evaluation: number; readonly builds: number[] };
+  #description: WorkerDescription;
+
+  constructor(description: WorkerDescription) {
+    this.#description = description;
+    this.free = { evaluation: 0, builds: description.groups.map(() => 0) };
+  }
+
+  /** What it said of itself last. */
+  get description(): WorkerDescription {
+    return this.#description;
+  }
+
+  /** A worker may ask for no more places than it said it has. Throws for a group that there is not. */
+  add({ kind, group = 0, free }: Of<"request_job">): void {
+    const { groups, max_concurrent_evaluations } = this.#description;
+    if (kind === "evaluation") {
+      this.free.evaluation = Math.min(this.free.evaluation + free, max_concurrent_evaluations);
+      return;
+    }
+    const max = groups[group]?.max_concurrent_builds;
+    if (max === undefined) throw new Error(`there is no group ${group} of builds`);
+    this.free.builds[group] = Math.min((this.free.builds[group] ?? 0) + free, max);
+  }
+
+  /**
+   * The worker says anew what it can do. The places it had asked to fill are forgotten, and it asks again: numbers of
+   * groups mean something else from now on.
+   */
+  describe(message: Of<"worker_capabilities">): void {
+    const { capabilities, draining } = this.#description;
+    this.#description = { ...describeWorker(capabilities, message), draining };
+    this.free.evaluation = 0;
+    this.free.builds.splice(0, Number.POSITIVE_INFINITY, ...message.groups.map(() => 0));
+  }
+
+  /** It finishes what it has, and says so on its row. */
+  drain(): void {
+    this.#description = { ...this.#description, draining: true };
+  }
+}
