@@ -41,8 +41,8 @@ export interface CandidateRow extends ReadyQueue {
   readonly peak_memory_mb: number | null;
   /** Workers on which it failed, of its last attempts. */
   readonly failed_workers: readonly string[];
-  /** Bytes of direct inputs by the worker that made them; null where nobody here did. At most 64 inputs are looked at. */
-  readonly inputs: readonly { readonly worker: string | null; readonly bytes: number }[];
+  /** What it needs directly; at most 64 of that. */
+  readonly needs: readonly { readonly id: string; readonly outputs: readonly string[] }[];
 }
 
 /**
@@ -62,7 +62,9 @@ export async function listCandidates(
       case when b.transient_failures = 0 then '{}' else array(
         select a.worker_id from attempt a where a.build_id = b.id and a.outcome = 3
         order by a.assigned_at desc limit 8) end as failed_workers,
-      ${inputsOf} as inputs
+      coalesce((
+        select jsonb_agg(jsonb_build_object('id', e.dependency_id, 'outputs', e.outputs)) from (
+          select dependency_id, outputs from build_edge where build_id = b.id limit 64) e), '[]') as needs
     from jsonb_to_recordset(${JSON.stringify(queues)}::jsonb) as q("organizationId" uuid, system text,
       "requiredFeatures" text[], priority integer, "limit" integer)
     cross join lateral (
@@ -78,24 +80,31 @@ export async function listCandidates(
   return rows;
 }
 
-/**
- * Where the direct inputs of a build were made, and how large they are. What is in the store of a worker beyond that is
- * not known here.
- */
-const inputsOf = sql`coalesce((
-  select jsonb_agg(jsonb_build_object('worker', i.worker_id, 'bytes', i.bytes)) from (
-    select made.worker_id, sum(stored.nar_size)::float8 as bytes
-    from (select dependency_id, outputs from build_edge where build_id = b.id limit 64) e
-    join build_output o on o.build_id = e.dependency_id and o.name = any(e.outputs)
-    cross join lateral (
-      select n.nar_size from organization_cache s
-      join cache_path p on p.cache_id = s.cache_id and p.hash = left(o.store_path, 32)
-      join nar n on n.nar_hash = p.nar_hash
-      where s.organization_id = b."organizationId" limit 1) stored
-    left join lateral (
-      select a.worker_id from attempt a
-      where a.build_id = e.dependency_id and a.outcome in (1, 2) order by a.assigned_at desc limit 1) made on true
-    group by made.worker_id) i), '[]')`;
+/** Where a build's outputs were made, and how large they are. */
+export interface BuildOrigin {
+  readonly id: string;
+  /** The worker that built it last; null where none did. */
+  readonly worker: string | null;
+  /** By output: the size of its NAR, where a cache of the organization has it. */
+  readonly bytes: Readonly<Record<string, number>>;
+}
+
+export async function listOrigins(db: Kysely<Database>, buildIds: readonly string[]): Promise<BuildOrigin[]> {
+  if (buildIds.length === 0) return [];
+  const { rows } = await sql<BuildOrigin>`
+    select b.id,
+      (select a.worker_id from attempt a
+        where a.build_id = b.id and a.outcome in (1, 2) order by a.assigned_at desc limit 1) as worker,
+      coalesce((
+        select jsonb_object_agg(o.name, stored.nar_size) from build_output o cross join lateral (
+          select n.nar_size from organization_cache s
+          join cache_path p on p.cache_id = s.cache_id and p.hash = left(o.store_path, 32)
+          join nar n on n.nar_hash = p.nar_hash
+          where s.organization_id = b.organization_id limit 1) stored
+        where o.build_id = b.id), '{}') as bytes
+    from build b where b.id = any(${buildIds}::uuid[])`.execute(db);
+  return rows;
+}
 
 /** How many builds each organization has running, of all workers and servers. */
 export async function countRunningBuilds(db: Kysely<Database>): Promise<ReadonlyMap<string, number>> {

@@ -14,10 +14,12 @@ import type { TransitionDeps } from "#core/services/transitions/deps.ts";
 import { type DispatchDeps, dispatchBuilds } from "#core/services/transitions/dispatch.ts";
 import { endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import { ingestBatch } from "#core/services/transitions/ingest.ts";
+import { InputOrigins } from "#core/services/transitions/input-origins.ts";
 import type { ParsedNode } from "#core/services/transitions/parse-nodes.ts";
 import { withDatabase } from "../support/database.ts";
 import { quietLogger } from "../support/quiet-logger.ts";
 import { insertCacheOf, insertEvaluationRow, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
+import { BROKEN_INVARIANTS, failFor } from "./invariants.ts";
 import { drvPathOf, nameOf, SYSTEM } from "./nodes.ts";
 
 type Db = Kysely<Database>;
@@ -137,7 +139,7 @@ export async function claim(world: World, options: ClaimOptions = {}): Promise<M
     evaluationPlaces: 0,
     freeMemoryMb: null,
   };
-  const { assigned } = await dispatchBuilds(dispatchDeps(world), [worker]);
+  const { assigned } = await dispatchBuilds(dispatchDeps(world), [worker], new InputOrigins());
   return new Map(assigned.map((build) => [nameOf(build.drv_path), build]));
 }
 
@@ -238,56 +240,10 @@ export async function passTime({ db }: Pick<World, "db">, attemptIds: readonly s
     where id = any(${attemptIds}) and finished_at is null`.execute(db);
 }
 
-/** What must hold after every committed transition: a query that finds what breaks it. */
-const INVARIANTS: Readonly<Record<string, string>> = {
-  "a counter differs from the number of unsatisfied edges": `
-    select b.drv_path, b.pending_dependencies from build b
-    where b.pending_dependencies <> (select count(*) from build_edge e where e.build_id = b.id and not e.satisfied)`,
-  "an edge does not say whether the outputs it names are available": `
-    select e.* from build_edge e where e.satisfied <> (cardinality(e.outputs) = (
-      select count(*) from build_output o
-      where o.build_id = e.dependency_id and o.name = any(e.outputs) and o.available))`,
-  "a build is ready without all it needs, or waits for nothing": `
-    select drv_path, status, pending_dependencies from build
-    where (status = 1 and pending_dependencies > 0) or (status = 0 and pending_dependencies = 0)`,
-  "a build waits for something that will not happen": `
-    select b.drv_path, b.status, d.drv_path as dependency, d.status as dependency_status
-    from build b join build_edge e on e.build_id = b.id and not e.satisfied join build d on d.id = e.dependency_id
-    where b.status in (0, 8) and d.status not in (0, 1, 2, 8)`,
-  "a build runs without a lease, or has one without running": `
-    select b.drv_path, b.status from build b
-    where (b.status = 2) <> exists (select from attempt a where a.build_id = b.id and a.finished_at is null)`,
-  "an evaluation is evaluated without a lease, or has one without being evaluated": `
-    select e.id, e.status from evaluation e
-    where (e.status in (8, 1, 2)) <> exists (
-      select from attempt a where a.evaluation_id = e.id and a.finished_at is null)`,
-  "a subject has two open leases": `
-    select build_id, evaluation_id from attempt where finished_at is null
-    group by build_id, evaluation_id having count(*) > 1`,
-  "an evaluation is building and has nothing open": `
-    select e.id from evaluation e where e.status = 3 and not exists (
-      select from evaluation_build l join build b on b.id = l.build_id
-      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))`,
-  "an ended evaluation has a link that is not frozen, or a frozen one says that it goes on": `
-    select l.* from evaluation_build l join evaluation e on e.id = l.evaluation_id
-    where (e.status in (5, 6, 7)) <> (l.outcome is not null) or l.outcome in (0, 1, 2, 8)`,
-  "an evaluation's end has no time, or one that goes on has": `
-    select id, status from evaluation where (status in (5, 6, 7)) <> (finished_at is not null)`,
-  "a build waits for its next try without a time for it": `
-    select drv_path from build where (status = 8) <> (retry_at is not null)`,
-  "a row is pruned and expanded": `
-    select b.drv_path from build b
-    where b.pruned_at is not null and exists (select from build_edge e where e.build_id = b.id)`,
-};
-
 /** Throws with the rows that break an invariant. To be called when no transition is under way. */
 export async function checkInvariants(db: Db): Promise<void> {
-  const broken: string[] = [];
-  for (const [what, query] of Object.entries(INVARIANTS)) {
-    const { rows } = await sql.raw(query).execute(db);
-    if (rows.length > 0) broken.push(`${what}: ${JSON.stringify(rows.slice(0, 5))}`);
-  }
-  if (broken.length > 0) throw new Error(broken.join("\n"));
+  const { rows } = await sql.raw<{ broken: Readonly<Record<string, unknown>> | null }>(BROKEN_INVARIANTS).execute(db);
+  failFor(rows[0]?.broken ?? null);
 }
 
 /** The worker with what its organization's token proves. */

@@ -126,7 +126,7 @@ function isAhead(one: Ranked, other: Ranked): boolean {
 function placeFacts({ job, bytesAt, failedWorkers }: Candidate, { worker, group, free, memoryMb }: Place): PlaceFacts {
   const all = Math.max(worker.placesAll[group] ?? 0, 1);
   return {
-    missingBytes: job.inputBytes === null ? null : job.inputBytes - (bytesAt.get(worker.workerId) ?? 0),
+    missingBytes: job.inputBytes - (bytesAt.get(worker.workerId) ?? 0),
     failedHere: failedWorkers.includes(worker.workerId),
     systemFeatures: worker.groups[group]?.systemFeatures.length ?? 0,
     usedShare: Math.min(1, Math.max(0, 1 - free / all)),

@@ -12,14 +12,14 @@ export interface JobFacts {
   readonly expectedMemoryMb: number | null;
   readonly preferLocal: boolean;
   readonly requiredFeatures: number;
-  /** Of its direct inputs; null where it was not looked up. */
-  readonly inputBytes: number | null;
+  /** Of its direct inputs, as far as the organization's caches have them. */
+  readonly inputBytes: number;
 }
 
 /** What rules go by that differs from worker to worker. */
 export interface PlaceFacts {
-  /** Of the job's direct inputs those that this worker did not make itself lately. Null where it was not looked up. */
-  readonly missingBytes: number | null;
+  /** Of the job's direct inputs those that this worker did not make itself. */
+  readonly missingBytes: number;
   /** The last attempts of this job failed here. */
   readonly failedHere: boolean;
   /** What the group has beyond what the job needs. */

@@ -42,11 +42,11 @@ export const JOB_RULES: Readonly<Record<JobRuleName, Rule<(job: JobFacts) => num
 export const PLACE_RULES: Readonly<Record<PlaceRuleName, Rule<(job: JobFacts, place: PlaceFacts) => number>>> = {
   missing_bytes: {
     description: "-10 where inputs have to be downloaded, and -100 for each GiB of them, down to -500.",
-    points: (_, { missingBytes }) => (missingBytes ? -10 - Math.min((100 * missingBytes) / GIB, 490) : 0),
+    points: (_, { missingBytes }) => (missingBytes > 0 ? -10 - Math.min((100 * missingBytes) / GIB, 490) : 0),
   },
   prefer_local: {
     description: "-100 where inputs have to be downloaded for a build that is quicker than that (preferLocalBuild).",
-    points: ({ preferLocal }, { missingBytes }) => (preferLocal && missingBytes ? -100 : 0),
+    points: ({ preferLocal }, { missingBytes }) => (preferLocal && missingBytes > 0 ? -100 : 0),
   },
   memory: {
     description: "-400 and more where the package lately needed more memory than the worker has free, down to -800.",

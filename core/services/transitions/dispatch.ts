@@ -1,5 +1,6 @@
 import { listQueuedEvaluations } from "../../db/evaluation-claims.ts";
 import {
+  type BuildOrigin,
   type CandidateRow,
   countRunningBuilds,
   listCandidates,
@@ -16,6 +17,7 @@ import { medianOf } from "../../domain/scheduling/history.ts";
 import { HOUR } from "../../lib/clock.ts";
 import { type AssignedBuild, type AssignedEvaluation, assignBuilds, assignEvaluations } from "./assign.ts";
 import type { TransitionDeps } from "./deps.ts";
+import type { InputOrigins } from "./input-origins.ts";
 
 /** Candidates of one queue beyond its free places: among so many the points decide. */
 const CANDIDATES_SPARE = 16;
@@ -46,6 +48,7 @@ export interface DispatchedBuild extends AssignedBuild {
 export async function dispatchBuilds(
   deps: DispatchDeps,
   workers: readonly FreeWorker[],
+  inputs: InputOrigins,
 ): Promise<{ readonly assigned: readonly DispatchedBuild[]; readonly chosen: number }> {
   const none = { assigned: [], chosen: 0 };
   const free = workers.filter(({ groups }) => groups.some(({ places }) => places > 0));
@@ -53,7 +56,11 @@ export async function dispatchBuilds(
   const queues = withLimits(await listReadyQueues(deps.db, QUEUES_MAX), free);
   if (queues.length === 0) return none;
   const rows = await listCandidates(deps.db, queues, { dependentsMax: DEPENDENTS_MAX });
-  const candidates = rows.map(candidateOf);
+  const origins = await inputs.of(
+    deps.db,
+    rows.flatMap(({ needs }) => needs.map(({ id }) => id)),
+  );
+  const candidates = rows.map((row) => candidateOf(row, origins));
   const contested = new Set(rows.map(({ organizationId }) => organizationId)).size > 1;
   const running = contested ? await countRunningBuilds(deps.db) : new Map<string, number>();
 
@@ -95,18 +102,23 @@ function freePlaces(queue: ReadyQueue, workers: readonly FreeWorker[]): number {
   return places;
 }
 
-function candidateOf(row: CandidateRow): Candidate {
+function candidateOf(row: CandidateRow, origins: ReadonlyMap<string, BuildOrigin>): Candidate {
   const { id, organizationId, system, requiredFeatures, failed_workers: failedWorkers } = row;
-  const made = row.inputs.flatMap(({ worker, bytes }): [string, number][] =>
-    worker === null ? [] : [[worker, bytes]],
-  );
+  const bytesAt = new Map<string, number>();
+  let inputBytes = 0;
+  for (const { id: needed, outputs } of row.needs) {
+    const { worker = null, bytes = {} } = origins.get(needed) ?? {};
+    const size = outputs.reduce((sum, output) => sum + (bytes[output] ?? 0), 0);
+    inputBytes += size;
+    if (worker !== null) bytesAt.set(worker, (bytesAt.get(worker) ?? 0) + size);
+  }
   return {
     id,
     organizationId,
     system,
     requiredFeatures,
     failedWorkers,
-    bytesAt: new Map(made),
+    bytesAt,
     job: {
       priority: row.priority,
       waitedMs: Math.round(row.waited_ms),
@@ -115,7 +127,7 @@ function candidateOf(row: CandidateRow): Candidate {
       expectedMemoryMb: row.peak_memory_mb,
       preferLocal: row.prefer_local_build,
       requiredFeatures: requiredFeatures.length,
-      inputBytes: row.inputs.reduce((sum, { bytes }) => sum + bytes, 0),
+      inputBytes,
     },
   };
 }

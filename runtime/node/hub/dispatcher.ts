@@ -1,6 +1,7 @@
 import { offerOf } from "#core/db/connected-workers.ts";
 import type { FreeWorker } from "#core/domain/scheduling/choose.ts";
 import { dispatchBuilds, dispatchEvaluations } from "#core/services/transitions/dispatch.ts";
+import { InputOrigins } from "#core/services/transitions/input-origins.ts";
 import type { HubDeps } from "./deps.ts";
 import type { WorkerSession } from "./session.ts";
 import { WaitingReasons } from "./waiting-reasons.ts";
@@ -20,6 +21,7 @@ export class Dispatcher {
   readonly #deps: HubDeps;
   readonly #sessions: () => Iterable<WorkerSession>;
   readonly #reasons: WaitingReasons;
+  readonly #origins = new InputOrigins();
   #kicked = false;
   #running: Promise<void> | null = null;
   /** What the sessions could do at the last pass. */
@@ -73,7 +75,7 @@ export class Dispatcher {
       jobs.free.evaluation = Math.max(0, jobs.free.evaluation - 1);
       jobs.assignEvaluation(evaluation);
     }
-    const { assigned, chosen } = await dispatchBuilds(this.#deps, workers);
+    const { assigned, chosen } = await dispatchBuilds(this.#deps, workers, this.#origins);
     for (const { key, group, ...build } of assigned) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
       jobs.free.builds[group] = Math.max(0, (jobs.free.builds[group] ?? 0) - 1);
