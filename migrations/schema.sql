@@ -147,6 +147,7 @@ create table build_history (
   system text not null,
   package_name text not null,
   durations_ms bigint[] not null,
+  peak_memory_mb integer,
   updated_at timestamp with time zone not null default gradient_now(),
   constraint build_history_pkey PRIMARY KEY (organization_id, system, package_name),
   constraint build_history_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
@@ -364,6 +365,7 @@ create table nar (
   constraint nar_pkey PRIMARY KEY (nar_hash),
   constraint nar_object_key_key UNIQUE (object_key)
 );
+CREATE INDEX nar_damaged_idx ON nar (damaged_at) WHERE (damaged_at IS NOT NULL);
 
 create table nar_file (
   file_hash bytea not null,
@@ -447,6 +449,13 @@ create table project (
   constraint project_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
 CREATE INDEX project_created_by_idx ON project (created_by);
+
+create table recovery_need (
+  build_id uuid not null,
+  since timestamp with time zone not null default gradient_now(),
+  constraint recovery_need_pkey PRIMARY KEY (build_id),
+  constraint recovery_need_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
+);
 
 create table role (
   id uuid not null,

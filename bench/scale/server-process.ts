@@ -24,7 +24,7 @@ const target = { url: order.databaseUrl };
 const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), true);
 const databases = await openDatabases(target, config.database, loggers.main);
 const notifier = await startNotifier(target, loggers.main);
-const { hub: deps } = await compose({ config, loggers, databases, notifier, secrets });
+const { hub: deps } = await compose({ config, loggers, databases, notifier, secrets, storage: null });
 const hub = await Hub.start(deps);
 
 const server = createServer((stream) => void new Channel(stream, (socket) => hub.accept(socket)));

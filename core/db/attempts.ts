@@ -222,32 +222,31 @@ export async function extendLeases(
   { workerId, organizationIds }: ProvenWorker,
   leaseMs: number,
 ): Promise<void> {
-  await db
-    .updateTable("attempt")
-    .set({ lease_expires_at: databaseNowPlus(leaseMs) })
-    .where("worker_id", "=", workerId)
-    .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
-    .where("finished_at", "is", null)
-    .execute();
+  // In id order, as everybody locks them.
+  await sql`
+    update attempt set lease_expires_at = ${databaseNowPlus(leaseMs)}
+    where id in (
+      select id from attempt
+      where worker_id = ${workerId} and organization_id = any(${organizationIds}::uuid[]) and finished_at is null
+      order by id for no key update)`.execute(db);
 }
 
 /**
  * At a start: while no server ran, no worker could be heard, so no lease ends before one whole lease time from now.
  */
 export async function extendAllLeases(db: Kysely<Database>, leaseMs: number): Promise<void> {
-  await db
-    .updateTable("attempt")
-    .set({ lease_expires_at: sql`greatest(lease_expires_at, ${databaseNowPlus(leaseMs)})` })
-    .where("finished_at", "is", null)
-    .execute();
+  await sql`
+    update attempt set lease_expires_at = greatest(lease_expires_at, ${databaseNowPlus(leaseMs)})
+    where id in (select id from attempt where finished_at is null order by id for no key update)`.execute(db);
 }
 
-/** Locks open leases that are to be given back: those that ran out, or the given ones of a worker. In id order. */
-export async function lockExpiredAttempts(trx: Transaction<Database>, limit: number): Promise<OpenAttempt[]> {
+/** Locks leases of builds that ran out, in id order. */
+export async function lockExpiredBuilds(trx: Transaction<Database>, limit: number): Promise<OpenAttempt[]> {
   return await trx
     .selectFrom("attempt")
     .select(OPEN_ATTEMPT)
     .where("finished_at", "is", null)
+    .where("build_id", "is not", null)
     .where("lease_expires_at", "<", databaseNow)
     .orderBy("id")
     .limit(limit)
@@ -256,6 +255,32 @@ export async function lockExpiredAttempts(trx: Transaction<Database>, limit: num
     .execute();
 }
 
+/** Leases of evaluations that ran out. Not locked. */
+export async function listExpiredEvaluations(db: Kysely<Database>, limit: number): Promise<OpenAttempt[]> {
+  return await db
+    .selectFrom("attempt")
+    .select(OPEN_ATTEMPT)
+    .where("finished_at", "is", null)
+    .where("evaluation_id", "is not", null)
+    .where("lease_expires_at", "<", databaseNow)
+    .orderBy("id")
+    .limit(limit)
+    .execute();
+}
+
+/** As `lockOpenAttempt`, when the lease has run out. */
+export async function lockExpiredAttempt(trx: Transaction<Database>, id: string): Promise<OpenAttempt | undefined> {
+  return await trx
+    .selectFrom("attempt")
+    .select(OPEN_ATTEMPT)
+    .where("id", "=", id)
+    .where("finished_at", "is", null)
+    .where("lease_expires_at", "<", databaseNow)
+    .forUpdate()
+    .executeTakeFirst();
+}
+
+/** Locks the open leases of a worker, in id order. */
 export async function lockAttemptsOfWorker(
   trx: Transaction<Database>,
   { workerId, organizationIds }: ProvenWorker,

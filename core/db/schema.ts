@@ -3,7 +3,8 @@ import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
-import type { OutputLossTable, ServerTable } from "./tables/server.ts";
+import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
+import type { DialState, WorkerSample, WorkerSampleTable } from "./tables/worker-sample.ts";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
 export interface Database {
@@ -38,8 +39,10 @@ export interface Database {
   sealed_log: SealedLogTable;
   worker_registration: WorkerRegistrationTable;
   worker_connection: WorkerConnectionTable;
+  worker_sample: WorkerSampleTable;
   server: ServerTable;
   output_loss: OutputLossTable;
+  recovery_need: RecoveryNeedTable;
   build_history: BuildHistoryTable;
   scheduler_state: SchedulerStateTable;
 }
@@ -417,7 +420,7 @@ export interface AttemptLogChunkTable {
   data: Uint8Array;
 }
 
-export interface WorkerRegistrationTable {
+export interface WorkerRegistrationTable extends DialState {
   id: string;
   organization_id: string;
   worker_id: string;
@@ -473,4 +476,6 @@ export interface WorkerConnectionTable {
   last_seen_at: Defaulted<Date>;
   disconnected_at: Date | null;
   description: Json<WorkerDescription>;
+  /** What it measured last. */
+  metrics: ColumnType<WorkerSample | null, string | undefined, string>;
 }

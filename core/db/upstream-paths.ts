@@ -78,6 +78,22 @@ export async function listUpstreamProofs(
     .execute();
 }
 
+/** As `listUpstreamProofs`, whatever the age of the word: what the upstreams were last heard to have. */
+export async function listUpstreamPaths(
+  db: Kysely<Database>,
+  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+): Promise<{ cache_id: string; store_path: string | null }[]> {
+  return await db
+    .selectFrom("upstream_path")
+    .innerJoin("cache_upstream", "cache_upstream.id", "upstream_path.upstream_id")
+    .select(["cache_upstream.cache_id", "upstream_path.store_path"])
+    .where(isAnyOf("cache_upstream.cache_id", cacheIds, "uuid"))
+    .where("cache_upstream.mode", "in", [0, 1])
+    .where(isAnyOf("upstream_path.hash", hashes, "text"))
+    .where("upstream_path.found", "=", true)
+    .execute();
+}
+
 /** At most 1000 answers a call. What is no longer found keeps what was known of it. */
 export async function recordUpstreamAnswers(db: Kysely<Database>, answers: readonly UpstreamAnswer[]): Promise<void> {
   const found = inOrder(answers).filter((answer): answer is FoundUpstreamPath => "store_path" in answer);

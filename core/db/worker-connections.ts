@@ -6,6 +6,8 @@ import { inTransaction, type RetryPorts } from "./transaction.ts";
 export interface NewWorkerConnection {
   readonly id: string;
   readonly workerId: string;
+  /** The server that holds the session. */
+  readonly serverId: string;
   /** Those that the worker has proved itself to. Nobody else sees this session. */
   readonly organizationIds: readonly string[];
   readonly description: WorkerDescription;
@@ -17,7 +19,7 @@ export interface NewWorkerConnection {
  */
 export async function openWorkerConnection(
   db: Kysely<Database>,
-  { id, workerId, organizationIds, description }: NewWorkerConnection,
+  { id, workerId, serverId, organizationIds, description }: NewWorkerConnection,
   ports?: RetryPorts,
 ): Promise<void> {
   const open = async (trx: Transaction<Database>) => {
@@ -34,6 +36,8 @@ export async function openWorkerConnection(
       .values({
         id,
         worker_id: workerId,
+        // Null when others have just given the server up: the session ends, and the worker comes back.
+        server_id: sql<string>`(select id from server where id = ${serverId})`,
         organization_ids: sql<string[]>`${organizationIds}::uuid[]`,
         description: JSON.stringify(description),
       })
@@ -68,11 +72,28 @@ export async function closeWorkerConnection(db: Kysely<Database>, id: string): P
     .execute();
 }
 
-/** At a start: no session survives the server that held it. */
-export async function closeAllWorkerConnections(db: Kysely<Database>): Promise<void> {
-  await db
-    .updateTable("worker_connection")
-    .set({ disconnected_at: databaseNow })
+/** Those of these sessions that are open, with the organizations that each still speaks for. */
+export async function listOpenConnections(
+  db: Kysely<Database>,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const rows = await db
+    .selectFrom("worker_connection")
+    .select(["id", "organization_ids"])
+    .where("id", "=", sql<string>`any(${ids}::uuid[])`)
     .where("disconnected_at", "is", null)
     .execute();
+  return new Map(rows.map((row) => [row.id, row.organization_ids]));
+}
+
+/** Whether the session is open, and no newer one of its worker opens before the transaction ends. */
+export async function shareOpenConnection(trx: Transaction<Database>, id: string): Promise<boolean> {
+  const row = await trx
+    .selectFrom("worker_connection")
+    .select("id")
+    .where("id", "=", id)
+    .where("disconnected_at", "is", null)
+    .forShare()
+    .executeTakeFirst();
+  return row !== undefined;
 }

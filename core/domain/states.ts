@@ -14,6 +14,9 @@ export const EvaluationStatus = {
 } as const satisfies Record<EvaluationStatusName, number>;
 export type EvaluationStatus = (typeof EvaluationStatus)[keyof typeof EvaluationStatus];
 
+/** `DrvRecovery` brings back how a vanished output is made: see `tendRecoveries`. */
+export const EvaluationKind = { Normal: 0, InputUpdate: 1, DrvRecovery: 2 } as const;
+
 /** Not ended. */
 export const ACTIVE_EVALUATION: readonly EvaluationStatus[] = [0, 1, 2, 3, 4, 8];
 /** A worker holds the lease of an evaluation in these. */

@@ -26,7 +26,7 @@ const ETAG_LENGTH = 32;
 
 /**
  * What a Nix client asks a binary cache: `nix-cache-info`, narinfos and NAR files below `/cache/<name>/`. To be mounted
- * ahead of any middleware. It listens to the topic `path` for as long as the process lives.
+ * ahead of any middleware. It listens to the topics `path` and `missed` for as long as the process lives.
  */
 export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   const door = new CacheDoor(deps);
@@ -37,6 +37,7 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     memory.forgetAll(subject);
   };
   deps.notifier.subscribe("path", forget);
+  deps.notifier.subscribe("missed", () => memory.forgetAll(""));
   // Damage found here must be forgotten here at once, and not when the wake-up has made its round.
   const notifier: Notifier = {
     notify(topic, subject) {

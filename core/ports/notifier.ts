@@ -15,5 +15,7 @@ export interface Notifier {
  * - `abort`: an attempt was ended from outside; the subject is its id.
  * - `registration`: a worker's registration changed; the subject is `organization id/worker id`.
  * - `path`: a path of a cache changed or went; the subject is `cache id/hash`.
+ * - `session`: a session of a worker has opened, and older ones may have ended by that; the subject is the worker's id.
+ * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.
  */
-export type Topic = "work" | "evaluation" | "log" | "abort" | "registration" | "path";
+export type Topic = "work" | "evaluation" | "log" | "abort" | "registration" | "path" | "session" | "missed";

@@ -1,7 +1,7 @@
 import type { Kysely } from "kysely";
 import { listPathsWithNar, listPresentPaths, listReadableStores } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
-import { listUpstreamProofs } from "../db/upstream-paths.ts";
+import { listUpstreamPaths, listUpstreamProofs } from "../db/upstream-paths.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import { narInfoOf, storedPath } from "./cache-path.ts";
@@ -65,6 +65,27 @@ export async function upstreamPathsOf(
     }
   }
   return proven;
+}
+
+/**
+ * Which of the paths the organization can get as far as is known: from a store that it reads, or from an upstream that
+ * was last heard to have it, however long ago that was.
+ */
+export async function pathsWithinReach(
+  db: Kysely<Database>,
+  organizationId: string,
+  storePaths: readonly StorePath[],
+): Promise<ReadonlySet<StorePath>> {
+  const cacheIds = (await listReadableStores(db, organizationId)).map((store) => store.id);
+  const reached = new Set((await pathsInStores(db, cacheIds, storePaths)).keys());
+  const others = storePaths.filter((path) => !reached.has(path));
+  for (const chunk of cacheIds.length > 0 ? chunksOf(others, CHUNK) : []) {
+    const hashes = chunk.map(storePathHash);
+    const rows = await listUpstreamPaths(db, { cacheIds, hashes });
+    const known = new Set(rows.map((row) => storedPath(row.store_path ?? "")));
+    for (const path of chunk) if (known.has(path)) reached.add(path);
+  }
+  return reached;
 }
 
 async function pathsInStores(

@@ -6,7 +6,7 @@ import { createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
 import { cacheToken } from "#core/http/credentials.ts";
 import { systemClock } from "#core/lib/clock.ts";
-import { systemRandom } from "#core/lib/ids.ts";
+import { systemRandom, uuidV7 } from "#core/lib/ids.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { requireCache } from "#core/services/access.ts";
 import { authenticate } from "#core/services/authenticate.ts";
@@ -39,6 +39,8 @@ export interface Parts {
   readonly databases: Databases;
   readonly notifier: RunningNotifier;
   readonly secrets: Secrets;
+  /** What holds the NARs, where several servers share it; null is a folder of our own. */
+  readonly storage: string | null;
 }
 
 export interface Composition {
@@ -57,7 +59,8 @@ const EVALUATION_LIMITS = { timeoutMs: 3_600_000, attributesMax: 100_000, deriva
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
   const { config, databases, loggers, notifier } = parts;
-  const blobs = await openDiskBlobStore(join(config.basePath, "storage"));
+  const shared = parts.storage !== null;
+  const blobs = await openDiskBlobStore(config.sharedStoragePath ?? join(config.basePath, "storage"), { shared });
   const secrets = await createSecretBox(parts.secrets.crypt);
   const common = { clock: systemClock, random: systemRandom, notifier, hasher: nodeHasher, codec: nodeCodec, blobs };
   const outbound = createOutbound(config.outbound);
@@ -65,6 +68,7 @@ export async function compose(parts: Parts): Promise<Composition> {
   const upstreamDeps = { ...common, db: databases.scheduler, log: loggers.cache, outbound, upstreamQueriesMax };
   const hub: HubDeps = {
     ...common,
+    server: { id: uuidV7(systemClock.now(), systemRandom), storage: parts.storage },
     db: databases.scheduler,
     log: loggers.proto,
     outbound,

@@ -23,6 +23,8 @@ export interface Config {
   readonly serveUrl: string;
   /** Absolute. Holds what is kept outside a database: NARs, and without a database URL also the database. */
   readonly basePath: string;
+  /** Absolute. A folder for NARs that all servers of one database reach; null: they are below `basePath`. */
+  readonly sharedStoragePath: string | null;
   readonly database: {
     /** Null: the server brings its own PostgreSQL. */
     readonly url: string | null;
@@ -46,6 +48,8 @@ export interface Config {
   /** Where the server may connect to when somebody names an address. */
   readonly outbound: OutboundRules;
   readonly upstreamQueriesMax: number;
+  /** How often the rows of the build graph are compared with the facts they stand for; 0: never. */
+  readonly auditIntervalMs: number;
   readonly workers: WorkerLimits;
   readonly builds: BuildSettings;
 }
@@ -105,6 +109,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     listen,
     serveUrl: reader.origin("GRADIENT_SERVE_URL", originOf(listen)),
     basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "data"),
+    sharedStoragePath: readSharedStorage(reader, database.url),
     database,
     secrets: readSecretFiles(reader, { required: database.url !== null }),
     registrationEnabled: reader.boolean("GRADIENT_ENABLE_REGISTRATION", true),
@@ -122,11 +127,22 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       privateAllowed: reader.boolean("GRADIENT_OUTBOUND_PRIVATE", true),
     },
     upstreamQueriesMax: reader.integer("GRADIENT_UPSTREAM_QUERY_CONCURRENCY", 32, { min: 1, max: 10_000 }),
+    auditIntervalMs: seconds(reader, "GRADIENT_GRAPH_CONSISTENCY_INTERVAL", 300, 0),
     workers: readWorkerLimits(reader),
     builds: readBuildSettings(reader),
   };
   if (reader.problems.length > 0) throw new ConfigError(reader.problems);
   return { config, warnings: unknownNameWarnings(environment) };
+}
+
+function readSharedStorage(reader: EnvironmentReader, databaseUrl: string | null): string | null {
+  const path = reader.text("GRADIENT_SHARED_STORAGE_PATH");
+  if (path !== null && databaseUrl === null) {
+    reader.problems.push(
+      "GRADIENT_SHARED_STORAGE_PATH: servers that share a storage share a database too: set GRADIENT_DATABASE_URL_FILE",
+    );
+  }
+  return path === null ? null : resolve(path);
 }
 
 /** Where the server answers when nothing stands in front of it. */

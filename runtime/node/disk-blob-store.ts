@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, rm, stat, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, readdir, rm, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DomainError } from "#core/errors.ts";
 import { assert } from "#core/lib/assert.ts";
@@ -16,6 +16,8 @@ const READ_BYTES = 256 * 1024;
 const KEY = /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,79}\/){1,3}[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
 const SHARD_LENGTH = 2;
 const UNFINISHED = ".unfinished";
+/** No upload pauses for so long: it would have timed out. */
+const ABANDONED_MS = 86_400_000;
 
 /**
  * Where an object lies below the root: `nar/<hash>/<upload>` is the file `nar/<2 characters>/<hash>@<upload>`. A folder
@@ -29,12 +31,17 @@ export function objectPath(key: string): string {
 
 /**
  * Objects as files, one a key. An object is written under another name in the same file system, flushed, and then
- * linked to its own name, which fails where that exists. One process may use a root at a time.
+ * linked to its own name, which fails where that exists. One process may use a root at a time, unless all say that it is
+ * shared.
  */
-export async function openDiskBlobStore(root: string): Promise<BlobStore> {
+export async function openDiskBlobStore(
+  root: string,
+  { shared = false }: { readonly shared?: boolean } = {},
+): Promise<BlobStore> {
   const unfinished = join(root, UNFINISHED);
   // What a crash left behind has no name and nobody who waits for it.
-  await rm(unfinished, { recursive: true, force: true });
+  if (shared) await removeAbandoned(unfinished);
+  else await rm(unfinished, { recursive: true, force: true });
   await mkdir(unfinished, { recursive: true, mode: 0o700 });
 
   const pathOf = (key: string): string => join(root, objectPath(key));
@@ -47,6 +54,19 @@ export async function openDiskBlobStore(root: string): Promise<BlobStore> {
     head: async (key) => await head(pathOf(key)),
     delete: async (key) => await remove(pathOf(key)),
   };
+}
+
+/** Other processes may be writing: only what nobody has touched for long goes. */
+async function removeAbandoned(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
+  });
+  for (const name of names) {
+    const path = join(folder, name);
+    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));
+    if (Date.now() - mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+  }
 }
 
 async function put(path: string, temporary: string, body: ByteStream): Promise<{ size: number }> {

@@ -4,6 +4,7 @@ import pg from "pg";
 import { isUuid } from "#core/lib/ids.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { Notifier, Topic } from "#core/ports/notifier.ts";
+import { noLongerAnswers, PROBE_TIMEOUT_MS } from "./connection-probe.ts";
 import { type ConnectionTarget, clientConfig } from "./pool.ts";
 
 const CHANNEL = "gradient";
@@ -11,12 +12,12 @@ const CHANNEL = "gradient";
 const PAYLOAD_BYTES_MAX = 7_500;
 /** What other servers wait at most for wake-ups that go together: one statement instead of hundreds a second. */
 const GATHER_MS = 20;
-/** Wake-ups that wait for the connection. More are dropped: each costs its receiver a poll interval. */
+/** Wake-ups that wait for the connection. More are dropped, and the others are told that they missed some. */
 const PENDING_MAX = 10_000;
 const RECONNECT_MS_MIN = 100;
 const RECONNECT_MS_MAX = 5_000;
 
-const TOPICS: readonly Topic[] = ["work", "evaluation", "log", "abort", "registration", "path"];
+const TOPICS: readonly Topic[] = ["work", "evaluation", "log", "abort", "registration", "path", "session", "missed"];
 const SUBJECT_LENGTH_MAX = 200;
 
 export interface RunningNotifier extends Notifier {
@@ -33,7 +34,8 @@ type WakeUp = readonly [topic: Topic, subject: string];
  *            -> pending set -> one statement at a time -> NOTIFY -> other processes' LISTEN -> their subscribers
  *
  * While a statement is under way further wake-ups gather in the set, where equal ones become one. The connection is
- * made anew for as long as it takes; `startNotifier` resolves after the first attempt, whatever its outcome.
+ * made anew for as long as it takes, and subscribers of `missed` are told then: word of others may have been lost.
+ * `startNotifier` resolves after the first attempt, whatever its outcome.
  */
 export async function startNotifier(target: ConnectionTarget, log: Logger): Promise<RunningNotifier> {
   const notifier = new PostgresNotifier(target, log);
@@ -65,7 +67,7 @@ class PostgresNotifier implements RunningNotifier {
 
   notify(topic: Topic, subject: string): void {
     this.#deliver([topic, subject]);
-    if (this.#pending.size >= PENDING_MAX) this.#pending.clear();
+    if (this.#pending.size >= PENDING_MAX) this.#drop();
     this.#pending.set(`${topic} ${subject}`, [topic, subject]);
     this.#send();
   }
@@ -98,11 +100,17 @@ class PostgresNotifier implements RunningNotifier {
           await this.#client?.query("select pg_notify($1, $2)", [CHANNEL, this.#takePayload()]);
         } catch {
           // The connection is gone, and these wake-ups with it.
+          this.#drop();
           break;
         }
       } while (this.#client && this.#pending.size > 0);
       this.#sending = null;
     })();
+  }
+
+  #drop(): void {
+    this.#pending.clear();
+    this.#pending.set("missed", ["missed", ""]);
   }
 
   #takePayload(): string {
@@ -131,8 +139,9 @@ class PostgresNotifier implements RunningNotifier {
   }
 
   async #stayConnected(attempted: () => void): Promise<void> {
+    let wasAway = false;
     for (let delay = RECONNECT_MS_MIN; !this.#closing.signal.aborted; ) {
-      const client = new pg.Client(clientConfig(this.#target, "notifier"));
+      const client = new pg.Client({ ...clientConfig(this.#target, "notifier"), query_timeout: PROBE_TIMEOUT_MS });
       const lost = Promise.withResolvers<void>();
       client.on("error", (error) => {
         this.#log.warn("the connection for wake-ups was lost; they wait for the next poll until it is back", { error });
@@ -146,8 +155,10 @@ class PostgresNotifier implements RunningNotifier {
         delay = RECONNECT_MS_MIN;
         this.#client = client;
         this.#send();
+        if (wasAway) this.#deliver(["missed", ""]);
+        wasAway = true;
         attempted();
-        if (!this.#closing.signal.aborted) await lost.promise;
+        if (!this.#closing.signal.aborted) await noLongerAnswers(client, lost.promise);
       } catch (error) {
         this.#log.warn("no connection for wake-ups", { error });
       }

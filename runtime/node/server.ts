@@ -11,13 +11,14 @@ import { type Databases, openDatabases } from "./database.ts";
 import { Hub } from "./hub/hub.ts";
 import { attachProtoEndpoint } from "./hub/websocket.ts";
 import { listen, stopListening } from "./listen.ts";
-import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
 import { startNotifier } from "./notifier.ts";
+import { startOnceOnlyLoops } from "./once-only-loops.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
 import { loadSecrets } from "./secrets.ts";
-import { becomeSoleServer } from "./sole-server.ts";
+import { nameSharedStorage } from "./shared-storage.ts";
+import { takeServerPlace } from "./sole-server.ts";
 
 export interface RunningServer {
   /** `http://address:port`, of this process itself. */
@@ -30,9 +31,8 @@ export interface RunningServer {
 
 const REQUEST_GRACE_MS = 10_000;
 const USES_INTERVAL_MS = 60_000;
-const UPSTREAMS_INTERVAL_MS = 3_600_000;
-/** Wake-ups and migrations, beside the pools. */
-const CONNECTIONS_BESIDE_POOLS = 4;
+/** Wake-ups, migrations and once-only work, beside the pools. */
+const CONNECTIONS_BESIDE_POOLS = 5;
 
 /**
  * Starts everything that `config` asks for. Throws with words for the operator, after it has stopped what it started.
@@ -51,20 +51,17 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const databases: Databases = await openDatabases(target, config.database, loggers.main);
   started.defer(() => databases.close());
+  const storage = config.sharedStoragePath === null ? null : await nameSharedStorage(config.sharedStoragePath);
   // Nobody else can reach a database of our own.
-  const sole = postgres ? null : await becomeSoleServer(target, loggers.main);
-  if (sole) started.defer(() => sole.release());
+  const place = postgres ? null : await takeServerPlace(target, { shared: storage !== null, log: loggers.main });
+  if (place) started.defer(() => place.release());
   const notifier = await startNotifier(target, loggers.main);
   started.defer(() => notifier.close());
 
-  const composition = await compose({ config, loggers, databases, notifier, secrets });
+  const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   const { fetch, uses } = composition;
-  const flushing = Promise.all([
-    flushUses(uses, stopping.signal, loggers),
-    tidyUpstreams(composition, stopping.signal, loggers),
-    keepSealingLogs({ ...composition.logs, log: loggers.web }, stopping.signal),
-  ]);
+  const flushing = flushUses(uses, stopping.signal, loggers);
   started.defer(async () => {
     stopping.abort();
     await flushing;
@@ -76,13 +73,15 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   started.defer(async () => {
     await Promise.all([stopListening(server, REQUEST_GRACE_MS), hub.close()]);
   });
+  const onceOnly = startOnceOnlyLoops(target, composition, { loggers, auditIntervalMs: config.auditIntervalMs });
+  started.defer(() => onceOnly.close());
   const port = await listen(server, config.listen);
 
   const running = started.move();
   const { address } = config.listen;
   return {
     url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
-    failed: Promise.race([endOf(postgres, stopping.signal), ...(sole ? [sole.lost] : [])]),
+    failed: Promise.race([endOf(postgres, stopping.signal), ...(place ? [place.lost] : [])]),
     close: async () => {
       stopping.abort();
       await running.disposeAsync();
@@ -127,13 +126,4 @@ async function flushUses(uses: PathUses, stopping: AbortSignal, { cache }: Logge
     await sleep(USES_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
     await uses.flush().catch((error: unknown) => cache.warn("uses of cached paths were not recorded yet", { error }));
   } while (!stopping.aborted);
-}
-
-/** Answers of upstreams that count no more are no reason to grow. */
-async function tidyUpstreams({ hub }: Composition, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
-  while (!stopping.aborted) {
-    await sleep(UPSTREAMS_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
-    if (stopping.aborted) return;
-    await hub.upstreams.tidy().catch((error: unknown) => cache.warn("what upstreams said was not tidied", { error }));
-  }
 }

@@ -1,5 +1,6 @@
 import type { Kysely } from "kysely";
 import type { Database } from "#core/db/schema.ts";
+import { uuidV7 } from "#core/lib/ids.ts";
 import { collect } from "#core/lib/streams.ts";
 import { generateKeyPair, type SecretKey, sign } from "#core/nix/signature.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
@@ -105,6 +106,7 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
     upstreams: new Upstreams({ ...common, upstreamQueriesMax: 4 }),
     retry: RETRY,
     leaseMs: LEASE_MS,
+    server: { id: uuidV7(process.clock.now(), random.bytes), storage: null },
     limits: {
       discoverable: true,
       maxProtoConnections: 16,

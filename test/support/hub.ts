@@ -70,6 +70,7 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
     secretKeyOf: createSecretKeys(await createSecretBox(utf8("0123456789abcdef"))),
     retry: DEFAULT_RETRY_POLICY,
     leaseMs: 60_000,
+    server: { id: newId(), storage: null },
     limits: HUB_LIMITS,
     ...overrides,
   };

@@ -272,8 +272,9 @@ test("a failure reaches what is put above its dependents while it waits for them
 test("of many sessions that a worker opens at once, on many servers, exactly one stays open", async () => {
   const description = {} as WorkerDescription;
   const ids = Array.from({ length: 8 }, () => newId());
-  const connection = { workerId: world.workerId, organizationIds: [world.organizationId], description };
-  const foreign = { id: newId(), workerId: world.workerId, organizationIds: [newId()], description };
+  const session = { workerId: world.workerId, serverId: newId(), description };
+  const connection = { ...session, organizationIds: [world.organizationId] };
+  const foreign = { ...session, id: newId(), organizationIds: [newId()] };
   const both = { ...foreign, id: newId(), organizationIds: [world.organizationId, newId()] };
   await openWorkerConnection(world.db, foreign);
   await openWorkerConnection(world.db, both);

@@ -4,18 +4,17 @@ import { databaseNow } from "#core/db/time.ts";
 import { uuidV4 } from "#core/lib/ids.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
-import { assignEvaluations } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import { endEvaluationAttempt, recordEvaluationMessage } from "#core/services/transitions/evaluation-progress.ts";
 import {
   expireLeases,
-  keepLeasesOverRestart,
   prolongLeases,
   reattachWorker,
   returnAttempt,
   tidyTransitions,
 } from "#core/services/transitions/leases.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
+import { joinServers } from "#core/services/transitions/servers.ts";
 import { insertOrganization, newId } from "../support/rows.ts";
 import { node, outputPathOf } from "./nodes.ts";
 import {
@@ -36,6 +35,7 @@ import {
   startEvaluation,
   succeed,
   takeEvaluation,
+  takeEvaluations,
   type World,
   withWorld,
 } from "./support.ts";
@@ -207,7 +207,7 @@ test("only leases that ran out are taken back; the worker's word, or the server'
   for (const stranger of strangers) await prolongLeases(world.deps, stranger);
   const open = world.db.selectFrom("attempt").select("id").where("finished_at", "is", null);
   expect(await open.where("lease_expires_at", ">", databaseNow).execute()).toEqual([]);
-  await keepLeasesOverRestart(world.deps);
+  await joinServers({ ...world.deps, server: { id: newId(), storage: null } });
   await expireLeases(world.deps);
   expect(await buildStates(world)).toEqual({ a: "Building" });
   await passTime(world, [build.attemptId]);
@@ -262,10 +262,7 @@ test("an evaluation that ten workers were lost over fails, and says so", async (
   expect(await evaluationState(world, id)).toBe("Failed");
   const message = await world.db.selectFrom("evaluation_message").selectAll().executeTakeFirstOrThrow();
   expect(message).toMatchObject({ level: 0, message: "10 workers were lost while they evaluated this" });
-  expect(
-    (await assignEvaluations(world.deps, { workerId: uuidV4(), organizationIds: [world.organizationId], limit: 9 }))
-      .length,
-  ).toBe(0);
+  expect((await takeEvaluations(world, uuidV4())).size).toBe(0);
 });
 
 test("links keep the outcome and the attempt that the evaluation saw; a later retry does not change them", async () => {

@@ -2,19 +2,23 @@ import type { Transaction } from "kysely";
 import {
   countLostAttempts,
   endAttempts,
-  extendAllLeases,
   extendLeases,
+  listExpiredEvaluations,
   lockAttemptsOfWorker,
-  lockExpiredAttempts,
+  lockExpiredAttempt,
+  lockExpiredBuilds,
+  lockOpenAttempt,
   type OpenAttempt,
   type ProvenWorker,
 } from "../../db/attempts.ts";
 import { lockBuilds, moveBuilds, requeueRetries } from "../../db/build-transitions.ts";
 import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
+import { lockToStop } from "../../db/evaluation-stop.ts";
 import { queueEvaluationsWithCache } from "../../db/evaluation-waiting.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
+import { shareOpenConnection } from "../../db/worker-connections.ts";
 import { isLostTooOften } from "../../domain/failure.ts";
 import {
   AttemptKind,
@@ -25,59 +29,76 @@ import {
   EvaluationStatus,
   MessageLevel,
 } from "../../domain/states.ts";
+import { DomainError } from "../../errors.ts";
 import { derivedUuid } from "../../lib/ids.ts";
 import { stopEvaluation } from "./abort.ts";
 import { concludeBuilds, failDependents, requeueBuilds } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
 
-const EXPIRED_BATCH = 100;
+const BATCH = 100;
 
-/** To be called once at a start, before anything else: see `extendAllLeases`. */
-export async function keepLeasesOverRestart({ db, leaseMs }: TransitionDeps): Promise<void> {
-  await extendAllLeases(db, leaseMs);
+const SILENT: LeaseEnd = {
+  reason: AttemptReason.Network,
+  message: "the worker was silent until its lease ran out",
+};
+const FORGOTTEN: LeaseEnd = { reason: AttemptReason.Network, message: "the worker no longer knows of it" };
+
+interface LeaseEnd {
+  readonly reason: AttemptReason | null;
+  readonly message: string;
 }
 
 export async function prolongLeases({ db, leaseMs }: TransitionDeps, worker: ProvenWorker): Promise<void> {
   await extendLeases(db, worker, leaseMs);
 }
 
-/** Takes back what silent workers held. */
+/** Takes back what silent workers held. To be called only while `beatServer` allows it. */
 export async function expireLeases(deps: TransitionDeps): Promise<void> {
   for (;;) {
-    const expired = await transition(deps, async (trx, wakeups) => {
-      const attempts = await lockExpiredAttempts(trx, EXPIRED_BATCH);
-      await giveBack(trx, wakeups, attempts, {
-        reason: AttemptReason.Network,
-        message: "the worker was silent until its lease ran out",
-      });
+    const builds = await transition(deps, async (trx, wakeups) => {
+      const attempts = await lockExpiredBuilds(trx, BATCH);
+      await giveBackBuilds(trx, wakeups, attempts, SILENT);
       wakeups.endedAttempts(attempts.map(({ id }) => id));
       return attempts.length;
     });
-    if (expired > 0) deps.log.warn("leases ran out", { count: expired });
-    if (expired < EXPIRED_BATCH) return;
+    const evaluations = await listExpiredEvaluations(deps.db, BATCH);
+    for (const attempt of evaluations) await giveBackEvaluation(deps, attempt, SILENT, lockExpiredAttempt);
+    const count = builds + evaluations.length;
+    if (count > 0) deps.log.warn("leases ran out", { count });
+    if (builds < BATCH && evaluations.length < BATCH) return;
   }
 }
 
 /**
  * A worker has connected and named the attempts it still knows of. The others it held are given back at once; of the
  * named ones, those whose lease still holds are returned: the worker is to stop the rest. Attempts of organizations it
- * has not proved stay untouched and are not returned, whatever it names.
+ * has not proved stay untouched and are not returned, whatever it names. Throws when a newer session of the worker has
+ * replaced `sessionId`: what that one was given is none of this one's business.
  */
 export async function reattachWorker(
   deps: TransitionDeps,
   worker: ProvenWorker,
   named: readonly string[],
+  sessionId: string | null = null,
 ): Promise<OpenAttempt[]> {
-  return await transition(deps, async (trx, wakeups) => {
+  const { held, lost } = await transition(deps, async (trx, wakeups) => {
+    if (sessionId !== null && !(await shareOpenConnection(trx, sessionId))) {
+      throw new DomainError("conflict", "a newer session of this worker has begun");
+    }
     const open = await lockAttemptsOfWorker(trx, worker);
-    const lost = open.filter(({ id }) => !named.includes(id));
-    await giveBack(trx, wakeups, lost, {
-      reason: AttemptReason.Network,
-      message: "the worker no longer knows of it",
-    });
-    return open.filter(({ id }) => named.includes(id));
+    const isLost = ({ id }: OpenAttempt) => !named.includes(id);
+    const gone = open.filter(isLost);
+    await giveBackBuilds(
+      trx,
+      wakeups,
+      gone.filter(({ build_id }) => build_id !== null),
+      FORGOTTEN,
+    );
+    return { held: open.filter((attempt) => !isLost(attempt)), lost: gone };
   });
+  for (const attempt of lost) if (attempt.evaluation_id) await giveBackEvaluation(deps, attempt, FORGOTTEN);
+  return held;
 }
 
 /** A worker has refused an assignment, or hands one back. It is offered again as if it had never been given out. */
@@ -87,15 +108,13 @@ export async function returnAttempt(
   id: string,
   reason: string,
 ): Promise<void> {
-  await transition(deps, async (trx, wakeups) => {
-    const open = await lockAttemptsOfWorker(trx, worker);
-    await giveBack(
-      trx,
-      wakeups,
-      open.filter((attempt) => attempt.id === id),
-      { reason: null, message: reason },
-    );
+  const why: LeaseEnd = { reason: null, message: reason };
+  const attempt = await transition(deps, async (trx, wakeups) => {
+    const found = (await lockAttemptsOfWorker(trx, worker)).find((open) => open.id === id);
+    if (found?.build_id) await giveBackBuilds(trx, wakeups, [found], why);
+    return found;
   });
+  if (attempt?.evaluation_id) await giveBackEvaluation(deps, attempt, why);
 }
 
 /** The slow loop's part: pauses that are over, and ends that two transactions left to each other. */
@@ -113,71 +132,77 @@ export async function tidyTransitions(deps: TransitionDeps): Promise<void> {
   });
 }
 
-async function giveBack(
+/** The attempts are open, of builds, and locked by this transaction. */
+async function giveBackBuilds(
   trx: Transaction<Database>,
   wakeups: Wakeups,
   attempts: readonly OpenAttempt[],
-  why: { readonly reason: AttemptReason | null; readonly message: string },
+  why: LeaseEnd,
 ): Promise<void> {
   if (attempts.length === 0) return;
-  const end = { outcome: AttemptOutcome.Aborted, ...why };
-  await endAttempts(
-    trx,
-    attempts.map(({ id }) => id),
-    end,
-  );
+  const attemptIds = attempts.map(({ id }) => id);
+  await endAttempts(trx, attemptIds, { outcome: AttemptOutcome.Aborted, ...why });
   for (const { organization_id } of attempts) wakeups.work(organization_id);
-  await giveBackBuilds(trx, wakeups, subjects(attempts, "build_id"));
-  await giveBackEvaluations(trx, wakeups, subjects(attempts, "evaluation_id"));
-}
-
-async function giveBackBuilds(trx: Transaction<Database>, wakeups: Wakeups, ids: readonly string[]): Promise<void> {
-  if (ids.length === 0) return;
+  const ids = attempts.flatMap(({ build_id }) => build_id ?? []);
   const lost = await countLostAttempts(trx, AttemptKind.Build, ids);
   const builds = await lockBuilds(trx, ids);
-  const tooOften = builds.filter(({ id }) => isLostTooOften(lost.get(id) ?? 0)).map(({ id }) => id);
+  const tooOften = why.reason === null ? [] : builds.filter(({ id }) => isLostTooOften(lost.get(id) ?? 0));
+  const tooOftenIds = tooOften.map(({ id }) => id);
   await requeueBuilds(
     trx,
-    builds.filter(({ id }) => !tooOften.includes(id)),
+    builds.filter((build) => !tooOften.includes(build)),
   );
-  const failed = await moveBuilds(trx, tooOften, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
+  const failed = await moveBuilds(trx, tooOftenIds, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
   const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
   await concludeBuilds(trx, wakeups, [...ids, ...failedAbove]);
 }
 
-async function giveBackEvaluations(
-  trx: Transaction<Database>,
-  wakeups: Wakeups,
-  ids: readonly string[],
+type LockAttempt = (trx: Transaction<Database>, id: string) => Promise<OpenAttempt | undefined>;
+
+/** In a transaction of its own: what it may take to stop the evaluation is locked before everything else. */
+async function giveBackEvaluation(
+  deps: TransitionDeps,
+  { id, evaluation_id }: OpenAttempt,
+  why: LeaseEnd,
+  lock: LockAttempt = lockOpenAttempt,
 ): Promise<void> {
-  if (ids.length === 0) return;
-  const lost = await countLostAttempts(trx, AttemptKind.Evaluation, ids);
-  for (const id of ids) {
-    const times = lost.get(id) ?? 0;
-    if (isLostTooOften(times)) {
-      const reason = `${times} workers were lost while they evaluated this`;
-      await trx.updateTable("evaluation").set({ failure: reason }).where("id", "=", id).execute();
-      await insertMessage(trx, {
-        id: await derivedUuid(id, "lost"),
-        evaluation_id: id,
-        level: MessageLevel.Error,
-        message: reason,
-        source: "scheduler",
-        attribute: null,
-      });
-      await stopEvaluation(trx, wakeups, { evaluationId: id, status: EvaluationStatus.Failed, reason });
-    } else {
-      await trx
-        .updateTable("evaluation")
-        .set({ status: EvaluationStatus.Queued, updated_at: databaseNow })
-        .where("id", "=", id)
-        .where("status", "in", [...EVALUATING])
-        .execute();
-    }
-    wakeups.evaluations([id]);
-  }
+  const evaluationId = evaluation_id as string;
+  await transition(deps, async (trx, wakeups) => {
+    const lost = await countLostAttempts(trx, AttemptKind.Evaluation, [evaluationId]);
+    const times = (lost.get(evaluationId) ?? 0) + 1;
+    const stops = why.reason !== null && isLostTooOften(times);
+    if (stops) await lockToStop(trx, evaluationId);
+    const attempt = await lock(trx, id);
+    if (!attempt) return;
+    await endAttempts(trx, [id], { outcome: AttemptOutcome.Aborted, ...why });
+    wakeups.endedAttempts([id]);
+    wakeups.work(attempt.organization_id);
+    wakeups.evaluations([evaluationId]);
+    if (stops) return await giveUpEvaluation(trx, wakeups, evaluationId, times);
+    await trx
+      .updateTable("evaluation")
+      .set({ status: EvaluationStatus.Queued, updated_at: databaseNow })
+      .where("id", "=", evaluationId)
+      .where("status", "in", [...EVALUATING])
+      .execute();
+  });
 }
 
-function subjects(attempts: readonly OpenAttempt[], column: "build_id" | "evaluation_id"): string[] {
-  return attempts.flatMap((attempt) => attempt[column] ?? []);
+async function giveUpEvaluation(
+  trx: Transaction<Database>,
+  wakeups: Wakeups,
+  evaluationId: string,
+  times: number,
+): Promise<void> {
+  const reason = `${times} workers were lost while they evaluated this`;
+  await trx.updateTable("evaluation").set({ failure: reason }).where("id", "=", evaluationId).execute();
+  await insertMessage(trx, {
+    id: await derivedUuid(evaluationId, "lost"),
+    evaluation_id: evaluationId,
+    level: MessageLevel.Error,
+    message: reason,
+    source: "scheduler",
+    attribute: null,
+  });
+  await stopEvaluation(trx, wakeups, { evaluationId, status: EvaluationStatus.Failed, reason });
 }

@@ -40,6 +40,8 @@ const KNOWN = [
   "OUTBOUND_ALLOW",
   "OUTBOUND_PRIVATE",
   "UPSTREAM_QUERY_CONCURRENCY",
+  "SHARED_STORAGE_PATH",
+  "GRAPH_CONSISTENCY_INTERVAL",
 ].map((name) => PREFIX + name);
 
 /** Set by our own scripts and for workers that share the environment. */

@@ -2,18 +2,12 @@ import type { BuildDefaults } from "#core/domain/build-limits.ts";
 import type { CommitDeps } from "#core/services/cache-commit.ts";
 import type { NarOpenDeps } from "#core/services/nar-open.ts";
 import type { NarReceiveDeps } from "#core/services/nar-receive.ts";
-import type { TransitionDeps } from "#core/services/transitions/deps.ts";
+import type { ServerDeps } from "#core/services/transitions/servers.ts";
 import type { UpstreamOpenDeps } from "#core/services/upstream-open.ts";
 import type { WorkerAuthDeps } from "#core/services/worker-auth.ts";
 
 /** What the hub and its sessions work with. */
-export interface HubDeps
-  extends TransitionDeps,
-    WorkerAuthDeps,
-    NarReceiveDeps,
-    NarOpenDeps,
-    CommitDeps,
-    UpstreamOpenDeps {
+export interface HubDeps extends ServerDeps, WorkerAuthDeps, NarReceiveDeps, NarOpenDeps, CommitDeps, UpstreamOpenDeps {
   readonly limits: HubLimits;
 }
 

@@ -1,4 +1,5 @@
 import type { OpenAttempt, ProvenWorker } from "#core/db/attempts.ts";
+import { type NewWorkerConnection, openWorkerConnection } from "#core/db/worker-connections.ts";
 import { prolongLeases, reattachWorker, returnAttempt } from "#core/services/transitions/leases.ts";
 import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import type { HubDeps } from "./deps.ts";
@@ -33,8 +34,19 @@ export class SessionLeases {
     this.#grants = this.#grants.filter((grant) => !organizationIds.includes(grant.organizationId));
   }
 
-  async reattach(named: readonly string[]): Promise<OpenAttempt[]> {
-    const held = await reattachWorker(this.#deps, this.worker, named);
+  /**
+   * Opens the session in the database, where it replaces older ones of the worker on whatever server, and only then
+   * looks at the worker's leases: as for `reattachWorker`.
+   */
+  async open(
+    session: Pick<NewWorkerConnection, "id" | "description">,
+    named: readonly string[],
+  ): Promise<OpenAttempt[]> {
+    const { worker } = this;
+    const { server, notifier } = this.#deps;
+    await openWorkerConnection(this.#deps.db, { ...session, ...worker, serverId: server.id }, this.#deps);
+    notifier.notify("session", worker.workerId);
+    const held = await reattachWorker(this.#deps, worker, named, session.id);
     await this.prolong();
     return held;
   }

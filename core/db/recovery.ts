@@ -1,0 +1,104 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type { Database } from "./schema.ts";
+
+/** An evaluation that waits for a build whose outputs are gone, and of which nobody recorded what it is made from. */
+export interface StuckEvaluation {
+  /** The build that is to be recovered. */
+  readonly build_id: string;
+  readonly drv_path: string;
+  readonly evaluation_id: string;
+  readonly status: number;
+  /** The evaluation itself, or for a recovery the one that it recovers. */
+  readonly root_id: string;
+}
+
+/** Of these builds, those that nobody recorded the edges of and that an open build waits for are to be recovered. */
+export async function insertRecoveryNeeds(trx: Transaction<Database>, buildIds: readonly string[]): Promise<void> {
+  await sql`
+    insert into recovery_need (build_id)
+    select id from build where id = any(${buildIds}) and pruned_at is not null and status not in (0, 1, 2, 8)
+    order by id on conflict (build_id) do nothing`.execute(trx);
+}
+
+export async function hasRecoveryNeeds(db: Kysely<Database>): Promise<boolean> {
+  return (await db.selectFrom("recovery_need").select("build_id").limit(1).executeTakeFirst()) !== undefined;
+}
+
+/** Needs that are over: the edges were recorded, an output came back, or nobody waits any more. */
+export async function deleteMetNeeds(db: Kysely<Database>): Promise<void> {
+  await sql`
+    delete from recovery_need n where not exists (
+      select from build d join build_edge e on e.dependency_id = d.id and not e.satisfied
+      join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
+      where d.id = n.build_id and d.pruned_at is not null and d.status in (3, 5, 7))`.execute(db);
+}
+
+/** The active evaluations behind each need, oldest need first. */
+export async function listStuckEvaluations(db: Kysely<Database>, limit: number): Promise<StuckEvaluation[]> {
+  const result = await sql<StuckEvaluation>`
+    select distinct n.since, n.build_id, d.drv_path, v.id as evaluation_id, v.status, v.ordinal,
+      coalesce(v.recovers_id, v.id) as root_id
+    from recovery_need n join build d on d.id = n.build_id
+    join build_edge e on e.dependency_id = n.build_id and not e.satisfied
+    join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
+    join evaluation_build l on l.build_id = b.id
+    join evaluation v on v.id = l.evaluation_id and v.status in (0, 1, 2, 3, 4, 8)
+    order by n.since, n.build_id, v.ordinal
+    limit ${limit}`.execute(db);
+  return result.rows;
+}
+
+export interface RecoveryRound {
+  readonly root_id: string;
+  readonly id: string;
+  readonly status: number;
+}
+
+/** Every recovery of these evaluations there has been, the newest first. */
+export async function listRecoveries(db: Kysely<Database>, rootIds: readonly string[]): Promise<RecoveryRound[]> {
+  const result = await sql<RecoveryRound>`
+    select recovers_id as root_id, id, status from evaluation
+    where recovers_id = any(${rootIds}::uuid[]) order by ordinal desc`.execute(db);
+  return result.rows;
+}
+
+/** A queued evaluation of the same commit, beside whatever else its project does. False when the root is gone. */
+export async function insertRecovery(trx: Transaction<Database>, id: string, rootId: string): Promise<boolean> {
+  const result = await sql<{ id: string }>`
+    insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
+      wildcard, kind, recovers_id, status, trusted, concurrent, priority, previous_id, started_by)
+    select ${id}, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
+      wildcard, 2, id, 0, trusted, true, priority, id, started_by
+    from evaluation where id = ${rootId}
+    returning id`.execute(trx);
+  return result.rows.length > 0;
+}
+
+/** Shows these building evaluations' reason, where they give no other. */
+export async function showRecovery(
+  db: Kysely<Database>,
+  evaluationIds: readonly string[],
+  reason: Extract<WaitingReason, { kind: "recovery" }>,
+): Promise<void> {
+  await sql`
+    update evaluation set waiting_reason = ${JSON.stringify(reason)}::jsonb, updated_at = gradient_now()
+    where id in (
+      select id from evaluation
+      where id = any(${evaluationIds}) and status = 3
+        and (waiting_reason is null or waiting_reason ->> 'kind' = 'recovery')
+        and waiting_reason is distinct from ${JSON.stringify(reason)}::jsonb
+      order by id for no key update)`.execute(db);
+}
+
+/** Takes the reason back from evaluations that wait for no recovery. Returns them. */
+export async function hideRecovery(db: Kysely<Database>, stuckIds: readonly string[]): Promise<string[]> {
+  const result = await sql<{ id: string }>`
+    update evaluation set waiting_reason = null, updated_at = gradient_now()
+    where id in (
+      select id from evaluation
+      where waiting_reason is not null and waiting_reason ->> 'kind' = 'recovery' and id <> all(${stuckIds}::uuid[])
+      order by id for no key update)
+    returning id`.execute(db);
+  return result.rows.map(({ id }) => id);
+}
