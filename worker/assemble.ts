@@ -4,16 +4,18 @@ import { storePathName } from "#core/nix/store-path.ts";
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { Agent } from "./agent.ts";
-import { createBuildEnvironment } from "./build/environment.ts";
 import { executeBuild } from "./build/execute.ts";
 import { connectToServer } from "./connect.ts";
-import { DaemonPool } from "./daemon/pool.ts";
+import { Places } from "./daemon/places.ts";
 import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
 import type { AttemptLink } from "./link.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
 import { readPeers, tokensFor } from "./peers.ts";
+import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
+import { OrganizationStores, type WorkStore } from "./store/organization-stores.ts";
+import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
 
 /** How long one attribute may take, of the time that the whole evaluation has. */
 const ATTRIBUTE_TIMEOUT_MS = 10 * 60_000;
@@ -24,50 +26,43 @@ export interface AssembledWorker extends AsyncDisposable {
 }
 
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
-export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser }: PreparedWorker): AssembledWorker {
-  const pool = new DaemonPool({
-    socketPath: config.daemonStore.socketPath,
-    maxConnections: config.daemonConnectionsMax,
-  });
+export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
+  const { config, loggers, workerId, facts, evaluatorUser, signer } = prepared;
+  const stores = openStores(prepared);
   const evaluators = new EvaluatorPool({ evaluatorsMax: config.evaluatorsMax, evaluationsPerProcessMax: 20 });
-  const builds = createBuildEnvironment({
-    pool,
-    gcRootsDir: config.gcRootsDir ?? "",
-    cores: null,
-    log: loggers.build,
-    clock: systemClock,
-  });
-
   const build = async (job: BuildJob, aterm: Uint8Array, link: AttemptLink): Promise<BuildResult> => {
     const { drv_path: drvPath, inputs, timeout_ms: timeoutMs, max_silent_ms: maxSilentMs } = job;
-    const result = await executeBuild({ drvPath, aterm, inputs, timeoutMs, maxSilentMs }, link, builds);
+    const request = { drvPath, aterm, inputs, timeoutMs, maxSilentMs };
+    const result = await stores.use(job.organization, ({ builds }) => executeBuild(request, link, builds));
     const name = storePathName(drvPath).replace(/\.drv$/, "");
     const failure = result.failure ? { class: result.failure.class, reason: result.failure.message } : {};
     loggers.build.info("build ended", { name, status: result.status, buildMs: result.build_ms, ...failure });
     return result;
   };
 
-  const evaluate = (job: EvaluationJob, link: AttemptLink): Promise<EvaluationResult> => {
+  const evaluateIn = (store: WorkStore, job: EvaluationJob, link: AttemptLink): Promise<EvaluationResult> => {
     const environment: EvaluationJobEnvironment = {
       // What one organization has fetched answers no other organization's evaluation.
       dataDir: join(config.dataDir, "evaluation", job.organization),
       nixCommand: config.nixCommand,
       gitCommand: config.gitCommand,
       variables: config.childVariables,
-      nixRemote: config.nixRemote,
-      storeRoot: config.daemonStore.root,
+      nixRemote: store.nixRemote,
+      storeRoot: store.daemonStore.root,
       allowLocalSources: config.allowLocalSources,
       allowImportFromDerivation: config.capabilities.build,
       extraNixOptions: [],
       evaluatorUser,
-      sshKeyFile: null,
+      sshProgram: "ssh",
+      sshAgentSocket: null,
+      sshKnownHostsFile: null,
       evaluatorsMax: config.evaluatorsMax,
       evaluators,
       evaluatorMemoryBytesMax: config.evaluatorMemoryBytesMax,
       attributeTimeoutMs: ATTRIBUTE_TIMEOUT_MS,
       repositoryBytesMax: REPOSITORY_BYTES_MAX,
       log: loggers.eval,
-      uploadSources: (paths, upload) => uploadSources(pool, paths, upload),
+      uploadSources: (paths, upload) => uploadSources(store.pool, paths, upload),
     };
     return runEvaluation(job, link, environment);
   };
@@ -75,16 +70,18 @@ export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser
   const agent = new Agent({
     workerId,
     capabilities: config.capabilities,
-    facts,
+    facts: { ...facts, signingKey: signer?.publicKey ?? null },
     dataDir: config.dataDir,
     connect: (signal) => connectToServer(config.serverUrl, signal),
     tokensFor: async (challenged) => {
       const peers = await readPeers(config.peers);
       for (const problem of peers.problems) loggers.proto.warn(problem);
-      return tokensFor(peers, challenged);
+      const tokens = tokensFor(peers, challenged);
+      stores.serve(tokens.map(({ peer }) => peer));
+      return tokens;
     },
     build,
-    evaluate,
+    evaluate: (job, link) => stores.use(job.organization, (store) => evaluateIn(store, job, link)),
     clock: systemClock,
     log: loggers.proto,
   });
@@ -92,7 +89,27 @@ export function assembleWorker({ config, loggers, workerId, facts, evaluatorUser
     agent,
     async [Symbol.asyncDispose]() {
       await evaluators.close();
-      await pool.close({ abandon: true });
+      await stores[Symbol.asyncDispose]();
     },
   };
+}
+
+/** The machine's store, and those that organizations get of their own when the worker serves several. */
+function openStores({ config, loggers, facts, evaluatorUser, signer }: PreparedWorker): OrganizationStores {
+  const connections = new Places(config.daemonConnectionsMax, systemClock);
+  const deps = { config, signer, connections, log: loggers.build };
+  return new OrganizationStores({
+    machine: machineWorkStore(deps),
+    shared: config.sharedStore,
+    dataDir: config.dataDir,
+    daemon: {
+      folderMode: evaluatorUser === null ? 0o700 : 0o711,
+      nixCommand: config.nixCommand,
+      variables: config.childVariables,
+      settings: privateDaemonSettings({ evaluatorUserName: config.evaluatorUser, minFreeBytes: facts.minFreeBytes }),
+    },
+    open: (store) => privateWorkStore(store, deps),
+    clock: systemClock,
+    log: loggers.main,
+  });
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { isUuidV4 } from "#core/lib/ids.ts";
+import { type BuildSettings, readBuildSettings } from "./config-builds.ts";
 import { unknownNameWarnings } from "./config-names.ts";
 import { ConfigReader, type Environment } from "./config-reader.ts";
 import { type DaemonStore, parseStoreUrl, StoreUrlError } from "./daemon/store-url.ts";
@@ -9,7 +10,7 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** The worker's settings as decided once at its start. Sizes are bytes. */
-export interface WorkerConfig {
+export interface WorkerConfig extends BuildSettings {
   /** With its path: `wss://gradient.example.com/proto`. */
   readonly serverUrl: string;
   readonly peers: PeersSource;
@@ -21,10 +22,9 @@ export interface WorkerConfig {
     readonly fetch: boolean;
     readonly eval: boolean;
     readonly build: boolean;
-    readonly sign: false;
+    readonly sign: boolean;
     readonly federate: false;
   };
-  readonly buildsMax: number;
   readonly evaluationsMax: number;
   /** Evaluator processes at a time. */
   readonly evaluatorsMax: number;
@@ -103,10 +103,10 @@ export function readWorkerConfig(environment: Environment): {
       fetch: reader.boolean("GRADIENT_WORKER_CAPABILITY_FETCH", false),
       eval: reader.boolean("GRADIENT_WORKER_CAPABILITY_EVAL", false),
       build: reader.boolean("GRADIENT_WORKER_CAPABILITY_BUILD", false),
-      sign: false,
+      sign: reader.boolean("GRADIENT_WORKER_CAPABILITY_SIGN", false),
       federate: false,
     },
-    buildsMax: reader.integer("GRADIENT_MAX_CONCURRENT_BUILDS", 100, { min: 1, max: 10_000 }),
+    ...readBuildSettings(reader),
     evaluationsMax: reader.integer("GRADIENT_MAX_CONCURRENT_EVALUATIONS", 1, { min: 1, max: 1_000 }),
     evaluatorsMax: reader.integer("GRADIENT_WORKER_EVAL_WORKERS", 1, { min: 1, max: 256 }),
     evaluatorMemoryBytesMax: memory === 0 ? null : memory,
@@ -134,7 +134,6 @@ function refuseLater(reader: ConfigReader): void {
   const later: Readonly<Record<string, string>> = {
     GRADIENT_WORKER_DISCOVERABLE: "this release cannot be dialled by the server: let the worker dial it",
     GRADIENT_WORKER_CAPABILITY_FEDERATE: "this release does not relay between servers",
-    GRADIENT_WORKER_CAPABILITY_SIGN: "this release signs on the server: leave it off, paths are signed all the same",
   };
   for (const [name, why] of Object.entries(later)) if (reader.boolean(name, false)) reader.wrong(name, why, null);
 }

@@ -10,10 +10,13 @@ export async function makeFolder(path: string, mode: number): Promise<void> {
     await mkdir(path, { mode });
   } catch (error) {
     if (codeOf(error) === "EEXIST") return;
+    if (codeOf(error) !== "ENOENT") throw error;
     const above = dirname(path);
-    if (codeOf(error) !== "ENOENT" || (await isThere(above))) throw error;
-    await makeFolder(above, mode);
-    await mkdir(path, { mode });
+    // Somebody else may have made it in this moment: then the second try tells.
+    if (!(await isThere(above))) await makeFolder(above, mode);
+    await mkdir(path, { mode }).catch((again: unknown) => {
+      if (codeOf(again) !== "EEXIST") throw again;
+    });
   }
 }
 

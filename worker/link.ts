@@ -41,6 +41,8 @@ export interface FetchedNar {
 export interface Upload {
   readonly target: "source" | "output";
   readonly info: PathInfoField;
+  /** This worker's own, `name:base64`. */
+  readonly signatures?: readonly string[];
   readonly compression: "none" | "zstd";
   /** The body from its beginning; called again for each try. */
   readonly open: () => ByteStream;

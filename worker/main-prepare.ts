@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { systemClock } from "#core/lib/clock.ts";
 import { clearGcRoots } from "./build/gc-roots.ts";
 import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
 import type { Environment } from "./config-reader.ts";
@@ -7,6 +8,9 @@ import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
+import { loadSigner, type Signer, SigningKeyError } from "./signing-key.ts";
+import { endLeftDaemons } from "./store/left-daemon.ts";
+import { STORES_FOLDER } from "./store/organization-stores.ts";
 import { readStoreFacts, type StoreFacts, StoreUnusableError } from "./store-facts.ts";
 
 /** All that is known before the first connection to a server. */
@@ -17,6 +21,8 @@ export interface PreparedWorker {
   readonly facts: StoreFacts;
   /** Null: evaluators run as the worker's own user. */
   readonly evaluatorUser: ProcessUser | null;
+  /** Null: this worker does not sign. */
+  readonly signer: Signer | null;
 }
 
 /** The worker cannot start. The message is for the operator: what is wrong and what to do. */
@@ -35,8 +41,11 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
     await makeFolders(config);
     // No attempt of an earlier process is still built here.
     await clearGcRoots(config.gcRootsDir ?? "");
+    await endLeftDaemons(join(config.dataDir, STORES_FOLDER), systemClock);
+    const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
+    const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;
     const facts = await readStoreFacts(config);
-    return { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config) };
+    return { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config), signer };
   } catch (error) {
     throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
   }
@@ -74,6 +83,7 @@ const EXPECTED = ["DaemonConnectionError", "DaemonProtocolError", "ProcessStartE
 
 function isExpected(error: unknown): error is Error {
   if (error instanceof WorkerConfigError || error instanceof IdentityError) return true;
+  if (error instanceof SigningKeyError) return true;
   if (error instanceof StoreUnusableError || error instanceof EvaluatorUserError) return true;
   return error instanceof Error && EXPECTED.includes(error.name);
 }

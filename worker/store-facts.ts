@@ -17,6 +17,8 @@ export interface StoreFacts {
   readonly cpuCount: number;
   readonly ramTotalMb: number;
   readonly nixVersion: string;
+  /** `min-free` of the machine's Nix: bytes below which it collects garbage by itself. 0: it never does. */
+  readonly minFreeBytes: number;
 }
 
 /** The worker cannot work here. The message says why and what to do. */
@@ -33,6 +35,7 @@ export interface NixSettings {
   readonly buildUsersGroup: string;
   /** Nix makes up users as it needs them. */
   readonly autoAllocateUids: boolean;
+  readonly minFreeBytes: number;
 }
 
 /** Connections that builds leave to NARs and evaluations: a quarter, at least two. */
@@ -68,6 +71,7 @@ export async function readStoreFacts(config: WorkerConfig): Promise<StoreFacts> 
     cpuCount: availableParallelism(),
     ramTotalMb: Math.floor(totalmem() / 2 ** 20),
     nixVersion,
+    minFreeBytes: settings.minFreeBytes,
   };
 }
 
@@ -147,12 +151,14 @@ export function parseNixSettings(json: string): NixSettings | null {
   const system = value("system");
   if (typeof system !== "string") return null;
   const group = value("build-users-group");
+  const minFree = value("min-free");
   return {
     system,
     extraPlatforms: texts(value("extra-platforms")),
     systemFeatures: texts(value("system-features")),
     buildUsersGroup: typeof group === "string" ? group : "",
     autoAllocateUids: value("auto-allocate-uids") === true,
+    minFreeBytes: typeof minFree === "number" ? minFree : 0,
   };
 }
 

@@ -11,6 +11,7 @@ import {
   createBuildEnvironment,
 } from "#worker/build/environment.ts";
 import type { BuildRequest } from "#worker/build/execute.ts";
+import { LOG_LIMITS } from "#worker/build/log-limiter.ts";
 import { compressZstd, decompress } from "#worker/codec.ts";
 import { DaemonConnection } from "#worker/daemon/connection.ts";
 import { DaemonPool } from "#worker/daemon/pool.ts";
@@ -130,6 +131,10 @@ export function environmentOf(
     pool,
     gcRootsDir: "",
     cores: null,
+    logLimits: LOG_LIMITS,
+    metering: { sampling: false, cgroupRoot: "/sys/fs/cgroup" },
+    signer: null,
+    storeRoot: daemon.root,
     log: quietLogger,
     clock: systemClock,
     ...options,

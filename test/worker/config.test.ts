@@ -25,6 +25,11 @@ test("what is not set has the documented default", () => {
     dataDir: "/var/lib/gradient-worker",
     capabilities: { fetch: false, eval: false, build: false, sign: false, federate: false },
     buildsMax: 100,
+    buildCoresMax: null,
+    logLimits: { bytesPerMinute: 8 * 2 ** 20, bytesPerHour: 64 * 2 ** 20 },
+    metering: { sampling: false, cgroupRoot: "/sys/fs/cgroup" },
+    sharedStore: false,
+    signingKeyFile: null,
     evaluationsMax: 1,
     evaluatorsMax: 1,
     evaluatorMemoryBytesMax: 8 * 2 ** 30,
@@ -74,7 +79,7 @@ test.each([
   expect(read({ GRADIENT_WORKER_SERVER_URL: given }).config.serverUrl).toBe(meant);
 });
 
-test.each(["GRADIENT_WORKER_DISCOVERABLE", "GRADIENT_WORKER_CAPABILITY_SIGN", "GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
+test.each(["GRADIENT_WORKER_DISCOVERABLE", "GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
   "%s is refused as long as nothing acts on it, and may be off",
   (name) => {
     expect(problems({ [name]: "true" })).toEqual([expect.stringContaining("this release")]);
@@ -109,6 +114,31 @@ test("the empty text switches roots off, and zero the limit of memory", () => {
   const { config } = read({ GRADIENT_WORKER_GCROOTS_DIR: "", GRADIENT_MAX_EVAL_RSS: "0" });
 
   expect(config).toMatchObject({ gcRootsDir: null, evaluatorMemoryBytesMax: null });
+});
+
+test("how builds run, what they may log and who signs is set by options", () => {
+  const { config, warnings } = read({
+    GRADIENT_WORKER_CAPABILITY_SIGN: "true",
+    GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+    GRADIENT_WORKER_SIGNING_KEY_FILE: "/run/secrets/key",
+    GRADIENT_WORKER_SHARED_STORE: "true",
+    GRADIENT_WORKER_MAX_BUILD_CORES: "4",
+    GRADIENT_WORKER_BUILD_METRICS: "true",
+    GRADIENT_WORKER_BUILD_CGROUP_ROOT: "/cgroup",
+    GRADIENT_LOG_BURST_BYTES_PER_MIN: "2048",
+    GRADIENT_LOG_SUSTAINED_BYTES_PER_HOUR: "4096",
+  });
+
+  expect(warnings).toEqual([]);
+  expect(config).toMatchObject({
+    capabilities: { sign: true },
+    signingKeyFile: "/run/secrets/key",
+    sharedStore: true,
+    buildCoresMax: 4,
+    metering: { sampling: true, cgroupRoot: "/cgroup" },
+    logLimits: { bytesPerMinute: 2048, bytesPerHour: 4096 },
+  });
+  expect(problems({ GRADIENT_LOG_BURST_BYTES_PER_MIN: "0", GRADIENT_WORKER_SIGNING_KEY_FILE: "key" })).toHaveLength(2);
 });
 
 test("the state folder of the systemd unit is the data folder, unless another one is named", () => {

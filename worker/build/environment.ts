@@ -1,7 +1,9 @@
 import type { Clock } from "#core/lib/clock.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { DaemonPool } from "../daemon/pool.ts";
+import type { Signer } from "../signing-key.ts";
 import { SharedFetches } from "../store/shared-fetches.ts";
+import type { MeterOptions } from "./build-meter.ts";
 import { GcRoots } from "./gc-roots.ts";
 import type { LogLimits } from "./log-limiter.ts";
 import { OutputLocks } from "./output-locks.ts";
@@ -16,7 +18,12 @@ export interface BuildEnvironmentOptions {
   readonly gcRootsDir: string;
   /** For `NIX_BUILD_CORES`. Null: all of the machine. */
   readonly cores: number | null;
-  readonly logLimits?: LogLimits;
+  readonly logLimits: LogLimits;
+  readonly metering: Omit<MeterOptions, "clock">;
+  /** Signs the outputs. Null for a worker that does not sign. */
+  readonly signer: Signer | null;
+  /** Prefix of the store's files on this machine; empty unless the store lives in a folder of its own. */
+  readonly storeRoot: string;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -31,7 +38,7 @@ export interface BuildEnvironment extends BuildEnvironmentOptions {
 export function createBuildEnvironment(options: BuildEnvironmentOptions): BuildEnvironment {
   return {
     ...options,
-    roots: new GcRoots(options.gcRootsDir, options.log),
+    roots: new GcRoots(options.gcRootsDir, options),
     outputLocks: new OutputLocks(),
     fetches: new SharedFetches(),
   };

@@ -1,14 +1,17 @@
 import type { BasicDerivation, BuildResult as DaemonBuildResult } from "#core/nix/daemon/build.ts";
+import type { DaemonEvent } from "#core/nix/daemon/events.ts";
 import { type Derivation, DerivationParseError, parseDerivation, verifyDerivationPath } from "#core/nix/derivation.ts";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
-import type { BuildResult } from "#core/protocol/worker-messages.ts";
+import type { BuildMetrics, BuildProduct, BuildResult } from "#core/protocol/worker-messages.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
 import { AttemptEndedError, type AttemptLink } from "../link.ts";
 import { BuildLog } from "./build-log.ts";
+import { BuildMeter } from "./build-meter.ts";
 import { failureOfError, failureOfResult, isForeseen } from "./classify.ts";
 import type { BuildEnvironment } from "./environment.ts";
 import { BuildFailure, failedResult } from "./failure.ts";
 import { ensureInputs } from "./inputs.ts";
+import { readProducts } from "./products.ts";
 import { type BuildTimeLimits, builderOptions, runBuilder } from "./run-builder.ts";
 import { uploadOutputs } from "./upload.ts";
 
@@ -47,7 +50,7 @@ export async function executeBuild(
         error,
       });
     }
-    return failedResult(failureOfError(error), run.buildMs);
+    return failedResult(failureOfError(error), run.buildMs, run.metrics);
   } finally {
     await environment.roots.release(link.attemptId);
   }
@@ -59,17 +62,18 @@ class BuildRun {
   readonly #environment: BuildEnvironment;
   readonly #log: BuildLog;
   buildMs = 0;
+  metrics: BuildMetrics | null = null;
 
   constructor(job: BuildRequest, link: AttemptLink, environment: BuildEnvironment) {
     this.#job = job;
     this.#link = link;
     this.#environment = environment;
     const { clock, logLimits } = environment;
-    this.#log = new BuildLog({ write: (bytes) => link.log(bytes), clock, ...(logLimits && { limits: logLimits }) });
+    this.#log = new BuildLog({ write: (bytes) => link.log(bytes), clock, limits: logLimits });
   }
 
   async execute(): Promise<BuildResult> {
-    const { pool, outputLocks, cores } = this.#environment;
+    const { pool, outputLocks, cores, signer } = this.#environment;
     const { signal } = this.#link;
     const derivation = await this.#proven();
     const known = [...derivation.outputs.values()].flatMap(({ path }) => parseStorePath(path) ?? []);
@@ -85,9 +89,14 @@ class BuildRun {
           const { status, outputs } = await this.#build(connection, derivation, known);
           unlock();
           this.#link.builderEnded();
+          const products = await this.#products(outputs);
           const paths = outputs.map(({ path }) => path);
-          await uploadOutputs(connection, paths, this.#link, { pool, settings });
-          return { kind: "build", status, outputs, failure: null, build_ms: this.buildMs };
+          await uploadOutputs(connection, paths, this.#link, { pool, settings, signer });
+          return {
+            ...{ kind: "build", status, outputs, failure: null, build_ms: this.buildMs },
+            ...(this.metrics && { metrics: this.metrics }),
+            ...(products.length > 0 && { products }),
+          };
         },
         { signal, settings },
       );
@@ -124,18 +133,27 @@ class BuildRun {
 
     this.#link.phase("building");
     const basic: BasicDerivation = { ...derivation, inputSources: inputs };
+    const meter = new BuildMeter(connection, { ...this.#environment.metering, clock });
     const startedAt = clock.monotonic();
     try {
       const job = { drvPath, derivation: basic, timeoutMs, maxSilentMs };
-      const context = { log: this.#log, clock, signal: this.#link.signal };
+      const onEvent = (event: DaemonEvent) => meter.see(event);
+      const context = { log: this.#log, clock, signal: this.#link.signal, onEvent };
       const { result, circumstances } = await runBuilder(connection, job, context);
+      if (result.status !== "already-valid") this.metrics = meter.end(result);
       if (!result.success) throw failureOfResult(result, circumstances);
       const status = result.status === "built" ? "built" : "already_valid";
       return { status, outputs: outputsOf(derivation, result) };
     } finally {
+      meter.stop();
       this.#log.end();
       this.buildMs = Math.round(clock.monotonic() - startedAt);
     }
+  }
+
+  async #products(outputs: Outputs): Promise<BuildProduct[]> {
+    const { storeRoot } = this.#environment;
+    return await readProducts(outputs, { storeRoot, note: (text) => this.#log.note(text) });
   }
 }
 

@@ -1,6 +1,6 @@
 import type { StorePath } from "#core/nix/store-path.ts";
 import { QUERY_PATHS_MAX } from "#core/protocol/limits.ts";
-import type { BuildResult, FailureClass } from "#core/protocol/worker-messages.ts";
+import type { BuildMetrics, BuildResult, FailureClass } from "#core/protocol/worker-messages.ts";
 
 const MESSAGE_CHARACTERS_MAX = 8192;
 
@@ -18,7 +18,7 @@ export class BuildFailure extends Error {
   }
 }
 
-export function failedResult(failure: BuildFailure, buildMs: number): BuildResult {
+export function failedResult(failure: BuildFailure, buildMs: number, metrics: BuildMetrics | null): BuildResult {
   const { failureClass, message, missing } = failure;
   return {
     kind: "build",
@@ -30,5 +30,6 @@ export function failedResult(failure: BuildFailure, buildMs: number): BuildResul
       missing: missing.slice(0, QUERY_PATHS_MAX),
     },
     build_ms: buildMs,
+    ...(metrics && { metrics }),
   };
 }

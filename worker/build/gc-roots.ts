@@ -7,17 +7,20 @@ import type { DaemonConnection } from "../daemon/connection.ts";
 
 /**
  * Keeps the inputs and outputs of running builds from garbage collection, also where a connection is lost: links in
- * `dir/<attempt>/`, registered with the daemon. An empty `dir` is none. A folder that cannot be written is reported
- * once; builds go on, held by their connections.
+ * `dir/<attempt>/`, registered with the daemon unless it looks there anyway. An empty `dir` is none. A folder that
+ * cannot be written is reported once; builds go on, held by their connections.
  */
 export class GcRoots {
   readonly #dir: string;
   readonly #log: Logger;
+  readonly #isDirect: boolean;
   #reported = false;
 
-  constructor(dir: string, log: Logger) {
+  constructor(dir: string, { storeRoot, log }: { readonly storeRoot: string; readonly log: Logger }) {
     this.#dir = dir;
     this.#log = log;
+    // Whatever is below this folder of a store is a root; registering it would cost a question for each link.
+    this.#isDirect = dir.startsWith(`${storeRoot}/nix/var/nix/gcroots/`);
   }
 
   /** Paths need not be there yet. What the daemon throws is thrown. */
@@ -35,7 +38,7 @@ export class GcRoots {
     } catch (error) {
       this.#report(error);
     }
-    for (const link of links) await connection.addIndirectRoot(link);
+    if (!this.#isDirect) for (const link of links) await connection.addIndirectRoot(link);
   }
 
   async release(attemptId: string): Promise<void> {

@@ -35,14 +35,21 @@ export function builderOptions({ timeoutMs, maxSilentMs }: BuildTimeLimits, core
 export async function runBuilder(
   connection: DaemonConnection,
   job: BuildTimeLimits & { readonly drvPath: StorePath; readonly derivation: BasicDerivation },
-  context: { readonly log: BuildLog; readonly clock: Clock; readonly signal: AbortSignal },
+  context: {
+    readonly log: BuildLog;
+    readonly clock: Clock;
+    readonly signal: AbortSignal;
+    /** Sees all that the daemon tells. */
+    readonly onEvent?: (event: DaemonEvent) => void;
+  },
 ): Promise<{ readonly result: BuildResult; readonly circumstances: BuildCircumstances }> {
-  const { log, clock, signal } = context;
+  const { log, clock, signal, onEvent } = context;
   const watchdog = new Watchdog(job, clock);
   try {
     const result = await connection.buildDerivation(job.drvPath, job.derivation, {
       signal: AbortSignal.any([signal, watchdog.signal]),
       onEvent: (event) => {
+        onEvent?.(event);
         if (isBuildWaiting(event)) log.note("waiting: another process on this worker builds the same output");
         watchdog.see(event, log.add(event));
       },

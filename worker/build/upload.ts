@@ -4,6 +4,7 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
 import type { DaemonPool } from "../daemon/pool.ts";
 import type { AttemptLink } from "../link.ts";
+import type { Signer } from "../signing-key.ts";
 import { LentConnection, pushPath } from "../store/push-path.ts";
 import { inReferenceOrder } from "../store/reference-order.ts";
 import { BuildFailure } from "./failure.ts";
@@ -18,7 +19,7 @@ export async function uploadOutputs(
   connection: DaemonConnection,
   outputs: readonly StorePath[],
   link: AttemptLink,
-  deps: { readonly pool: DaemonPool; readonly settings: DaemonOptions },
+  deps: { readonly pool: DaemonPool; readonly settings: DaemonOptions; readonly signer: Signer | null },
 ): Promise<void> {
   const infos = new Map<StorePath, DaemonPathInfo>();
   for (const path of new Set(outputs)) {

@@ -66,6 +66,8 @@ export interface TimedBuildResult extends BuildResult {
  * adds or builds is safe from garbage collection until it is closed.
  */
 export class DaemonConnection implements Disposable {
+  /** By the clock's `monotonic`. */
+  readonly openedAtMs: number;
   readonly #session: DaemonSession;
   readonly #clock: Clock;
 
@@ -79,6 +81,7 @@ export class DaemonConnection implements Disposable {
   private constructor(session: DaemonSession, clock: Clock) {
     this.#session = session;
     this.#clock = clock;
+    this.openedAtMs = clock.monotonic();
   }
 
   get greeting(): DaemonGreeting {

@@ -7,6 +7,8 @@ export interface DaemonPoolOptions {
   readonly socketPath: string;
   /** Each connection is a process of the daemon. */
   readonly maxConnections: number;
+  /** Places that this pool shares with those of other daemons: a connection in use takes one of them too. */
+  readonly shared?: Places;
   /** How long a caller may wait for a connection before `DaemonPoolTimeoutError`. Default 600 s. */
   readonly waitMsMax?: number;
   /** How long an unused connection is kept. Default 60 s. */
@@ -41,7 +43,7 @@ interface PooledConnection {
 
 /** At most so many connections to one nix-daemon; callers wait in the order they came. */
 export class DaemonPool implements AsyncDisposable {
-  readonly #options: Required<DaemonPoolOptions>;
+  readonly #options: Required<Omit<DaemonPoolOptions, "shared">> & Pick<DaemonPoolOptions, "shared">;
   readonly #idle: PooledConnection[] = [];
   readonly #borrowed = new Set<PooledConnection>();
   readonly #places: Places;
@@ -70,11 +72,17 @@ export class DaemonPool implements AsyncDisposable {
    */
   async use<T>(task: (connection: DaemonConnection) => Promise<T>, options: BorrowOptions = {}): Promise<T> {
     const { signal, settings = defaultDaemonOptions } = options;
-    const { waitMsMax, maxConnections } = this.#options;
-    await this.#places.take(waitMsMax, () => timeoutError(maxConnections, waitMsMax), signal);
+    const { waitMsMax, maxConnections, shared } = this.#options;
+    const timeout = () => timeoutError(maxConnections, waitMsMax);
+    await this.#places.take(waitMsMax, timeout, signal);
     try {
-      const pooled = await this.#connect(settings, signal);
-      return await this.#run(pooled, task, signal);
+      await shared?.take(waitMsMax, timeout, signal);
+      try {
+        const pooled = await this.#connect(settings, signal);
+        return await this.#run(pooled, task, signal);
+      } finally {
+        shared?.leave();
+      }
     } finally {
       this.#places.leave();
     }

@@ -150,11 +150,12 @@ export class Attempt implements AttemptLink {
     return null;
   }
 
-  async pushNar({ target, info, compression, open }: Upload): Promise<void> {
+  async pushNar({ target, info, signatures, compression, open }: Upload): Promise<void> {
+    const signed = signatures && { signatures: [...signatures] };
     await this.#overSessions(async (session, again) => {
       const upload = session.newId();
       const { answer, failure } = await sendBody(session, this.signal, (stream) => {
-        const question = { upload, attempt: this.attemptId, target, info, compression, stream: stream.id };
+        const question = { upload, attempt: this.attemptId, target, info, ...signed, compression, stream: stream.id };
         const answered = session.ask({ type: "nar_push", ...question }, `upload ${upload}`);
         return { answered, sending: () => stream.pipe(open()) };
       });

@@ -6,12 +6,15 @@ import { compressZstd, compressZstdAtOnce } from "../codec.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
 import type { DaemonPool } from "../daemon/pool.ts";
 import type { AttemptLink } from "../link.ts";
+import type { Signer } from "../signing-key.ts";
 
 export interface PushSource {
   readonly pool: DaemonPool;
   readonly settings: DaemonOptions;
   /** A connection that may be used when nobody else does; where it is not, one of the pool is. */
   readonly lent: LentConnection | null;
+  /** Null for a worker that does not sign. */
+  readonly signer?: Signer | null;
 }
 
 /** NARs up to this size are compressed in one go: it is quicker than a stream, and holds up the worker for 0.2 ms. */
@@ -26,8 +29,10 @@ export async function pushPath(
   { target, link, ...source }: PushSource & { readonly target: "source" | "output"; readonly link: AttemptLink },
 ): Promise<void> {
   const open = () => readStored(info, source, link.signal);
+  const signature = await source.signer?.sign({ ...info, storePath: info.path });
   await link.pushNar({
     target,
+    ...(signature !== undefined && { signatures: [signature] }),
     info: {
       path: info.path,
       nar_hash: toHex(info.narHash.digest),
