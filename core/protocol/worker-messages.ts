@@ -216,12 +216,16 @@ export const WorkerMessage = v.variant("type", [
     signatures: v.optional(list(SignatureText, SIGNATURES_MAX)),
     compression: v.picklist(["none", "zstd"]),
     stream: StreamId,
+    /** It is offered together with the attempt's result, which names it and is sent next. */
+    with_result: v.optional(v.boolean()),
   }),
   /** `offset`: where in the attempt's log the stream begins. */
   v.object({ type: v.literal("log_open"), attempt: Uuid, offset: Count, stream: StreamId }),
   v.object({
     type: v.literal("job_result"),
     attempt: Uuid,
+    /** Uploads of this session, sent `with_result`, that a build's result rests on: it counts when they all do. */
+    uploads: v.optional(list(Count, 1000)),
     result: v.variant("kind", [BuildResult, EvaluationResult]),
   }),
   v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),

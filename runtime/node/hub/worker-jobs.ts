@@ -8,7 +8,6 @@ import type { SessionWork, WorkerConnection, WorkMessage } from "#core/protocol/
 import type { WorkerMessage, WorkerMetrics } from "#core/protocol/worker-messages.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
-import { endBuild } from "#core/services/transitions/build-end.ts";
 import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
@@ -17,6 +16,7 @@ import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts"
 import { type LeasedAttempt, loadLeasedAttempts, refuseUpload } from "./leased-attempts.ts";
 import { LogWriters } from "./log-writers.ts";
 import { NarTransfers } from "./nar-transfers.ts";
+import { NarUploads } from "./nar-uploads.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
 import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import { SessionLeases } from "./session-leases.ts";
@@ -48,6 +48,7 @@ export class WorkerJobs implements SessionWork {
   metrics: WorkerMetrics | null = null;
   readonly #deps: HubDeps;
   readonly #transfers: NarTransfers;
+  readonly #uploads: NarUploads;
   readonly #sender: AssignmentSender;
   readonly #attempts = new Map<string, LeasedAttempt>();
   readonly #ordered = new OrderedTasks((error) => this.#failed(error));
@@ -66,7 +67,8 @@ export class WorkerJobs implements SessionWork {
     this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
     this.#signatures = new SessionSignatures(deps, () => this.#leases.worker);
-    this.#transfers = new NarTransfers(deps, options.connection, this.#signatures);
+    this.#transfers = new NarTransfers(deps, options.connection);
+    this.#uploads = new NarUploads(deps, options.connection, this.#signatures);
     this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
   }
 
@@ -159,6 +161,7 @@ export class WorkerJobs implements SessionWork {
   }
 
   async closed(): Promise<void> {
+    this.#uploads.forget();
     await closeWorkerConnection(this.#deps.db, this.options.connectionId);
   }
 
@@ -176,6 +179,7 @@ export class WorkerJobs implements SessionWork {
   abort(attemptId: string, reason: string): void {
     if (!this.#attempts.delete(attemptId)) return;
     this.#logs.forget(attemptId);
+    this.#uploads.forget(attemptId);
     this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
   }
 
@@ -274,7 +278,7 @@ export class WorkerJobs implements SessionWork {
     const held = this.#attempts.get(message.attempt);
     const refusal = held ? refuseUpload(held, message.target, message.info.path) : "the lease has ended";
     if (held && refusal === null) {
-      return this.#spawn(this.#transfers.receive(message, held, connection.acceptStream(message.stream)));
+      return this.#spawn(this.#uploads.receive(message, held, connection.acceptStream(message.stream)));
     }
     connection.refuseStream(message.stream);
     connection.send({ type: "nar_refused", upload: message.upload, message: refusal ?? "refused", retry: false });
@@ -290,19 +294,21 @@ export class WorkerJobs implements SessionWork {
     this.#logs.add(attempt, writing);
   }
 
-  async #result({ attempt, result }: Of<"job_result">): Promise<void> {
+  async #result({ attempt, result, uploads = [] }: Of<"job_result">): Promise<void> {
     const held = this.#attempts.get(attempt);
     if (held) {
       await this.#logs.ended(attempt);
       // The rest of the log comes on the next session, and the result after it.
       if (this.options.connection.closed) return;
       if (held.kind !== result.kind) throw new Error(`the attempt is no ${result.kind}`);
-      if (result.kind === "build") await endBuild(this.#deps, attempt, result);
-      else await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+      if (result.kind === "evaluation") {
+        await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+      } else if (!(await this.#uploads.deliver(held, result, uploads))) return;
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
     this.#logs.forget(attempt);
+    this.#uploads.forget(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
   }
 
