@@ -64,7 +64,7 @@ export async function lockWaitingDependents(trx: Transaction<Database>, ids: rea
 }
 
 /** The ids of what waits for these, however far above. */
-export const waitingAbove = (ids: readonly string[]): RawBuilder<unknown> => sql`
+export const waitingAbove = (ids: readonly string[]): RawBuilder<{ build_id: string }> => sql<{ build_id: string }>`
   with recursive above as (
     select e.build_id from build_edge e join build b on b.id = e.build_id
     where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)

@@ -39,3 +39,13 @@ export function failureKind(error: unknown): FailureKind | null {
   if ("code" in error && typeof error.code === "string") return KINDS[error.code] ?? null;
   return CONNECTION_MESSAGE.test(error.message) ? "connection" : null;
 }
+
+/**
+ * Classes of errors that speak of the values themselves: data exceptions (22), check and not-null violations, and what
+ * exceeds a limit of PostgreSQL's (54). The same values fail again, in whatever transaction.
+ */
+const REFUSED_FOR_GOOD = /^(?:22|54)|^(?:23502|23514)$/;
+
+export function isRefusedForGood(error: unknown): boolean {
+  return error instanceof Error && "code" in error && REFUSED_FOR_GOOD.test(String(error.code));
+}

@@ -96,6 +96,24 @@ export class Upstreams {
     log.warn("an upstream has lost a path", { upstream: upstream.url, path: storePath, referrers });
   }
 
+  /**
+   * Asks again the upstreams that were heard to have these paths. What one has lost is forgotten; one that does not
+   * answer has lost nothing.
+   */
+  async confirm(cacheIds: readonly string[], paths: readonly StorePath[]): Promise<void> {
+    const upstreams = await this.#directory.upstreamsOf(cacheIds);
+    if (upstreams.length === 0) return;
+    const recorded = await this.#recorded(upstreams, paths);
+    const { signal } = new AbortController();
+    await Promise.all(
+      [...recorded.values()].map(async ({ hit }) => {
+        if (!hit) return;
+        const info = await this.#probe(hit.upstream, hit.info.storePath, signal).catch(() => undefined);
+        if (info === null) await this.forget(hit);
+      }),
+    );
+  }
+
   /** As `UpstreamLines.attempt`. */
   attempt<T>(upstream: Upstream, request: () => Promise<T>): Promise<T> {
     return this.#lines.attempt(upstream, request);

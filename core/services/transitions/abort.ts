@@ -41,24 +41,32 @@ async function requireActive(trx: Transaction<Database>, evaluationId: string): 
   return evaluation.organization_id;
 }
 
+export interface EvaluationStop {
+  readonly evaluationId: string;
+  readonly status: EvaluationStatus;
+  readonly reason: string;
+  /** What becomes of its open builds that no other evaluation needs. By default they are aborted. */
+  readonly builds?: "abort" | "keep";
+}
+
 /**
  * Ends an active evaluation as aborted or failed: its own lease, and the open builds that only it needs. Call
  * `lockToStop` first: without it, whoever ends one of its builds at that moment may wait for this in a ring. Its first
- * statement ends the evaluation, so that nothing of it is dispatched any more.
+ * statement ends the evaluation, so that nothing of it is dispatched any more. Builds that are kept go on for nobody,
+ * and fill the cache.
  */
 export async function stopEvaluation(
   trx: Transaction<Database>,
   wakeups: Wakeups,
-  stop: { readonly evaluationId: string; readonly status: EvaluationStatus; readonly reason: string },
+  { evaluationId, status, reason, builds: fate = "abort" }: EvaluationStop,
 ): Promise<void> {
-  const { evaluationId, status, reason } = stop;
   await trx
     .updateTable("evaluation")
     .set({ status, waiting_reason: null, updated_at: databaseNow, finished_at: databaseNow })
     .where("id", "=", evaluationId)
     .where("status", "in", [...ACTIVE_EVALUATION])
     .execute();
-  const builds = await lockBuildsOnlyNeededBy(trx, evaluationId);
+  const builds = fate === "abort" ? await lockBuildsOnlyNeededBy(trx, evaluationId) : [];
   const attempts = await trx
     .selectFrom("attempt")
     .select("id")

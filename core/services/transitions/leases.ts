@@ -34,6 +34,8 @@ import { derivedUuid } from "../../lib/ids.ts";
 import { stopEvaluation } from "./abort.ts";
 import { concludeBuilds, failDependents, requeueBuilds } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import { loseSuspects } from "./loss.ts";
+import { tendRecoveries } from "./recovery.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 const BATCH = 100;
@@ -117,13 +119,15 @@ export async function returnAttempt(
   if (attempt?.evaluation_id) await giveBackEvaluation(deps, attempt, why);
 }
 
-/** The slow loop's part: pauses that are over, and ends that two transactions left to each other. */
+/** The slow loop's part: pauses that are over, outputs that vanished, and ends that transactions left to each other. */
 export async function tidyTransitions(deps: TransitionDeps): Promise<void> {
   for (const organizationId of await requeueRetries(deps.db)) deps.notifier.notify("work", organizationId);
   for (const { id, organization_id } of await queueEvaluationsWithCache(deps.db)) {
     deps.notifier.notify("evaluation", id);
     deps.notifier.notify("work", organization_id);
   }
+  await loseSuspects(deps);
+  await tendRecoveries(deps);
   const overdue = await listOverdueEvaluations(deps.db);
   if (overdue.length === 0) return;
   await transition(deps, async (trx, wakeups) => {

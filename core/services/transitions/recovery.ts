@@ -1,4 +1,3 @@
-import { sql } from "kysely";
 import { lockBuilds, moveBuilds, waitingAbove } from "../../db/build-transitions.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
 import { lockProjectToEvaluate } from "../../db/projects-evaluations.ts";
@@ -130,8 +129,8 @@ async function giveUp(deps: TransitionDeps, waiting: readonly StuckEvaluation[])
     `the outputs of ${drv_path} have vanished from every cache, and ${ROUNDS_MAX} evaluations of the commit did not ` +
     "tell how they are made";
   await transition(deps, async (trx, wakeups) => {
-    const above = await sql<{ build_id: string }>`${waitingAbove([buildId])}`.execute(trx);
-    const locked = await lockBuilds(trx, [buildId, ...above.rows.map(({ build_id }) => build_id)]);
+    const above = (await waitingAbove([buildId]).execute(trx)).rows.map(({ build_id }) => build_id);
+    const locked = await lockBuilds(trx, [buildId, ...above]);
     const failed = await moveBuilds(trx, [buildId], {
       from: [...SUCCESSFUL_BUILD, BuildStatus.Aborted],
       to: BuildStatus.FailedPermanent,
