@@ -20,6 +20,7 @@ import { memberRoutes } from "./orgs-members.ts";
 import { subscriptionRoutes } from "./orgs-subscriptions.ts";
 import { projectRoutes } from "./projects.ts";
 import { projectEvaluationRoutes } from "./projects-evaluations.ts";
+import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
@@ -53,6 +54,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/caches", upstreamRoutes(deps));
   api.route("/projects", projectRoutes(deps));
   api.route("/projects", projectEvaluationRoutes(deps));
+  api.route("/projects", flakeInputRoutes(deps));
   api.route("/evals", evaluationRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));

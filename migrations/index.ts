@@ -5,6 +5,8 @@ import * as createBuilds from "./20261122T000200Z-create-builds.ts";
 import * as createUpstreams from "./20261122T000300Z-create-upstreams.ts";
 import * as limitWorkerSessions from "./20261122T000400Z-limit-worker-sessions.ts";
 import * as createScheduling from "./20261122T011200Z-create-scheduling.ts";
+import * as watchAndDialWorkers from "./20261122T011300Z-watch-and-dial-workers.ts";
+import * as createFlakeInputs from "./20261122T011400Z-create-flake-inputs.ts";
 import * as createBuildResults from "./20261122T011500Z-create-build-results.ts";
 import * as shareDatabase from "./20261122T011600Z-share-database.ts";
 import * as sealLogs from "./20261122T011800Z-seal-logs.ts";
@@ -17,6 +19,8 @@ const migrations: Record<string, Migration> = {
   "20261122T000300Z-create-upstreams": createUpstreams,
   "20261122T000400Z-limit-worker-sessions": limitWorkerSessions,
   "20261122T011200Z-create-scheduling": createScheduling,
+  "20261122T011300Z-watch-and-dial-workers": watchAndDialWorkers,
+  "20261122T011400Z-create-flake-inputs": createFlakeInputs,
   "20261122T011500Z-create-build-results": createBuildResults,
   "20261122T011600Z-share-database": shareDatabase,
   "20261122T011800Z-seal-logs": sealLogs,

@@ -68,7 +68,7 @@ create table attempt (
   constraint attempt_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE,
   constraint attempt_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint attempt_end CHECK (((outcome = 0) = (finished_at IS NULL))),
-  constraint attempt_subject CHECK ((((kind = 0) = (evaluation_id IS NOT NULL)) AND ((kind = 1) = (build_id IS NOT NULL))))
+  constraint attempt_subject CHECK ((((kind = ANY (ARRAY[0, 2])) = (evaluation_id IS NOT NULL)) AND ((kind = 1) = (build_id IS NOT NULL))))
 );
 CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
 CREATE INDEX attempt_built_idx ON attempt (finished_at) WHERE ((kind = 1) AND (outcome = 1));
@@ -305,6 +305,8 @@ create table evaluation (
   finished_at timestamp with time zone,
   concurrent boolean not null default false,
   priority smallint not null default 0,
+  input_overrides jsonb not null default '[]'::jsonb,
+  source jsonb,
   kind smallint not null default 0,
   recovers_id uuid,
   constraint evaluation_pkey PRIMARY KEY (id),
@@ -450,6 +452,18 @@ create table project (
 );
 CREATE INDEX project_created_by_idx ON project (created_by);
 
+create table project_flake_input (
+  id uuid not null,
+  project_id uuid not null,
+  input_name text not null,
+  url text,
+  created_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  constraint project_flake_input_pkey PRIMARY KEY (id),
+  constraint project_flake_input_key UNIQUE (project_id, input_name),
+  constraint project_flake_input_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
+);
+
 create table recovery_need (
   build_id uuid not null,
   since timestamp with time zone not null default gradient_now(),
@@ -566,6 +580,7 @@ create table worker_connection (
   disconnected_at timestamp with time zone,
   description jsonb not null,
   organization_ids uuid[] not null,
+  metrics jsonb,
   server_id uuid,
   constraint worker_connection_pkey PRIMARY KEY (id),
   constraint worker_connection_server_id_fkey FOREIGN KEY (server_id) REFERENCES server(id) ON DELETE SET NULL
@@ -573,6 +588,7 @@ create table worker_connection (
 CREATE INDEX worker_connection_closed_idx ON worker_connection (disconnected_at) WHERE (disconnected_at IS NOT NULL);
 CREATE INDEX worker_connection_open_idx ON worker_connection (worker_id) WHERE (disconnected_at IS NULL);
 CREATE INDEX worker_connection_server_idx ON worker_connection (server_id);
+CREATE INDEX worker_connection_worker_idx ON worker_connection (worker_id, connected_at);
 
 create table worker_registration (
   id uuid not null,
@@ -588,6 +604,9 @@ create table worker_registration (
   managed boolean not null default false,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
+  dial_after timestamp with time zone,
+  dial_failures integer not null default 0,
+  dial_error text,
   signing_key text,
   constraint worker_registration_pkey PRIMARY KEY (id),
   constraint worker_registration_key UNIQUE (organization_id, worker_id),
@@ -595,4 +614,14 @@ create table worker_registration (
   constraint worker_registration_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
 CREATE INDEX worker_registration_created_by_idx ON worker_registration (created_by);
+CREATE INDEX worker_registration_dial_idx ON worker_registration (dial_after) WHERE (active AND (url IS NOT NULL));
 CREATE INDEX worker_registration_worker_idx ON worker_registration (worker_id);
+
+create table worker_sample (
+  connection_id uuid not null,
+  at timestamp with time zone not null default gradient_now(),
+  metrics jsonb not null,
+  constraint worker_sample_pkey PRIMARY KEY (connection_id, at),
+  constraint worker_sample_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES worker_connection(id) ON DELETE CASCADE
+);
+CREATE INDEX worker_sample_at_idx ON worker_sample (at);

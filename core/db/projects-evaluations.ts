@@ -84,11 +84,21 @@ export async function listActiveEvaluations(
     .execute();
 }
 
-/** Takes a transaction: the project is locked and has no active evaluation. */
+/**
+ * Takes a transaction: the project is locked and has no active evaluation. The project's inputs that are overridden are
+ * taken down as they are now.
+ */
 export async function insertEvaluation(trx: Transaction<Database>, evaluation: NewEvaluation): Promise<void> {
   const reason = evaluation.waiting_reason;
+  const overrides = sql<string>`(
+    select coalesce(jsonb_agg(jsonb_build_object('input', input_name, 'url', url) order by input_name), '[]')
+    from project_flake_input where project_id = ${evaluation.project_id})`;
   await trx
     .insertInto("evaluation")
-    .values({ ...evaluation, waiting_reason: reason === null ? null : sql<string>`${JSON.stringify(reason)}::jsonb` })
+    .values({
+      ...evaluation,
+      waiting_reason: reason === null ? null : sql<string>`${JSON.stringify(reason)}::jsonb`,
+      input_overrides: overrides,
+    })
     .execute();
 }

@@ -1,6 +1,7 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
+import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
@@ -24,6 +25,7 @@ export interface Database {
   cache_upstream: CacheUpstreamTable;
   upstream_path: UpstreamPathTable;
   project: ProjectTable;
+  project_flake_input: ProjectFlakeInputTable;
   evaluation: EvaluationTable;
   evaluation_message: EvaluationMessageTable;
   entry_point: EntryPointTable;
@@ -294,6 +296,8 @@ export interface EvaluationTable {
   concurrent: Defaulted<boolean>;
   /** From -10 to 10; its builds get at least that. */
   priority: Defaulted<number>;
+  input_overrides: ColumnType<readonly InputOverride[], string | undefined, string>;
+  source: Json<FetchedSource | null> | null;
   previous_id: string | null;
   started_by: string | null;
   failure: string | null;

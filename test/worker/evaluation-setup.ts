@@ -76,7 +76,9 @@ export function environmentFor(daemon: NixDaemon, changes: Partial<EvaluationEnv
     allowImportFromDerivation: false,
     extraNixOptions: [],
     evaluatorUser: null,
-    sshKeyFile: null,
+    sshProgram: "ssh",
+    sshAgentSocket: null,
+    sshKnownHostsFile: null,
     evaluatorsMax: 1,
     evaluators,
     evaluatorMemoryBytesMax: null,
@@ -96,6 +98,8 @@ export interface EvaluationRecord {
   readonly batches: readonly GraphBatch[];
   readonly sources: readonly StorePath[];
   readonly questions: readonly KnownQuestion[];
+  /** Paths that were asked for before the evaluation began. */
+  readonly taken: readonly StorePath[];
   /** By attribute, as it is written in Nix. */
   readonly entryPoints: Readonly<Record<string, StorePath>>;
   readonly entryPointList: readonly EntryPoint[];
@@ -123,9 +127,11 @@ export async function evaluateRepository(
   const sources: StorePath[] = [];
   const questions: KnownQuestion[] = [];
   const infos: CommitInfo[] = [];
-  const limits = { timeoutMs: 60_000, maxAttributes: 10_000, maxDerivations: 10_000 };
+  const taken: StorePath[] = [];
+  const limits = { timeoutMs: 60_000, maxAttributes: 10_000, maxDerivations: 10_000, maxMessages: 1_000 };
+  const source = { overrides: [], stored: null };
   const outcome = await evaluate(
-    { repository: repository.url, commit: repository.commit, ...limits, ...job },
+    { repository: repository.url, commit: repository.commit, ...limits, ...source, ...job },
     environmentFor(daemon, environment),
     {
       phase: (phase) => {
@@ -134,6 +140,7 @@ export async function evaluateRepository(
       },
       commitInfo: (info) => void infos.push(info),
       message: (message) => void messages.push(message),
+      takeStored: async (paths) => void taken.push(...paths),
       known: async (asked) => {
         questions.push(...asked);
         return asked.map(known);
@@ -154,6 +161,7 @@ export async function evaluateRepository(
     batches,
     sources,
     questions,
+    taken,
     commitInfo: infos[0] ?? null,
     entryPointList,
     entryPoints: Object.fromEntries(entryPointList.map(({ attribute, drvPath }) => [attribute.join("/"), drvPath])),

@@ -28,8 +28,11 @@ export interface EvaluationEnvironment {
    * be able to read nothing else of the worker's. Null: the worker's own user.
    */
   readonly evaluatorUser: ProcessUser | null;
-  /** A private key for repositories and inputs over ssh. Flake code cannot read it. */
-  readonly sshKeyFile: string | null;
+  readonly sshProgram: string;
+  /** An agent with the key for repositories and inputs over ssh. Null: there is none, and no other is tried. */
+  readonly sshAgentSocket: string | null;
+  /** The keys of ssh servers, as the operator lists them. Null: they are learned. */
+  readonly sshKnownHostsFile: string | null;
   /** Evaluators of one evaluation at a time. */
   readonly evaluatorsMax: number;
   /** The evaluators of all evaluations of this worker. */

@@ -7,10 +7,13 @@ import { type AttributeError, discover, nothingMatched } from "./discover.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
-import { type CommitInfo, type FetchedSource, fetchSource } from "./fetch.ts";
+import type { FlakeSource } from "./expressions.ts";
+import { type CommitInfo, fetchSource } from "./fetch.ts";
+import { type InputOverride, overrideInputs } from "./input-overrides.ts";
 import { instantiate } from "./instantiate.ts";
 import { type EvaluationMessage, MessageFilter } from "./messages.ts";
 import { NixEvaluator } from "./nix-eval.ts";
+import { type StoredSource, storeSource } from "./stored-source.ts";
 import { type AskKnown, DerivationWalk } from "./walk.ts";
 
 export interface EvaluationJob {
@@ -18,11 +21,20 @@ export interface EvaluationJob {
   readonly commit: string;
   /** The text of the attribute patterns. */
   readonly wildcard: string;
+  /** Inputs that are not to be what the flake's lock says. */
+  readonly overrides: readonly InputOverride[];
+  /** Where the flake was brought by somebody else. Null: it is fetched from the repository. */
+  readonly stored: StoredSource | null;
   /** For the whole, fetching included. */
   readonly timeoutMs: number;
   readonly maxAttributes: number;
   readonly maxDerivations: number;
+  /** Warnings and notices; errors are always told. */
+  readonly maxMessages: number;
 }
+
+/** What brings a flake into the store and evaluates nothing. */
+export type FetchJob = Pick<EvaluationJob, "repository" | "commit" | "overrides" | "timeoutMs">;
 
 export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
 
@@ -31,6 +43,8 @@ export interface EvaluationSink {
   phase(phase: EvaluationPhase): void;
   commitInfo(info: CommitInfo): void;
   message(message: EvaluationMessage): void;
+  /** Makes the paths valid in the store. */
+  takeStored(paths: readonly StorePath[]): Promise<void>;
   readonly known: AskKnown;
   sources(paths: readonly StorePath[]): Promise<void>;
   batch(batch: GraphBatch): Promise<void>;
@@ -45,6 +59,10 @@ export type EvaluationOutcome =
 /** The largest `.drv` that travels. Those of nixpkgs stay below a few hundred kilobytes. */
 const DERIVATION_BYTES_MAX = 16 * 1024 * 1024;
 
+export type FetchOutcome =
+  | { readonly outcome: "completed"; readonly stored: StoredSource }
+  | { readonly outcome: "failed"; readonly message: string };
+
 /**
  * From a commit to a stream of derivations, dependencies first. It rejects only for what a sink threw or for our own
  * mistakes; what is wrong with the job, the flake or the machine is an outcome. An abort is one too.
@@ -54,17 +72,63 @@ export async function evaluate(
   environment: EvaluationEnvironment,
   sink: EvaluationSink,
 ): Promise<EvaluationOutcome> {
-  try {
+  return await outcomeOf(job, environment, async () => {
     const patterns = parseAttributePatterns(job.wildcard);
     await new Evaluation(job, environment, sink, patterns).run();
     return { outcome: "completed" };
+  });
+}
+
+/** From a commit to a flake in the store, for somebody else to evaluate. It rejects for our own mistakes only. */
+export async function fetchFlake(
+  job: FetchJob,
+  environment: EvaluationEnvironment,
+  sink: Pick<EvaluationSink, "phase" | "commitInfo" | "message">,
+): Promise<FetchOutcome> {
+  return await outcomeOf(job, environment, async () => {
+    const deadline = performance.now() + job.timeoutMs;
+    const { flake, folder } = await bringFlake(job, environment, sink, deadline);
+    const warn = (text: string) => sink.message({ level: "warning", text, source: "fetch", attribute: null });
+    const stored = await storeSource(flake, { environment, folder, deadline, warn });
+    return { outcome: "completed", stored };
+  });
+}
+
+async function outcomeOf<T>(
+  { commit }: FetchJob,
+  environment: EvaluationEnvironment,
+  work: () => Promise<T>,
+): Promise<T | { readonly outcome: "failed"; readonly message: string }> {
+  try {
+    return await work();
   } catch (error) {
     if (error instanceof EvaluationError || error instanceof AttributePatternError) {
-      environment.log.info("evaluation failed", { commit: job.commit, error: error.message });
+      environment.log.info("evaluation failed", { commit, error: error.message });
       return { outcome: "failed", message: error.message };
     }
     throw error;
   }
+}
+
+interface BroughtFlake {
+  readonly flake: FlakeSource;
+  /** The repository. */
+  readonly folder: string;
+}
+
+async function bringFlake(
+  job: FetchJob,
+  environment: EvaluationEnvironment,
+  sink: Pick<EvaluationSink, "phase" | "commitInfo" | "message">,
+  deadline: number,
+): Promise<BroughtFlake> {
+  sink.phase("fetching");
+  const source = await fetchSource(job, environment, job.timeoutMs);
+  sink.commitInfo(source.commitInfo);
+  const { flakeReference, folder } = source;
+  if (job.overrides.length === 0) return { flake: { flakeReference, isWrapped: false }, folder };
+  const warn = (text: string) => sink.message({ level: "warning", text, source: "fetch", attribute: null });
+  return { flake: await overrideInputs(source, job.overrides, { environment, deadline, warn }), folder };
 }
 
 class Evaluation {
@@ -85,20 +149,23 @@ class Evaluation {
     this.#environment = environment;
     this.#sink = sink;
     this.#patterns = patterns;
-    this.#messages = new MessageFilter((message) => sink.message(message));
+    this.#messages = new MessageFilter((message) => sink.message(message), job.maxMessages);
     this.#deadline = performance.now() + job.timeoutMs;
   }
 
   async run(): Promise<void> {
-    this.#sink.phase("fetching");
-    const source = await fetchSource(this.#job, this.#environment, this.#job.timeoutMs);
-    this.#sink.commitInfo(source.commitInfo);
-    await this.#evaluate(source);
+    const { stored } = this.#job;
+    if (stored === null) {
+      await this.#evaluate(await bringFlake(this.#job, this.#environment, this.#sink, this.#deadline));
+    } else {
+      await this.#sink.takeStored(stored.paths);
+      await this.#evaluate({ flake: stored, folder: this.#environment.dataDir });
+    }
   }
 
-  async #evaluate({ flakeReference, folder }: FetchedSource): Promise<void> {
+  async #evaluate({ flake, folder }: BroughtFlake): Promise<void> {
     this.#sink.phase("evaluating_flake");
-    using evaluator = new NixEvaluator(this.#environment, folder, { flakeReference, isWrapped: false });
+    using evaluator = new NixEvaluator(this.#environment, folder, flake);
     const common = {
       attributesMax: this.#job.maxAttributes,
       deadline: this.#deadline,

@@ -45,7 +45,7 @@ export function nixVariables(environment: EvaluationEnvironment, home: string): 
   const { variables, nixRemote } = environment;
   return {
     ...variables,
-    ...gitVariables(environment),
+    ...gitVariables(environment, join(home, ".local", "known_hosts")),
     HOME: home,
     XDG_CACHE_HOME: join(home, ".cache"),
     XDG_CONFIG_HOME: join(home, ".config"),
@@ -75,5 +75,6 @@ export async function makeEvaluatorHome({ dataDir, evaluatorUser }: EvaluationEn
 function allowedUris(repositoryFolder: string): string {
   const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
   const forges = ["tarball+http://", "file+https://", "file+http://", "github:", "gitlab:", "sourcehut:"];
-  return [...schemes, ...forges, `git+file://${repositoryFolder}`].join(" ");
+  // A flake that was put into the store is an input there; to name one in pure evaluation is to know its hash.
+  return [...schemes, ...forges, `git+file://${repositoryFolder}`, "path:/nix/store/"].join(" ");
 }

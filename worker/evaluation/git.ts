@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted } from "./errors.ts";
 import { type ProcessEnd, type ProcessOptions, ProcessStartError, startProcess } from "./process.ts";
@@ -24,10 +25,13 @@ const STDERR_BYTES_MAX = 16 * 1024 * 1024;
 const WORDS_LINES_MAX = 6;
 const SIZE_POLL_MS = 1_000;
 
-/** Variables under which git asks nobody, reads nobody's configuration and speaks only the transports allowed here. */
-export function gitVariables(environment: EvaluationEnvironment): Record<string, string> {
-  const { allowLocalSources, sshKeyFile, dataDir } = environment;
-  const variables: Record<string, string> = {
+/**
+ * Variables under which git asks nobody, reads nobody's configuration and speaks only the transports allowed here.
+ * `learnedHosts` is a file of the user that git runs as.
+ */
+export function gitVariables(environment: EvaluationEnvironment, learnedHosts: string): Record<string, string> {
+  const { allowLocalSources } = environment;
+  return {
     GIT_ALLOW_PROTOCOL: allowLocalSources ? "https:http:ssh:file" : "https:http:ssh",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_CONFIG_SYSTEM: "/dev/null",
@@ -37,13 +41,28 @@ export function gitVariables(environment: EvaluationEnvironment): Record<string,
     GIT_CONFIG_COUNT: "1",
     GIT_CONFIG_KEY_0: "safe.directory",
     GIT_CONFIG_VALUE_0: "*",
+    GIT_SSH_COMMAND: sshCommand(environment, learnedHosts),
     LC_ALL: "C",
   };
-  const options = ["-o BatchMode=yes", "-o StrictHostKeyChecking=accept-new"];
-  options.push(`-o UserKnownHostsFile=${shellQuote(`${dataDir}/known_hosts`)}`);
-  if (sshKeyFile) options.push("-o IdentitiesOnly=yes", `-i ${shellQuote(sshKeyFile)}`);
-  variables.GIT_SSH_COMMAND = `ssh ${options.join(" ")}`;
-  return variables;
+}
+
+/**
+ * ssh uses the organization's key and no other: not those of the user the worker runs as. Without a list of the
+ * operator's, a host's key is learned at the first connection, for each organization by itself, and another key is
+ * refused ever after.
+ */
+function sshCommand(environment: EvaluationEnvironment, learnedHosts: string): string {
+  const { sshProgram, sshAgentSocket, sshKnownHostsFile, dataDir } = environment;
+  const learned = [learnedHosts, join(dataDir, "known_hosts")];
+  const hosts = sshKnownHostsFile === null ? learned : [sshKnownHostsFile];
+  const options = [
+    "BatchMode=yes",
+    `StrictHostKeyChecking=${sshKnownHostsFile === null ? "accept-new" : "yes"}`,
+    `UserKnownHostsFile=${hosts.map((file) => `"${file}"`).join(" ")}`,
+    `IdentityAgent=${sshAgentSocket ?? "none"}`,
+    "IdentityFile=none",
+  ];
+  return [shellQuote(sshProgram), "-F none", ...options.map((option) => `-o ${shellQuote(option)}`)].join(" ");
 }
 
 /** Runs git. A command that fails is an answer; being aborted or out of time is an `EvaluationError`. */
@@ -95,7 +114,11 @@ function processOptions(
   return {
     command: environment.gitCommand,
     args,
-    environment: { ...environment.variables, HOME: options.folder, ...gitVariables(environment) },
+    environment: {
+      ...environment.variables,
+      HOME: options.folder,
+      ...gitVariables(environment, join(environment.dataDir, "known_hosts")),
+    },
     folder: options.folder,
     timeoutMs: options.timeoutMs,
     signal: environment.signal,

@@ -3,7 +3,7 @@ import { type EvaluationMessage, MessageFilter } from "./messages.ts";
 
 function collect() {
   const passed: EvaluationMessage[] = [];
-  const filter = new MessageFilter((message) => void passed.push(message));
+  const filter = new MessageFilter((message) => void passed.push(message), 1_000);
   const add = (level: EvaluationMessage["level"], text: string, attribute: readonly string[] | null = null) =>
     filter.add({ level, text, source: "evaluation", attribute });
   return { passed, add };

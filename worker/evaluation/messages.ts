@@ -9,7 +9,6 @@ export interface EvaluationMessage {
 }
 
 const TEXT_LENGTH_MAX = 8_000;
-const REMARKS_MAX = 1_000;
 const REMARKS_LENGTH_MAX = 1024 * 1024;
 const ERRORS_LENGTH_MAX = 8 * 1024 * 1024;
 const SHORT_LENGTH = 300;
@@ -20,13 +19,16 @@ const SHORT_LENGTH = 300;
  */
 export class MessageFilter {
   readonly #pass: (message: EvaluationMessage) => void;
+  readonly #remarksMax: number;
   readonly #seen = new Set<string>();
   #remarksLength = 0;
   #errorsLength = 0;
   #isFull = false;
 
-  constructor(pass: (message: EvaluationMessage) => void) {
+  /** `remarksMax`: warnings and notices that are passed. */
+  constructor(pass: (message: EvaluationMessage) => void, remarksMax: number) {
     this.#pass = pass;
+    this.#remarksMax = remarksMax;
   }
 
   add(message: EvaluationMessage): void {
@@ -49,7 +51,7 @@ export class MessageFilter {
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
     this.#remarksLength += text.length;
-    this.#isFull = this.#seen.size > REMARKS_MAX || this.#remarksLength > REMARKS_LENGTH_MAX;
+    this.#isFull = this.#seen.size > this.#remarksMax || this.#remarksLength > REMARKS_LENGTH_MAX;
     if (!this.#isFull) this.#pass({ ...message, text });
     else
       this.#pass({ ...message, text: "further warnings and traces were dropped: there are too many", attribute: null });
