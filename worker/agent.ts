@@ -4,11 +4,12 @@ import { type Clock, sleep } from "#core/lib/clock.ts";
 import type { RandomBytes } from "#core/lib/ids.ts";
 import { collect } from "#core/lib/streams.ts";
 import type { Logger } from "#core/ports/logger.ts";
-import { DERIVATION_BYTES_MAX, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
+import { DERIVATION_BYTES_MAX, HEARTBEAT_INTERVAL_MS, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { BuildResult, Capabilities, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { AttemptEndedError, type AttemptLink } from "./link.ts";
+import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
 import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
@@ -25,6 +26,8 @@ export interface AgentOptions {
   /** Both turn every failure into a result; they throw `AttemptEndedError` when the attempt has ended meanwhile. */
   readonly build: (job: BuildJob, aterm: Uint8Array, link: AttemptLink) => Promise<BuildResult>;
   readonly evaluate: (job: EvaluationJob, link: AttemptLink) => Promise<EvaluationResult>;
+  /** How the machine is doing since the last call. Absent: the server is not told. */
+  readonly metrics?: () => Promise<MachineMetrics>;
   readonly clock: Clock;
   /** By default the system's. */
   readonly random?: RandomBytes;
@@ -70,7 +73,7 @@ export class Agent {
   /** Works until `stop` has done its part. */
   async run(): Promise<void> {
     await clearSpools(this.#spoolFolder);
-    await this.#supervisor.run(this.#stop.signal);
+    await Promise.all([this.#supervisor.run(this.#stop.signal), this.#tellMetrics(this.#stop.signal)]);
   }
 
   /** What this machine offers has changed. What runs goes on. */
@@ -99,6 +102,19 @@ export class Agent {
     this.#endAll("the worker is stopping");
     this.#stop.abort();
     await Promise.all(Array.from(this.#running.values(), ({ done }) => done));
+  }
+
+  async #tellMetrics(signal: AbortSignal): Promise<void> {
+    const { metrics, clock, log } = this.#options;
+    while (metrics && !signal.aborted) {
+      await sleep(clock, HEARTBEAT_INTERVAL_MS, signal);
+      try {
+        const measured = await metrics();
+        this.#supervisor.current?.send({ type: "worker_metrics", ...measured });
+      } catch (error) {
+        log.warn("how this machine is doing could not be measured", { error });
+      }
+    }
   }
 
   #attached(session: LiveSession, held: readonly { readonly attempt: string; readonly log_bytes: number }[]): void {

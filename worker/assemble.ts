@@ -11,6 +11,7 @@ import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
 import type { AttemptLink } from "./link.ts";
+import { createMachineMetrics } from "./machine-metrics.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
 import { readPeers, tokensFor } from "./peers.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
@@ -82,6 +83,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
     },
     build,
     evaluate: (job, link) => stores.use(job.organization, (store) => evaluateIn(store, job, link)),
+    metrics: createMachineMetrics(),
     clock: systemClock,
     log: loggers.proto,
   });

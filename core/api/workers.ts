@@ -85,4 +85,42 @@ export interface WorkerLiveView {
   }[];
   readonly assigned_job_count: number;
   readonly draining: boolean;
+  /** What it measured last; null before it has. */
+  readonly metrics: WorkerMetricsView | null;
+}
+
+export interface WorkerMetricsView {
+  /** Of all processors together, from 0 to 100. */
+  readonly cpu_usage_pct: number;
+  readonly ram_free_mb: number;
+  readonly ram_total_mb: number;
+  /** Null where the machine does not tell. */
+  readonly disk_speed_mbps: number | null;
+  readonly network_speed_mbps: number | null;
+}
+
+export interface WorkerHistoryView {
+  /** The last 2000, oldest first. */
+  readonly samples: readonly (WorkerMetricsView & {
+    readonly at: string;
+    /** Of this organization. */
+    readonly assigned_jobs: number;
+    readonly max_concurrent_builds: number;
+    readonly state: "active" | "idle" | "draining";
+  })[];
+  /** The last 100, newest first. */
+  readonly connections: readonly {
+    readonly id: string;
+    readonly connected_at: string;
+    readonly disconnected_at: string | null;
+    readonly draining: boolean;
+  }[];
+  readonly jobs_dispatched: number;
+}
+
+export interface WorkerTestView {
+  readonly ok: boolean;
+  readonly connected: boolean;
+  readonly authorized_for_org: boolean;
+  readonly message: string;
 }

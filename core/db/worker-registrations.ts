@@ -1,12 +1,13 @@
 import { type Insertable, type Kysely, sql, type Updateable } from "kysely";
 import { AttemptOutcome } from "../domain/states.ts";
 import type { Database, WorkerDescription, WorkerRegistrationRow, WorkerRegistrationTable } from "./schema.ts";
+import type { WorkerSample } from "./tables/worker-sample.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
 /** A session that was silent for longer is over, whether or not a server lived to write that down. */
 const SILENCE_MS_MAX = 180_000;
 
-export type RegistrationView = Omit<WorkerRegistrationRow, "token_hash">;
+export type RegistrationView = Omit<WorkerRegistrationRow, "token_hash" | "dial_after" | "dial_failures">;
 export type RegistrationChanges = Pick<
   Updateable<WorkerRegistrationTable>,
   "active" | "display_name" | "enable_fetch" | "enable_eval" | "enable_build"
@@ -14,6 +15,7 @@ export type RegistrationChanges = Pick<
 
 export interface RegistrationWithLive extends RegistrationView {
   readonly description: WorkerDescription | null;
+  readonly metrics: WorkerSample | null;
   /** Running attempts of this organization. */
   readonly assigned_job_count: number;
 }
@@ -124,7 +126,9 @@ function registrations(db: Kysely<Database>, organizationId: string) {
       "signing_key",
       "created_by",
       "created_at",
+      "dial_error",
       "worker_connection.description",
+      "worker_connection.metrics",
     ])
     .select((eb) =>
       eb

@@ -3,9 +3,11 @@ import type {
   ChangeWorkerBody,
   RegisterWorkerBody,
   WorkerLiveView,
+  WorkerMetricsView,
   WorkerRegistered,
   WorkerView,
 } from "../api/workers.ts";
+import type { WorkerSample } from "../db/tables/worker-sample.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import {
   countRegistrations,
@@ -138,7 +140,8 @@ function announce({ notifier }: Pick<ServiceDeps, "notifier">, organizationId: s
 }
 
 function viewWorker(row: RegistrationWithLive): WorkerView {
-  const { worker_id, display_name, active, url, created_by, enable_fetch, enable_eval, enable_build, signing_key } = row;
+  const { worker_id, display_name, active, url, created_by, enable_fetch, enable_eval, enable_build, signing_key } =
+    row;
   return {
     worker_id,
     display_name,
@@ -155,7 +158,7 @@ function viewWorker(row: RegistrationWithLive): WorkerView {
   };
 }
 
-function viewLive({ description, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {
+function viewLive({ description, metrics, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {
   if (!description) return null;
   const { federate, fetch, eval: evaluate, build, sign } = description.capabilities;
   const { groups } = description;
@@ -167,5 +170,11 @@ function viewLive({ description, assigned_job_count }: RegistrationWithLive): Wo
     groups,
     assigned_job_count,
     draining: description.draining,
+    metrics: metrics && viewMetrics(metrics),
   };
+}
+
+function viewMetrics(sample: WorkerSample): WorkerMetricsView {
+  const { cpu_usage_pct, ram_free_mb, ram_total_mb, disk_speed_mbps, network_speed_mbps } = sample;
+  return { cpu_usage_pct, ram_free_mb, ram_total_mb, disk_speed_mbps, network_speed_mbps };
 }

@@ -67,6 +67,10 @@ export interface WorkerLimits {
   readonly connectionsMax: number;
   readonly narServesMax: number;
   readonly narOpenTimeoutMs: number;
+  readonly narSendTimeoutMs: number;
+  /** Of the uploads of one session that have arrived and are not stored yet. */
+  readonly narBufferBytesMax: number;
+  readonly sampleIntervalMs: number;
   /** 0: a silent worker is never dropped. */
   readonly heartbeatTimeoutMs: number;
 }
@@ -190,6 +194,9 @@ function readWorkerLimits(reader: EnvironmentReader): WorkerLimits {
     connectionsMax: reader.integer("GRADIENT_MAX_PROTO_CONNECTIONS", 256, { min: 1, max: 100_000 }),
     narServesMax: reader.integer("GRADIENT_MAX_CONCURRENT_NAR_SERVES", 8, { min: 1, max: 1_000 }),
     narOpenTimeoutMs: seconds(reader, "GRADIENT_NAR_STORAGE_OPEN_TIMEOUT_SECS", 60, 1),
+    narSendTimeoutMs: seconds(reader, "GRADIENT_NAR_SEND_CHUNK_TIMEOUT_SECS", 30, 1),
+    narBufferBytesMax: reader.integer("GRADIENT_MAX_NAR_BUFFER_BYTES", 10 * 2 ** 30, { min: 2 ** 20, max: 2 ** 50 }),
+    sampleIntervalMs: seconds(reader, "GRADIENT_WORKER_SAMPLE_INTERVAL", 15, 1),
     heartbeatTimeoutMs: seconds(reader, "GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS", 120, 0),
   };
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { recordWorkerSamples } from "#core/db/worker-samples.ts";
 import { authorizeWorker } from "#core/services/worker-auth.ts";
 import { type TestApp, type TestUser, withApp } from "./support.ts";
 
@@ -95,6 +96,32 @@ test("what a connected worker told of itself is shown as live", async () => {
     groups: description.groups,
     assigned_job_count: 0,
     draining: false,
+    metrics: null,
+  });
+  const measured = { cpu_usage_pct: 10, ram_free_mb: 9, disk_speed_mbps: null, network_speed_mbps: 1.5 };
+  const others = crypto.randomUUID();
+  const sample = {
+    ...measured,
+    ram_total_mb: 16_384,
+    assigned: { [organizationId]: 2, [others]: 7 },
+    max_concurrent_builds: 7,
+    state: "active" as const,
+  };
+  await recordWorkerSamples(t.db, [{ connectionId: id, sample }]);
+  expect(await live()).toMatchObject({ metrics: { ...measured, ram_total_mb: 16_384 } });
+  const history = await t.ask("GET", `/orgs/myorg/workers/${WORKER}/metrics`, { token: admin.token });
+  const shown = { at: expect.any(String), ...measured, ram_total_mb: 16_384, max_concurrent_builds: 7 };
+  expect(history.body.message).toEqual({
+    samples: [{ ...shown, assigned_jobs: 2, state: "active" }],
+    connections: [{ id, connected_at: expect.any(String), disconnected_at: null, draining: false }],
+    jobs_dispatched: 0,
+  });
+  const tried = async () => (await t.ask("POST", `/orgs/myorg/workers/${WORKER}/test`, { token: admin.token })).body;
+  expect((await tried()).message).toEqual({
+    ok: true,
+    connected: true,
+    authorized_for_org: true,
+    message: "connected",
   });
   const ownedBy = async (...ids: string[]) =>
     await t.db.updateTable("worker_connection").set({ organization_ids: ids }).where("id", "=", id).execute();
@@ -102,6 +129,8 @@ test("what a connected worker told of itself is shown as live", async () => {
   expect(await live(), "a session that another organization let in under the same id").toBeNull();
   await ownedBy(organizationId);
   expect(await live()).not.toBeNull();
+  const other = await t.ask("GET", `/orgs/myorg/workers/${crypto.randomUUID()}/metrics`, { token: admin.token });
+  expect(other.body.code).toBe("not_found");
   await t.db
     .updateTable("worker_connection")
     .set({ last_seen_at: new Date(0) })

@@ -17,6 +17,12 @@ export interface HubLimits {
   readonly maxProtoConnections: number;
   readonly maxConcurrentNarServes: number;
   readonly narStorageOpenTimeoutMs: number;
+  /** One piece of a NAR that a worker does not take for this long ends its transfer. */
+  readonly narSendChunkTimeoutMs: number;
+  /** Bytes of uploads of one session that have arrived and are not stored yet. */
+  readonly maxNarBufferBytes: number;
+  /** How often what workers measure is recorded. */
+  readonly workerSampleIntervalMs: number;
   /** A worker that was silent for this long is gone. */
   readonly workerHeartbeatTimeoutMs: number;
   readonly build: BuildDefaults;

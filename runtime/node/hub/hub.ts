@@ -5,6 +5,7 @@ import type { HubDeps } from "./deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { WorkerSession } from "./session.ts";
 import { listChangedRegistrations, yieldReplaced } from "./session-upkeep.ts";
+import { WorkerSampler } from "./worker-sampler.ts";
 
 /** What a lost wake-up costs at most. */
 const POLL_INTERVAL_MS = 5_000;
@@ -40,6 +41,8 @@ export class Hub {
     await joinServers(deps);
     const hub = new Hub(deps);
     hub.#every(Math.min(POLL_INTERVAL_MS, deps.leaseMs / 3), () => hub.#tidy());
+    const sampler = new WorkerSampler(deps, () => hub.#registered);
+    hub.#every(deps.limits.workerSampleIntervalMs, () => sampler.sample());
     return hub;
   }
 

@@ -13,10 +13,8 @@ import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
 import type { HubDeps } from "./deps.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
-import { recordOrFail } from "./hopeless-reports.ts";
 import { type LeasedAttempt, loadLeasedAttempts, refuseUpload } from "./leased-attempts.ts";
 import { LogWriters } from "./log-writers.ts";
-import { lookForMissing } from "./missing-inputs.ts";
 import { NarTransfers } from "./nar-transfers.ts";
 import { NarUploads } from "./nar-uploads.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
@@ -97,8 +95,7 @@ export class WorkerJobs implements SessionWork {
   /** The attempts it holds, by their organization. */
   countAttempts(): Readonly<Record<string, number>> {
     const counts: Record<string, number> = {};
-    for (const { organizationId } of this.#attempts.values())
-      counts[organizationId] = (counts[organizationId] ?? 0) + 1;
+    for (const { organizationId } of this.#attempts.values()) counts[organizationId] = (counts[organizationId] ?? 0) + 1;
     return counts;
   }
 
@@ -311,16 +308,9 @@ export class WorkerJobs implements SessionWork {
       // The rest of the log comes on the next session, and the result after it.
       if (this.options.connection.closed) return;
       if (held.kind !== result.kind) throw new Error(`the attempt is no ${result.kind}`);
-      let delivered = true;
-      await recordOrFail(this.#deps, attempt, async () => {
-        if (result.kind === "evaluation") {
-          await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
-        } else {
-          await lookForMissing(this.#deps, held, result);
-          delivered = await this.#uploads.deliver(held, result, uploads);
-        }
-      });
-      if (!delivered) return;
+      if (result.kind === "evaluation") {
+        await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+      } else if (!(await this.#uploads.deliver(held, result, uploads))) return;
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
@@ -340,8 +330,7 @@ export class WorkerJobs implements SessionWork {
 
   /** What arrives of attempts that this worker does not hold, or holds no longer, is dropped. */
   #inOrder(attemptId: string, task: () => Promise<void>): void {
-    if (!this.#attempts.has(attemptId)) return;
-    this.#ordered.run(attemptId, () => recordOrFail(this.#deps, attemptId, task));
+    if (this.#attempts.has(attemptId)) this.#ordered.run(attemptId, task);
   }
 
   #spawn(task: Promise<void>): void {
