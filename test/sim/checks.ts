@@ -1,7 +1,7 @@
 import { type Kysely, sql } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 import { AttemptOutcome } from "#core/domain/states.ts";
-import { checkInvariants } from "../transitions/support.ts";
+import { BROKEN_INVARIANTS, failFor } from "../transitions/invariants.ts";
 import { short } from "./executors.ts";
 import type { Link, Side, Tap } from "./network.ts";
 import { LEASE_MS } from "./server.ts";
@@ -15,7 +15,15 @@ const REAPED = /^the worker was silent/;
 /** Silence is noticed, then the lease runs out, and both take a moment. */
 const RUNS_ON_MS_MAX = 45_000 + 10_000 + 60_000 + 20_000;
 
+/** How long a server may take to see that a session on another server has replaced one of its own. */
+const REPLACED_MS_MAX = 60_000;
+
 type Message = { readonly type: string; readonly attempt?: string } & Readonly<Record<string, unknown>>;
+
+interface Newest {
+  readonly link: Link;
+  readonly atMs: number;
+}
 
 interface SeenAttempt {
   readonly outcome: number;
@@ -27,6 +35,25 @@ interface AttemptRow extends SeenAttempt {
   readonly worker_id: string;
   readonly message: string | null;
 }
+
+/** What is looked at after each step, in one question. */
+interface Look {
+  readonly broken: Readonly<Record<string, unknown>> | null;
+  readonly attempts: readonly AttemptRow[];
+  /** Evaluations that have not ended. */
+  readonly open: number;
+  /** Workers that the server counts as connected. */
+  readonly connected: number;
+}
+
+/** Attempts that have ended before the last look cannot have changed unless something overwrites history. */
+const look = (since: Date) => sql<Look>`
+  select (${sql.raw(BROKEN_INVARIANTS)}) as broken,
+    (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'worker_id', worker_id, 'outcome', outcome,
+        'finished', finished_at::text, 'message', message) order by id), '[]')
+      from attempt where finished_at is null or finished_at >= ${since}) as attempts,
+    (select count(*)::int from evaluation where status not in (5, 6, 7)) as open,
+    (select count(*)::int from worker_connection where disconnected_at is null) as connected`;
 
 /** Looks at every message and, after each step, at the rows: whatever breaks a promise ends the run. */
 export class Checker implements Tap {
@@ -42,14 +69,15 @@ export class Checker implements Tap {
   /** By connection, the attempts that its worker said it runs. */
   readonly #named = new Map<number, { readonly attempts: readonly string[]; readonly at: Date }>();
   /** By worker, its last session that was registered. */
-  readonly #newest = new Map<string, number>();
+  readonly #newest = new Map<string, Newest>();
   #registered: Link[] = [];
   #acknowledged: string[] = [];
   #dropped: string[] = [];
   #offered: string[] = [];
   #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
-  /** When the server's process began that runs now. */
-  serverStartedMs = 0;
+  #lookedAtMs = 0;
+  /** When each server's process began that runs now. */
+  readonly serversStartedMs = new Map<number, number>();
   /** Of each attempt, whether its result was acknowledged. */
   readonly acknowledged = new Set<string>();
 
@@ -101,7 +129,8 @@ export class Checker implements Tap {
 
   #fromServer(link: Link, message: Message): void {
     const { attempt = "" } = message;
-    if (message.type !== "heartbeat" && link.number < (this.#newest.get(link.workerId) ?? 0)) {
+    const newest = this.#newest.get(link.workerId);
+    if (message.type !== "heartbeat" && newest && link.number < newest.link.number && this.#knows(link, newest)) {
       // Not thrown: what sends would take it for a socket that is closed.
       this.#simulator.fail(new Error(`${message.type} was sent on session ${link.number}, which was replaced`));
     }
@@ -112,7 +141,7 @@ export class Checker implements Tap {
       // What the worker named and is not told that it holds, it stops.
       const held = new Set((message.held as { attempt: string }[]).map((item) => item.attempt));
       this.#dropped.push(...(this.#named.get(link.number)?.attempts ?? []).filter((id) => !held.has(id)));
-      this.#newest.set(link.workerId, link.number);
+      this.#newest.set(link.workerId, { link, atMs: this.#simulator.elapsedMs });
       this.#registered.push(link);
     } else if (message.type === "nar_committed") {
       this.#offered.push(this.#uploads.get(`${link.number} ${message.upload}`) as string);
@@ -126,43 +155,51 @@ export class Checker implements Tap {
     }
   }
 
-  /** Throws with what does not hold. No transaction is under way. */
-  async check(db: Kysely<Database>): Promise<void> {
-    await checkInvariants(db);
-    await this.#checkAttempts(db);
-    await this.#checkPromises(db);
+  /** Another server learns of it by a wake-up or by its next look at the database. */
+  #knows(older: Link, { link, atMs }: Newest): boolean {
+    return older.server === link.server || this.#simulator.elapsedMs > atMs + REPLACED_MS_MAX;
   }
 
-  async #checkAttempts(db: Kysely<Database>): Promise<void> {
-    const { rows } = await sql<AttemptRow>`
-      select id, worker_id, outcome, finished_at::text as finished, message from attempt order by id`.execute(db);
-    for (const { id, worker_id, outcome, finished, message } of rows) {
-      const before = this.#attempts.get(id);
-      if (before?.finished && (before.outcome !== outcome || before.finished !== finished)) {
-        throw new Error(`attempt ${id} had ended as ${before.outcome} and was changed to ${outcome}`);
-      }
-      if (!before?.finished && isResult(outcome) && !this.#reported.get(id)?.has(worker_id)) {
-        throw new Error(`attempt ${id} has a result that its worker did not send`);
-      }
-      if (
-        !before?.finished &&
-        REAPED.test(message ?? "") &&
-        this.#simulator.elapsedMs < this.serverStartedMs + LEASE_MS
-      ) {
-        throw new Error(`attempt ${id} was reaped although no server could hear its worker for as long as a lease`);
-      }
-      this.#attempts.set(id, { outcome, finished });
-      const running = this.#running.get(id);
-      if (!before?.finished && UNKNOWN.test(message ?? "") && (running || this.#done.get(id)?.() === true)) {
-        throw new Error(`attempt ${id} was taken from worker ${worker_id}, which runs it or has its result`);
-      }
-      if (running && finished) running.endedSinceMs ??= this.#simulator.elapsedMs;
+  /** Throws with what does not hold. No transaction is under way. `whole`: looks at what is long over, too. */
+  async check(db: Kysely<Database>, { whole = false } = {}): Promise<Pick<Look, "open" | "connected">> {
+    const since = new Date(whole ? 0 : this.#lookedAtMs);
+    this.#lookedAtMs = this.#simulator.nowMs;
+    const { rows } = await look(since).execute(db);
+    const { broken, attempts, open, connected } = rows[0] as Look;
+    failFor(broken);
+    for (const attempt of attempts) this.#checkAttempt(attempt);
+    await this.#checkPromises(db);
+    return { open, connected };
+  }
+
+  #checkAttempt({ id, worker_id, outcome, finished, message }: AttemptRow): void {
+    const before = this.#attempts.get(id);
+    if (before?.finished && (before.outcome !== outcome || before.finished !== finished)) {
+      throw new Error(`attempt ${id} had ended as ${before.outcome} and was changed to ${outcome}`);
     }
+    if (!before?.finished && isResult(outcome) && !this.#reported.get(id)?.has(worker_id)) {
+      throw new Error(`attempt ${id} has a result that its worker did not send`);
+    }
+    if (!before?.finished && REAPED.test(message ?? "") && !this.#couldHear()) {
+      throw new Error(`attempt ${id} was reaped although no server could hear its worker for as long as a lease`);
+    }
+    this.#attempts.set(id, { outcome, finished });
+    if (before?.finished || !UNKNOWN.test(message ?? "")) return;
+    if (this.#running.has(id) || this.#done.get(id)?.() === true) {
+      throw new Error(`attempt ${id} was taken from worker ${worker_id}, which runs it or has its result`);
+    }
+  }
+
+  #couldHear(): boolean {
+    const { elapsedMs } = this.#simulator;
+    return [...this.serversStartedMs.values()].some((startedMs) => elapsedMs >= startedMs + LEASE_MS);
   }
 
   /** Throws when a worker goes on with what is no longer its own for longer than it may take to find out. */
   checkRunning(): void {
-    for (const [attempt, { workerId, endedSinceMs }] of this.#running) {
+    for (const [attempt, running] of this.#running) {
+      if (this.#attempts.get(attempt)?.finished) running.endedSinceMs ??= this.#simulator.elapsedMs;
+      const { workerId, endedSinceMs } = running;
       if (endedSinceMs === null || this.#simulator.elapsedMs - endedSinceMs <= RUNS_ON_MS_MAX) continue;
       throw new Error(`worker ${workerId} still runs attempt ${attempt}, which ended at ${endedSinceMs} ms`);
     }

@@ -17,6 +17,8 @@ export interface ExecutorContext {
   readonly process: SimulatedProcess;
   /** Store paths that are valid on this machine; they outlive the worker's process. */
   readonly store: Set<StorePath>;
+  /** What the machine can run. */
+  readonly machine: { readonly architectures: readonly string[]; readonly features: readonly string[] };
   /** How often each derivation was tried, by whomever. */
   readonly tries: Map<StorePath, number>;
   /** Told of what must never happen. */
@@ -37,6 +39,11 @@ export async function simulateBuild(
   if (!derivation || !equalBytes(derivation.aterm, aterm)) {
     context.violated(`${job.drv_path} came with other bytes than it has`);
     return failed("transient", "not the derivation");
+  }
+  const { system, features } = derivation;
+  const fits = system === "builtin" || context.machine.architectures.includes(system);
+  if (!fits || features.some((feature) => !context.machine.features.includes(feature))) {
+    context.violated(`${derivation.name} for ${system} ${features.join(" ")} came to a worker that cannot run it`);
   }
   const outputs = Array.from(derivation.outputs, ([name, path]) => ({ name, path }));
   const alreadyValid = outputs.every(({ path }) => context.store.has(path));

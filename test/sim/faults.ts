@@ -1,17 +1,19 @@
 import type { SimulatedDatabase } from "./database.ts";
 import type { Link, Network } from "./network.ts";
 import type { Random } from "./random.ts";
-import type { ServerMachine, SimulatedServer } from "./server.ts";
+import type { SimulatedServer } from "./server.ts";
 import type { Simulator } from "./simulator.ts";
+import type { WakeUps } from "./wake-ups.ts";
 import type { WorkerMachine } from "./worker.ts";
 
 export interface FaultTargets {
   readonly simulator: Simulator;
   readonly database: SimulatedDatabase;
   readonly network: Network;
-  readonly wakeUps: ServerMachine["wakeUps"];
+  readonly wakeUps: WakeUps;
   readonly workers: readonly WorkerMachine[];
-  readonly server: () => SimulatedServer | null;
+  /** Those that run. */
+  readonly servers: () => readonly SimulatedServer[];
   /** What people do, as far as it disturbs. */
   readonly people: {
     readonly evaluate: () => void;
@@ -85,16 +87,17 @@ export class Faults {
   }
 
   #cause(kind: string): void {
-    const { server, workers, network, people } = this.#targets;
+    const { servers, workers, network, people } = this.#targets;
     const random = this.#random;
     const worker = random.pick(workers);
+    const server = random.pick(servers());
     const links = [...network.links];
     const link = links.length > 0 ? random.pick(links) : null;
     switch (kind) {
       case "kill the server":
-        return server()?.process.die("is killed");
+        return server?.process.die("is killed");
       case "stop the server":
-        return void server()?.stop();
+        return void server?.stop();
       case "kill a worker":
         return worker.kill(false);
       case "a worker loses its power":

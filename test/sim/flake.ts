@@ -11,6 +11,8 @@ import type { FailureClass } from "#core/protocol/worker-messages.ts";
 import type { Random } from "./random.ts";
 
 export const SYSTEM = "x86_64-linux";
+export const OTHER_SYSTEM = "aarch64-linux";
+export const FEATURE = "kvm";
 const MIB = 1024 * 1024;
 
 /** What is in a store: its bytes and what is known of them. */
@@ -30,13 +32,15 @@ export interface SimulatedDerivation {
   /** How each try ends, one after the other; the last one stands for all that follow. Null is success. */
   readonly ends: readonly (FailureClass | null)[];
   readonly durationMs: number;
+  readonly system: string;
+  readonly features: readonly string[];
 }
 
 /** Every derivation that evaluations of one run may come upon, dependencies first, and what they are made of. */
 export interface Universe {
   readonly derivations: ReadonlyMap<StorePath, SimulatedDerivation>;
   readonly objects: ReadonlyMap<StorePath, StoreObject>;
-  /** Each takes long, needs nothing and succeeds: they show at the end that every place of every worker works. */
+  /** Each takes long, runs anywhere and succeeds: they show at the end that every place of every worker works. */
   readonly probes: readonly SimulatedDerivation[];
 }
 
@@ -50,7 +54,15 @@ export interface SimulatedFlake {
   readonly warnings: number;
 }
 
-export async function makeUniverse(random: Random, size: number, probeCount: number): Promise<Universe> {
+export interface UniverseOptions {
+  readonly size: number;
+  readonly probeCount: number;
+  /** Some derivations are for another system or need a feature. */
+  readonly mixed: boolean;
+}
+
+export async function makeUniverse(random: Random, options: UniverseOptions): Promise<Universe> {
+  const { size, probeCount, mixed } = options;
   const derivations = new Map<StorePath, SimulatedDerivation>();
   const objects = new Map<StorePath, StoreObject>();
   const prefix = String(random.below(2 ** 32));
@@ -63,7 +75,10 @@ export async function makeUniverse(random: Random, size: number, probeCount: num
       needs.set(drvPath, random.chance(0.3) ? names : [random.pick(names)]);
     }
     const source = random.chance(0.2) ? await addObject(objects, random, `${prefix}:${i}:source`, []) : null;
-    const derivation = await makeDerivation(random, { name: `n${i}`, identity: `${prefix}:${i}`, needs, source });
+    const system = mixed && random.chance(0.2) ? OTHER_SYSTEM : SYSTEM;
+    const features = mixed && random.chance(0.15) ? [FEATURE] : [];
+    const shape = { name: `n${i}`, identity: `${prefix}:${i}`, needs, source, system, features };
+    const derivation = await makeDerivation(random, shape);
     derivations.set(derivation.drvPath, derivation);
     for (const path of derivation.outputs.values()) {
       const inputs = inputsOf(derivation, derivations).filter(() => random.chance(0.5));
@@ -72,7 +87,8 @@ export async function makeUniverse(random: Random, size: number, probeCount: num
   }
   const probes: SimulatedDerivation[] = [];
   for (let i = 0; i < probeCount; i++) {
-    const shape = { name: `probe${i}`, identity: `${prefix}:probe${i}`, needs: new Map(), source: null };
+    const rest = { needs: new Map(), source: null, system: "builtin", features: [] };
+    const shape = { name: `probe${i}`, identity: `${prefix}:probe${i}`, ...rest };
     const probe = { ...(await makeDerivation(random, shape)), ends: [null], durationMs: PROBE_MS };
     probes.push(probe);
     derivations.set(probe.drvPath, probe);
@@ -105,9 +121,12 @@ export function makeFlake(random: Random, { derivations, probes }: Universe): Si
   return { attributes, broken: random.chance(0.05), warnings: random.below(3) };
 }
 
-type Shape = Pick<SimulatedDerivation, "name" | "needs" | "source"> & { readonly identity: string };
+type Shape = Pick<SimulatedDerivation, "name" | "needs" | "source" | "system" | "features"> & {
+  readonly identity: string;
+};
 
-async function makeDerivation(random: Random, { name, identity, needs, source }: Shape): Promise<SimulatedDerivation> {
+async function makeDerivation(random: Random, shape: Shape): Promise<SimulatedDerivation> {
+  const { name, identity, needs, source, system, features } = shape;
   const names = random.chance(0.3) ? ["dev", "out"] : ["out"];
   const outputs = new Map(names.map((output) => [output, makePath(`${identity}:${output}`, name)]));
   const inputSources = source ? [source] : [];
@@ -115,10 +134,13 @@ async function makeDerivation(random: Random, { name, identity, needs, source }:
     outputs: new Map(Array.from(outputs, ([output, path]) => [output, { path, hashAlgorithm: "", hash: "" }])),
     inputDerivations: needs,
     inputSources,
-    system: SYSTEM,
-    builder: "/bin/sh",
+    system: system === "builtin" ? SYSTEM : system,
+    builder: system === "builtin" ? "builtin:fetchurl" : "/bin/sh",
     args: [],
-    env: new Map([["name", name]]),
+    env: new Map([
+      ["name", name],
+      ...(features.length > 0 ? [["requiredSystemFeatures", features.join(" ")] as const] : []),
+    ]),
   });
   const drvPath = await derivationPath(name, aterm, [...needs.keys(), ...inputSources]);
   return {
@@ -130,6 +152,8 @@ async function makeDerivation(random: Random, { name, identity, needs, source }:
     source,
     ends: makeEnds(random),
     durationMs: makeDuration(random),
+    system,
+    features,
   };
 }
 

@@ -27,8 +27,8 @@ export class Network {
   readonly simulator: Simulator;
   readonly random: Random;
   readonly tap: Tap;
-  /** Takes a worker's connection, if a server listens. */
-  accept: ((link: Link) => SimulatedProcess) | null = null;
+  /** By number, the servers that listen: each takes a worker's connection. A proxy in front of them picks one. */
+  readonly listening = new Map<number, (link: Link) => SimulatedProcess>();
   /** Called once, when the next session is about to be registered. */
   atRegistration: ((link: Link) => void) | null = null;
   readonly #cutUntilMs = new Map<string, number>();
@@ -47,11 +47,12 @@ export class Network {
       await worker.pause(CONNECT_TIMEOUT_MS);
       throw new Error("connect ETIMEDOUT");
     }
-    if (!this.accept) throw new Error("connect ECONNREFUSED");
+    if (this.listening.size === 0) throw new Error("connect ECONNREFUSED");
     signal.throwIfAborted();
-    const link = new Link(this, this.#nextLink++, workerId, worker);
+    const [number, accept] = this.random.pick([...this.listening]);
+    const link = new Link(this, { number: this.#nextLink++, workerId, worker, server: number });
     this.links.add(link);
-    const server = this.accept(link);
+    const server = accept(link);
     link.toServer.owner = server;
     server.onDeath(() => link.ownerDied("server"));
     worker.onDeath(() => link.ownerDied("worker"));
@@ -109,15 +110,27 @@ export class Network {
 export class Link {
   readonly number: number;
   readonly workerId: string;
+  /** The number of the server that has it. */
+  readonly server: number;
   /** Each end as its owner has it. */
   readonly toWorker: End;
   readonly toServer: End;
   readonly network: Network;
 
-  constructor(network: Network, number: number, workerId: string, worker: SimulatedProcess) {
+  constructor(
+    network: Network,
+    given: {
+      readonly number: number;
+      readonly workerId: string;
+      readonly worker: SimulatedProcess;
+      readonly server: number;
+    },
+  ) {
+    const { worker } = given;
     this.network = network;
-    this.number = number;
-    this.workerId = workerId;
+    this.number = given.number;
+    this.workerId = given.workerId;
+    this.server = given.server;
     this.toWorker = new End(this, "worker", worker);
     this.toServer = new End(this, "server", worker);
     this.toWorker.other = this.toServer;
@@ -199,6 +212,11 @@ export class End implements Socket {
     if (this.#closed) return;
     this.#onArrival(0, () => this.other.#end(reason));
     this.#end(reason);
+  }
+
+  /** Something arrives here that the other side may never have sent. */
+  inject(text: string): void {
+    this.#receive(text);
   }
 
   closeLater(ms: number, reason: string): void {

@@ -4,7 +4,7 @@ import { AttemptReason, BuildStatus, EvaluationStatus } from "#core/domain/state
 import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { SimulatedDerivation, SimulatedFlake, Universe } from "./flake.ts";
-import { ENDED } from "./world.ts";
+import { ENDED } from "./people.ts";
 
 export interface OutcomeFacts {
   readonly universe: Universe;
@@ -23,7 +23,7 @@ export async function checkOutcome(db: Kysely<Database>, facts: OutcomeFacts): P
   const expected = await expectations(db, facts.universe);
   const evaluations = await db
     .selectFrom("evaluation")
-    .select(["id", "status", "failure", "commit_hash", "building_started_at", "fetch_started_at"])
+    .select(["id", "organization_id", "status", "failure", "commit_hash", "fetch_started_at"])
     .orderBy("ordinal")
     .execute();
   for (const evaluation of evaluations) {
@@ -44,7 +44,7 @@ export async function checkOutcome(db: Kysely<Database>, facts: OutcomeFacts): P
       id,
       status,
       flake,
-      expected,
+      expected: expected(evaluation.organization_id),
       isRestart: evaluation.fetch_started_at === null,
       problem,
     });
@@ -66,7 +66,7 @@ async function checkEvaluation(
     readonly id: string;
     readonly status: number;
     readonly flake: SimulatedFlake;
-    readonly expected: ReadonlyMap<string, readonly number[]>;
+    readonly expected: Expectations;
     readonly isRestart: boolean;
     readonly problem: (text: string) => Error;
   },
@@ -100,13 +100,27 @@ async function checkEvaluation(
   }
 }
 
-/** By base name of the derivation's path, what its build may come to. */
-async function expectations(db: Kysely<Database>, universe: Universe): Promise<Map<string, readonly number[]>> {
+type Expectations = ReadonlyMap<string, readonly number[]>;
+
+/** By organization, and in it by base name of the derivation's path, what a build may come to. */
+async function expectations(
+  db: Kysely<Database>,
+  universe: Universe,
+): Promise<(organizationId: string) => Expectations> {
   // What ten workers died of is given up, whatever it is.
-  const lost = await sql<{ drv_path: string }>`
-    select b.drv_path from attempt a join build b on b.id = a.build_id
-    where a.reason = ${AttemptReason.Network} group by b.drv_path having count(*) >= 10`.execute(db);
-  const givenUp = new Set(lost.rows.map(({ drv_path }) => drv_path));
+  const lost = await sql<{ organization_id: string; drv_path: string }>`
+    select b.organization_id, b.drv_path from attempt a join build b on b.id = a.build_id
+    where a.reason = ${AttemptReason.Network} group by b.id having count(*) >= 10`.execute(db);
+  const known = new Map<string, Expectations>();
+  return (organizationId) => {
+    const own = lost.rows.filter((row) => row.organization_id === organizationId);
+    const found = known.get(organizationId) ?? expectationsOf(universe, new Set(own.map(({ drv_path }) => drv_path)));
+    known.set(organizationId, found);
+    return found;
+  };
+}
+
+function expectationsOf(universe: Universe, givenUp: ReadonlySet<string>): Expectations {
   const result = new Map<string, readonly number[]>();
   const key = (path: StorePath) => path.slice("/nix/store/".length);
   for (const derivation of universe.derivations.values()) {

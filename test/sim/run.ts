@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Kysely, sql } from "kysely";
+import type { Kysely } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 import { MINUTE } from "#core/lib/clock.ts";
 import type { SecretKey } from "#core/nix/signature.ts";
@@ -12,16 +12,22 @@ import { Faults } from "./faults.ts";
 import { makeUniverse, PROBE_MS, type SimulatedFlake } from "./flake.ts";
 import { Network } from "./network.ts";
 import { checkOutcome, type OutcomeFacts } from "./outcome.ts";
+import { People } from "./people.ts";
 import { Random } from "./random.ts";
 import { type ServerMachine, SimulatedServer } from "./server.ts";
 import { Simulator } from "./simulator.ts";
+import { WakeUps } from "./wake-ups.ts";
 import { type RunningExecutor, WorkerMachine } from "./worker.ts";
-import { ENDED, People, populate } from "./world.ts";
+import { populate, type SimulatedOrganization } from "./world.ts";
 
 /** After the last fault everything has ended within this. */
 const SETTLE_MS_MAX: number = 20 * MINUTE;
 /** For the last evaluation, whose builds all run at once: an evaluation, a build, and what lies between. */
 const PROBE_MS_MAX: number = PROBE_MS + 60_000;
+
+const SERVERS = 1;
+/** As many as two organizations' workers have places. */
+const PROBES = 24;
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -63,49 +69,46 @@ interface Parts {
   readonly dataDir: string;
 }
 
-type StandingFacts = Omit<OutcomeFacts, "flakes" | "aborted" | "acknowledged">;
+type StandingFacts = Omit<OutcomeFacts, "aborted" | "acknowledged">;
+
+interface Given {
+  readonly observer: Kysely<Database>;
+  readonly organizations: readonly SimulatedOrganization[];
+  readonly machines: readonly ServerMachine[];
+  readonly checker: Checker;
+  readonly facts: StandingFacts;
+  readonly flakes: Map<string, SimulatedFlake>;
+}
 
 class Simulation {
   readonly #parts: Parts;
-  readonly #observer: Kysely<Database>;
+  readonly #given: Given;
   readonly #workers: readonly WorkerMachine[];
-  readonly #machine: ServerMachine;
-  readonly #checker: Checker;
+  readonly #network: Network;
   readonly #people: People;
   readonly #faults: Faults;
-  readonly #facts: StandingFacts;
-  readonly #organizationId: string;
-  #server: SimulatedServer | null = null;
+  /** By number. */
+  readonly #servers = new Map<number, SimulatedServer>();
   #checkedChanges = -1;
   #open = 0;
   #connected = 0;
   #phase: "faults" | "settling" | "probing" | "over" = "faults";
 
-  private constructor(
-    parts: Parts,
-    given: {
-      readonly observer: Kysely<Database>;
-      readonly workers: readonly WorkerMachine[];
-      readonly machine: ServerMachine;
-      readonly checker: Checker;
-      readonly people: (server: () => SimulatedServer | null) => People;
-      readonly facts: StandingFacts;
-      readonly organizationId: string;
-    },
-  ) {
+  private constructor(parts: Parts, given: Given) {
     this.#parts = parts;
-    this.#observer = given.observer;
-    this.#workers = given.workers;
-    this.#machine = given.machine;
-    this.#checker = given.checker;
-    this.#facts = given.facts;
-    this.#organizationId = given.organizationId;
-    const server = () => (this.#server?.process.alive ? this.#server : null);
-    this.#people = given.people(server);
+    this.#given = given;
+    this.#workers = given.organizations.flatMap(({ workers }) => workers);
+    const { network, wakeUps } = given.machines[0] as ServerMachine;
+    this.#network = network;
     const { simulator, database, random } = parts;
-    const { network, wakeUps } = given.machine;
-    const targets = { simulator, database, network, wakeUps, workers: given.workers, server, people: this.#people };
-    this.#faults = new Faults(targets, random.fork());
+    const { organizations, flakes } = given;
+    const { universe } = given.facts;
+    const alive = () => [...this.#servers.values()].filter(({ process }) => process.alive);
+    const people = random.fork();
+    const deps = () => people.pick(alive())?.deps ?? null;
+    this.#people = new People({ random: people, universe, organizations, simulator, flakes, deps });
+    const targets = { simulator, database, network, wakeUps, workers: this.#workers, people: this.#people };
+    this.#faults = new Faults({ ...targets, servers: alive }, random.fork());
   }
 
   static async make(parts: Parts): Promise<Simulation> {
@@ -114,10 +117,12 @@ class Simulation {
     const done = new Map<string, () => boolean>();
     const checker = new Checker(simulator, running, done);
     const network = new Network(simulator, random.fork(), checker);
+    const wakeUps = new WakeUps(random.fork());
     const flakes = new Map<string, SimulatedFlake>();
     const logs = new Map<string, string>();
     const blobs = new Map<string, Uint8Array>();
-    const universe = await makeUniverse(random, random.between(5, 60), 12);
+    const mixed = random.chance(0.5);
+    const universe = await makeUniverse(random, { size: random.between(5, 60), probeCount: PROBES, mixed });
     const surroundings = {
       simulator,
       network,
@@ -131,32 +136,37 @@ class Simulation {
       flakeOf: (commit: string) => flakes.get(commit) as SimulatedFlake,
       violated: (what: string) => simulator.fail(new Error(what)),
     };
-    const count = random.between(1, 4);
-    const workers = Array.from({ length: count }, (_, i) => new WorkerMachine(surroundings, i + 1, random));
+    let number = 0;
+    const organizations = Array.from({ length: random.pick([1, 1, 2]) }, () => {
+      const workers = Array.from(
+        { length: random.between(1, 4) },
+        (_, i) => new WorkerMachine(surroundings, random, { number: ++number, able: !mixed || i === 0 }),
+      );
+      return { workers, projects: random.between(1, 3) };
+    });
     const observer = database.open(null);
-    const projects = random.between(1, 3);
-    const { organizationId, projectIds } = await populate(observer, { random, simulator, workers, projects });
-    const machine = { simulator, database, network, random: random.fork(), secretKey, blobs, wakeUps: { loss: 0 } };
-    const people = (server: () => SimulatedServer | null) =>
-      new People({
-        random: random.fork(),
-        universe,
-        organizationId,
-        projectIds,
-        workers,
-        simulator,
-        flakes,
-        server: () => server()?.deps ?? null,
-      });
-    const facts = { universe, blobs, logs };
-    return new Simulation(parts, { observer, workers, machine, checker, people, facts, organizationId });
+    const populated = await populate(observer, { random, simulator, organizations });
+    const machines = Array.from({ length: SERVERS }, (_, i) => ({
+      number: i + 1,
+      simulator,
+      database,
+      network,
+      random: random.fork(),
+      secretKey,
+      blobs,
+      wakeUps,
+    }));
+    const facts = { universe, blobs, logs, flakes };
+    return new Simulation(parts, { observer, organizations: populated, machines, checker, facts, flakes });
   }
 
   /** Throws with what went wrong. */
   async run(): Promise<void> {
     const { simulator, random } = this.#parts;
-    this.#keepServer(0);
-    for (const worker of this.#workers) this.#keepWorker(worker, random.below(3_000));
+    for (const [i, machine] of this.#given.machines.entries()) this.#keepServer(machine, i * random.below(5_000));
+    for (const { id, workers } of this.#given.organizations) {
+      for (const worker of workers) this.#keepWorker(worker, id, random.below(3_000));
+    }
     const count = random.between(1, 3);
     for (let i = 0; i < count; i++) simulator.schedule(random.between(500, 20_000), () => this.#people.evaluate());
 
@@ -176,8 +186,7 @@ class Simulation {
     const afterEach = async () => {
       await this.#afterStep();
       if (simulator.elapsedMs <= limitMs) return;
-      const links = this.#machine.network.describe();
-      const people = `${this.#connected} workers are connected (${links})`;
+      const people = `${this.#connected} workers are connected (${this.#network.describe()})`;
       throw new Error(`after ${limitMs} ms ${this.#open} evaluations have not ended; ${people}`);
     };
     await simulator.run(afterEach, done);
@@ -185,69 +194,77 @@ class Simulation {
 
   async #afterStep(): Promise<void> {
     const { database } = this.#parts;
+    const { checker, observer } = this.#given;
     if (database.taken) throw new Error("a transaction waits for something that is not the database");
     if (this.#phase === "faults") this.#faults.step();
-    this.#checker.checkRunning();
-    if (database.changes === this.#checkedChanges && !this.#checker.hasPromises) return;
+    checker.checkRunning();
+    if (database.changes === this.#checkedChanges && !checker.hasPromises) return;
     this.#checkedChanges = database.changes;
-    await this.#checker.check(this.#observer);
-    const { rows } = await sql<{ open: number; connected: number }>`
-      select (select count(*)::int from evaluation where status not in (${sql.join([...ENDED])})) as open,
-        (select count(*)::int from worker_connection where disconnected_at is null) as connected`.execute(
-      this.#observer,
-    );
-    this.#open = rows[0]?.open ?? 0;
-    this.#connected = rows[0]?.connected ?? 0;
+    const { open, connected } = await checker.check(observer);
+    this.#open = open;
+    this.#connected = connected;
   }
 
   /** Everybody is there, and nothing is left to do. */
   #isQuiet(): boolean {
     const count = this.#workers.length;
-    const areUp = this.#server?.process.alive === true && this.#workers.every(({ process }) => process !== null);
-    const areJoined = this.#machine.network.soundLinks === count && this.#server?.sessions === count;
-    return this.#open === 0 && areUp && areJoined && this.#connected === count;
+    const { machines } = this.#given;
+    const servers = machines.flatMap((machine) => this.#servers.get(machine.number) ?? []);
+    const areUp = servers.every(({ process }) => process.alive) && servers.length === machines.length;
+    const sessions = servers.reduce((sum, server) => sum + server.sessions, 0);
+    const areJoined = this.#network.soundLinks === count && sessions === count;
+    const haveWorkers = this.#workers.every(({ process }) => process !== null);
+    return this.#open === 0 && areUp && haveWorkers && areJoined && this.#connected === count;
   }
 
   async #checkOutcome(): Promise<void> {
-    const { flakes, aborted } = this.#people;
-    const { acknowledged } = this.#checker;
-    await checkOutcome(this.#observer, { ...this.#facts, flakes, aborted, acknowledged });
+    const { checker, observer, facts } = this.#given;
+    const { aborted } = this.#people;
+    await checker.check(observer, { whole: true });
+    await checkOutcome(observer, { ...facts, aborted, acknowledged: checker.acknowledged });
   }
 
   /** As many builds as all workers have places must all run at once. */
   async #probe(): Promise<void> {
     const { simulator } = this.#parts;
     this.#phase = "probing";
-    const places = this.#workers.reduce((sum, { buildPlaces }) => sum + buildPlaces, 0);
-    const probes = this.#facts.universe.probes.slice(0, places);
-    const attributes = probes.map(({ name, drvPath }) => ({ name, drvPath }));
-    simulator.note(`probing ${places} places`);
-    this.#people.evaluate({ attributes, broken: false, warnings: 0 });
+    const probes = [...this.#given.facts.universe.probes];
+    for (const organization of this.#given.organizations) {
+      const places = organization.workers.reduce((sum, { buildPlaces }) => sum + buildPlaces, 0);
+      simulator.note(`probing ${places} places of ${organization.name}`);
+      const attributes = probes.splice(0, places).map(({ name, drvPath }) => ({ name, drvPath }));
+      this.#people.evaluateFlake(organization, { attributes, broken: false, warnings: 0 });
+    }
     const from = simulator.elapsedMs;
-    let begun = false;
+    let begun = 0;
     await this.#until(from + PROBE_MS_MAX, () => {
-      begun ||= this.#open > 0;
-      return begun && this.#open === 0;
+      begun = Math.max(begun, this.#open);
+      return begun === this.#given.organizations.length && this.#open === 0;
     });
     this.#phase = "over";
     await this.#checkOutcome();
   }
 
   /** As the system's service manager does: started again whenever it has ended. */
-  #keepServer(delayMs: number): void {
-    this.#parts.simulator.schedule(delayMs, () => {
-      const server = new SimulatedServer(this.#machine);
-      this.#server = server;
-      this.#checker.serverStartedMs = this.#parts.simulator.elapsedMs;
-      server.process.onDeath(() => this.#keepServer(this.#restartMs()));
+  #keepServer(machine: ServerMachine, delayMs: number): void {
+    const { simulator } = this.#parts;
+    const { serversStartedMs } = this.#given.checker;
+    simulator.schedule(delayMs, () => {
+      const server = new SimulatedServer(machine);
+      this.#servers.set(machine.number, server);
+      serversStartedMs.set(machine.number, simulator.elapsedMs);
+      server.process.onDeath(() => {
+        serversStartedMs.delete(machine.number);
+        this.#keepServer(machine, this.#restartMs());
+      });
       void server.start();
     });
   }
 
-  #keepWorker(worker: WorkerMachine, delayMs: number): void {
+  #keepWorker(worker: WorkerMachine, organizationId: string, delayMs: number): void {
     this.#parts.simulator.schedule(delayMs, () => {
-      worker.start(this.#organizationId);
-      worker.process?.onDeath(() => this.#keepWorker(worker, this.#restartMs()));
+      worker.start(organizationId);
+      worker.process?.onDeath(() => this.#keepWorker(worker, organizationId, this.#restartMs()));
     });
   }
 

@@ -6,7 +6,6 @@ import { generateKeyPair, type SecretKey, sign } from "#core/nix/signature.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import type { Codec } from "#core/ports/codec.ts";
 import type { Logger } from "#core/ports/logger.ts";
-import type { Notifier, Topic } from "#core/ports/notifier.ts";
 import type { Outbound } from "#core/ports/outbound.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
@@ -16,12 +15,14 @@ import type { SimulatedDatabase } from "./database.ts";
 import type { Network } from "./network.ts";
 import type { Random } from "./random.ts";
 import { SimulatedProcess, type Simulator } from "./simulator.ts";
+import type { WakeUps } from "./wake-ups.ts";
 
 export const LEASE_MS = 60_000;
 export const RETRY = { attemptsMax: 3, backoffMs: 5_000 };
 const BLOB_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface ServerMachine {
+  readonly number: number;
   readonly simulator: Simulator;
   readonly database: SimulatedDatabase;
   readonly network: Network;
@@ -29,8 +30,7 @@ export interface ServerMachine {
   readonly secretKey: SecretKey;
   /** The disk: it outlives the process. */
   readonly blobs: Map<string, Uint8Array>;
-  /** How many of the wake-ups are lost. */
-  readonly wakeUps: { loss: number };
+  readonly wakeUps: WakeUps;
 }
 
 /** The server's process: the real hub on ports that the simulation owns. */
@@ -44,10 +44,10 @@ export class SimulatedServer {
     const { simulator, random } = machine;
     const clockErrorMs = random.chance(0.3) ? random.between(-300_000, 300_000) : 0;
     this.#machine = machine;
-    this.process = new SimulatedProcess(simulator, "server", clockErrorMs);
+    this.process = new SimulatedProcess(simulator, `server ${machine.number}`, clockErrorMs);
     this.deps = makeDeps(machine, this.process, machine.database.open(this.process));
     this.process.onDeath(() => {
-      machine.network.accept = null;
+      machine.network.listening.delete(machine.number);
     });
   }
 
@@ -56,10 +56,10 @@ export class SimulatedServer {
     try {
       const hub = await Hub.start(this.deps);
       this.#hub = hub;
-      this.#machine.network.accept = (link) => {
+      this.#machine.network.listening.set(this.#machine.number, (link) => {
         hub.accept(link.toServer);
         return this.process;
-      };
+      });
       this.process.note("listens");
     } catch (error) {
       this.process.die(`could not start: ${String(error)}`);
@@ -68,7 +68,7 @@ export class SimulatedServer {
 
   /** Asked to stop, as by SIGTERM. */
   async stop(): Promise<void> {
-    this.#machine.network.accept = null;
+    this.#machine.network.listening.delete(this.#machine.number);
     await this.#hub?.close();
     await this.process.pause(100);
     this.process.die("stopped");
@@ -92,7 +92,7 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
     db,
     clock: process.clock,
     random: random.bytes,
-    notifier: makeNotifier(process, random.fork(), machine.wakeUps),
+    notifier: machine.wakeUps.open(process),
     log: makeLogger(process),
     outbound: noOutbound,
   };
@@ -117,29 +117,7 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
       workerSampleIntervalMs: 15_000,
       workerHeartbeatTimeoutMs: LEASE_MS,
       build: { timeoutMs: 0, maxSilentMs: 0 },
-      evaluation: { timeoutMs: 3_600_000, attributesMax: 1_000, derivationsMax: 1_000 },
-    },
-  };
-}
-
-/** Wake-ups come late, twice or not at all: they are promised to be no more than that. */
-function makeNotifier(process: SimulatedProcess, random: Random, wakeUps: { readonly loss: number }): Notifier {
-  const handlers = new Map<Topic, Set<(subject: string) => void>>();
-  const deliver = (topic: Topic, subject: string) => {
-    process.clock.schedule(random.below(40), () => {
-      for (const handler of handlers.get(topic) ?? []) handler(subject);
-    });
-  };
-  return {
-    notify(topic, subject) {
-      if (random.chance(wakeUps.loss)) return;
-      deliver(topic, subject);
-      if (random.chance(0.02)) deliver(topic, subject);
-    },
-    subscribe(topic, handler) {
-      const own = handlers.get(topic) ?? new Set();
-      handlers.set(topic, own.add(handler));
-      return () => void own.delete(handler);
+      evaluation: { timeoutMs: 3_600_000, attributesMax: 1_000, derivationsMax: 1_000, messagesMax: 1_000 },
     },
   };
 }

@@ -3,7 +3,7 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import { Agent } from "#worker/agent.ts";
 import type { AttemptLink } from "#worker/link.ts";
 import { type ExecutorContext, simulateBuild, simulateEvaluation } from "./executors.ts";
-import { SYSTEM } from "./flake.ts";
+import { FEATURE, OTHER_SYSTEM, SYSTEM } from "./flake.ts";
 import type { Network } from "./network.ts";
 import type { Random } from "./random.ts";
 import { makeLogger } from "./server.ts";
@@ -15,7 +15,7 @@ export interface RunningExecutor {
   endedSinceMs: number | null;
 }
 
-export interface WorkerSurroundings extends Omit<ExecutorContext, "process" | "store"> {
+export interface WorkerSurroundings extends Omit<ExecutorContext, "process" | "store" | "machine"> {
   readonly simulator: Simulator;
   readonly network: Network;
   readonly running: Map<string, RunningExecutor>;
@@ -29,17 +29,23 @@ export class WorkerMachine {
   readonly name: string;
   readonly buildPlaces: number;
   readonly token: string;
+  readonly architectures: readonly string[];
+  readonly features: readonly string[];
   readonly #surroundings: WorkerSurroundings;
   readonly #store = new Set<StorePath>();
   #process: SimulatedProcess | null = null;
   #agent: Agent | null = null;
 
-  constructor(surroundings: WorkerSurroundings, number: number, random: Random) {
+  /** `able`: it can run whatever there is; others run some of it. */
+  constructor(surroundings: WorkerSurroundings, random: Random, { number, able }: { number: number; able: boolean }) {
     this.#surroundings = surroundings;
     this.id = uuidV4(random.bytes);
     this.name = `worker ${number}`;
     this.token = `token ${number}`;
     this.buildPlaces = random.between(1, 3);
+    const systems = [SYSTEM, OTHER_SYSTEM];
+    this.architectures = able ? systems : random.pick([systems, [SYSTEM], [OTHER_SYSTEM]]);
+    this.features = able || random.chance(0.5) ? [FEATURE] : [];
   }
 
   get process(): SimulatedProcess | null {
@@ -51,7 +57,7 @@ export class WorkerMachine {
     const process = new SimulatedProcess(simulator, this.name);
     process.note("starts");
     this.#process = process;
-    const context: ExecutorContext = { ...this.#surroundings, process, store: this.#store };
+    const context: ExecutorContext = { ...this.#surroundings, process, store: this.#store, machine: this };
     const track = async <T>({ attemptId, signal }: AttemptLink, work: Promise<T>): Promise<T> => {
       own.add(attemptId);
       running.set(attemptId, { workerId: this.id, endedSinceMs: null });
@@ -72,8 +78,8 @@ export class WorkerMachine {
       workerId: this.id,
       capabilities: { fetch: true, eval: true, build: true, sign: false, federate: false },
       facts: {
-        architectures: [SYSTEM],
-        systemFeatures: [],
+        architectures: this.architectures,
+        systemFeatures: this.features,
         maxConcurrentBuilds: this.buildPlaces,
         maxConcurrentEvaluations: 1,
         cpuCount: 2,

@@ -28,7 +28,7 @@ export async function withEmptyDatabase(): Promise<TestDatabase> {
 }
 
 async function makeDatabase(template: string, connectionsMax = 10): Promise<TestDatabase> {
-  const server = await serverAddress();
+  const server = await postgresAddress();
   const database = `test_${randomUUID().replaceAll("-", "")}`;
   await administer(server, `create database ${database} template ${template}`);
 
@@ -52,7 +52,8 @@ async function administer(server: DatabaseAddress, statement: string): Promise<v
   }
 }
 
-async function serverAddress(): Promise<DatabaseAddress> {
+/** The run's PostgreSQL server, as its owner. */
+export async function postgresAddress(): Promise<DatabaseAddress> {
   const answer = JSON.parse(await text(connect(inject("postgresBroker")))) as DatabaseAddress | { error: string };
   if ("error" in answer) throw new Error(`no PostgreSQL for tests: ${answer.error}`);
   return answer;

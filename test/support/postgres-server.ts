@@ -30,7 +30,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   let starting: Promise<RunningPostgres> | null = null;
   const broker = createServer((socket) => {
     socket.on("error", () => {});
-    starting ??= start(folder);
+    starting ??= startTestPostgres(folder);
     starting.then(
       ({ address }) => socket.end(JSON.stringify(address)),
       (error: unknown) => socket.end(JSON.stringify({ error: String(error) })),
@@ -49,7 +49,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
-async function start(folder: string): Promise<RunningPostgres> {
+/** A server with the migrated template that databases of tests are copied from. It forgets everything in a crash. */
+export async function startTestPostgres(folder: string): Promise<RunningPostgres> {
   const system = process.env.GRADIENT_TEST_POSTGRES === "system";
   const running = await startPostgres({
     folder: join(folder, "postgres"),
