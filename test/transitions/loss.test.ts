@@ -1,0 +1,261 @@
+import { sql } from "kysely";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
+import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { loseOutputs, loseSuspects } from "#core/services/transitions/loss.ts";
+import { tendRecoveries } from "#core/services/transitions/recovery.ts";
+import { node, outputPathOf } from "./nodes.ts";
+import {
+  buildStates,
+  checkInvariants,
+  claim,
+  claimOne,
+  type Evaluating,
+  evaluate,
+  evaluationState,
+  fail,
+  finishEvaluation,
+  ingest,
+  losePath,
+  putPath,
+  startEvaluation,
+  succeed,
+  takeEvaluation,
+  type World,
+  withWorld,
+} from "./support.ts";
+
+let world: World;
+beforeEach(async () => {
+  world = await withWorld({ connectionsMax: 20 });
+});
+afterEach(async () => {
+  try {
+    await checkInvariants(world.db);
+  } finally {
+    await world[Symbol.asyncDispose]();
+  }
+});
+
+function pathOf(name: string, output = "out"): StorePath {
+  return parseStorePathBaseName(outputPathOf(name, output)) as StorePath;
+}
+
+/** The output's NAR is found damaged, and somebody reports it. */
+async function lose(...names: string[]): Promise<number> {
+  for (const name of names) await losePath(world.db, outputPathOf(name));
+  return await loseOutputs(
+    world.deps,
+    names.map((name) => pathOf(name)),
+  );
+}
+
+async function build(...names: string[]): Promise<void> {
+  for (const name of names) await succeed(world, await claimOne(world, name));
+}
+
+async function waitingReason(id: string): Promise<unknown> {
+  const query = world.db.selectFrom("evaluation").select("waiting_reason").where("id", "=", id);
+  return (await query.executeTakeFirstOrThrow()).waiting_reason;
+}
+
+/** What is queued now, as the worker takes it. */
+async function takeRecovery(): Promise<Evaluating> {
+  const { id } = await world.db.selectFrom("evaluation").select("id").where("status", "=", 0).executeTakeFirstOrThrow();
+  return { id, attemptId: await takeEvaluation(world, id) };
+}
+
+test("an output that vanishes is built again for what waits for it, and what was ready waits", async () => {
+  const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })]);
+  await build("a");
+  expect(await buildStates(world)).toEqual({ a: "Completed", b: "Queued", c: "Created" });
+
+  expect(await lose("a")).toBe(1);
+
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created", c: "Created" });
+  await build("a", "b", "c");
+  expect(await evaluationState(world, id)).toBe("Completed");
+});
+
+test("what is needed to build it again is built again too, as far down as outputs are gone", async () => {
+  const nodes = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] }), node("d", { needs: ["c"] })];
+  await evaluate(world, nodes);
+  await build("a", "b", "c");
+  const second = await startEvaluation(world);
+  await ingest(world, second, [node("c", { pruned: true }), node("e", { needs: ["c"] })]);
+  await finishEvaluation(world, second);
+
+  await lose("a", "c");
+  const before = { a: "Completed", b: "Completed", c: "Queued", d: "Created", e: "Created" };
+  expect(await buildStates(world)).toEqual(before);
+  await lose("b");
+
+  expect(await buildStates(world)).toEqual({ ...before, a: "Queued", b: "Created", c: "Created" });
+});
+
+test("nobody builds again what no open build wants", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a", "b");
+
+  await lose("a");
+
+  expect(await buildStates(world)).toEqual({ a: "Completed", b: "Completed" });
+});
+
+test("a path that the organization can still get from elsewhere is not lost", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a");
+
+  expect(await loseOutputs(world.deps, [pathOf("a")])).toBe(0);
+
+  expect(await buildStates(world)).toEqual({ a: "Completed", b: "Queued" });
+});
+
+test("a build that runs goes on when its input is lost, and its failure waits for the input", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a");
+  const running = await claimOne(world, "b");
+
+  await lose("a");
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Building" });
+  await checkInvariants(world.db);
+  await fail(world, running, "aborted");
+
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created" });
+  await build("a", "b");
+});
+
+test("what is opened again belongs to the evaluations that need it: the last of them that is aborted takes it along", async () => {
+  const nodes = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })];
+  await evaluate(world, nodes.slice(0, 2));
+  await build("a", "b");
+  const second = await startEvaluation(world);
+  await ingest(world, second, [node("b", { pruned: true }), node("c", { needs: ["b"] })]);
+  await finishEvaluation(world, second);
+  await lose("a", "b");
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created", c: "Created" });
+
+  await abortEvaluation(world.deps, second.id);
+
+  expect(await buildStates(world)).toEqual({ a: "Aborted", b: "Aborted", c: "Aborted" });
+});
+
+test("damage that somebody marked is acted on, by whichever server looks next", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a");
+  await losePath(world.db, outputPathOf("a"));
+
+  await loseSuspects(world.deps);
+
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created" });
+});
+
+test("dependents without number are told in parts, and a crash in between loses none", async () => {
+  const dependents = Array.from({ length: 1_200 }, (_, i) => node(`b${i}`, { needs: ["a"] }));
+  await evaluate(world, [node("a"), ...dependents]);
+  await build("a");
+  let transactions = 0;
+  const random = (length: number) => world.deps.random(length);
+  const dying = {
+    ...world.deps,
+    random,
+    db: world.db,
+    notifier: {
+      ...world.deps.notifier,
+      notify: () => {
+        if (transactions++ > 0) throw new Error("the server dies");
+      },
+    },
+  };
+  await losePath(world.db, outputPathOf("a"));
+  await expect(loseOutputs(dying, [pathOf("a")])).rejects.toThrow("the server dies");
+  expect((await buildStates(world)).a).toBe("Queued");
+  expect(Object.values(await buildStates(world)).filter((state) => state === "Queued").length).toBeGreaterThan(1);
+
+  await loseSuspects(world.deps);
+
+  expect(Object.values(await buildStates(world)).filter((state) => state === "Created").length).toBe(1_200);
+  await build("a");
+  expect(Object.values(await buildStates(world)).filter((state) => state === "Queued").length).toBe(1_200);
+});
+
+test("losses meet ends, batches, aborts and each other without a deadlock, and leave the counters right", async () => {
+  for (let round = 0; round < 12; round++) {
+    const name = (n: string) => `${n}${round}`;
+    const nodes = [
+      node(name("a")),
+      node(name("b"), { needs: [name("a")] }),
+      node(name("c"), { needs: [name("a"), name("b")] }),
+      node(name("d"), { needs: [name("b"), name("c")] }),
+    ];
+    const first = await evaluate(world, nodes);
+    const second = await startEvaluation(world);
+    await build(name("a"), name("b"));
+    const running = await claimOne(world, name("c"));
+    for (const lost of ["a", "b"]) await losePath(world.db, outputPathOf(name(lost)));
+    await Promise.allSettled([
+      loseOutputs(world.deps, [pathOf(name("b"))]),
+      loseOutputs(world.deps, [pathOf(name("a")), pathOf(name("b"))]),
+      succeed(world, running),
+      ingest(world, second, nodes),
+      ...(round % 3 === 0 ? [abortEvaluation(world.deps, first)] : []),
+    ]);
+    await loseSuspects(world.deps);
+    await checkInvariants(world.db);
+    await finishEvaluation(world, second);
+    for (let layer = 0; layer < 5; layer++) {
+      const builds = [...(await claim(world)).values()];
+      await Promise.all(builds.map((item) => succeed(world, item)));
+    }
+    expect(await evaluationState(world, second.id)).toBe("Completed");
+  }
+}, 60_000);
+
+test("how a vanished output is made that nobody recorded is found out by evaluating its commit again", async () => {
+  await putPath(world, outputPathOf("a"));
+  const id = await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);
+  await lose("a");
+  expect(await buildStates(world)).toEqual({ a: "Substituted", b: "Created" });
+
+  await tendRecoveries(world.deps);
+  await tendRecoveries(world.deps);
+
+  const recovery = await takeRecovery();
+  expect(await waitingReason(id)).toEqual({ kind: "recovery", evaluation: recovery.id, rounds_left: 2 });
+  await ingest(world, recovery, [node("z"), node("a", { needs: ["z"] }), node("b", { needs: ["a"] })]);
+  await finishEvaluation(world, recovery);
+  await tendRecoveries(world.deps);
+  expect(await waitingReason(id)).toBeNull();
+  await build("z", "a", "b");
+  expect(await evaluationState(world, id)).toBe("Completed");
+  expect(await evaluationState(world, recovery.id)).toBe("Completed");
+});
+
+test("after three recoveries in vain what waits fails, and says why", async () => {
+  await putPath(world, outputPathOf("a"));
+  const id = await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);
+  await lose("a");
+  for (let round = 0; round < 3; round++) {
+    await tendRecoveries(world.deps);
+    expect(await evaluationState(world, id)).toBe("Building");
+    await finishEvaluation(world, await takeRecovery());
+  }
+
+  await tendRecoveries(world.deps);
+
+  expect(await buildStates(world)).toEqual({ a: "FailedPermanent", b: "DependencyFailed" });
+  expect(await evaluationState(world, id)).toBe("Failed");
+  const messages = world.db.selectFrom("evaluation_message").select("message").where("evaluation_id", "=", id);
+  expect((await messages.executeTakeFirstOrThrow()).message).toMatch(/vanished.*3 evaluations/);
+});
+
+test("two servers that see the same need begin one recovery", async () => {
+  await putPath(world, outputPathOf("a"));
+  await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);
+  await lose("a");
+
+  await Promise.all(Array.from({ length: 4 }, () => tendRecoveries(world.deps)));
+
+  const { rows } = await sql`select id from evaluation where kind = 2`.execute(world.db);
+  expect(rows.length).toBe(1);
+});
