@@ -1,6 +1,14 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
 
+/** The evaluation `e` has been evaluated and waits for builds, whether or not one of them goes on. */
+const isBuilding = sql`(e.status = 3 or (e.status = 4 and e.building_started_at is not null))`;
+
+/** The evaluation `e` waits for a build: one that was taken out of it is none of its business any more. */
+const hasOpenBuild = sql`exists (
+  select from evaluation_build l join build b on b.id = l.build_id
+  where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8))`;
+
 export interface EndedEvaluation {
   readonly id: string;
   readonly organization_id: string;
@@ -27,14 +35,12 @@ export async function endEvaluations(
         status = case when
           exists (select from evaluation_message m where m.evaluation_id = e.id and m.level = 0)
           or exists (select from evaluation_build l join build b on b.id = l.build_id
-            where l.evaluation_id = e.id and b.status in (4, 5, 6, 9))
+            where l.evaluation_id = e.id and coalesce(l.outcome, b.status) in (4, 5, 6, 9))
           then 6 else 5 end,
         waiting_reason = null,
         updated_at = gradient_now(),
         finished_at = gradient_now()
-      where e.id = any(${evaluationIds}) and e.status = 3 and not exists (
-        select from evaluation_build l join build b on b.id = l.build_id
-        where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))
+      where e.id = any(${evaluationIds}) and ${isBuilding} and not ${hasOpenBuild}
       returning e.id, e.organization_id
     ), frozen as (
       update evaluation_build l set outcome = b.status, attempt_id = ${lastAttempt}
@@ -73,7 +79,7 @@ export async function listEvaluationsToEnd(db: Kysely<Database>, buildIds: reado
     where l.build_id = any(${buildIds}) and e.status in (0, 1, 2, 3, 4, 8) and not exists (
       select from build_edge d
       join build b on b.id = d.build_id
-      join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id
+      join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id and above.outcome is null
       where d.dependency_id = l.build_id and b.status in (0, 1, 2, 8))`.execute(db);
   return result.rows.map(({ id }) => id);
 }
@@ -91,9 +97,7 @@ export async function listEvaluationsOfBuilds(db: Kysely<Database>, buildIds: re
 export async function listOverdueEvaluations(db: Kysely<Database>): Promise<string[]> {
   const result = await sql<{ id: string }>`
     select e.id from evaluation e
-    where e.status = 3 and not exists (
-      select from evaluation_build l join build b on b.id = l.build_id
-      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))
+    where e.status in (3, 4) and ${isBuilding} and not ${hasOpenBuild}
     limit 1000`.execute(db);
   return result.rows.map(({ id }) => id);
 }
@@ -107,7 +111,7 @@ export async function lockBuildsOnlyNeededBy(trx: Transaction<Database>, evaluat
   const open = await sql<{ id: string }>`
     select b.id from build b
     where b.status in (0, 1, 2, 8)
-      and b.id in (select build_id from evaluation_build where evaluation_id = ${evaluationId})
+      and b.id in (select build_id from evaluation_build where evaluation_id = ${evaluationId} and outcome is null)
     order by b.id for no key update`.execute(trx);
   const ids = open.rows.map(({ id }) => id);
   if (ids.length === 0) return [];
@@ -115,7 +119,8 @@ export async function lockBuildsOnlyNeededBy(trx: Transaction<Database>, evaluat
     with recursive needed as (
       select l.build_id as id
       from evaluation e join evaluation_build l on l.evaluation_id = e.id join build b on b.id = l.build_id
-      where e.status in (0, 1, 2, 3, 4, 8) and e.id <> ${evaluationId} and b.status in (0, 1, 2, 8)
+      where e.status in (0, 1, 2, 3, 4, 8) and e.id <> ${evaluationId}
+        and l.outcome is null and b.status in (0, 1, 2, 8)
         and e.organization_id = (select organization_id from evaluation where id = ${evaluationId})
       union
       select d.dependency_id from needed join build_edge d on d.build_id = needed.id and not d.satisfied

@@ -1,4 +1,5 @@
 import { sql, type Transaction } from "kysely";
+import { findBuildLinkState } from "../../db/build-links.ts";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { linkBuilds } from "../../db/evaluation-graph.ts";
 import { settleEdgesAbove } from "../../db/graph.ts";
@@ -9,6 +10,7 @@ import { DomainError } from "../../errors.ts";
 import { uuidV7 } from "../../lib/ids.ts";
 import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import type { Wakeups } from "./wakeups.ts";
 
 /**
  * Opens again what failed in an ended evaluation, deterministic failures too, under a new evaluation of the same commit
@@ -20,35 +22,104 @@ export async function restartFailed(
   evaluationId: string,
   startedBy: string | null,
 ): Promise<string> {
+  return await transition(deps, (trx, wakeups) => restartEnded(trx, wakeups, deps, { evaluationId, startedBy }));
+}
+
+/**
+ * Opens one failed build again, deterministic failure or not, with what failed below it and what failed because of it.
+ * While its evaluation builds, within that; afterwards under a new evaluation as `restartFailed` makes it. Returns the
+ * id of the evaluation that waits for it. Throws `not_found`, `conflict`, or `bad_request` when it has not failed.
+ */
+export async function restartBuild(deps: TransitionDeps, linkId: string, startedBy: string | null): Promise<string> {
   return await transition(deps, async (trx, wakeups) => {
-    const organizationId = await lockEnded(trx, evaluationId);
-    const newId = uuidV7(deps.clock.now(), deps.random);
-    await sql`
-      insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
-        wildcard, status, trusted, previous_id, started_by, building_started_at)
-      select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard, 3,
-        trusted, id, ${startedBy}, gradient_now()
-      from evaluation where id = ${evaluationId}`.execute(trx);
-
-    const failed = await lockFailed(trx, evaluationId);
-    const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
-    if (again.length === 0)
-      throw new DomainError("bad_request", "nothing failed in that evaluation: there is nothing to restart");
-
-    await copyReport(trx, deps, evaluationId, newId);
-    await linkAlso(trx, deps, newId, again);
-    await sql`
-      update build set status = case when pending_dependencies = 0 then 1 else 0 end, deterministic_failure = false,
-        transient_failures = 0, retry_at = null, ready_at = gradient_now(), updated_at = gradient_now()
-      where id = any(${again})`.execute(trx);
-    await settleEdgesAbove(trx, again);
-    const never = failed.filter(({ buildable }) => !buildable).map(({ id }) => id);
-    if (never.length > 0) await failDependents(trx, never);
-    await endEvaluations(trx, [newId]);
+    const link = await findBuildLinkState(trx, linkId);
+    if (!link) throw new DomainError("not_found", "Build not found");
+    const { evaluation_id: evaluationId, build_id: buildId, organization_id: organizationId } = link;
+    const isActive = (ACTIVE_EVALUATION as readonly number[]).includes(link.evaluation_status);
+    if (!isActive) return await restartEnded(trx, wakeups, deps, { evaluationId, startedBy, buildId });
+    if (!link.building) {
+      throw new DomainError("conflict", "the evaluation still finds out what to build: try again when it builds");
+    }
+    if (link.outcome !== null) {
+      throw new DomainError("conflict", "the build was taken out of the evaluation: restart it when that has ended");
+    }
+    const failed = await lockFailed(trx, evaluationId, buildId);
+    await lockBuilding(trx, evaluationId);
+    await reopen(trx, failed);
+    wakeups.evaluations([evaluationId]);
     wakeups.work(organizationId);
-    wakeups.evaluations([newId]);
-    return newId;
+    return evaluationId;
   });
+}
+
+interface Restart {
+  readonly evaluationId: string;
+  readonly startedBy: string | null;
+  /** Of all that failed only this, what failed below it and what failed because of it. */
+  readonly buildId?: string;
+}
+
+async function restartEnded(
+  trx: Transaction<Database>,
+  wakeups: Wakeups,
+  deps: TransitionDeps,
+  { evaluationId, startedBy, buildId }: Restart,
+): Promise<string> {
+  const organizationId = await lockEnded(trx, evaluationId);
+  const newId = uuidV7(deps.clock.now(), deps.random);
+  await sql`
+    insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
+      wildcard, status, trusted, priority, previous_id, started_by, building_started_at)
+    select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard, 3,
+      trusted, priority, id, ${startedBy}, gradient_now()
+    from evaluation where id = ${evaluationId}`.execute(trx);
+  const failed = await lockFailed(trx, evaluationId, buildId);
+  await copyReport(trx, deps, evaluationId, newId);
+  await linkAlso(
+    trx,
+    deps,
+    newId,
+    failed.flatMap(({ id, buildable }) => (buildable ? [id] : [])),
+  );
+  await reopen(trx, failed);
+  await endEvaluations(trx, [newId]);
+  wakeups.work(organizationId);
+  wakeups.evaluations([newId]);
+  return newId;
+}
+
+interface FailedBuild {
+  readonly id: string;
+  /** Without a path of its own for every output a derivation is of a kind that no worker builds. */
+  readonly buildable: boolean;
+}
+
+/** Throws `bad_request` when none of them could succeed. They are locked. */
+async function reopen(trx: Transaction<Database>, failed: readonly FailedBuild[]): Promise<void> {
+  const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
+  if (again.length === 0) {
+    throw new DomainError("bad_request", "nothing of it has failed, or is failed any more: there is nothing to restart");
+  }
+  await sql`
+    update build set status = case when pending_dependencies = 0 then 1 else 0 end, deterministic_failure = false,
+      transient_failures = 0, retry_at = null, ready_at = gradient_now(), updated_at = gradient_now()
+    where id = any(${again})`.execute(trx);
+  await settleEdgesAbove(trx, again);
+  const still = await sql<{ id: string }>`
+    select distinct d.id from build_edge e join build d on d.id = e.dependency_id
+    where e.build_id = any(${again}) and not e.satisfied and d.status in (4, 5, 6, 9)`.execute(trx);
+  if (still.rows.length > 0)
+    await failDependents(
+      trx,
+      still.rows.map(({ id }) => id),
+    );
+}
+
+/** An abort of the evaluation, or its end, comes before this or after it. */
+async function lockBuilding(trx: Transaction<Database>, evaluationId: string): Promise<void> {
+  const { rows } = await sql`
+    select id from evaluation where id = ${evaluationId} and status in (3, 4) for no key update`.execute(trx);
+  if (rows.length === 0) throw new DomainError("conflict", "the evaluation has ended meanwhile: try again");
 }
 
 async function lockEnded(trx: Transaction<Database>, evaluationId: string): Promise<string> {
@@ -72,35 +143,49 @@ async function lockEnded(trx: Transaction<Database>, evaluationId: string): Prom
 }
 
 /**
- * What failed in the evaluation, and what failed below that and was not reported by it. Locked, in id order. Without a
- * path of its own for every output a derivation is of a kind that no worker builds.
+ * What failed in the evaluation, and what failed below that and was not reported by it. With `buildId` only that build,
+ * what failed below it, and what failed in the evaluation because something below had. Locked, in id order.
  */
 async function lockFailed(
   trx: Transaction<Database>,
   evaluationId: string,
-): Promise<readonly { readonly id: string; readonly buildable: boolean }[]> {
+  buildId?: string,
+): Promise<readonly FailedBuild[]> {
   // Whoever links a build locks it, so that an abort of the last evaluation that needs it sees the link.
   await sql`
     select id from build
     where status not in (3, 7) and id in (select build_id from evaluation_build where evaluation_id = ${evaluationId})
     order by id for no key update`.execute(trx);
-  const result = await sql<{ id: string; buildable: boolean }>`
+  const own = buildId === undefined ? sql`true` : sql`l.build_id = ${buildId}`;
+  const above = buildId === undefined ? sql`` : sql`union (${failedAbove(evaluationId, buildId)})`;
+  const result = await sql<FailedBuild>`
     select id, not exists (
       select from build_output o where o.build_id = build.id and o.store_path is null) as buildable
     from build
     where status in (4, 5, 6, 9) and id in (
       with recursive failed as (
         select l.build_id as id from evaluation_build l join build b on b.id = l.build_id
-        where l.evaluation_id = ${evaluationId} and b.status in (4, 5, 6, 9)
+        where l.evaluation_id = ${evaluationId} and b.status in (4, 5, 6, 9) and ${own}
         union
         select e.dependency_id
         from failed join build_edge e on e.build_id = failed.id and not e.satisfied
         join build b on b.id = e.dependency_id and b.status in (4, 5, 6, 9)
       )
-      select id from failed)
+      select id from failed ${above})
     order by id for no key update`.execute(trx);
   return result.rows;
 }
+
+const failedAbove = (evaluationId: string, buildId: string) => sql`
+  with recursive above as (
+    select ${buildId}::uuid as id
+    union
+    select e.build_id
+    from above join build_edge e on e.dependency_id = above.id and not e.satisfied
+    join build b on b.id = e.build_id and b.status = 6
+    join evaluation_build l on l.build_id = e.build_id and l.evaluation_id = ${evaluationId}
+  )
+  select id from above`;
 
 /** The new evaluation starts where the old one stood after it was evaluated: its builds, attributes and messages. */
 async function copyReport(trx: Transaction<Database>, deps: TransitionDeps, from: string, to: string): Promise<void> {
