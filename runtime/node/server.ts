@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
-import type { Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
+import { clientAddress } from "#core/http/client-address.ts";
 import type { PathUses } from "#core/services/cache-uses.ts";
 import { openBaseFolder } from "./base-folder.ts";
 import { type Composition, compose } from "./compose.ts";
@@ -68,7 +69,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   });
 
   const server = createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]["fetch"] }) as Server;
-  const hub = await attachHub(server, composition);
+  const hub = await attachHub(server, composition, config);
   // Together: a server that only listened no more would wait for workers, who stay.
   started.defer(async () => {
     await Promise.all([stopListening(server, REQUEST_GRACE_MS), hub.close()]);
@@ -90,15 +91,17 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 }
 
 /** Workers' sessions come in on the same port as everything else. */
-async function attachHub(server: Server, { hub: deps }: Composition): Promise<Hub> {
+async function attachHub(server: Server, { hub: deps }: Composition, { trustedProxies }: Config): Promise<Hub> {
   const hub = await Hub.start(deps);
-  const { discoverable, maxProtoConnections } = deps.limits;
+  const { discoverable } = deps.limits;
+  const addressOf = ({ socket, headers }: IncomingMessage) =>
+    clientAddress(socket.remoteAddress ?? null, String(headers["x-forwarded-for"] ?? ""), trustedProxies);
   attachProtoEndpoint(server, {
-    refuse: () => {
+    refuse: (request) => {
       if (!discoverable) return { status: 404, headers: {} };
-      return hub.connections < maxProtoConnections ? null : { status: 503, headers: { "Retry-After": "10" } };
+      return hub.hasRoomFor(addressOf(request)) ? null : { status: 503, headers: { "Retry-After": "10" } };
     },
-    accept: (socket) => hub.accept(socket),
+    accept: (socket, request) => void hub.accept(socket, { address: addressOf(request) }),
   });
   return hub;
 }

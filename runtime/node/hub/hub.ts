@@ -3,17 +3,25 @@ import { expireLeases, tidyTransitions } from "#core/services/transitions/leases
 import { beatServer, drainServer, joinServers, leaveServers } from "#core/services/transitions/servers.ts";
 import type { HubDeps } from "./deps.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import { WorkerSession } from "./session.ts";
+import { type DialledWorker, WorkerSession } from "./session.ts";
+import { SessionPlaces } from "./session-places.ts";
 import { listChangedRegistrations, yieldReplaced } from "./session-upkeep.ts";
 import { WorkerSampler } from "./worker-sampler.ts";
 
 /** What a lost wake-up costs at most. */
 const POLL_INTERVAL_MS = 5_000;
 
+export interface AcceptOptions {
+  /** Of whoever opened the socket. */
+  readonly address: string;
+  /** The worker that this server has dialled; null for one that came by itself. */
+  readonly dialled: DialledWorker | null;
+}
+
 /** The sessions of all workers of this server, and the loops that keep evaluations going. */
 export class Hub {
   readonly #deps: HubDeps;
-  readonly #sessions = new Set<WorkerSession>();
+  readonly #sessions: SessionPlaces;
   /**
    * Those that have begun to register, in that order. A worker id may have several, each with organizations of its own:
    * whoever registers a foreign id has proved nothing to the others.
@@ -26,6 +34,7 @@ export class Hub {
 
   private constructor(deps: HubDeps) {
     this.#deps = deps;
+    this.#sessions = new SessionPlaces(deps.limits.maxProtoConnections, (session) => this.#registered.has(session));
     this.#dispatcher = new Dispatcher(deps, () => this.#registered);
     this.#unsubscribe = [
       deps.notifier.subscribe("work", () => this.#dispatcher.kick()),
@@ -50,18 +59,25 @@ export class Hub {
     return this.#sessions.size;
   }
 
-  accept(socket: Socket): void {
-    const session = new WorkerSession(this.#deps, socket, {
-      refuse: (registering) => this.#refuse(registering),
-      onRegistered: (registered) => this.#register(registered),
-      onProved: (session, organizationIds) => {
+  /** Whether one more socket of that address may begin a session. */
+  hasRoomFor(address: string): boolean {
+    return !this.#closing && this.#sessions.hasRoomFor(address);
+  }
+
+  accept(socket: Socket, { address = "", dialled = null }: Partial<AcceptOptions> = {}): WorkerSession {
+    const events = {
+      refuse: (registering: WorkerSession) => this.#sessions.refuse(registering),
+      onRegistered: (registered: WorkerSession) => this.#register(registered),
+      onProved: (session: WorkerSession, organizationIds: readonly string[]) => {
         for (const { jobs } of this.#takeOver(session, organizationIds)) jobs?.yieldTo(organizationIds);
       },
       onDemand: () => this.#dispatcher.kick(),
-      onClosed: (closed) => this.#closed(closed),
-    });
-    this.#sessions.add(session);
+      onClosed: (closed: WorkerSession) => this.#closed(closed),
+    };
+    const session = new WorkerSession(this.#deps, socket, events, dialled);
+    this.#sessions.add(session, address);
     if (this.#closing) session.connection.close(1001, "the server is stopping");
+    return session;
   }
 
   /** Ends every session; workers go on with what they run and come back to the next server. */
@@ -100,13 +116,6 @@ export class Hub {
       if (proved.every(isTaken)) connection.close(4409, "a newer session of this worker has begun");
     }
     return others;
-  }
-
-  /** The places are those of proved workers: a session that takes an older one's place needs none of its own. */
-  #refuse({ workerId }: WorkerSession): string | null {
-    const others = [...this.#registered].filter((session) => session.workerId !== workerId).length;
-    if (others < this.#deps.limits.maxProtoConnections) return null;
-    return `this server has as many workers as it may (maxProtoConnections ${others}); the worker tries again`;
   }
 
   #closed(session: WorkerSession): void {

@@ -1,4 +1,5 @@
 import { uuidV7 } from "#core/lib/ids.ts";
+import { Semaphore } from "#core/lib/semaphore.ts";
 import {
   type Introduction,
   ServerSession,
@@ -30,6 +31,9 @@ export interface SessionEvents {
   readonly onClosed: (session: WorkerSession) => void;
 }
 
+/** Workers whose tokens are looked at at a time: strangers who send wrong ones must not take every core. */
+const verifying = new Semaphore(2);
+
 /** A worker that this server dialled, and what proves it there: see `core/protocol/dial.ts`. */
 export interface DialledWorker {
   readonly workerId: string;
@@ -50,7 +54,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     this.#events = events;
     this.authority = dialled?.authority ?? {
       challenge: (workerId) => challengeWorker(deps, workerId),
-      authorize: (workerId, tokens) => authorizeWorker(deps, workerId, tokens),
+      authorize: (workerId, tokens) => verifying.run(() => authorizeWorker(deps, workerId, tokens)),
     };
     this.#session = new ServerSession(socket, this, {
       clock: deps.clock,

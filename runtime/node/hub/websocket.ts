@@ -9,7 +9,9 @@ import type { Socket } from "#core/protocol/socket.ts";
 
 export interface ProtoEndpoint {
   /** A status that refuses the upgrade, or null to accept it. */
-  readonly refuse: () => { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> } | null;
+  readonly refuse: (
+    request: IncomingMessage,
+  ) => { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> } | null;
   readonly accept: (socket: Socket, request: IncomingMessage) => void;
 }
 
@@ -46,7 +48,7 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
     // A reset of the peer must not end the process.
     socket.on("error", () => socket.destroy());
     const path = request.url?.split("?", 1)[0];
-    const refusal = path === PATH ? endpoint.refuse() : { status: 404 as const, headers: {} };
+    const refusal = path === PATH ? endpoint.refuse(request) : { status: 404 as const, headers: {} };
     if (refusal) return refuseUpgrade(socket, refusal);
     gate.emit("upgrade", request, socket, head);
   });
