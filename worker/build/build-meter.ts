@@ -1,22 +1,12 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Clock } from "#core/lib/clock.ts";
-import { SECOND } from "#core/lib/clock.ts";
+import { type Clock, SECOND } from "#core/lib/clock.ts";
 import type { BuildResult } from "#core/nix/daemon/build.ts";
 import type { DaemonEvent } from "#core/nix/daemon/events.ts";
 import { ActivityType } from "#core/nix/daemon/numbers.ts";
 import type { BuildMetrics } from "#core/protocol/worker-messages.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
-import {
-  type ProcessTimes,
-  parseCgroupPath,
-  parseChildren,
-  parseIoStat,
-  parseProcessTimes,
-  parseResidentBytes,
-  parseUptime,
-  TICK_MS,
-} from "./proc-files.ts";
+import { childrenOf, daemonProcessOf, readProc, timesOf } from "./daemon-process.ts";
+import { type ProcessTimes, parseCgroupPath, parseIoStat, parseResidentBytes, TICK_MS } from "./proc-files.ts";
 
 export interface MeterOptions {
   readonly clock: Clock;
@@ -30,8 +20,6 @@ const SAMPLE_MS = 250;
 const SAMPLE_LATER_MS: number = 1 * SECOND;
 const SAMPLES_OFTEN = 240;
 const PROCESSES_MAX = 4096;
-/** How far the age of a connection and that of the daemon's process for it may be apart. */
-const AGE_DIFFERENCE_MS_MAX: number = 5 * SECOND;
 
 /** What the daemon's process of a connection had waited for after its last build. A new process has waited for none. */
 const waitedFor = new WeakMap<DaemonConnection, ProcessTimes>();
@@ -58,9 +46,8 @@ export class BuildMeter {
 
   see(event: DaemonEvent): void {
     if (event.kind !== "start" || event.type !== ActivityType.build || this.#daemonProcess !== null) return;
-    // The upper half of an activity's id is the id of the process that began it.
-    this.#daemonProcess = Number(event.id >> 32n);
-    if (this.#options.sampling) this.#sampleLater();
+    this.#daemonProcess = daemonProcessOf(this.#connection, event.id, this.#options.clock);
+    if (this.#options.sampling && this.#daemonProcess !== null) this.#sampleLater();
   }
 
   stop(): void {
@@ -82,24 +69,14 @@ export class BuildMeter {
   }
 
   #childrenTimes(): { readonly userMs: number; readonly systemMs: number } | null {
-    const pid = this.#daemonProcess;
-    const now = pid === null ? null : parseProcessTimes(readProc(`/proc/${pid}/stat`));
-    if (!now || !this.#isOfConnection(now)) return null;
+    const now = this.#daemonProcess === null ? null : timesOf(this.#daemonProcess);
+    if (!now) return null;
     const before = waitedFor.get(this.#connection);
     waitedFor.set(this.#connection, now);
     return {
       userMs: (now.childrenUserTicks - (before?.childrenUserTicks ?? 0)) * TICK_MS,
       systemMs: (now.childrenSystemTicks - (before?.childrenSystemTicks ?? 0)) * TICK_MS,
     };
-  }
-
-  /** A daemon in another container has other process ids: the one found here must be as old as the connection. */
-  #isOfConnection({ startedAtTicks }: ProcessTimes): boolean {
-    const uptime = parseUptime(readProc("/proc/uptime"));
-    if (uptime === null) return false;
-    const processAgeMs = uptime * SECOND - startedAtTicks * TICK_MS;
-    const connectionAgeMs = this.#options.clock.monotonic() - this.#connection.openedAtMs;
-    return Math.abs(processAgeMs - connectionAgeMs) <= AGE_DIFFERENCE_MS_MAX;
   }
 
   #sampleLater(): void {
@@ -112,8 +89,6 @@ export class BuildMeter {
 
   #sample(): void {
     const daemon = this.#daemonProcess as number;
-    const times = parseProcessTimes(readProc(`/proc/${daemon}/stat`));
-    if (!times || !this.#isOfConnection(times)) return;
     const [builder] = childrenOf(daemon);
     if (builder === undefined) return;
     const own = parseCgroupPath(readProc(`/proc/${builder}/cgroup`));
@@ -148,27 +123,4 @@ function residentBytesBelow(process: number): number {
     left.push(...childrenOf(next));
   }
   return bytes;
-}
-
-/** Children are listed with the thread that began them. */
-function childrenOf(process: number): number[] {
-  const folder = `/proc/${process}/task`;
-  return tasksOf(folder).flatMap((task) => parseChildren(readProc(`${folder}/${task}/children`)));
-}
-
-function tasksOf(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-/** Empty where it cannot be read. These files are made by the kernel as they are read: no disk is waited for. */
-function readProc(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

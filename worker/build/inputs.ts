@@ -57,7 +57,7 @@ async function holdAndQuery(
   held: readonly StorePath[],
   others: readonly StorePath[] = [],
 ): Promise<Set<StorePath>> {
-  for (const path of held) await connection.addTempRoot(path);
+  await connection.addTempRoots(held);
   const asked = [...held, ...others];
   return asked.length === 0 ? new Set() : await connection.queryValidPaths(asked);
 }

@@ -13,7 +13,7 @@ test("a process is read whatever its command is called", () => {
   const rest = "S 812 1300 1300 0 -1 4194560 200 3000 0 0 5 6 77 88 20 0 1 0 334455 8000000 500 18446744073709551615";
   const expected = { parent: 812, childrenUserTicks: 77, childrenSystemTicks: 88, startedAtTicks: 334455 };
   for (const command of ["nix-daemon", "a) S 1 (b", "new\nline"]) {
-    expect(parseProcessTimes(`1300 (${command}) ${rest}`)).toEqual(expected);
+    expect(parseProcessTimes(`1300 (${command}) ${rest}`)).toEqual({ command, ...expected });
   }
   for (const text of ["", "1300", "1300 (nix-daemon) S", "x y z"]) expect(parseProcessTimes(text)).toBeNull();
 });

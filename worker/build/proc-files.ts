@@ -1,5 +1,7 @@
 /** What /proc/PID/stat says of a process (proc(5)). Times are clock ticks. */
 export interface ProcessTimes {
+  /** The name of its program, at most 15 bytes of it. */
+  readonly command: string;
   readonly parent: number;
   /** Of children that have ended and were waited for, with all that they had waited for. */
   readonly childrenUserTicks: number;
@@ -13,11 +15,14 @@ export const TICK_MS = 10;
 
 /** Null for what is no such line. The command in parentheses may hold anything, parentheses and spaces too. */
 export function parseProcessTimes(stat: string): ProcessTimes | null {
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const end = stat.lastIndexOf(")");
+  const command = stat.slice(stat.indexOf("(") + 1, end);
+  const fields = stat.slice(end + 2).split(" ");
   // The first of these is the third of the line.
   const [parent, user, system, started] = [4, 16, 17, 22].map((position) => Number(fields[position - 3]));
   if (![parent, user, system, started].every(Number.isSafeInteger)) return null;
   return {
+    command,
     parent: parent as number,
     childrenUserTicks: user as number,
     childrenSystemTicks: system as number,

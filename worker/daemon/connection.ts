@@ -1,3 +1,4 @@
+import { chunksOf } from "#core/lib/chunks.ts";
 import { type Clock, systemClock } from "#core/lib/clock.ts";
 import type { ByteStream } from "#core/lib/streams.ts";
 import {
@@ -34,6 +35,9 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import { exactNar, importPayload, type NarImport, readNar, sendFramed } from "./nar.ts";
 import { DaemonSession, type OperationOptions } from "./session.ts";
 
+/** Their answers, 16 bytes each, fit into any socket's buffer: the daemon never waits for us to read. */
+const QUESTIONS_TOGETHER_MAX = 64;
+
 export interface ConnectOptions {
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
@@ -66,8 +70,8 @@ export interface TimedBuildResult extends BuildResult {
  * adds or builds is safe from garbage collection until it is closed.
  */
 export class DaemonConnection implements Disposable {
-  /** By the clock's `monotonic`. */
-  readonly openedAtMs: number;
+  /** When it was asked for, and when the daemon had answered; by the clock's `monotonic`. */
+  readonly opened: { readonly fromMs: number; readonly untilMs: number };
   readonly #session: DaemonSession;
   readonly #clock: Clock;
 
@@ -75,13 +79,14 @@ export class DaemonConnection implements Disposable {
     socketPath: string,
     { signal, clock = systemClock }: ConnectOptions = {},
   ): Promise<DaemonConnection> {
-    return new DaemonConnection(await DaemonSession.open(socketPath, signal), clock);
+    const fromMs = clock.monotonic();
+    return new DaemonConnection(await DaemonSession.open(socketPath, signal), clock, fromMs);
   }
 
-  private constructor(session: DaemonSession, clock: Clock) {
+  private constructor(session: DaemonSession, clock: Clock, fromMs: number) {
     this.#session = session;
     this.#clock = clock;
-    this.openedAtMs = clock.monotonic();
+    this.opened = { fromMs, untilMs: clock.monotonic() };
   }
 
   get greeting(): DaemonGreeting {
@@ -235,6 +240,22 @@ export class DaemonConnection implements Disposable {
   /** Keeps a path from garbage collection until the connection is closed. The path need not be there yet. */
   async addTempRoot(path: StorePath, options?: OperationOptions): Promise<void> {
     await this.#confirmed("addTempRoot", (writer) => writer.text(path), options);
+  }
+
+  /** The same for many, in questions that are sent together: an input costs no waiting of its own. */
+  async addTempRoots(paths: readonly StorePath[], options: OperationOptions = {}): Promise<void> {
+    if (paths.length === 0) return;
+    await this.#session.run(options, async ({ socket, reader, untilAnswer }) => {
+      for (const some of chunksOf(paths, QUESTIONS_TOGETHER_MAX)) {
+        const writer = new DaemonWriter();
+        for (const path of some) writer.word(Operation.addTempRoot).text(path);
+        await socket.write(writer.finish());
+        for (const _ of some) {
+          await untilAnswer();
+          await reader.word();
+        }
+      }
+    });
   }
 
   /** Registers a symbolic link that exists already, by its absolute path: it is a root while it is there. */
