@@ -34,6 +34,14 @@ const WITHOUT_VACUUM = `do $$ declare name text; begin
   end loop; end $$`;
 
 const WRITES = /\b(insert into|delete from|update "?\w+"? (\w+ )?set)\b/i;
+/** Signs of life, which break no promise: there is nothing to look at after them. */
+const SIGN_OF_LIFE =
+  /^\s*(update "?(attempt|worker_connection)"? set "?(lease_expires_at|last_seen_at)|insert into server )/i;
+
+interface Statement {
+  readonly name: string;
+  readonly writes: boolean;
+}
 
 type Fate = "fine" | "lost before" | "lost after" | "conflict";
 
@@ -44,14 +52,14 @@ type Fate = "fine" | "lost before" | "lost after" | "conflict";
  */
 export class SimulatedDatabase {
   readonly weather: DatabaseWeather = { latencyMs: 4, down: false, loss: 0, conflict: 0 };
-  /** Grows with every statement that changed rows. */
+  /** Grows with every statement that changed rows of which something is promised. */
   changes = 0;
   readonly #simulator: Simulator;
   readonly #client: pg.Client;
   readonly #random: Random;
   readonly #waiting: (() => void)[] = [];
   #taken = false;
-  readonly #names = new Map<string, string>();
+  readonly #statements = new Map<string, Statement>();
   #toldMs = -1;
 
   private constructor(simulator: Simulator, client: pg.Client, random: Random) {
@@ -118,16 +126,20 @@ export class SimulatedDatabase {
   }
 
   /** The same text is parsed and planned once. */
-  #nameOf(text: string): string {
-    const name = this.#names.get(text) ?? `statement ${this.#names.size}`;
-    this.#names.set(text, name);
-    return name;
+  #statement(text: string): Statement {
+    const known = this.#statements.get(text);
+    if (known) return known;
+    const writes = WRITES.test(text) && !SIGN_OF_LIFE.test(text);
+    const statement = { name: `statement ${this.#statements.size}`, writes };
+    this.#statements.set(text, statement);
+    return statement;
   }
 
   async query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
     return await this.#simulator.outside(async () => {
-      const result = await this.#client.query({ name: this.#nameOf(text), text, values: [...values] });
-      if (WRITES.test(text) && (result.rowCount ?? 0) > 0) this.changes++;
+      const { name, writes } = this.#statement(text);
+      const result = await this.#client.query({ name, text, values: [...values] });
+      if (writes && (result.rowCount ?? 0) > 0) this.changes++;
       return result;
     });
   }

@@ -1,6 +1,6 @@
 import { EvaluationStatus } from "#core/domain/states.ts";
 import { DomainError } from "#core/errors.ts";
-import { createEvaluation } from "#core/services/evaluate.ts";
+import { createEvaluation } from "#core/services/evaluations-create.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
 import type { HubDeps } from "#runtime/node/hub/deps.ts";

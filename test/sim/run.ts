@@ -25,7 +25,6 @@ const SETTLE_MS_MAX: number = 20 * MINUTE;
 /** For the last evaluation, whose builds all run at once: an evaluation, a build, and what lies between. */
 const PROBE_MS_MAX: number = PROBE_MS + 60_000;
 
-const SERVERS = 1;
 /** As many as two organizations' workers have places. */
 const PROBES = 24;
 
@@ -146,8 +145,10 @@ class Simulation {
     });
     const observer = database.open(null);
     const populated = await populate(observer, { random, simulator, organizations });
-    const machines = Array.from({ length: SERVERS }, (_, i) => ({
+    const servers = random.pick([1, 1, 2]);
+    const machines = Array.from({ length: servers }, (_, i) => ({
       number: i + 1,
+      storage: servers > 1 ? "one bucket" : null,
       simulator,
       database,
       network,

@@ -28,7 +28,9 @@ export interface ServerMachine {
   readonly network: Network;
   readonly random: Random;
   readonly secretKey: SecretKey;
-  /** The disk: it outlives the process. */
+  /** Where the blobs are: what several servers share has a name. Null is this server's own folder. */
+  readonly storage: string | null;
+  /** They outlive the process. */
   readonly blobs: Map<string, Uint8Array>;
   readonly wakeUps: WakeUps;
 }
@@ -103,10 +105,11 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
     hasher: nodeHasher,
     passwords: { hash: async (secret) => secret, verify: async (stored, secret) => stored === secret },
     secretKeyOf: async () => machine.secretKey,
+    sshKeyOf: async () => "a private key",
     upstreams: new Upstreams({ ...common, upstreamQueriesMax: 4 }),
     retry: RETRY,
     leaseMs: LEASE_MS,
-    server: { id: uuidV7(process.clock.now(), random.bytes), storage: null },
+    server: { id: uuidV7(process.clock.now(), random.bytes), storage: machine.storage },
     limits: {
       discoverable: true,
       maxProtoConnections: 16,
