@@ -89,6 +89,12 @@ export interface AttemptLink {
   fetchNar(path: StorePath): Promise<FetchedNar>;
   /** Resolves when the path is durable and offered. Throws `UploadRefusedError`. */
   pushNar(upload: Upload): Promise<void>;
+  /**
+   * Pushes uploads that may refer to each other, and reports the success that rests on them; resolves when all of it is
+   * recorded. `finish` has nothing to do then. Throws `UploadRefusedError` and what a body throws: then another result
+   * is to be reported.
+   */
+  deliver(uploads: readonly Upload[], result: BuildResult): Promise<void>;
   /** Resolves when the batch is recorded. Throws `BatchRefusedError`. */
   sendBatch(batch: Batch): Promise<void>;
   /** Appends to the attempt's log. Never blocks and never throws; the log's own limits cut it. */

@@ -105,6 +105,10 @@ export class MemoryLink implements AttemptLink {
     return { ...nar, fileSize: nar.bytes.length, body: streamOf(nar.bytes) };
   }
 
+  async deliver(uploads: readonly Upload[]): Promise<void> {
+    for (const upload of uploads) await this.pushNar(upload);
+  }
+
   async pushNar(upload: Upload): Promise<void> {
     await (this.#overrides.pushNar ?? ((one) => this.#store.store(one)))(upload);
     this.pushed.push(upload.info.path);

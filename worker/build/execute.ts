@@ -13,7 +13,7 @@ import { BuildFailure, failedResult } from "./failure.ts";
 import { ensureInputs } from "./inputs.ts";
 import { readProducts } from "./products.ts";
 import { type BuildTimeLimits, builderOptions, runBuilder } from "./run-builder.ts";
-import { uploadOutputs } from "./upload.ts";
+import { deliverBuild } from "./upload.ts";
 
 export interface BuildRequest extends BuildTimeLimits {
   readonly drvPath: StorePath;
@@ -30,7 +30,7 @@ type Outputs = BuildResult["outputs"];
  * `AttemptEndedError` is thrown, when the link's signal ends the work: the builder is stopped then.
  *
  * In this order: the derivation is proven to be the one that its path names; inputs are brought into the store and held
- * there; the daemon builds; the outputs are offered by the server; the result is handed back.
+ * there; the daemon builds; the outputs and the result are handed over together, and recorded by the server.
  */
 export async function executeBuild(
   job: BuildRequest,
@@ -90,13 +90,13 @@ class BuildRun {
           unlock();
           this.#link.builderEnded();
           const products = await this.#products(outputs);
-          const paths = outputs.map(({ path }) => path);
-          await uploadOutputs(connection, paths, this.#link, { pool, settings, signer });
-          return {
+          const result: BuildResult = {
             ...{ kind: "build", status, outputs, failure: null, build_ms: this.buildMs },
             ...(this.metrics && { metrics: this.metrics }),
             ...(products.length > 0 && { products }),
           };
+          await deliverBuild(connection, result, this.#link, { pool, settings, signer });
+          return result;
         },
         { signal, settings },
       );

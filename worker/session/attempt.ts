@@ -17,6 +17,7 @@ import {
   type Upload,
   UploadRefusedError,
 } from "../link.ts";
+import { sendDelivery } from "./delivery.ts";
 import { EvaluationMessages } from "./evaluation-messages.ts";
 import { type LiveSession, type OutgoingMessage, SessionLostError } from "./live-session.ts";
 import { LogSpool } from "./log-spool.ts";
@@ -53,6 +54,7 @@ export class Attempt implements AttemptLink {
   #nextSequence = 0;
   #session: LiveSession | null = null;
   #logSent: Promise<void> = Promise.resolve();
+  #delivered = false;
 
   constructor(options: AttemptOptions) {
     this.attemptId = options.attemptId;
@@ -168,6 +170,28 @@ export class Attempt implements AttemptLink {
     });
   }
 
+  async deliver(uploads: readonly Upload[], result: BuildResult): Promise<void> {
+    const open = new Set(uploads);
+    await this.#overSessions(async (session, again) => {
+      this.#spool.end();
+      const { attemptId, signal } = this;
+      const parts = { attemptId, uploads: [...open], result, logSent: this.#logSent, signal };
+      try {
+        const { recorded, committed, refusals } = await sendDelivery(session, parts);
+        this.#delivered = recorded;
+        if (recorded) return;
+        for (const upload of committed) open.delete(upload);
+        this.#continueLog(session);
+        const refusal = refusals.find(({ retry }) => !retry) ?? refusals[0];
+        if (refusal && !refusal.retry) throw new UploadRefusedError(refusal.message);
+        await again(refusal ? `an upload: ${refusal.message}` : "the result was not taken with its uploads");
+      } catch (error) {
+        if (!(error instanceof SessionLostError)) this.#continueLog(session);
+        throw error;
+      }
+    });
+  }
+
   async sendBatch({ nodes, entryPoints }: Batch): Promise<void> {
     const sequence = this.#nextSequence++;
     const size = nodes.reduce((sum, { aterm }) => sum + aterm.length, 0);
@@ -192,6 +216,7 @@ export class Attempt implements AttemptLink {
   }
 
   async finish(result: BuildResult | EvaluationResult): Promise<void> {
+    if (this.#delivered) return;
     this.#spool.end();
     this.#messages.tellDropped();
     await this.#overSessions(async (session) => {
@@ -199,6 +224,13 @@ export class Attempt implements AttemptLink {
       const key = `result ${this.attemptId}`;
       await session.ask({ type: "job_result", attempt: this.attemptId, result }, key);
     });
+  }
+
+  /** The log was ended with a result that did not count. */
+  #continueLog(session: LiveSession): void {
+    if (this.#delivered || !this.#spool.ended) return;
+    this.#spool.reopen();
+    this.#logSent = this.#sendLog(session, this.#spool.length);
   }
 
   async #sendLog(session: LiveSession, from: number): Promise<void> {

@@ -101,6 +101,11 @@ export class LiveSession {
     });
   }
 
+  /** Nobody waits for this answer any more; its promise is left as it is. */
+  forget(key: string): void {
+    this.#waiting.delete(key);
+  }
+
   #receive(message: IncomingMessage): void {
     const key = answerKey(message);
     if (key === null) return this.#options.onMessage(message);

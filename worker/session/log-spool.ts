@@ -66,6 +66,20 @@ export class LogSpool {
       .finally(() => this.#wake());
   }
 
+  /** How much was appended. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** There is more to come after all; whoever has read to the end begins anew from there. */
+  reopen(): void {
+    this.#ended = false;
+  }
+
   /** Nothing more is appended; readers come to an end. */
   end(): void {
     this.#ended = true;

@@ -5,7 +5,7 @@ import type { DaemonPathInfo } from "#core/nix/daemon/path-info.ts";
 import { compressZstd, compressZstdAtOnce } from "../codec.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
 import type { DaemonPool } from "../daemon/pool.ts";
-import type { AttemptLink } from "../link.ts";
+import type { AttemptLink, Upload } from "../link.ts";
 import type { Signer } from "../signing-key.ts";
 
 export interface PushSource {
@@ -20,17 +20,14 @@ export interface PushSource {
 /** NARs up to this size are compressed in one go: it is quicker than a stream, and holds up the worker for 0.2 ms. */
 const AT_ONCE_BYTES_MAX = 64 * 1024;
 
-/**
- * Sends a path from the store to the server, as zstd and in constant memory; its references must be there before.
- * Resolves when the server offers it. Throws `UploadRefusedError` and what the daemon throws.
- */
-export async function pushPath(
+/** How a path of the store is sent to the server: as zstd and in constant memory. */
+export async function uploadOf(
   info: DaemonPathInfo,
   { target, link, ...source }: PushSource & { readonly target: "source" | "output"; readonly link: AttemptLink },
-): Promise<void> {
+): Promise<Upload> {
   const open = () => readStored(info, source, link.signal);
   const signature = await source.signer?.sign({ ...info, storePath: info.path });
-  await link.pushNar({
+  return {
     target,
     ...(signature !== undefined && { signatures: [signature] }),
     info: {
@@ -43,7 +40,18 @@ export async function pushPath(
     },
     compression: "zstd",
     open: () => (info.narSize <= AT_ONCE_BYTES_MAX ? compressedAtOnce(open()) : compressZstd(open())),
-  });
+  };
+}
+
+/**
+ * Sends a path from the store to the server; its references must be there before. Resolves when the server offers it.
+ * Throws `UploadRefusedError` and what the daemon throws.
+ */
+export async function pushPath(
+  info: DaemonPathInfo,
+  source: PushSource & { readonly target: "source" | "output"; readonly link: AttemptLink },
+): Promise<void> {
+  await source.link.pushNar(await uploadOf(info, source));
 }
 
 /** One connection that several readers may want: the first gets it. */
