@@ -104,10 +104,11 @@ async function assignBuild(server: FakeServer, number: number): Promise<void> {
 }
 
 function assignEvaluation(server: FakeServer, number: number): void {
-  const limits = { timeout_ms: 60_000, attributes_max: 10, derivations_max: 10 };
+  const limits = { timeout_ms: 60_000, attributes_max: 10, derivations_max: 10, messages_max: 10 };
+  const input = { part: "whole" as const, trusted: true, overrides: [], source: null, ssh_key: null };
   const job = { kind: "evaluation", evaluation: attemptId(1), organization: ORGANIZATION, ...limits } as const;
   const what = { repository: "https://example.org/site", commit: "0".repeat(40), wildcard: "packages.*" };
-  server.send({ type: "assign_job", attempt: attemptId(number), job: { ...job, ...what } });
+  server.send({ type: "assign_job", attempt: attemptId(number), job: { ...job, ...what, ...input } });
 }
 
 /** Places that the worker has asked to have filled in the session, less those that were. */

@@ -258,7 +258,7 @@ export class Agent {
 
   #request(session: LiveSession, kind: Kind, free: number): void {
     const { capabilities } = this.#options;
-    const able = kind === "build" ? capabilities.build : capabilities.eval && capabilities.fetch;
+    const able = kind === "build" ? capabilities.build : capabilities.eval || capabilities.fetch;
     if (able && free > 0) session.send({ type: "request_job", kind, free });
   }
 

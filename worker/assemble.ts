@@ -1,26 +1,19 @@
-import { join } from "node:path";
 import { systemClock } from "#core/lib/clock.ts";
 import { storePathName } from "#core/nix/store-path.ts";
-import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
-import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
+import type { BuildJob } from "#core/protocol/server-messages.ts";
+import type { BuildResult } from "#core/protocol/worker-messages.ts";
 import { Agent } from "./agent.ts";
 import { executeBuild } from "./build/execute.ts";
 import { connectToServer } from "./connect.ts";
 import { Places } from "./daemon/places.ts";
-import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
-import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
-import { uploadSources } from "./evaluation-sources.ts";
+import { Evaluations } from "./evaluations.ts";
 import type { AttemptLink } from "./link.ts";
 import { createMachineMetrics } from "./machine-metrics.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
 import { readPeers, tokensFor } from "./peers.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
-import { OrganizationStores, type WorkStore } from "./store/organization-stores.ts";
+import { OrganizationStores } from "./store/organization-stores.ts";
 import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
-
-/** How long one attribute may take, of the time that the whole evaluation has. */
-const ATTRIBUTE_TIMEOUT_MS = 10 * 60_000;
-const REPOSITORY_BYTES_MAX = 4 * 2 ** 30;
 
 export interface AssembledWorker extends AsyncDisposable {
   readonly agent: Agent;
@@ -28,9 +21,9 @@ export interface AssembledWorker extends AsyncDisposable {
 
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
 export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
-  const { config, loggers, workerId, facts, evaluatorUser, signer } = prepared;
+  const { config, loggers, workerId, facts, signer } = prepared;
   const stores = openStores(prepared);
-  const evaluators = new EvaluatorPool({ evaluatorsMax: config.evaluatorsMax, evaluationsPerProcessMax: 20 });
+  const evaluations = new Evaluations(prepared);
   const build = async (job: BuildJob, aterm: Uint8Array, link: AttemptLink): Promise<BuildResult> => {
     const { drv_path: drvPath, inputs, timeout_ms: timeoutMs, max_silent_ms: maxSilentMs } = job;
     const request = { drvPath, aterm, inputs, timeoutMs, maxSilentMs };
@@ -39,33 +32,6 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
     const failure = result.failure ? { class: result.failure.class, reason: result.failure.message } : {};
     loggers.build.info("build ended", { name, status: result.status, buildMs: result.build_ms, ...failure });
     return result;
-  };
-
-  const evaluateIn = (store: WorkStore, job: EvaluationJob, link: AttemptLink): Promise<EvaluationResult> => {
-    const environment: EvaluationJobEnvironment = {
-      // What one organization has fetched answers no other organization's evaluation.
-      dataDir: join(config.dataDir, "evaluation", job.organization),
-      nixCommand: config.nixCommand,
-      gitCommand: config.gitCommand,
-      variables: config.childVariables,
-      nixRemote: store.nixRemote,
-      storeRoot: store.daemonStore.root,
-      allowLocalSources: config.allowLocalSources,
-      allowImportFromDerivation: config.capabilities.build,
-      extraNixOptions: [],
-      evaluatorUser,
-      sshProgram: "ssh",
-      sshAgentSocket: null,
-      sshKnownHostsFile: null,
-      evaluatorsMax: config.evaluatorsMax,
-      evaluators,
-      evaluatorMemoryBytesMax: config.evaluatorMemoryBytesMax,
-      attributeTimeoutMs: ATTRIBUTE_TIMEOUT_MS,
-      repositoryBytesMax: REPOSITORY_BYTES_MAX,
-      log: loggers.eval,
-      uploadSources: (paths, upload) => uploadSources(store.pool, paths, upload),
-    };
-    return runEvaluation(job, link, environment);
   };
 
   const agent = new Agent({
@@ -82,7 +48,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
       return tokens;
     },
     build,
-    evaluate: (job, link) => stores.use(job.organization, (store) => evaluateIn(store, job, link)),
+    evaluate: (job, link) => stores.use(job.organization, (store) => evaluations.run(store, job, link)),
     metrics: createMachineMetrics(),
     clock: systemClock,
     log: loggers.proto,
@@ -90,7 +56,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
   return {
     agent,
     async [Symbol.asyncDispose]() {
-      await evaluators.close();
+      await evaluations[Symbol.asyncDispose]();
       await stores[Symbol.asyncDispose]();
     },
   };

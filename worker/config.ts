@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { isUuidV4 } from "#core/lib/ids.ts";
 import { type BuildSettings, readBuildSettings } from "./config-builds.ts";
+import { type EvaluationSettings, readEvaluationSettings } from "./config-evaluation.ts";
 import { unknownNameWarnings } from "./config-names.ts";
 import { ConfigReader, type Environment } from "./config-reader.ts";
 import { type DaemonStore, parseStoreUrl, StoreUrlError } from "./daemon/store-url.ts";
@@ -10,7 +11,7 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** The worker's settings as decided once at its start. Sizes are bytes. */
-export interface WorkerConfig extends BuildSettings {
+export interface WorkerConfig extends BuildSettings, EvaluationSettings {
   /** With its path: `wss://gradient.example.com/proto`. */
   readonly serverUrl: string;
   readonly peers: PeersSource;
@@ -25,11 +26,6 @@ export interface WorkerConfig extends BuildSettings {
     readonly sign: boolean;
     readonly federate: false;
   };
-  readonly evaluationsMax: number;
-  /** Evaluator processes at a time. */
-  readonly evaluatorsMax: number;
-  /** Resident memory of one evaluator. Null: no limit. */
-  readonly evaluatorMemoryBytesMax: number | null;
   readonly daemonConnectionsMax: number;
   /** Absolute. Null: running builds are not pinned. */
   readonly gcRootsDir: string | null;
@@ -69,7 +65,6 @@ export class WorkerConfigError extends Error {
 
 const DATA_DIR = "/var/lib/gradient-worker";
 const GCROOTS_DIR = "/nix/var/nix/gcroots/gradient";
-const GIB = 2 ** 30;
 /** One connection for a build, one for an evaluation, and two for NARs. */
 const DAEMON_CONNECTIONS_MIN = 4;
 
@@ -93,7 +88,6 @@ export function readWorkerConfig(environment: Environment): {
 } {
   const reader = new ConfigReader(environment);
   refuseLater(reader);
-  const memory = reader.integer("GRADIENT_MAX_EVAL_RSS", 8 * GIB, { min: 0, max: 2 ** 50 });
   const config: WorkerConfig = {
     serverUrl: readServerUrl(reader),
     peers: { file: reader.text("GRADIENT_WORKER_PEERS_FILE"), text: reader.text("GRADIENT_WORKER_PEERS") },
@@ -107,9 +101,7 @@ export function readWorkerConfig(environment: Environment): {
       federate: false,
     },
     ...readBuildSettings(reader),
-    evaluationsMax: reader.integer("GRADIENT_MAX_CONCURRENT_EVALUATIONS", 1, { min: 1, max: 1_000 }),
-    evaluatorsMax: reader.integer("GRADIENT_WORKER_EVAL_WORKERS", 1, { min: 1, max: 256 }),
-    evaluatorMemoryBytesMax: memory === 0 ? null : memory,
+    ...readEvaluationSettings(reader),
     daemonConnectionsMax: reader.integer("GRADIENT_MAX_NIXDAEMON_CONNECTIONS", 32, {
       min: DAEMON_CONNECTIONS_MIN,
       max: 10_000,
@@ -201,10 +193,10 @@ function childVariables(environment: Environment): Record<string, string> {
 function doubts(config: WorkerConfig): string[] {
   const { fetch, eval: evaluate, build } = config.capabilities;
   const found: string[] = [];
-  if (!build && !(fetch && evaluate)) {
+  if (!build && !fetch && !evaluate) {
     found.push(
       "this worker will get no jobs: set GRADIENT_WORKER_CAPABILITY_BUILD=true for builds, and " +
-        "GRADIENT_WORKER_CAPABILITY_FETCH=true with GRADIENT_WORKER_CAPABILITY_EVAL=true for evaluations",
+        "GRADIENT_WORKER_CAPABILITY_FETCH=true and GRADIENT_WORKER_CAPABILITY_EVAL=true for evaluations",
     );
   }
   if (config.peers.file === null && config.peers.text === null) {

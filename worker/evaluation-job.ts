@@ -1,58 +1,98 @@
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { EvaluationResult } from "#core/protocol/worker-messages.ts";
+import { BuildFailure } from "./build/failure.ts";
 import type { EvaluationEnvironment } from "./evaluation/environment.ts";
-import { evaluate } from "./evaluation/evaluate.ts";
+import { EvaluationError } from "./evaluation/errors.ts";
+import { type EvaluationSink, evaluate, fetchFlake } from "./evaluation/evaluate.ts";
+import type { HeldKey } from "./evaluation/ssh-agent.ts";
 import type { KnownQuestion } from "./evaluation/walk.ts";
 import { AttemptEndedError, type AttemptLink, BatchRefusedError, UploadRefusedError } from "./link.ts";
 
 export interface EvaluationJobEnvironment extends Omit<EvaluationEnvironment, "signal"> {
   /** Brings these paths, with everything they refer to, into the organization's internal store. */
-  readonly uploadSources: (paths: readonly StorePath[], link: AttemptLink) => Promise<void>;
+  readonly uploadSources: (paths: readonly StorePath[]) => Promise<void>;
+  /** Makes paths of the organization's internal store valid here. Throws `BuildFailure` for those it has not. */
+  readonly takeSources: (paths: readonly StorePath[]) => Promise<void>;
+  /** Lets git and Nix use a private key for a while. */
+  readonly holdKey: (secretKey: string) => Promise<HeldKey>;
 }
 
 const MESSAGE_LENGTH_MAX = 8_000;
 
 /**
- * Runs an evaluation and reports what it finds as it is found. Every way to fail is a result; `AttemptEndedError` is
- * thrown when the attempt ended meanwhile.
+ * Runs an evaluation, or the fetch before one, and reports what it finds as it is found. Every way to fail is a result;
+ * `AttemptEndedError` is thrown when the attempt ended meanwhile.
  */
 export async function runEvaluation(
   job: EvaluationJob,
   link: AttemptLink,
   environment: EvaluationJobEnvironment,
 ): Promise<EvaluationResult> {
+  // Whoever is trusted in this store could be met here by what a stranger proposed.
+  if (!job.trusted)
+    return failed("permanent", "this worker has no place that it could keep an untrusted flake apart in");
   try {
-    const outcome = await evaluate(
-      {
-        repository: job.repository,
-        commit: job.commit,
-        wildcard: job.wildcard,
-        timeoutMs: job.timeout_ms,
-        maxAttributes: job.attributes_max,
-        maxDerivations: job.derivations_max,
-      },
-      { ...environment, signal: link.signal },
-      {
-        phase: (phase) => link.phase(phase),
-        commitInfo: ({ message, authorName }) =>
-          link.phase("fetching", { message: message.slice(0, 1024), author: authorName.slice(0, 256) }),
-        message: (message) => link.message(message),
-        known: (questions) => askKnown(link, questions),
-        sources: (paths) => environment.uploadSources(paths, link),
-        batch: ({ nodes, entryPoints }) => link.sendBatch({ nodes, entryPoints }),
-      },
-    );
+    await using key = job.ssh_key === null ? null : await environment.holdKey(job.ssh_key);
+    const prepared = { ...environment, sshAgentSocket: key?.socketPath ?? null, signal: link.signal };
+    const sink = sinkOf(link, environment);
+    const result = job.part === "fetch" ? await fetchOnly(job, prepared, sink) : await evaluateIt(job, prepared, sink);
     link.signal.throwIfAborted();
-    return outcome.outcome === "completed" ? completed() : failed("permanent", outcome.message);
+    return result;
   } catch (error) {
     if (link.signal.aborted) throw link.signal.reason;
     if (error instanceof AttemptEndedError) throw error;
+    if (error instanceof EvaluationError) return failed("permanent", error.message);
+    if (error instanceof BuildFailure) return failed(error.failureClass, error.message);
     environment.log.error("an evaluation could not be reported", { evaluation: job.evaluation, error });
     const refused = error instanceof BatchRefusedError || error instanceof UploadRefusedError;
     const message = error instanceof Error ? error.message : String(error);
     return failed(refused ? "permanent" : "transient", message);
   }
+}
+
+type Prepared = EvaluationEnvironment & EvaluationJobEnvironment;
+
+async function evaluateIt(job: EvaluationJob, prepared: Prepared, sink: EvaluationSink): Promise<EvaluationResult> {
+  const { source } = job;
+  const outcome = await evaluate(
+    {
+      repository: job.repository,
+      commit: job.commit,
+      wildcard: job.wildcard,
+      overrides: job.overrides,
+      stored: source && { flakeReference: source.reference, isWrapped: source.wrapped, paths: source.paths },
+      timeoutMs: job.timeout_ms,
+      maxAttributes: job.attributes_max,
+      maxDerivations: job.derivations_max,
+      maxMessages: job.messages_max,
+    },
+    prepared,
+    sink,
+  );
+  return outcome.outcome === "completed" ? completed() : failed("permanent", outcome.message);
+}
+
+async function fetchOnly(job: EvaluationJob, prepared: Prepared, sink: EvaluationSink): Promise<EvaluationResult> {
+  const { repository, commit, overrides, timeout_ms: timeoutMs } = job;
+  const outcome = await fetchFlake({ repository, commit, overrides, timeoutMs }, prepared, sink);
+  if (outcome.outcome === "failed") return failed("permanent", outcome.message);
+  const { flakeReference: reference, isWrapped: wrapped, paths } = outcome.stored;
+  await prepared.uploadSources(paths);
+  return { ...completed(), source: { reference, wrapped, paths: [...paths] } };
+}
+
+function sinkOf(link: AttemptLink, environment: EvaluationJobEnvironment): EvaluationSink {
+  return {
+    phase: (phase) => link.phase(phase),
+    commitInfo: ({ message, authorName }) =>
+      link.phase("fetching", { message: message.slice(0, 1024), author: authorName.slice(0, 256) }),
+    message: (message) => link.message(message),
+    takeStored: (paths) => environment.takeSources(paths),
+    known: (questions) => askKnown(link, questions),
+    sources: (paths) => environment.uploadSources(paths),
+    batch: ({ nodes, entryPoints }) => link.sendBatch({ nodes, entryPoints }),
+  };
 }
 
 /** What has no path before its build cannot be there. */
@@ -70,7 +110,9 @@ function completed(): EvaluationResult {
   return { kind: "evaluation", status: "completed", failure: null };
 }
 
-function failed(failureClass: "permanent" | "transient", message: string): EvaluationResult {
+type FailureClass = NonNullable<EvaluationResult["failure"]>["class"];
+
+function failed(failureClass: FailureClass, message: string): EvaluationResult {
   const failure = { class: failureClass, message: message.slice(0, MESSAGE_LENGTH_MAX) };
   return { kind: "evaluation", status: "failed", failure };
 }

@@ -15,7 +15,7 @@ const PASSWD_FILE = "/etc/passwd";
 
 /** Whose processes evaluate; null: the worker's own. Throws `EvaluatorUserError` for an unsafe or impossible choice. */
 export async function requireEvaluatorUser(config: WorkerConfig): Promise<ProcessUser | null> {
-  if (!config.capabilities.eval) return null;
+  if (!config.capabilities.eval && !config.capabilities.fetch) return null;
   if (config.evaluatorUser === null) {
     if (config.allowLocalSources) return null;
     const problem = unsafeNixProblem(await nixVersionText(config));

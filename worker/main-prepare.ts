@@ -7,6 +7,7 @@ import type { ProcessUser } from "./evaluation/process.ts";
 import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
+import { LeftEvaluators } from "./left-evaluators.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
 import { loadSigner, type Signer, SigningKeyError } from "./signing-key.ts";
 import { endLeftDaemons } from "./store/left-daemon.ts";
@@ -41,6 +42,7 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
     await makeFolders(config);
     // No attempt of an earlier process is still built here.
     await clearGcRoots(config.gcRootsDir ?? "");
+    await new LeftEvaluators(config.dataDir).end();
     await endLeftDaemons(join(config.dataDir, STORES_FOLDER), systemClock);
     const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
     const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;

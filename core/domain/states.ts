@@ -44,7 +44,7 @@ export const OPEN_BUILD: readonly BuildStatus[] = [0, 1, 2, 8];
 export const SUCCESSFUL_BUILD: readonly BuildStatus[] = [3, 7];
 export const FAILED_BUILD: readonly BuildStatus[] = [4, 6, 9];
 
-export const AttemptKind = { Evaluation: 0, Build: 1 } as const;
+export const AttemptKind = { Evaluation: 0, Build: 1, Fetch: 2 } as const;
 export const AttemptOutcome = { Running: 0, Built: 1, Substituted: 2, Failed: 3, Aborted: 4 } as const;
 export type AttemptOutcome = (typeof AttemptOutcome)[keyof typeof AttemptOutcome];
 

@@ -33,6 +33,29 @@ export interface StreamField {
 }
 export const StreamField: v.GenericSchema<StreamField> = v.strictObject({ stream: StreamId, size: Size });
 
+/** An input that is not what the flake's lock says. `url` null: the newest state of what the flake names. */
+export interface InputOverrideField {
+  readonly input: string;
+  readonly url: string | null;
+}
+export const InputOverrideField: v.GenericSchema<InputOverrideField> = v.object({
+  input: text(128),
+  url: v.nullable(text(2048)),
+});
+
+/** A flake with what its evaluation reads, in the organization's internal store. */
+export interface StoredSourceField {
+  readonly reference: string;
+  /** The flake is an input of the one that is referred to. */
+  readonly wrapped: boolean;
+  readonly paths: StorePath[];
+}
+export const StoredSourceField: v.GenericSchema<StoredSourceField> = v.object({
+  reference: text(4096),
+  wrapped: v.boolean(),
+  paths: list(StorePathField, 10_000),
+});
+
 /** Systems, features, output names: short words without white space or control characters. */
 export const Word: v.GenericSchema<string> = v.pipe(
   v.string(),

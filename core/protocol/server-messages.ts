@@ -1,5 +1,18 @@
 import * as v from "valibot";
-import { Count, list, PathInfoField, Size, StorePathField, StreamField, StreamId, text, Uuid, Word } from "./fields.ts";
+import {
+  Count,
+  InputOverrideField,
+  list,
+  PathInfoField,
+  Size,
+  StoredSourceField,
+  StorePathField,
+  StreamField,
+  StreamId,
+  text,
+  Uuid,
+  Word,
+} from "./fields.ts";
 import { QUERY_PATHS_MAX } from "./limits.ts";
 import { Capabilities } from "./worker-messages.ts";
 
@@ -12,9 +25,23 @@ const EvaluationJob = v.object({
   repository: text(4096),
   commit: v.pipe(v.string(), v.regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/, "not a commit")),
   wildcard: text(65_536),
+  /**
+   * `fetch`: put the flake with its inputs into the internal store, for `eval` to take it from there. `whole`: do both
+   * in one go.
+   */
+  part: v.picklist(["whole", "fetch", "eval"]),
+  /** False for what a stranger proposed: it may touch nothing that trusted ones use. */
+  trusted: v.boolean(),
+  overrides: list(InputOverrideField, 256),
+  /** What a fetch has brought; for `eval` alone. */
+  source: v.nullable(StoredSourceField),
+  /** The organization's private key, where something is fetched over ssh. */
+  ssh_key: v.nullable(text(16_384)),
   timeout_ms: Count,
   attributes_max: Count,
   derivations_max: Count,
+  /** Warnings and notices. */
+  messages_max: Count,
 });
 export type EvaluationJob = v.InferOutput<typeof EvaluationJob>;
 
@@ -62,7 +89,14 @@ export const ServerMessage = v.variant("type", [
     job: v.variant("kind", [EvaluationJob, BuildJob]),
   }),
   v.object({ type: v.literal("abort_job"), attempt: Uuid, reason: text(1024) }),
-  v.object({ type: v.literal("eval_batch_ack"), attempt: Uuid, sequence: Count, error: v.nullable(text(8192)) }),
+  v.object({
+    type: v.literal("eval_batch_ack"),
+    attempt: Uuid,
+    sequence: Count,
+    error: v.nullable(text(8192)),
+    /** The batch may be sent again: what it met was of the moment. */
+    retry: v.optional(v.boolean()),
+  }),
   v.object({
     type: v.literal("derivation_status"),
     query: Count,

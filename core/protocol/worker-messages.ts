@@ -5,6 +5,7 @@ import {
   list,
   PathInfoField,
   Size,
+  StoredSourceField,
   StorePathField,
   StreamField,
   StreamId,
@@ -105,6 +106,8 @@ const EvaluationResult = v.object({
   kind: v.literal("evaluation"),
   status: v.picklist(["completed", "failed"]),
   failure: v.nullable(v.object({ class: FailureClass, message: text(8192) })),
+  /** What a fetch has put into the organization's internal store. */
+  source: v.optional(StoredSourceField),
 });
 export type EvaluationResult = v.InferOutput<typeof EvaluationResult>;
 

@@ -14,9 +14,9 @@ import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
 import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
+import { createSshKeys } from "#core/services/organization-key.ts";
+import { createEvaluationControl } from "#core/services/evaluations-control.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
-import { abortEvaluation } from "#core/services/transitions/abort.ts";
-import { restartFailed } from "#core/services/transitions/restart.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import { nodeCodec } from "./codec.ts";
@@ -54,7 +54,7 @@ export interface Composition {
 
 /** A lease whose worker is never given up on still ends some day. */
 const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
-const EVALUATION_LIMITS = { timeoutMs: 3_600_000, attributesMax: 100_000, derivationsMax: 1_000_000 };
+const EVALUATION_LIMITS = { timeoutMs: 3_600_000, attributesMax: 100_000, derivationsMax: 1_000_000, messagesMax: 1_000 };
 
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
@@ -75,6 +75,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     upstreams: new Upstreams(upstreamDeps),
     passwords: argon2Hasher,
     secretKeyOf: createSecretKeys(secrets),
+    sshKeyOf: createSshKeys(databases.scheduler, secrets),
     retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
     leaseMs: config.workers.heartbeatTimeoutMs || LEASE_MS_WITHOUT_HEARTBEAT,
     limits: {
@@ -99,10 +100,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     secrets,
     settings: settingsOf(config, parts.secrets),
     git: createGitRemote({ allowLocal: config.allowLocalSources, outbound: config.outbound, folder: config.basePath }),
-    control: {
-      abort: (id) => abortEvaluation(transitions, id),
-      restartFailed: (id, startedBy) => restartFailed(transitions, id, startedBy),
-    },
+    control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
     http: {
       requestBytesMax: config.requestBytesMax,

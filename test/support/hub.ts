@@ -57,7 +57,7 @@ export const HUB_LIMITS: HubDeps["limits"] = {
   workerSampleIntervalMs: 15_000,
   workerHeartbeatTimeoutMs: 120_000,
   build: { timeoutMs: 0, maxSilentMs: 0 },
-  evaluation: { timeoutMs: 60_000, attributesMax: 100, derivationsMax: 100 },
+  evaluation: { timeoutMs: 60_000, attributesMax: 100, derivationsMax: 100, messagesMax: 100 },
 };
 
 /** A hub on a database and a store of its own, with one organization that has a project and a cache. */
@@ -70,6 +70,7 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
     ...bench.deps,
     log,
     passwords,
+    sshKeyOf: async () => "a private key",
     secretKeyOf: createSecretKeys(await createSecretBox(utf8("0123456789abcdef"))),
     retry: DEFAULT_RETRY_POLICY,
     leaseMs: 60_000,

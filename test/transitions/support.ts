@@ -89,7 +89,7 @@ export async function takeEvaluation(world: World, id: string, workerId = world.
 /** Has the worker take all queued evaluations. Attempts by evaluation. */
 export async function takeEvaluations(world: World, workerId: string): Promise<Map<string, string>> {
   const queued = await listQueuedEvaluations(world.db, [world.organizationId], 100);
-  const choices = queued.map(({ id }) => ({ evaluationId: id, workerId, deadlineMs: null }));
+  const choices = queued.map(({ id }) => ({ evaluationId: id, workerId, deadlineMs: null, part: "whole" as const }));
   const taken = await assignEvaluations(world.deps, choices);
   return new Map(taken.map(({ id, attemptId }) => [id, attemptId]));
 }

@@ -38,6 +38,9 @@ export interface AttemptOptions {
 const RETRY_PAUSE_MS = 2_000;
 const RETRY_PAUSE_MS_MAX = 60_000;
 
+/** A batch that met something of the moment meets it again and again only when that stays. */
+const BATCH_RETRIES_MAX = 4;
+
 /** Asks again after a pause. The reason is shown in the attempt's log. */
 type Again = (reason: string) => Promise<never>;
 
@@ -200,6 +203,7 @@ export class Attempt implements AttemptLink {
       entry_points: entryPoints.map(({ attribute, drvPath }) => ({ attribute: [...attribute], drv_path: drvPath })),
     };
     const common = { type: "eval_batch", attempt: this.attemptId, sequence, ...listed } as const;
+    let triesLeft = BATCH_RETRIES_MAX;
     await this.#overSessions(async (session, again) => {
       const { answer } = await sendBody(session, this.signal, (stream) => {
         const question: OutgoingMessage = { ...common, content: { stream: stream.id, size } };
@@ -207,7 +211,9 @@ export class Attempt implements AttemptLink {
         return { answered, sending: () => stream.pipe(streamOf(...nodes.map(({ aterm }) => aterm))) };
       });
       if (answer.type !== "eval_batch_ack") return await again(`it answers ${answer.type}`);
-      if (answer.error !== null) throw new BatchRefusedError(answer.error);
+      if (answer.error === null) return;
+      if (answer.retry && triesLeft-- > 0) await again(answer.error);
+      throw new BatchRefusedError(answer.error);
     });
   }
 

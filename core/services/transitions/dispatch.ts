@@ -11,6 +11,7 @@ import { isDraining } from "../../db/scheduler-state.ts";
 import type { DispatchScore } from "../../db/tables/scheduling.ts";
 import { type BuildDefaults, buildLimits } from "../../domain/build-limits.ts";
 import { type Candidate, type Choice, chooseBuilds, type FreeWorker } from "../../domain/scheduling/choose.ts";
+import { chooseEvaluations } from "../../domain/scheduling/choose-evaluations.ts";
 import { canEvaluate, refuseBuild } from "../../domain/scheduling/eligibility.ts";
 import { DEPENDENTS_MAX } from "../../domain/scheduling/facts.ts";
 import { medianOf } from "../../domain/scheduling/history.ts";
@@ -163,7 +164,9 @@ export async function dispatchEvaluations(
     ...new Set(
       free.flatMap((worker) =>
         worker.grants.flatMap(({ organizationId }) =>
-          canEvaluate(organizationId, "whole", worker) ? [organizationId] : [],
+          canEvaluate(organizationId, "fetch", worker) || canEvaluate(organizationId, "eval", worker)
+            ? [organizationId]
+            : [],
         ),
       ),
     ),
@@ -172,12 +175,13 @@ export async function dispatchEvaluations(
   const queued = await listQueuedEvaluations(deps.db, organizationIds, EVALUATIONS_A_PASS);
   const { timeoutMs } = deps.limits.evaluation;
   const deadlineMs = timeoutMs === 0 ? null : timeoutMs + UNANSWERED_GRACE_MS;
-  const choices = queued.flatMap(({ id, organization_id }) => {
-    const index = free.findIndex((worker) => canEvaluate(organization_id, "whole", worker));
-    if (index < 0) return [];
-    const [worker] = free.splice(index, 1) as [FreeWorker];
-    return [{ evaluationId: id, workerId: worker.workerId, key: worker.key, deadlineMs }];
-  });
+  const choices = chooseEvaluations(queued, free).map(({ evaluationId, part, worker: { workerId, key } }) => ({
+    evaluationId,
+    part,
+    workerId,
+    key,
+    deadlineMs,
+  }));
   const keys = new Map(choices.map(({ evaluationId, key }) => [evaluationId, key]));
   const assigned = await assignEvaluations(deps, choices);
   return assigned.map((evaluation) => ({ ...evaluation, key: keys.get(evaluation.id) as string }));

@@ -1,13 +1,18 @@
+import type { Transaction } from "kysely";
 import { endAttempts, lockOpenAttempt, shareOpenAttempt } from "../../db/attempts.ts";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
 import { findEvaluationOfAttempt, lockToStop } from "../../db/evaluation-stop.ts";
+import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
 import { attemptReason } from "../../domain/failure.ts";
-import { AttemptOutcome, EVALUATING, EvaluationStatus, type MessageLevel } from "../../domain/states.ts";
+import { AttemptKind, AttemptOutcome, EVALUATING, EvaluationStatus, type MessageLevel } from "../../domain/states.ts";
 import type { EvaluationResult } from "../../protocol/worker-messages.ts";
 import { stopEvaluation } from "./abort.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+
+/** How often the source of one evaluation is fetched. */
+const FETCHES_MAX = 3;
 
 export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
 
@@ -66,9 +71,10 @@ export async function recordEvaluationMessage(
 export async function endEvaluationAttempt(
   deps: TransitionDeps,
   attemptId: string,
-  { failure }: EvaluationResult,
+  result: EvaluationResult,
   messageId: string,
 ): Promise<boolean> {
+  const { failure } = result;
   return await transition(deps, async (trx, wakeups) => {
     if (failure && failure.class !== "aborted") {
       // It stops the evaluation with what it found: those locks come together, and in their order.
@@ -84,12 +90,14 @@ export async function endEvaluationAttempt(
     if (failure?.class === "aborted") {
       // The worker stops for reasons of its own: another one evaluates.
       await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Aborted, reason: null, message: failure.message });
-      await trx
-        .updateTable("evaluation")
-        .set({ status: EvaluationStatus.Queued, updated_at: databaseNow })
-        .where("id", "=", evaluationId)
-        .where("status", "in", [...EVALUATING])
-        .execute();
+      await queueAgain(trx, evaluationId, {});
+    } else if (failure?.class === "inputs_unavailable" && (await mayFetchAgain(trx, evaluationId))) {
+      // The source was collected between its fetch and this: it is fetched once more.
+      await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Aborted, reason: null, message: failure.message });
+      await queueAgain(trx, evaluationId, { source: null });
+    } else if (!failure && attempt.kind === AttemptKind.Fetch && result.source) {
+      await endAttempts(trx, [attemptId], { outcome: AttemptOutcome.Built, reason: null, message: null });
+      await queueAgain(trx, evaluationId, { source: JSON.stringify(result.source) });
     } else if (failure) {
       const end = { outcome: AttemptOutcome.Failed, reason: attemptReason(failure.class), message: failure.message };
       await endAttempts(trx, [attemptId], end);
@@ -117,6 +125,31 @@ export async function endEvaluationAttempt(
     wakeups.work(attempt.organization_id);
     return true;
   });
+}
+
+/** For the next part, or for the same one again. */
+async function queueAgain(
+  trx: Transaction<Database>,
+  evaluationId: string,
+  changes: { readonly source?: string | null },
+): Promise<void> {
+  await trx
+    .updateTable("evaluation")
+    .set({ ...changes, status: EvaluationStatus.Queued, updated_at: databaseNow })
+    .where("id", "=", evaluationId)
+    .where("status", "in", [...EVALUATING])
+    .execute();
+}
+
+/** Whether what was fetched has been lost less often than it is worth to fetch it. */
+async function mayFetchAgain(trx: Transaction<Database>, evaluationId: string): Promise<boolean> {
+  const { count } = await trx
+    .selectFrom("attempt")
+    .select(({ fn }) => fn.countAll<number>().as("count"))
+    .where("evaluation_id", "=", evaluationId)
+    .where("kind", "=", AttemptKind.Fetch)
+    .executeTakeFirstOrThrow();
+  return count > 0 && count < FETCHES_MAX;
 }
 
 function phaseChange(phase: EvaluationPhase) {

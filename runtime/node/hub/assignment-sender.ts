@@ -4,6 +4,7 @@ import { streamOf } from "#core/lib/streams.ts";
 import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import type { HubDeps } from "./deps.ts";
+import { evaluationJob } from "./evaluation-assignment.ts";
 import { type LeasedAttempt, outputsOf } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
 
@@ -63,23 +64,17 @@ export class AssignmentSender {
   }
 
   sendEvaluation(evaluation: AssignedEvaluation): LeasedAttempt {
-    const { timeoutMs, attributesMax, derivationsMax } = this.#deps.limits.evaluation;
-    this.#connection.send({
-      type: "assign_job",
-      attempt: evaluation.attemptId,
-      job: {
-        kind: "evaluation",
-        evaluation: evaluation.id,
-        organization: evaluation.organization_id,
-        repository: evaluation.repository,
-        commit: evaluation.commit_hash,
-        wildcard: evaluation.wildcard,
-        timeout_ms: timeoutMs,
-        attributes_max: attributesMax,
-        derivations_max: derivationsMax,
-      },
-    });
     const { attemptId, organization_id } = evaluation;
+    evaluationJob(this.#deps, evaluation).then(
+      (job) => {
+        if (!this.#connection.closed) this.#connection.send({ type: "assign_job", attempt: attemptId, job });
+      },
+      (error: unknown) => {
+        this.#deps.log.error("an evaluation could not be sent to its worker", { attempt: attemptId, error });
+        // On its next session the worker does not name the attempt, which is then given out again.
+        this.#connection.close(1011, "the server could not send a job");
+      },
+    );
     return { id: attemptId, kind: "evaluation", organizationId: organization_id, outputs: new Set() };
   }
 }

@@ -2,12 +2,15 @@ import type { BuildDefaults } from "#core/domain/build-limits.ts";
 import type { CommitDeps } from "#core/services/cache-commit.ts";
 import type { NarOpenDeps } from "#core/services/nar-open.ts";
 import type { NarReceiveDeps } from "#core/services/nar-receive.ts";
+import type { SshKeyOf } from "#core/services/organization-key.ts";
 import type { ServerDeps } from "#core/services/transitions/servers.ts";
 import type { UpstreamOpenDeps } from "#core/services/upstream-open.ts";
 import type { WorkerAuthDeps } from "#core/services/worker-auth.ts";
 
 /** What the hub and its sessions work with. */
 export interface HubDeps extends ServerDeps, WorkerAuthDeps, NarReceiveDeps, NarOpenDeps, CommitDeps, UpstreamOpenDeps {
+  /** Private keys for repositories that are fetched over ssh. */
+  readonly sshKeyOf: SshKeyOf;
   readonly limits: HubLimits;
 }
 
@@ -30,5 +33,7 @@ export interface HubLimits {
     readonly timeoutMs: number;
     readonly attributesMax: number;
     readonly derivationsMax: number;
+    /** Warnings and notices; errors are always recorded. */
+    readonly messagesMax: number;
   };
 }

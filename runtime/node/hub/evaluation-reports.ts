@@ -20,8 +20,8 @@ export async function receiveBatch(
   message: EvalBatch,
   content: ByteStream,
 ): Promise<void> {
-  const answer = (error: string | null) =>
-    connection.send({ type: "eval_batch_ack", attempt: message.attempt, sequence: message.sequence, error });
+  const answer = (error: string | null, retry = false) =>
+    connection.send({ type: "eval_batch_ack", attempt: message.attempt, sequence: message.sequence, error, retry });
   try {
     const nodes = await readNodes(message, content);
     const entryPoints = message.entry_points.map(({ attribute, drv_path }) => ({
@@ -39,7 +39,8 @@ export async function receiveBatch(
       deps.log.error("a batch of derivations could not be recorded", { attempt: message.attempt, error });
       return connection.close(1011, "the server could not record what it was sent");
     }
-    answer(error.message);
+    // What it rests on was changed at that moment, or is being changed.
+    answer(error.message, error.code === "conflict" || error.code === "service_unavailable");
   }
 }
 

@@ -1,0 +1,39 @@
+import { canEvaluate, type EvaluationPart, type WorkerOffer } from "./eligibility.ts";
+
+export interface QueuedEvaluation {
+  readonly id: string;
+  readonly organization_id: string;
+  /** Its source is in the organization's internal store. */
+  readonly fetched: boolean;
+  /** False for what a stranger proposed. */
+  readonly trusted: boolean;
+}
+
+export interface EvaluationChoice<W extends WorkerOffer> {
+  readonly evaluationId: string;
+  readonly part: EvaluationPart;
+  readonly worker: W;
+}
+
+/**
+ * Gives each evaluation, in their order, to a worker with a place, at most one to each worker. A worker that fetches
+ * and evaluates does both at once; else one that only fetches does its part ahead, and another one evaluates what is
+ * there. No worker can keep an untrusted evaluation apart from its store yet: those are given to none.
+ */
+export function chooseEvaluations<W extends WorkerOffer>(
+  queued: readonly QueuedEvaluation[],
+  workers: readonly W[],
+): EvaluationChoice<W>[] {
+  const free = new Set(workers);
+  return queued.flatMap(({ id, organization_id, fetched, trusted }) => {
+    if (!trusted) return [];
+    const parts: readonly EvaluationPart[] = fetched ? ["eval"] : ["whole", "fetch"];
+    for (const part of parts) {
+      const worker = [...free].find((one) => canEvaluate(organization_id, part, one));
+      if (!worker) continue;
+      free.delete(worker);
+      return [{ evaluationId: id, part, worker }];
+    }
+    return [];
+  });
+}
