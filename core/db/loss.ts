@@ -30,20 +30,20 @@ export const edgeLacksOutput: RawBuilder<boolean> = sql<boolean>`exists (
 /**
  * Which of these builds are to be opened again because an open build wants what they lack, and what they need in turn,
  * as far down as outputs are missing. A build whose edges nobody recorded ends the way down. `assumeLost`: as if every
- * output of these were gone.
+ * output of these were gone. `allWanted`: as if an open build wanted each.
  */
 export async function listBuildsToReopen(
   db: Kysely<Database>,
   lostIds: readonly string[],
-  { assumeLost }: { readonly assumeLost: boolean },
+  { assumeLost, allWanted = false }: { readonly assumeLost: boolean; readonly allWanted?: boolean },
 ): Promise<string[]> {
   const lacks = sql`((${assumeLost} and e.dependency_id = any(${lostIds})) or ${edgeLacksOutput})`;
   const result = await sql<{ id: string }>`
     with recursive reopened as (
       select d.id, d.pruned_at from build d
-      where d.id = any(${lostIds}) and d.status not in (0, 1, 2, 8) and exists (
+      where d.id = any(${lostIds}) and d.status not in (0, 1, 2, 8) and (${allWanted} or exists (
         select from build_edge e join build b on b.id = e.build_id
-        where e.dependency_id = d.id and b.status in (0, 1, 2, 8) and ${lacks})
+        where e.dependency_id = d.id and b.status in (0, 1, 2, 8) and ${lacks}))
       union
       select d.id, d.pruned_at
       from reopened r join build_edge e on e.build_id = r.id join build d on d.id = e.dependency_id

@@ -2,7 +2,7 @@ import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
-import { loseOutputs, loseSuspects } from "#core/services/transitions/loss.ts";
+import { loseOutputs, loseSuspects, waitForLost } from "#core/services/transitions/loss.ts";
 import { tendRecoveries } from "#core/services/transitions/recovery.ts";
 import { node, outputPathOf } from "./nodes.ts";
 import {
@@ -154,19 +154,12 @@ test("dependents without number are told in parts, and a crash in between loses 
   const dependents = Array.from({ length: 1_200 }, (_, i) => node(`b${i}`, { needs: ["a"] }));
   await evaluate(world, [node("a"), ...dependents]);
   await build("a");
-  let transactions = 0;
-  const random = (length: number) => world.deps.random(length);
-  const dying = {
-    ...world.deps,
-    random,
-    db: world.db,
-    notifier: {
-      ...world.deps.notifier,
-      notify: () => {
-        if (transactions++ > 0) throw new Error("the server dies");
-      },
-    },
+  let committed = 0;
+  const notify = () => {
+    // After a commit: what was told by then is told.
+    if (committed++ > 0) throw new Error("the server dies");
   };
+  const dying = { ...world.deps, notifier: { ...world.deps.notifier, notify } };
   await losePath(world.db, outputPathOf("a"));
   await expect(loseOutputs(dying, [pathOf("a")])).rejects.toThrow("the server dies");
   expect((await buildStates(world)).a).toBe("Queued");
@@ -258,4 +251,35 @@ test("two servers that see the same need begin one recovery", async () => {
 
   const { rows } = await sql`select id from evaluation where kind = 2`.execute(world.db);
   expect(rows.length).toBe(1);
+});
+
+test("a build waits for what an input of it refers to, once its worker could not get that", async () => {
+  const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })]);
+  await build("a", "b");
+  const running = await claimOne(world, "c");
+  await losePath(world.db, outputPathOf("a"));
+  const { id: buildId } = running;
+  await loseOutputs(world.deps, [pathOf("a")]);
+  expect(await buildStates(world)).toEqual({ a: "Completed", b: "Completed", c: "Building" });
+
+  expect(await waitForLost(world.deps, buildId, [pathOf("a")])).toEqual(new Set([pathOf("a")]));
+  await fail(world, running, "aborted");
+
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Completed", c: "Created" });
+  await build("a", "c");
+  expect(await evaluationState(world, id)).toBe("Completed");
+});
+
+test("a build never waits for what waits for it, whatever its worker says", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a", "b");
+  await evaluate(world, [node("x"), node("a", { pruned: true })]);
+  const running = await claimOne(world, "x");
+  await sql`update build_output set available = false where store_path in (${outputPathOf("b")})`.execute(world.db);
+  await sql`
+    insert into build_edge (build_id, dependency_id, outputs)
+    select b.id, x.id, '{out}' from build b, build x where b.name = 'b' and x.name = 'x'`.execute(world.db);
+  await sql`update build set pending_dependencies = 1 where name = 'b'`.execute(world.db);
+
+  expect((await waitForLost(world.deps, running.id, [pathOf("b")])).size).toBe(0);
 });

@@ -16,6 +16,7 @@ import {
   recountBuilds,
   reopenBuilds,
 } from "../../db/loss.ts";
+import { addNeeds, listLostInputs } from "../../db/missing-inputs.ts";
 import { insertRecoveryNeeds } from "../../db/recovery.ts";
 import type { Database } from "../../db/schema.ts";
 import { BuildStatus } from "../../domain/states.ts";
@@ -66,6 +67,32 @@ export async function reopenWanted(deps: TransitionDeps, buildIds: readonly stri
   await transition(deps, async (trx, wakeups) => {
     await lockWith(trx, buildIds, () => listBuildsToReopen(trx, buildIds, { assumeLost: false }));
     await reopen(trx, deps, wakeups, buildIds);
+  });
+}
+
+/**
+ * A build turned out to need these paths, which are lost, though no edge says so: an input of it refers to them. It
+ * waits for those that a build of its organization makes, which is opened again. Returns these paths.
+ */
+export async function waitForLost(
+  deps: TransitionDeps,
+  buildId: string,
+  storePaths: readonly StorePath[],
+): Promise<ReadonlySet<StorePath>> {
+  const names = new Map(storePaths.map((path) => [storePathBaseName(path), path]));
+  return await transition(deps, async (trx, wakeups) => {
+    const find = () => listLostInputs(trx, buildId, [...names.keys()]);
+    const makers = async () => [...new Set((await find()).map(({ build_id }) => build_id))];
+    await lockWith(trx, [buildId], async () => {
+      const ids = await makers();
+      return [...ids, ...(await listBuildsToReopen(trx, ids, { assumeLost: true, allWanted: true }))];
+    });
+    const inputs = await find();
+    if (inputs.length === 0) return new Set();
+    await addNeeds(trx, buildId, inputs);
+    await reopen(trx, deps, wakeups, await makers());
+    await recountBuilds(trx, [buildId]);
+    return new Set(inputs.flatMap(({ store_path }) => names.get(store_path) ?? []));
   });
 }
 

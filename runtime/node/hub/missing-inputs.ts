@@ -10,7 +10,13 @@ import type { LeasedAttempt } from "./leased-attempts.ts";
 export async function lookForMissing(deps: HubDeps, held: LeasedAttempt, { failure }: BuildResult): Promise<void> {
   if (failure?.class !== "inputs_unavailable" || failure.missing.length === 0) return;
   try {
-    await healMissingInputs(deps, held.organizationId, failure.missing);
+    const { build_id } = await deps.db
+      .selectFrom("attempt")
+      .select("build_id")
+      .where("id", "=", held.id)
+      .executeTakeFirstOrThrow();
+    if (build_id === null) return;
+    await healMissingInputs(deps, { organizationId: held.organizationId, buildId: build_id }, failure.missing);
   } catch (error) {
     deps.log.warn("missing inputs were not looked for", { attempt: held.id, error });
   }
