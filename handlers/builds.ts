@@ -1,16 +1,24 @@
 import { Hono } from "hono";
+import { BuildAction } from "#core/api/actions.ts";
 import { success } from "#core/http/envelope.ts";
-import { getBuild, listDependencies } from "#core/services/builds.ts";
-import type { ServiceDeps } from "#core/services/deps.ts";
+import { actOnBuild, getBuild, listDependencies } from "#core/services/builds.ts";
+import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import type { AppEnv } from "./env.ts";
-import { readId } from "./parse.ts";
+import { signedIn } from "./middleware/signed-in.ts";
+import { readId, readJson } from "./parse.ts";
 
 /** `/builds`: a build as one evaluation sees it. */
-export function buildRoutes(deps: Pick<ServiceDeps, "db">): Hono<AppEnv> {
+export function buildRoutes(deps: Pick<ProjectDeps, "db" | "control">): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.get("/:id", async (c) => {
     return c.json(success(await getBuild(deps, c.get("actor"), readId(c, "id", "build id"))));
+  });
+
+  app.post("/:id", signedIn, async (c) => {
+    const id = readId(c, "id", "build id");
+    const { message, evaluationId } = await actOnBuild(deps, c.get("actor"), id, await readJson(c, BuildAction));
+    return c.json(success(message), 200, { location: `/api/v1/evals/${evaluationId}` });
   });
 
   app.get("/:id/dependencies", async (c) => {

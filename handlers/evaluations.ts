@@ -1,8 +1,9 @@
 import { Hono } from "hono";
-import { BuildsQuery, EvaluationAction, type EvaluationFrame } from "#core/api/evaluations.ts";
+import { EvaluationAction } from "#core/api/actions.ts";
+import { BuildsQuery, type EvaluationFrame } from "#core/api/evaluations.ts";
 import { ACTIVE_EVALUATION } from "#core/domain/states.ts";
 import { success } from "#core/http/envelope.ts";
-import { abortEvaluationOf, getEvaluation, listBuildsOf, listMessagesOf } from "#core/services/evaluations.ts";
+import { actOnEvaluation, getEvaluation, listBuildsOf, listMessagesOf } from "#core/services/evaluations.ts";
 import { watchEvaluation } from "#core/services/evaluations-watch.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
@@ -24,8 +25,7 @@ export function evaluationRoutes(deps: ProjectDeps): Hono<AppEnv> {
 
   app.post("/:id", signedIn, async (c) => {
     const id = readId(c, "id", "evaluation id");
-    await readJson(c, EvaluationAction);
-    await abortEvaluationOf(deps, c.get("actor"), id);
+    await actOnEvaluation(deps, c.get("actor"), id, await readJson(c, EvaluationAction));
     return c.json(success("Success"));
   });
 

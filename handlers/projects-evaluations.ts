@@ -17,8 +17,7 @@ export function projectEvaluationRoutes(deps: ProjectDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.post("/:organization/:project/evaluate", signedIn, async (c) => {
-    const { mode } = await readJson(c, EvaluateBody);
-    const order = { mode, signal: c.req.raw.signal };
+    const order = { ...(await readJson(c, EvaluateBody)), signal: c.req.raw.signal };
     const { evaluationId, message } = await evaluateProject(deps, c.get("actor"), c.req.param(), order);
     // The body is a text for people; a program follows this.
     return c.json(success(message), 200, { location: `/api/v1/evals/${evaluationId}` });

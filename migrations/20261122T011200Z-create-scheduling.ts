@@ -8,6 +8,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create index build_queue_idx on build
       (organization_id, system, required_features, priority, ready_at, id) where status = 1;
 
+    -- Serves resetEndedPriorities.
+    create index build_priority_idx on build (id) where priority <> 0;
+
     alter table evaluation add column concurrent boolean not null default false;
     alter table evaluation add column priority smallint not null default 0;
     -- Serves reconcileWaiting: what may have to go on, or to give another reason.
@@ -57,7 +60,7 @@ export async function down(db: Kysely<unknown>): Promise<void> {
     alter table attempt drop column deadline_at, drop column score;
     drop index evaluation_priority_idx, evaluation_waiting_idx;
     alter table evaluation drop column priority, drop column concurrent;
-    drop index build_queue_idx;
+    drop index build_priority_idx, build_queue_idx;
     create index build_queue_idx on build (priority desc, ready_at, id) where status = 1;
   `.execute(db);
 }

@@ -120,6 +120,7 @@ create table build (
   constraint build_pruned_cache_id_fkey FOREIGN KEY (pruned_cache_id) REFERENCES cache(id) ON DELETE SET NULL,
   constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0))
 );
+CREATE INDEX build_priority_idx ON build (id) WHERE (priority <> 0);
 CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id);
 CREATE INDEX build_queue_idx ON build (organization_id, system, required_features, priority, ready_at, id) WHERE (status = 1);
 CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);

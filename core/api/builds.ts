@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import type { EstimateView } from "./estimates.ts";
 import { queryNumber } from "./evaluation-queries.ts";
 import type { BuildStatusName } from "./status.ts";
 
@@ -38,9 +39,39 @@ export interface BuildView {
   /** The worker of the attempt whose log is shown; null before the first, and for who is no member. */
   readonly worker: string | null;
   readonly output: Readonly<Record<string, string>>;
+  /** The attempt whose log is shown; `GET /board/jobs/{job}` says why its worker was chosen. */
+  readonly job: string | null;
+  /** How urgent it is, from -10 to 10. */
+  readonly priority: number;
+  /** While it waits. */
+  readonly waiting_reason?: BuildWaiting;
+  /** When it will have ended, with all that it waits for; null while that is not known, and afterwards. */
+  readonly eta: EstimateView | null;
   readonly created_at: string;
   readonly updated_at: string;
 }
+
+/**
+ * Why a build has not begun.
+ *
+ * - `dependencies`: so many of its inputs are not there yet.
+ * - `retry`: it failed for a reason that may pass, and is tried again then.
+ * - `draining`: an administrator has the instance give out nothing new.
+ * - `workers`: no connected worker of the organization has what it needs.
+ * - `place`: all places that it could run in are taken; so many builds of its kind have waited longer.
+ */
+export type BuildWaiting =
+  | { readonly kind: "dependencies"; readonly count: number }
+  | { readonly kind: "retry"; readonly at: string }
+  | { readonly kind: "draining" }
+  | {
+      readonly kind: "workers";
+      readonly architecture: string;
+      readonly required_features: readonly string[];
+      readonly connected_workers: number;
+      readonly available_architectures: readonly string[];
+    }
+  | { readonly kind: "place"; readonly ahead: number };
 
 export interface BuildDependency {
   readonly id: string;

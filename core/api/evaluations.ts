@@ -1,10 +1,7 @@
 import * as v from "valibot";
+import type { EstimateView } from "./estimates.ts";
 import { queryId, queryNumber } from "./evaluation-queries.ts";
 import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
-
-/** `POST /evals/{evaluation}`. */
-export const EvaluationAction = v.object({ method: v.picklist(["abort"], 'must be "abort"') });
-export type EvaluationAction = v.InferOutput<typeof EvaluationAction>;
 
 /** A list of builds is never longer, whatever limit is asked for. */
 export const BUILDS_LIST_MAX = 10_000;
@@ -39,8 +36,15 @@ export interface EvaluationView {
   readonly entry_points: readonly EvaluationEntryPoint[];
   readonly trigger: null;
   readonly triggered_by: string | null;
-  /** While it waits: `kind` says for what, the other fields for how much of it. */
+  /**
+   * While it waits, or a part of it does: `kind` says for what, the other fields for how much of it. Where the status is
+   * not Waiting, other parts go on.
+   */
   readonly waiting_reason?: { readonly kind: string };
+  /** How urgent it is, from -10 to 10. */
+  readonly priority: number;
+  /** When its builds will have ended; null while that is not known, and afterwards. */
+  readonly eta: EstimateView | null;
 }
 
 export interface EvaluationEntryPoint {

@@ -3,7 +3,7 @@ import { queryId, queryNumber } from "./evaluation-queries.ts";
 import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
 import { descriptionText, nameText, text, wholeNumber } from "./text.ts";
 
-/** By the numbers that the database holds. `all`, `skip`: what a trigger does while an evaluation is active. */
+/** By the numbers that the database holds: what a new evaluation does about one of the project that goes on. */
 export const CONCURRENCY = ["hard_abort", "soft_abort", "all", "skip"] as const;
 export type Concurrency = (typeof CONCURRENCY)[number];
 
@@ -45,6 +45,8 @@ export const EntryPointsQuery = v.object({ evaluation_id: v.optional(queryId) })
 /** `POST /projects/{organization}/{project}/evaluate`. */
 export const EvaluateBody = v.object({
   mode: v.optional(v.nullable(v.picklist(["restart_failed"], 'must be "restart_failed" or absent'))),
+  /** What becomes of an evaluation that goes on; `project`: what the project says. Absent, the new one is refused. */
+  concurrency: v.optional(v.picklist(["project", ...CONCURRENCY], `must be one of project, ${CONCURRENCY.join(", ")}`)),
 });
 export type EvaluateBody = v.InferOutput<typeof EvaluateBody>;
 

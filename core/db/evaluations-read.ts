@@ -23,6 +23,8 @@ export interface EvaluationDetail
     | "wildcard"
     | "status"
     | "waiting_reason"
+    | "organization_id"
+    | "priority"
     | "failure"
     | "created_at"
     | "updated_at"
@@ -50,6 +52,8 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
       "evaluation.wildcard",
       "evaluation.status",
       "evaluation.waiting_reason",
+      "evaluation.organization_id",
+      "evaluation.priority",
       "evaluation.failure",
       "evaluation.created_at",
       "evaluation.updated_at",

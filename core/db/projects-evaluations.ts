@@ -14,21 +14,8 @@ export type NewEvaluation = Pick<
   | "status"
   | "previous_id"
   | "started_by"
+  | "concurrent"
 > & { readonly waiting_reason: WaitingReason | null };
-
-/** Whether builds of the organization have a cache to go to: subscribed for writing, and switched on. */
-export async function hasWritableCache(db: Kysely<Database>, organizationId: string): Promise<boolean> {
-  const subscription = await db
-    .selectFrom("organization_cache")
-    .innerJoin("cache", "cache.id", "organization_cache.cache_id")
-    .select("organization_cache.id")
-    .where("organization_cache.organization_id", "=", organizationId)
-    .where("organization_cache.mode", "in", [0, 2])
-    .where("cache.active", "=", true)
-    .limit(1)
-    .executeTakeFirst();
-  return subscription !== undefined;
-}
 
 /**
  * Makes whoever subscribes the organization to a cache wait for the end of this transaction: the foreign key of a new
@@ -38,7 +25,10 @@ export async function lockSubscriptions(trx: Transaction<Database>, organization
   await trx.selectFrom("organization").select("id").where("id", "=", organizationId).forUpdate().execute();
 }
 
-export type ProjectToEvaluate = Pick<ProjectRow, "id" | "organization_id" | "name" | "repository" | "wildcard">;
+export type ProjectToEvaluate = Pick<
+  ProjectRow,
+  "id" | "organization_id" | "name" | "repository" | "wildcard" | "concurrency"
+>;
 
 /** Evaluations of one project are created one after the other. Undefined when the project is gone. */
 export async function lockProjectToEvaluate(
@@ -47,7 +37,7 @@ export async function lockProjectToEvaluate(
 ): Promise<ProjectToEvaluate | undefined> {
   return await trx
     .selectFrom("project")
-    .select(["id", "organization_id", "name", "repository", "wildcard"])
+    .select(["id", "organization_id", "name", "repository", "wildcard", "concurrency"])
     .where("id", "=", projectId)
     .forNoKeyUpdate()
     .executeTakeFirst();
@@ -84,8 +74,24 @@ export async function listActiveEvaluations(
     .execute();
 }
 
+/** More of them at once are there only when policies were changed on the way. */
+const COMPETING_MAX = 100;
+
+/** The active evaluations of the project that do not run beside others, newest first. */
+export async function listCompetingEvaluations(db: Kysely<Database>, projectId: string): Promise<EvaluationInOrder[]> {
+  return await db
+    .selectFrom("evaluation")
+    .select(["id", "status", "commit_hash"])
+    .where("project_id", "=", projectId)
+    .where("status", "in", ACTIVE_EVALUATION)
+    .where("concurrent", "=", false)
+    .orderBy("ordinal", "desc")
+    .limit(COMPETING_MAX)
+    .execute();
+}
+
 /**
- * Takes a transaction: the project is locked and has no active evaluation. The project's inputs that are overridden are
+ * Takes a transaction: the project is locked. The project's inputs that are overridden are
  * taken down as they are now.
  */
 export async function insertEvaluation(trx: Transaction<Database>, evaluation: NewEvaluation): Promise<void> {

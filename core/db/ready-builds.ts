@@ -56,7 +56,7 @@ export async function listCandidates(
 ): Promise<CandidateRow[]> {
   if (queues.length === 0) return [];
   const { rows } = await sql<CandidateRow>`
-    select b.*, h.durations_ms, h.peak_memory_mb,
+    select b.*, h.durations_ms::float8[] as durations_ms, h.peak_memory_mb,
       (select count(*)::int from (
         select from build_edge e where e.dependency_id = b.id and not e.satisfied limit ${dependentsMax}) d) as dependents,
       case when b.transient_failures = 0 then '{}' else array(

@@ -1,5 +1,7 @@
+import type { BuildAction } from "../api/actions.ts";
 import type { BuildDependency, BuildView } from "../api/builds.ts";
 import { naiveTime } from "../api/times.ts";
+import { findBuildStanding } from "../db/build-waiting.ts";
 import {
   type BuildLink,
   findAttemptOfLink,
@@ -7,12 +9,17 @@ import {
   listBuildOutputs,
   listDependencyLinks,
 } from "../db/builds-read.ts";
-import type { Actor } from "../domain/actor.ts";
-import { buildStatusName } from "../domain/states.ts";
-import { requireOrganizationOf } from "./access.ts";
+import { type Actor, requireUser } from "../domain/actor.ts";
+import { buildStatusName, OPEN_BUILD } from "../domain/states.ts";
+import { type OrganizationNeed, requireOrganizationOf } from "./access.ts";
+import { explainBuild } from "./builds-waiting.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { estimateBuild } from "./estimates.ts";
+import type { EvaluationControl } from "./evaluations-control.ts";
 
 const DEPENDENCIES_MAX = 10_000;
+/** Nobody needs to know how many more there are. */
+const AHEAD_MAX = 10_000;
 
 type ReadDeps = Pick<ServiceDeps, "db">;
 
@@ -25,6 +32,9 @@ export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promis
   const { link, member } = await requireBuildAccess(deps, actor, id);
   const outputs = await listBuildOutputs(deps.db, link.build_id);
   const attempt = await findAttemptOfLink(deps.db, id);
+  const isOpen = (OPEN_BUILD as readonly number[]).includes(link.status);
+  const standing = await findBuildStanding(deps.db, link.build_id, AHEAD_MAX);
+  const waiting = isOpen && standing ? await explainBuild(deps, standing) : null;
   return {
     id: link.id,
     evaluation: link.evaluation_id,
@@ -36,9 +46,35 @@ export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promis
     output: Object.fromEntries(
       outputs.flatMap(({ name, store_path }) => (store_path === null ? [] : [[name, store_path]])),
     ),
+    job: attempt?.id ?? null,
+    priority: standing?.priority ?? 0,
+    ...(waiting && { waiting_reason: waiting }),
+    eta: isOpen ? await estimateBuild(deps, { id: link.build_id, organizationId: link.organization_id }) : null,
     created_at: naiveTime(link.created_at),
     updated_at: naiveTime(link.updated_at),
   };
+}
+
+/** What people do about one build. Answers what came of it, and the evaluation that waits for it now. */
+export async function actOnBuild(
+  deps: ReadDeps & { readonly control: EvaluationControl },
+  actor: Actor,
+  id: string,
+  action: BuildAction,
+): Promise<{ readonly message: string; readonly evaluationId: string }> {
+  const { link } = await requireBuildAccess(deps, actor, id, "triggerEvaluation");
+  const { evaluation_id: evaluationId } = link;
+  if (action.method === "bump") {
+    await deps.control.prioritizeBuild(id, action.priority);
+    return { message: `The build, and what it waits for, has the priority ${action.priority}`, evaluationId };
+  }
+  if (action.method === "abort") {
+    const abort = await deps.control.abortBuild(id);
+    const goesOn = "Another evaluation waits for the build, and it goes on; in this one it counts as aborted";
+    return { message: abort === "taken_out" ? goesOn : "The build is aborted", evaluationId };
+  }
+  const restarted = await deps.control.restartBuild(id, requireUser(actor).id);
+  return { message: `The build runs again in evaluation ${restarted}`, evaluationId: restarted };
 }
 
 /** What it needs directly, by name. */
@@ -59,8 +95,9 @@ async function requireBuildAccess(
   deps: ReadDeps,
   actor: Actor,
   id: string,
+  need: OrganizationNeed = "read",
 ): Promise<{ readonly link: BuildLink; readonly member: boolean }> {
   const link = await findBuildLink(deps.db, id);
-  const { member } = await requireOrganizationOf(deps, actor, link?.organization_id, "read", "Build");
+  const { member } = await requireOrganizationOf(deps, actor, link?.organization_id, need, "Build");
   return { link: link as BuildLink, member };
 }

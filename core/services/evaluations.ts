@@ -1,3 +1,4 @@
+import type { EvaluationAction } from "../api/actions.ts";
 import type { BuildsQuery, EvaluationBuilds, EvaluationMessage, EvaluationView } from "../api/evaluations.ts";
 import { BUILDS_LIST_MAX } from "../api/evaluations.ts";
 import { naiveTime } from "../api/times.ts";
@@ -11,12 +12,13 @@ import {
 import { countEvaluationBuilds, listEvaluationBuilds } from "../db/evaluations-read-builds.ts";
 import { listEntryPoints } from "../db/evaluations-read-entry-points.ts";
 import type { Actor } from "../domain/actor.ts";
-import { buildStatusName, evaluationStatusName, MessageLevel } from "../domain/states.ts";
+import { ACTIVE_EVALUATION, buildStatusName, evaluationStatusName, MessageLevel } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { redactUrl } from "../nix/flake-ref.ts";
 import { type OrganizationNeed, requireOrganizationOf } from "./access.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { estimateEvaluation } from "./estimates.ts";
 import type { EvaluationControl } from "./evaluations-control.ts";
 import { ENTRY_POINTS_MAX } from "./projects-evaluations.ts";
 
@@ -42,6 +44,7 @@ export async function getEvaluation(deps: ReadDeps, actor: Actor, id: string): P
   const row = await findEvaluationDetail(deps.db, id);
   if (!row) throw new DomainError("not_found", "Evaluation not found");
   const entryPoints = await listEntryPoints(deps.db, id, ENTRY_POINTS_MAX);
+  const isActive = (ACTIVE_EVALUATION as readonly number[]).includes(row.status);
   return {
     id: row.id,
     project: row.project_id,
@@ -66,17 +69,22 @@ export async function getEvaluation(deps: ReadDeps, actor: Actor, id: string): P
     trigger: null,
     triggered_by: row.triggered_by,
     ...(row.waiting_reason && { waiting_reason: row.waiting_reason }),
+    priority: row.priority,
+    eta: isActive ? await estimateEvaluation(deps, { id, organizationId: row.organization_id }) : null,
   };
 }
 
-/** Throws `conflict` when it has ended already. */
-export async function abortEvaluationOf(
-  deps: ReadDeps & { readonly control: EvaluationControl },
+/** What people do about an evaluation. Throws `conflict` when it has ended already. */
+export async function actOnEvaluation(
+  { control, ...deps }: ReadDeps & { readonly control: EvaluationControl },
   actor: Actor,
   id: string,
+  action: EvaluationAction,
 ): Promise<void> {
   await requireEvaluation(deps, actor, id, "triggerEvaluation");
-  await deps.control.abort(id);
+  if (action.method === "abort") return await control.abort(id);
+  if (action.method === "approve") return await control.approve(id);
+  await control.prioritize(id, action.priority);
 }
 
 export async function listBuildsOf(

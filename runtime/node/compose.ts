@@ -14,8 +14,8 @@ import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
 import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
-import { createSshKeys } from "#core/services/organization-key.ts";
 import { createEvaluationControl } from "#core/services/evaluations-control.ts";
+import { createSshKeys } from "#core/services/organization-key.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
@@ -54,7 +54,12 @@ export interface Composition {
 
 /** A lease whose worker is never given up on still ends some day. */
 const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
-const EVALUATION_LIMITS = { timeoutMs: 3_600_000, attributesMax: 100_000, derivationsMax: 1_000_000, messagesMax: 1_000 };
+const EVALUATION_LIMITS = {
+  timeoutMs: 3_600_000,
+  attributesMax: 100_000,
+  derivationsMax: 1_000_000,
+  messagesMax: 1_000,
+};
 
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
@@ -99,7 +104,12 @@ export async function compose(parts: Parts): Promise<Composition> {
     passwords: argon2Hasher,
     secrets,
     settings: settingsOf(config, parts.secrets),
-    git: createGitRemote({ allowLocal: config.allowLocalSources, outbound: config.outbound, folder: config.basePath }),
+    git: createGitRemote({
+      allowLocal: config.allowLocalSources,
+      outbound: config.outbound,
+      folder: config.basePath,
+      sshKeyOf: hub.sshKeyOf,
+    }),
     control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
     http: {

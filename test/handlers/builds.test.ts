@@ -62,6 +62,10 @@ test("a build shows what its evaluation saw, and the worker and outputs without 
     architecture: "x86_64-linux",
     worker: null,
     output: { out: `tool-${build}` },
+    job: null,
+    priority: 0,
+    waiting_reason: { kind: "dependencies", count: 0 },
+    eta: null,
     created_at: expect.any(String),
     updated_at: expect.any(String),
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createEvaluation } from "#core/services/evaluate.ts";
+import { createEvaluation } from "#core/services/evaluations-create.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import { insertProjectRow } from "../support/rows.ts";
 

@@ -120,10 +120,7 @@ async function appDeps(
       ...settings,
     },
     git: { resolve: () => Promise.reject(new Error("these tests have no repositories")) },
-    control: {
-      abort: () => Promise.reject(new Error("these tests have no evaluations")),
-      restartFailed: () => Promise.reject(new Error("these tests have no evaluations")),
-    },
+    control: noControl(),
     projects: { keepEvaluations: 30, allowLocalSources: false },
     http: {
       requestBytesMax: 64 * 1024,
@@ -141,5 +138,18 @@ function recordingHasher(verified: string[]): PasswordHasher {
       verified.push(stored);
       return stored === `test$${secret}`;
     },
+  };
+}
+
+function noControl(): AppDeps["control"] {
+  const refuse = () => Promise.reject(new Error("these tests have no evaluations"));
+  return {
+    abort: refuse,
+    restartFailed: refuse,
+    approve: refuse,
+    prioritize: refuse,
+    abortBuild: refuse,
+    restartBuild: refuse,
+    prioritizeBuild: refuse,
   };
 }

@@ -2,9 +2,8 @@ import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { ORGANIZATION_ROLE } from "#core/domain/permissions.ts";
 import type { GitRemote } from "#core/ports/git-remote.ts";
 import type { Notifier, Topic } from "#core/ports/notifier.ts";
-import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { createEvaluationControl } from "#core/services/evaluations-control.ts";
 import type { TransitionDeps } from "#core/services/transitions/deps.ts";
-import { restartFailed } from "#core/services/transitions/restart.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import { type AskOptions, type TestApp, type TestUser, withApp } from "../handlers/support.ts";
 import { COMMIT, insertOrganization } from "./rows.ts";
@@ -58,10 +57,7 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
     ...base.deps,
     notifier,
     git: { resolve: (...args) => git.resolve(...args) },
-    control: {
-      abort: (id) => abortEvaluation(transitions, id),
-      restartFailed: (id, startedBy) => restartFailed(transitions, id, startedBy),
-    },
+    control: createEvaluationControl(transitions),
     projects: { keepEvaluations: 30, allowLocalSources: false, ...settings },
   };
   const app = createApp(deps);

@@ -40,4 +40,3 @@ export interface InstanceFacts {
 
 /** Of a build with more dependents than that is known only that there are as many. */
 export const DEPENDENTS_MAX = 50;
-export const PRIORITY_MAX = 10;

@@ -1,4 +1,5 @@
-import { type InstanceFacts, type JobFacts, type PlaceFacts, PRIORITY_MAX } from "./facts.ts";
+import { PRIORITY_MAX } from "../../api/actions.ts";
+import type { InstanceFacts, JobFacts, PlaceFacts } from "./facts.ts";
 
 export type JobRuleName = "priority" | "waiting" | "dependents" | "duration";
 export type PlaceRuleName = "missing_bytes" | "prefer_local" | "memory" | "spare_features" | "load" | "failed_here";

@@ -4,6 +4,7 @@ import { dispatchBuilds, dispatchEvaluations } from "#core/services/transitions/
 import { InputOrigins } from "#core/services/transitions/input-origins.ts";
 import type { HubDeps } from "./deps.ts";
 import type { WorkerSession } from "./session.ts";
+import { Upkeep } from "./upkeep.ts";
 import { WaitingReasons } from "./waiting-reasons.ts";
 import type { WorkerJobs } from "./worker-jobs.ts";
 
@@ -22,6 +23,7 @@ export class Dispatcher {
   readonly #sessions: () => Iterable<WorkerSession>;
   readonly #reasons: WaitingReasons;
   readonly #origins = new InputOrigins();
+  readonly #upkeep: Upkeep;
   #kicked = false;
   #running: Promise<void> | null = null;
   /** What the sessions could do at the last pass. */
@@ -31,6 +33,7 @@ export class Dispatcher {
     this.#deps = deps;
     this.#sessions = sessions;
     this.#reasons = new WaitingReasons(deps, () => this.kick());
+    this.#upkeep = new Upkeep(deps);
   }
 
   kick(): void {
@@ -54,6 +57,7 @@ export class Dispatcher {
       this.#kicked = false;
       try {
         while (await this.#pass());
+        await this.#upkeep.look();
       } catch (error) {
         // The poll interval brings the next pass.
         this.#deps.log.error("a dispatch pass failed", { error });

@@ -1,0 +1,18 @@
+import { forgetOldHistory, recordHistory } from "../../db/build-history.ts";
+import { SECOND } from "../../lib/clock.ts";
+import { type TransitionDeps, transition } from "./deps.ts";
+import { raisePriorities } from "./prioritize.ts";
+import { endUnanswered } from "./unanswered.ts";
+
+/** Longer than a transaction that ends builds takes. */
+const HISTORY_LAG_MS: number = 10 * SECOND;
+/** Of more builds in one interval the newest say enough. */
+const HISTORY_BUILDS_MAX = 2_000;
+
+/** What the scheduler sees to every few seconds, beside giving out what is ready. */
+export async function tendSchedule(deps: TransitionDeps): Promise<void> {
+  await endUnanswered(deps);
+  await raisePriorities(deps);
+  await transition(deps, (trx) => recordHistory(trx, { lagMs: HISTORY_LAG_MS, limit: HISTORY_BUILDS_MAX }));
+  await forgetOldHistory(deps.db);
+}
