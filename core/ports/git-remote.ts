@@ -1,10 +1,17 @@
 /** Asks repositories without cloning them. */
 export interface GitRemote {
   /**
-   * The commit that `ref` points to (`HEAD` when absent). `url` was checked by `parseRepositoryUrl`.
+   * The commit that `ref` points to (`HEAD` when absent). `url` was checked by `parseRepositoryUrl`. Over ssh the key of
+   * the organization is used; without one there is none.
    * Throws `DomainError("repository_unreachable")` with git's own words, credentials removed.
    */
-  resolve(url: string, options?: { readonly ref?: string; readonly signal?: AbortSignal }): Promise<RemoteCommit>;
+  resolve(url: string, options?: ResolveOptions): Promise<RemoteCommit>;
+}
+
+export interface ResolveOptions {
+  readonly ref?: string;
+  readonly organizationId?: string;
+  readonly signal?: AbortSignal;
 }
 
 export interface RemoteCommit {

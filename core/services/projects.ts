@@ -150,7 +150,7 @@ export async function checkRepository(
 ): Promise<string> {
   const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
   const { url } = parseRepository(project.repository, deps.projects);
-  return (await deps.git.resolve(url, { signal })).commit;
+  return (await deps.git.resolve(url, { signal, organizationId: project.organization_id })).commit;
 }
 
 async function abortUnlessEnded(deps: ProjectDeps, evaluationId: string): Promise<void> {

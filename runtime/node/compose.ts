@@ -32,6 +32,7 @@ import { createOutbound } from "./outbound.ts";
 import { argon2Hasher } from "./password-hasher.ts";
 import type { Secrets } from "./secrets.ts";
 import { VERSION } from "./version.ts";
+import { createWorkerDial } from "./worker-dial.ts";
 
 export interface Parts {
   readonly config: Config;
@@ -77,6 +78,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     db: databases.scheduler,
     log: loggers.proto,
     outbound,
+    dialWorker: createWorkerDial(config.outbound),
     upstreams: new Upstreams(upstreamDeps),
     passwords: argon2Hasher,
     secretKeyOf: createSecretKeys(secrets),

@@ -5,8 +5,10 @@ import { DomainError } from "#core/errors.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
 import { parseRepositoryUrl, RepositoryUrlError, redactUrl } from "#core/nix/flake-ref.ts";
 import type { GitRemote, RemoteCommit } from "#core/ports/git-remote.ts";
+import type { SshKeyOf } from "#core/services/organization-key.ts";
 import { gitEnvironment } from "./config/environment.ts";
 import { makeFolder } from "./files.ts";
+import { type KeyFile, writeKeyFile } from "./git-key.ts";
 import { type GitTarget, gitTarget } from "./git-target.ts";
 import { AddressRefusedError } from "./reachable-address.ts";
 
@@ -17,6 +19,8 @@ export interface GitRemoteOptions {
   readonly outbound: OutboundRules;
   /** Absolute. Keeps git's home, which stays empty, and the keys of ssh servers (`known_hosts`). */
   readonly folder: string;
+  /** Private keys for repositories over ssh. */
+  readonly sshKeyOf?: SshKeyOf;
   readonly timeoutMs?: number;
 }
 
@@ -45,11 +49,11 @@ const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
 export function createGitRemote(options: GitRemoteOptions): GitRemote {
   const places = new Semaphore(PARALLEL_MAX);
   return {
-    async resolve(url, { ref = "HEAD", signal } = {}) {
+    async resolve(url, { ref = "HEAD", organizationId, signal } = {}) {
       if (!REF.test(ref)) throw unreachable(`${JSON.stringify(ref.slice(0, 100))} is not the name of a branch or tag`);
       // A tag that is an object of its own is asked for with the commit it points to.
       const patterns = ref === "HEAD" ? [ref] : [ref, `${ref}^{}`];
-      const output = await places.run(() => listRefs(url, patterns, { ...options, signal }));
+      const output = await places.run(() => listRefs(url, patterns, { ...options, organizationId, signal }));
       const found = chooseRef(output, ref);
       if (found) return found;
       throw unreachable(
@@ -60,6 +64,7 @@ export function createGitRemote(options: GitRemoteOptions): GitRemote {
 }
 
 interface Run extends GitRemoteOptions {
+  readonly organizationId: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -70,7 +75,9 @@ async function listRefs(url: string, patterns: readonly string[], run: Run): Pro
   const stop = signal ? AbortSignal.any([signal, timeout]) : timeout;
   try {
     const target = await unlessStopped(findTarget(url, run), stop);
-    return await runGit(target, patterns, run, stop);
+    await using key = await keyFor(target, run);
+    const sshOptions = [...target.sshOptions, ...(key?.sshOptions ?? [])];
+    return await runGit({ ...target, sshOptions }, patterns, run, stop);
   } catch (error) {
     signal?.throwIfAborted();
     if (timeout.aborted) throw unreachable(`no answer within ${timeoutMs / 1_000} s. ${ADVICE}`);
@@ -85,6 +92,11 @@ async function findTarget(url: string, { allowLocal, outbound }: Run): Promise<G
     if (error instanceof AddressRefusedError || error instanceof RepositoryUrlError) throw unreachable(error.message);
     throw error;
   }
+}
+
+async function keyFor({ sshOptions }: GitTarget, { organizationId, sshKeyOf }: Run): Promise<KeyFile | null> {
+  if (sshOptions.length === 0 || organizationId === undefined || !sshKeyOf) return null;
+  return await writeKeyFile(await sshKeyOf(organizationId));
 }
 
 async function runGit(

@@ -58,7 +58,7 @@ function sshCommand(environment: EvaluationEnvironment, learnedHosts: string): s
   const options = [
     "BatchMode=yes",
     `StrictHostKeyChecking=${sshKnownHostsFile === null ? "accept-new" : "yes"}`,
-    `UserKnownHostsFile=${hosts.map((file) => `"${file}"`).join(" ")}`,
+    `UserKnownHostsFile=${hosts.map((file) => `"${file.replaceAll("%", "%%")}"`).join(" ")}`,
     `IdentityAgent=${sshAgentSocket ?? "none"}`,
     "IdentityFile=none",
   ];
