@@ -55,9 +55,23 @@ const look = (since: Date) => sql<Look>`
     (select count(*)::int from evaluation where status not in (5, 6, 7)) as open,
     (select count(*)::int from worker_connection where disconnected_at is null) as connected`;
 
+/** What a worker was told of an attempt. Of those of others it may be told anything. */
+interface OwnAttempt {
+  readonly attempt: string;
+  readonly workerId: string;
+}
+
+interface Watchers {
+  /** Told of everything that workers send. */
+  readonly heard: (link: Link, text: string) => void;
+  /** Store paths, as base names, that may be missing. */
+  readonly lost: ReadonlySet<string>;
+}
+
 /** Looks at every message and, after each step, at the rows: whatever breaks a promise ends the run. */
 export class Checker implements Tap {
   readonly #simulator: Simulator;
+  readonly #watchers: Watchers;
   readonly #running: ReadonlyMap<string, RunningExecutor>;
   /** Of each attempt that has a result, whether its worker still lives and has not been told to drop it. */
   readonly #done: ReadonlyMap<string, () => boolean>;
@@ -71,8 +85,8 @@ export class Checker implements Tap {
   /** By worker, its last session that was registered. */
   readonly #newest = new Map<string, Newest>();
   #registered: Link[] = [];
-  #acknowledged: string[] = [];
-  #dropped: string[] = [];
+  #acknowledged: OwnAttempt[] = [];
+  #dropped: OwnAttempt[] = [];
   #offered: string[] = [];
   #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
   #lookedAtMs = 0;
@@ -85,7 +99,9 @@ export class Checker implements Tap {
     simulator: Simulator,
     running: ReadonlyMap<string, RunningExecutor>,
     done: ReadonlyMap<string, () => boolean>,
+    watchers: Watchers,
   ) {
+    this.#watchers = watchers;
     this.#simulator = simulator;
     this.#running = running;
     this.#done = done;
@@ -96,6 +112,7 @@ export class Checker implements Tap {
     if (message.type !== "heartbeat" && message.type !== "credit") {
       this.#simulator.note(`${from} ${short(link.workerId)}#${link.number} -> ${describe(message)}`);
     }
+    if (from === "worker") this.#watchers.heard(link, text);
     if (from === "worker") this.#fromWorker(link, message);
     else this.#fromServer(link, message);
   }
@@ -135,12 +152,13 @@ export class Checker implements Tap {
       this.#simulator.fail(new Error(`${message.type} was sent on session ${link.number}, which was replaced`));
     }
     if (message.type === "job_result_ack") {
-      this.#acknowledged.push(attempt);
+      this.#acknowledged.push({ attempt, workerId: link.workerId });
       this.acknowledged.add(attempt);
     } else if (message.type === "attempts") {
       // What the worker named and is not told that it holds, it stops.
       const held = new Set((message.held as { attempt: string }[]).map((item) => item.attempt));
-      this.#dropped.push(...(this.#named.get(link.number)?.attempts ?? []).filter((id) => !held.has(id)));
+      const dropped = (this.#named.get(link.number)?.attempts ?? []).filter((id) => !held.has(id));
+      this.#dropped.push(...dropped.map((id) => ({ attempt: id, workerId: link.workerId })));
       this.#newest.set(link.workerId, { link, atMs: this.#simulator.elapsedMs });
       this.#registered.push(link);
     } else if (message.type === "nar_committed") {
@@ -209,7 +227,9 @@ export class Checker implements Tap {
     await expectEnded(db, this.#acknowledged.splice(0), "acknowledged, but not recorded");
     await expectEnded(db, this.#dropped.splice(0), "taken from its worker with a lease that holds");
     for (const link of this.#registered.splice(0)) await this.#expectFreed(db, link);
-    const offered = [...new Set(this.#offered.splice(0))].map((path) => path.slice("/nix/store/".length));
+    const offered = [...new Set(this.#offered.splice(0))]
+      .map((path) => path.slice("/nix/store/".length))
+      .filter((path) => !this.#watchers.lost.has(path));
     if (offered.length > 0) {
       const { rows } = await sql<{ path: string }>`
         select path from unnest(${offered}::text[]) as path where not exists (
@@ -243,10 +263,13 @@ export class Checker implements Tap {
   }
 }
 
-async function expectEnded(db: Kysely<Database>, attempts: readonly string[], problem: string): Promise<void> {
+async function expectEnded(db: Kysely<Database>, attempts: readonly OwnAttempt[], problem: string): Promise<void> {
   if (attempts.length === 0) return;
   const { rows } = await sql<{ id: string }>`
-    select id from attempt where id = any(${attempts}::uuid[]) and finished_at is null`.execute(db);
+    select id from attempt
+    join jsonb_to_recordset(${JSON.stringify(attempts)}::jsonb) as r(attempt uuid, "workerId" uuid)
+      on r.attempt = id and r."workerId" = worker_id
+    where finished_at is null`.execute(db);
   if (rows.length > 0) throw new Error(`${problem}: ${rows.map(({ id }) => id).join(", ")}`);
 }
 

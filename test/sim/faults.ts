@@ -19,8 +19,13 @@ export interface FaultTargets {
     readonly evaluate: () => void;
     readonly abort: () => void;
     readonly restart: () => void;
+    readonly abortBuild: () => void;
+    readonly restartBuild: () => void;
+    readonly prioritize: () => void;
     readonly changeRegistration: () => void;
   };
+  readonly losses: { readonly cause: () => void };
+  readonly forgeries: { readonly cause: (link: Link) => void };
 }
 
 const FAULTS: Readonly<Record<string, number>> = {
@@ -44,6 +49,11 @@ const FAULTS: Readonly<Record<string, number>> = {
   evaluate: 8,
   abort: 4,
   restart: 4,
+  "abort a build": 3,
+  "restart a build": 3,
+  prioritize: 1,
+  "lose an output": 5,
+  "forge a message": 5,
   "change a registration": 1,
 };
 
@@ -125,6 +135,16 @@ export class Faults {
         return people.abort();
       case "restart":
         return people.restart();
+      case "abort a build":
+        return people.abortBuild();
+      case "restart a build":
+        return people.restartBuild();
+      case "prioritize":
+        return people.prioritize();
+      case "lose an output":
+        return this.#targets.losses.cause();
+      case "forge a message":
+        return link ? this.#targets.forgeries.cause(link) : undefined;
       case "change a registration":
         return people.changeRegistration();
       default:

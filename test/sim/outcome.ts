@@ -4,23 +4,29 @@ import { AttemptReason, BuildStatus, EvaluationStatus } from "#core/domain/state
 import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { SimulatedDerivation, SimulatedFlake, Universe } from "./flake.ts";
+import type { Losses } from "./losses.ts";
 import { ENDED } from "./people.ts";
 
 export interface OutcomeFacts {
   readonly universe: Universe;
   readonly flakes: ReadonlyMap<string, SimulatedFlake>;
   readonly aborted: ReadonlySet<string>;
+  /** As `organization id/derivation`. */
+  readonly abortedBuilds: ReadonlySet<string>;
+  readonly losses: Losses;
   readonly blobs: ReadonlyMap<string, Uint8Array>;
   readonly logs: ReadonlyMap<string, string>;
   readonly acknowledged: ReadonlySet<string>;
 }
 
-const { Completed, Substituted, FailedPermanent, FailedTimeout, DependencyFailed } = BuildStatus;
+const { Completed, Substituted, FailedPermanent, FailedTimeout, DependencyFailed, Aborted } = BuildStatus;
+/** What had vanished while it was evaluated. */
+const VANISHED = /no longer available/;
 const SUCCESS: readonly number[] = [Completed, Substituted];
 
 /** Once everything is over: throws unless each evaluation came to what its flake says, and nothing got lost. */
 export async function checkOutcome(db: Kysely<Database>, facts: OutcomeFacts): Promise<void> {
-  const expected = await expectations(db, facts.universe);
+  const expected = await expectations(db, facts);
   const evaluations = await db
     .selectFrom("evaluation")
     .select(["id", "organization_id", "status", "failure", "commit_hash", "fetch_started_at"])
@@ -37,7 +43,8 @@ export async function checkOutcome(db: Kysely<Database>, facts: OutcomeFacts): P
     const flake = facts.flakes.get(commit_hash) as SimulatedFlake;
     if (failure !== null) {
       const isRight = flake.broken && failure === "the flake is broken";
-      if (!isRight && !/workers were lost/.test(failure)) throw problem(failure);
+      const vanished = facts.losses.paths.size > 0 && VANISHED.test(failure);
+      if (!isRight && !vanished && !/workers were lost/.test(failure)) throw problem(failure);
       continue;
     }
     await checkEvaluation(db, {
@@ -105,33 +112,42 @@ type Expectations = ReadonlyMap<string, readonly number[]>;
 /** By organization, and in it by base name of the derivation's path, what a build may come to. */
 async function expectations(
   db: Kysely<Database>,
-  universe: Universe,
+  { universe, abortedBuilds }: OutcomeFacts,
 ): Promise<(organizationId: string) => Expectations> {
-  // What ten workers died of is given up, whatever it is.
-  const lost = await sql<{ organization_id: string; drv_path: string }>`
+  // What ten workers died of is given up, whatever it is; so is what was begun too often without its inputs.
+  const given = await sql<{ organization_id: string; drv_path: string }>`
     select b.organization_id, b.drv_path from attempt a join build b on b.id = a.build_id
-    where a.reason = ${AttemptReason.Network} group by b.id having count(*) >= 10`.execute(db);
+    where a.reason in (${AttemptReason.Network}, ${AttemptReason.InputsUnavailable})
+    group by b.id having count(*) filter (where a.reason = ${AttemptReason.Network}) >= 10
+      or count(*) filter (where a.reason = ${AttemptReason.InputsUnavailable}) > 0`.execute(db);
   const known = new Map<string, Expectations>();
   return (organizationId) => {
-    const own = lost.rows.filter((row) => row.organization_id === organizationId);
-    const found = known.get(organizationId) ?? expectationsOf(universe, new Set(own.map(({ drv_path }) => drv_path)));
+    const own = given.rows.filter((row) => row.organization_id === organizationId);
+    const givenUp = new Set(own.map(({ drv_path }) => drv_path));
+    const isAborted = (drvPath: string) => abortedBuilds.has(`${organizationId}/${drvPath}`);
+    const found = known.get(organizationId) ?? expectationsOf(universe, givenUp, isAborted);
     known.set(organizationId, found);
     return found;
   };
 }
 
-function expectationsOf(universe: Universe, givenUp: ReadonlySet<string>): Expectations {
+function expectationsOf(
+  universe: Universe,
+  givenUp: ReadonlySet<string>,
+  isAborted: (drvPath: string) => boolean,
+): Expectations {
   const result = new Map<string, readonly number[]>();
   const key = (path: StorePath) => path.slice("/nix/store/".length);
   for (const derivation of universe.derivations.values()) {
-    const own: number[] = givenUp.has(key(derivation.drvPath))
-      ? [...ownEnds(derivation), FailedPermanent]
-      : [...ownEnds(derivation)];
+    const name = key(derivation.drvPath);
+    const own: number[] = [...ownEnds(derivation)];
+    if (givenUp.has(name)) own.push(FailedPermanent);
+    if (isAborted(name)) own.push(Aborted);
     const below = [...derivation.needs.keys()].map((path) => result.get(key(path)) as readonly number[]);
     const mayFail = below.some((ends) => ends.some((end) => !SUCCESS.includes(end)));
     const mustFail = below.some((ends) => !ends.some((end) => SUCCESS.includes(end)));
-    if (mustFail) result.set(key(derivation.drvPath), [DependencyFailed]);
-    else result.set(key(derivation.drvPath), mayFail ? [...own, DependencyFailed] : own);
+    if (mustFail) result.set(name, isAborted(name) ? [DependencyFailed, Aborted] : [DependencyFailed]);
+    else result.set(name, mayFail ? [...own, DependencyFailed] : own);
   }
   return result;
 }
@@ -142,18 +158,21 @@ function ownEnds({ ends }: SimulatedDerivation): readonly number[] {
   return last === "timeout" ? [FailedTimeout] : [FailedPermanent];
 }
 
-async function checkStored(db: Kysely<Database>, { blobs }: OutcomeFacts): Promise<void> {
+async function checkStored(db: Kysely<Database>, { blobs, losses }: OutcomeFacts): Promise<void> {
   const nars = await db.selectFrom("nar").select(["object_key", "file_size", "damaged_at"]).execute();
   for (const { object_key, file_size, damaged_at } of nars) {
+    if (losses.removed(object_key)) continue;
     if (damaged_at || blobs.get(object_key)?.length !== file_size) throw new Error(`${object_key} is not stored whole`);
   }
+  const lost = [...losses.paths];
   const { rows } = await sql<{ drv_path: string }>`
     select b.drv_path from attempt a join build b on b.id = a.build_id
-    where a.outcome = 1 and b.status not in (3, 7)`.execute(db);
+    where a.outcome = 1 and b.status not in (3, 7) and not exists (
+      select from build_output o where o.build_id = b.id and o.store_path = any(${lost}::text[]))`.execute(db);
   if (rows.length > 0) throw new Error(`built, and now no success: ${JSON.stringify(rows)}`);
   const missing = await sql<{ store_path: string }>`
     select o.store_path from build b join build_output o on o.build_id = b.id
-    where b.status = 3 and (not o.available or not exists (
+    where b.status = 3 and o.store_path <> all(${lost}::text[]) and (not o.available or not exists (
       select from cache_path p where p.store_path = o.store_path))`.execute(db);
   if (missing.rows.length > 0) throw new Error(`completed without outputs: ${JSON.stringify(missing.rows)}`);
 }

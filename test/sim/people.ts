@@ -1,6 +1,6 @@
 import { EvaluationStatus } from "#core/domain/states.ts";
 import { DomainError } from "#core/errors.ts";
-import { type EvaluationControl, evaluationControl } from "#core/services/evaluations-control.ts";
+import { createEvaluationControl, type EvaluationControl } from "#core/services/evaluations-control.ts";
 import { createEvaluation } from "#core/services/evaluations-create.ts";
 import type { HubDeps } from "#runtime/node/hub/deps.ts";
 import { makeFlake, type SimulatedFlake, type Universe } from "./flake.ts";
@@ -111,7 +111,7 @@ export class People {
   }
 
   #control(what: string, act: (control: EvaluationControl) => Promise<unknown>): void {
-    this.#ask(what, async (deps) => void (await act(evaluationControl(deps))));
+    this.#ask(what, async (deps) => void (await act(createEvaluationControl(deps))));
   }
 
   #askOfBuild(what: string, act: (control: EvaluationControl, link: Link) => Promise<unknown>): void {
@@ -124,7 +124,7 @@ export class People {
         .orderBy("evaluation_build.id")
         .execute();
       const link = links[Math.floor(fraction * links.length)];
-      if (link) await act(evaluationControl(deps), link);
+      if (link) await act(createEvaluationControl(deps), link);
     });
   }
 

@@ -5,12 +5,16 @@ import type { Kysely } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 import { MINUTE } from "#core/lib/clock.ts";
 import type { SecretKey } from "#core/nix/signature.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
+import type { HubDeps } from "#runtime/node/hub/deps.ts";
 import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
 import { Checker } from "./checks.ts";
 import { SimulatedDatabase } from "./database.ts";
 import { Faults } from "./faults.ts";
 import { makeUniverse, PROBE_MS, type SimulatedFlake } from "./flake.ts";
-import { Network } from "./network.ts";
+import { Forgeries } from "./forgeries.ts";
+import { Losses } from "./losses.ts";
+import { type Link, Network } from "./network.ts";
 import { checkOutcome, type OutcomeFacts } from "./outcome.ts";
 import { People } from "./people.ts";
 import { Random } from "./random.ts";
@@ -68,7 +72,7 @@ interface Parts {
   readonly dataDir: string;
 }
 
-type StandingFacts = Omit<OutcomeFacts, "aborted" | "acknowledged">;
+type StandingFacts = Omit<OutcomeFacts, "aborted" | "abortedBuilds" | "acknowledged">;
 
 interface Given {
   readonly observer: Kysely<Database>;
@@ -77,6 +81,18 @@ interface Given {
   readonly checker: Checker;
   readonly facts: StandingFacts;
   readonly flakes: Map<string, SimulatedFlake>;
+  readonly losses: Losses;
+  readonly forgeries: Forgeries;
+  /** By number. */
+  readonly servers: Map<number, SimulatedServer>;
+}
+
+function alive(servers: ReadonlyMap<number, SimulatedServer>): SimulatedServer[] {
+  return [...servers.values()].filter(({ process }) => process.alive);
+}
+
+function someDeps(servers: ReadonlyMap<number, SimulatedServer>, random: Random): HubDeps | null {
+  return random.pick(alive(servers))?.deps ?? null;
 }
 
 class Simulation {
@@ -86,8 +102,6 @@ class Simulation {
   readonly #network: Network;
   readonly #people: People;
   readonly #faults: Faults;
-  /** By number. */
-  readonly #servers = new Map<number, SimulatedServer>();
   #checkedChanges = -1;
   #open = 0;
   #connected = 0;
@@ -100,26 +114,30 @@ class Simulation {
     const { network, wakeUps } = given.machines[0] as ServerMachine;
     this.#network = network;
     const { simulator, database, random } = parts;
-    const { organizations, flakes } = given;
+    const { organizations, flakes, servers, losses, forgeries } = given;
     const { universe } = given.facts;
-    const alive = () => [...this.#servers.values()].filter(({ process }) => process.alive);
     const people = random.fork();
-    const deps = () => people.pick(alive())?.deps ?? null;
+    const deps = () => someDeps(servers, people);
     this.#people = new People({ random: people, universe, organizations, simulator, flakes, deps });
     const targets = { simulator, database, network, wakeUps, workers: this.#workers, people: this.#people };
-    this.#faults = new Faults({ ...targets, servers: alive }, random.fork());
+    this.#faults = new Faults({ ...targets, losses, forgeries, servers: () => alive(servers) }, random.fork());
   }
 
   static async make(parts: Parts): Promise<Simulation> {
     const { simulator, random, database, secretKey, dataDir } = parts;
     const running = new Map<string, RunningExecutor>();
     const done = new Map<string, () => boolean>();
-    const checker = new Checker(simulator, running, done);
+    const forgeries = new Forgeries(random.fork(), simulator, running);
+    const servers = new Map<number, SimulatedServer>();
+    const blobs = new Map<string, Uint8Array>();
+    const lossRandom = random.fork();
+    const losses = new Losses({ random: lossRandom, simulator, blobs, deps: () => someDeps(servers, lossRandom) });
+    const heard = (link: Link, text: string) => forgeries.heard(link, text);
+    const checker = new Checker(simulator, running, done, { heard, lost: losses.paths });
     const network = new Network(simulator, random.fork(), checker);
     const wakeUps = new WakeUps(random.fork());
     const flakes = new Map<string, SimulatedFlake>();
     const logs = new Map<string, string>();
-    const blobs = new Map<string, Uint8Array>();
     const mixed = random.chance(0.5);
     const universe = await makeUniverse(random, { size: random.between(5, 60), probeCount: PROBES, mixed });
     const surroundings = {
@@ -130,6 +148,8 @@ class Simulation {
       universe,
       random: random.fork(),
       tries: new Map(),
+      lies: new Set<StorePath>(),
+      isLost: (path: StorePath) => losses.includes(path),
       logs,
       dataDir,
       flakeOf: (commit: string) => flakes.get(commit) as SimulatedFlake,
@@ -145,10 +165,10 @@ class Simulation {
     });
     const observer = database.open(null);
     const populated = await populate(observer, { random, simulator, organizations });
-    const servers = random.pick([1, 1, 2]);
-    const machines = Array.from({ length: servers }, (_, i) => ({
+    const count = random.pick([1, 1, 2]);
+    const machines = Array.from({ length: count }, (_, i) => ({
       number: i + 1,
-      storage: servers > 1 ? "one bucket" : null,
+      storage: count > 1 ? "one bucket" : null,
       simulator,
       database,
       network,
@@ -157,8 +177,9 @@ class Simulation {
       blobs,
       wakeUps,
     }));
-    const facts = { universe, blobs, logs, flakes };
-    return new Simulation(parts, { observer, organizations: populated, machines, checker, facts, flakes });
+    const facts = { universe, blobs, logs, flakes, losses };
+    const standing = { observer, organizations: populated, machines, checker, facts, flakes };
+    return new Simulation(parts, { ...standing, servers, losses, forgeries });
   }
 
   /** Throws with what went wrong. */
@@ -209,9 +230,8 @@ class Simulation {
   /** Everybody is there, and nothing is left to do. */
   #isQuiet(): boolean {
     const count = this.#workers.length;
-    const { machines } = this.#given;
-    const servers = machines.flatMap((machine) => this.#servers.get(machine.number) ?? []);
-    const areUp = servers.every(({ process }) => process.alive) && servers.length === machines.length;
+    const servers = alive(this.#given.servers);
+    const areUp = servers.length === this.#given.machines.length;
     const sessions = servers.reduce((sum, server) => sum + server.sessions, 0);
     const areJoined = this.#network.soundLinks === count && sessions === count;
     const haveWorkers = this.#workers.every(({ process }) => process !== null);
@@ -220,9 +240,9 @@ class Simulation {
 
   async #checkOutcome(): Promise<void> {
     const { checker, observer, facts } = this.#given;
-    const { aborted } = this.#people;
+    const { aborted, abortedBuilds } = this.#people;
     await checker.check(observer, { whole: true });
-    await checkOutcome(observer, { ...facts, aborted, acknowledged: checker.acknowledged });
+    await checkOutcome(observer, { ...facts, aborted, abortedBuilds, acknowledged: checker.acknowledged });
   }
 
   /** As many builds as all workers have places must all run at once. */
@@ -252,7 +272,7 @@ class Simulation {
     const { serversStartedMs } = this.#given.checker;
     simulator.schedule(delayMs, () => {
       const server = new SimulatedServer(machine);
-      this.#servers.set(machine.number, server);
+      this.#given.servers.set(machine.number, server);
       serversStartedMs.set(machine.number, simulator.elapsedMs);
       server.process.onDeath(() => {
         serversStartedMs.delete(machine.number);
