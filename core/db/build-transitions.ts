@@ -64,10 +64,16 @@ export async function lockWaitingDependents(trx: Transaction<Database>, ids: rea
 }
 
 /** The ids of what waits for these, however far above. */
-export const waitingAbove = (ids: readonly string[]): RawBuilder<{ build_id: string }> => sql<{ build_id: string }>`
+export const waitingAbove = (ids: readonly string[]): RawBuilder<{ build_id: string }> =>
+  waitingAboveThose(sql`any(${ids})`);
+
+/** The same of builds that the statement itself finds: `any(select ...)`. */
+export const waitingAboveThose = (those: RawBuilder<unknown>): RawBuilder<{ build_id: string }> => sql<{
+  build_id: string;
+}>`
   with recursive above as (
     select e.build_id from build_edge e join build b on b.id = e.build_id
-    where e.dependency_id = any(${ids}) and not e.satisfied and b.status in (0, 1, 8)
+    where e.dependency_id = ${those} and not e.satisfied and b.status in (0, 1, 8)
     union
     select e.build_id from build_edge e join above on e.dependency_id = above.build_id
     join build b on b.id = e.build_id

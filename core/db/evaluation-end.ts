@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
 
 /** The evaluation `e` has been evaluated and waits for builds, whether or not one of them goes on. */
@@ -8,6 +8,13 @@ const isBuilding = sql`(e.status = 3 or (e.status = 4 and e.building_started_at 
 const hasOpenBuild = sql`exists (
   select from evaluation_build l join build b on b.id = l.build_id
   where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8))`;
+
+/** Nothing that the evaluation `e` waits for rests on the build of its link `l`. */
+export const nothingOpenAbove: RawBuilder<boolean> = sql<boolean>`not exists (
+  select from build_edge d
+  join build b on b.id = d.build_id
+  join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id and above.outcome is null
+  where d.dependency_id = l.build_id and b.status in (0, 1, 2, 8))`;
 
 export interface EndedEvaluation {
   readonly id: string;
@@ -28,6 +35,15 @@ export async function endEvaluations(
   await sql`
     select id from evaluation where id = any(${evaluationIds}) and status in (0, 1, 2, 3, 4, 8)
     order by id for no key update`.execute(trx);
+  return await endLockedEvaluations(trx, evaluationIds);
+}
+
+/** `endEvaluations` for whoever has locked them in an earlier statement. */
+export async function endLockedEvaluations(
+  trx: Transaction<Database>,
+  evaluationIds: readonly string[],
+): Promise<readonly EndedEvaluation[]> {
+  if (evaluationIds.length === 0) return [];
   // One statement, so that the links keep the very states that the end was decided on.
   const ended = await sql<EndedEvaluation>`
     with ended as (
@@ -76,11 +92,7 @@ export async function listEvaluationsToEnd(db: Kysely<Database>, buildIds: reado
   const result = await sql<{ id: string }>`
     select distinct e.id
     from evaluation_build l join evaluation e on e.id = l.evaluation_id
-    where l.build_id = any(${buildIds}) and e.status in (0, 1, 2, 3, 4, 8) and not exists (
-      select from build_edge d
-      join build b on b.id = d.build_id
-      join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id and above.outcome is null
-      where d.dependency_id = l.build_id and b.status in (0, 1, 2, 8))`.execute(db);
+    where l.build_id = any(${buildIds}) and e.status in (0, 1, 2, 3, 4, 8) and ${nothingOpenAbove}`.execute(db);
   return result.rows.map(({ id }) => id);
 }
 

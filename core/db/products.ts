@@ -1,6 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
-import type { AttemptMetrics } from "./tables/build-results.ts";
 
 export interface ProductRow {
   readonly output: string;
@@ -39,19 +38,4 @@ export async function replaceProducts(
     select * from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
       as r(build_id uuid, ordinal integer, output text, type text, subtype text, name text, path text, size bigint)
   `.execute(trx);
-}
-
-/** What attempts took, in one statement. */
-export async function recordMetrics(
-  trx: Transaction<Database>,
-  measured: readonly (AttemptMetrics & { readonly id: string })[],
-): Promise<void> {
-  if (measured.length === 0) return;
-  await sql`
-    update attempt set build_ms = r.build_ms, cpu_user_ms = r.cpu_user_ms, cpu_system_ms = r.cpu_system_ms,
-      peak_memory_bytes = r.peak_memory_bytes, io_read_bytes = r.io_read_bytes, io_write_bytes = r.io_write_bytes
-    from jsonb_to_recordset(${JSON.stringify(measured)}::jsonb)
-      as r(id uuid, build_ms bigint, cpu_user_ms bigint, cpu_system_ms bigint, peak_memory_bytes bigint,
-        io_read_bytes bigint, io_write_bytes bigint)
-    where attempt.id = r.id`.execute(trx);
 }

@@ -1,12 +1,11 @@
 import type { Kysely, Transaction } from "kysely";
 import { listBuildOutputs } from "../db/graph.ts";
-import { type ProductRow, recordMetrics, replaceProducts } from "../db/products.ts";
+import { type ProductRow, replaceProducts } from "../db/products.ts";
 import type { Database } from "../db/schema.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
 import type { BuildProduct, BuildResult } from "../protocol/worker-messages.ts";
 
 export interface EndedBuild {
-  readonly attemptId: string;
   readonly buildId: string;
   /** It made what it had to: its products are offered. */
   readonly succeeded: boolean;
@@ -16,15 +15,10 @@ export interface EndedBuild {
 const STORE_PREFIX = `${STORE_DIR}/`;
 
 /**
- * Keeps what workers report of builds beside their outputs: what they took, and what they offer for download. The
- * builds are locked by this transaction. Costs nothing for builds that report neither.
+ * Keeps what builds offer for download. The builds are locked by this transaction. Costs nothing for those that offer
+ * nothing.
  */
-export async function recordBuildResults(trx: Transaction<Database>, ended: readonly EndedBuild[]): Promise<void> {
-  const measured = ended.flatMap(({ attemptId: id, result }) =>
-    result.metrics ? [{ id, build_ms: result.build_ms, ...result.metrics }] : [],
-  );
-  await recordMetrics(trx, measured);
-
+export async function recordProducts(trx: Transaction<Database>, ended: readonly EndedBuild[]): Promise<void> {
   const offering = ended.filter(({ succeeded, result }) => succeeded && result.products !== undefined);
   if (offering.length === 0) return;
   const outputs = await outputsOf(

@@ -1,5 +1,4 @@
 import type { Kysely, Transaction } from "kysely";
-import { lockOpenBuildAttempts } from "../db/build-ends.ts";
 import { lockStoresForSigning } from "../db/cache-paths.ts";
 import { failureKind } from "../db/failure.ts";
 import type { NewNar } from "../db/nars.ts";
@@ -7,7 +6,7 @@ import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { equalBytes, toHex } from "../lib/bytes.ts";
 import { GroupQueues, QueueFullError } from "../lib/group-queue.ts";
-import type { StorePath } from "../nix/store-path.ts";
+import { type StorePath, storePathBaseName } from "../nix/store-path.ts";
 import {
   announceCommit,
   type CommitDeps,
@@ -19,7 +18,7 @@ import {
 import { MissingReferenceError } from "./cache-promote.ts";
 import { organizationTargets } from "./cache-targets.ts";
 import { discardObject, type NarRecordDeps, type RecordedNars, recordNars, settleRecorded } from "./nar-record.ts";
-import { endBuilds, type ReportedResult } from "./transitions/build-end.ts";
+import { endBuilds, lockReported, type ReportedResult } from "./transitions/build-end.ts";
 import { type TransitionDeps, transition } from "./transitions/deps.ts";
 import type { Upstreams } from "./upstreams.ts";
 
@@ -103,7 +102,7 @@ export class Deliveries {
   }
 }
 
-/** One transaction. What is locked comes in the order of all transitions: attempts, stores, NARs, paths, builds. */
+/** One transaction. What is locked comes in this order: attempts, builds, stores, NARs, paths, evaluations. */
 async function recordDeliveries(
   deps: DeliveryDeps,
   organizationId: string,
@@ -111,19 +110,20 @@ async function recordDeliveries(
 ): Promise<DeliveryOutcome[]> {
   const reported = deliveries.flatMap(({ result }) => result ?? []);
   const done = await transition(deps, async (trx, wakeups) => {
-    const attemptIds = [...new Set(reported.map(({ attemptId }) => attemptId))];
-    const open = attemptIds.length > 0 ? await lockOpenBuildAttempts(trx, attemptIds) : [];
-    const holds = new Set(open.map(({ id }) => id));
+    const ending = reported.length > 0 ? await lockReported(trx, reported) : [];
+    const holds = new Set(ending.map(({ attempt_id }) => attempt_id));
     const outcomes = deliveries.map(({ result }): DeliveryOutcome => {
       return result && !holds.has(result.attemptId) ? "refused" : "recorded";
     });
     const pathsOf = (outcome: DeliveryOutcome) =>
       deliveries.flatMap(({ paths }, index) => (outcomes[index] === outcome ? paths : []));
-    const offered = await offerPaths(trx, deps, organizationId, pathsOf("recorded"));
-    await endBuilds(trx, wakeups, deps, { open, reported });
-    return { outcomes, offered, refused: pathsOf("refused").map(({ object }) => object.object_key) };
+    const paths = pathsOf("recorded");
+    const offers = await offerPaths(trx, deps, organizationId, paths);
+    const offered = new Set(paths.map(({ path }) => storePathBaseName(path.storePath)));
+    await endBuilds(trx, wakeups, deps, { ending, reported, offered });
+    return { outcomes, offers, refused: pathsOf("refused").map(({ object }) => object.object_key) };
   });
-  const { nars, commits } = done.offered;
+  const { nars, commits } = done.offers;
   await settleRecorded(deps, { healed: nars.healed, superfluousKeys: [...nars.superfluousKeys, ...done.refused] });
   for (const commit of commits) announceCommit(deps.notifier, commit);
   return done.outcomes;

@@ -1,21 +1,19 @@
 import type { Transaction } from "kysely";
 import {
   type BuildEnd,
-  listEvaluationsAbove,
+  type EndingBuild,
   lockEndingBuilds,
-  lockOpenBuildAttempts,
-  type OpenBuildAttempt,
+  lockEvaluationsAbove,
   recordBuildEnds,
 } from "../../db/build-ends.ts";
 import { type LockedBuild, lockWaitingDependents, moveBuilds } from "../../db/build-transitions.ts";
-import { listAbsentOutputs } from "../../db/cache-paths.ts";
-import { endEvaluations } from "../../db/evaluation-end.ts";
-import { settleEdgesAbove } from "../../db/graph.ts";
+import { type AbsentOutput, listAbsentOutputs } from "../../db/cache-paths.ts";
+import { endLockedEvaluations } from "../../db/evaluation-end.ts";
 import type { Database } from "../../db/schema.ts";
 import { attemptReason, decideFailure, type RetryPolicy } from "../../domain/failure.ts";
 import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";
 import type { BuildResult, FailureClass } from "../../protocol/worker-messages.ts";
-import { recordBuildResults } from "../build-results.ts";
+import { recordProducts } from "../build-results.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
 
@@ -30,101 +28,115 @@ export interface ReportedResult {
  */
 export async function endBuild(deps: TransitionDeps, attemptId: string, result: BuildResult): Promise<boolean> {
   return await transition(deps, async (trx, wakeups) => {
-    const open = await lockOpenBuildAttempts(trx, [attemptId]);
-    await endBuilds(trx, wakeups, deps, { open, reported: [{ attemptId, result }] });
-    return open.length > 0;
+    const reported = [{ attemptId, result }];
+    const ending = await lockReported(trx, reported);
+    await endBuilds(trx, wakeups, deps, { ending, reported, offered: new Set() });
+    return ending.length > 0;
   });
 }
 
+/** Locks what is to end, and what that touches. A result whose attempt is not among it is refused. */
+export async function lockReported(
+  trx: Transaction<Database>,
+  reported: readonly ReportedResult[],
+): Promise<EndingBuild[]> {
+  const attemptIds = [...new Set(reported.map(({ attemptId }) => attemptId))];
+  const failed = reported.filter(({ result }) => result.failure !== null && result.failure.class !== "aborted");
+  return await lockEndingBuilds(trx, { attemptIds, failed: failed.map(({ attemptId }) => attemptId) });
+}
+
 /**
- * Records how attempts ended whose leases hold (`lockOpenBuildAttempts`, in this transaction), all at once. What else
- * was reported is refused: it changes nothing.
+ * Records how attempts ended, all at once. `ending` is what `lockReported` has locked in this transaction, `offered`
+ * the base names of paths that this transaction has put into a store which their organization reads.
  */
 export async function endBuilds(
   trx: Transaction<Database>,
   wakeups: Wakeups,
   { retry }: Pick<TransitionDeps, "retry">,
-  { open, reported }: { readonly open: readonly OpenBuildAttempt[]; readonly reported: readonly ReportedResult[] },
+  {
+    ending,
+    reported,
+    offered,
+  }: {
+    readonly ending: readonly EndingBuild[];
+    readonly reported: readonly ReportedResult[];
+    readonly offered: ReadonlySet<string>;
+  },
 ): Promise<void> {
+  if (ending.length === 0) return;
   const results = new Map(reported.map(({ attemptId, result }) => [attemptId, result]));
-  const attempts = open.flatMap(({ id, build_id }) => {
-    const result = results.get(id);
-    return result ? [{ id, buildId: build_id, result }] : [];
+  const ended = ending.map((build) => ({ build, result: results.get(build.attempt_id) as BuildResult }));
+  const unproven = ended.filter(({ build, result }) => {
+    return result.failure === null && !build.outputs.every((name) => offered.has(name));
   });
-  if (attempts.length === 0) return;
-  const succeeded = attempts.filter(({ result }) => result.failure === null).map(({ buildId }) => buildId);
-  const failed = attempts
-    .filter(({ result }) => result.failure !== null && result.failure.class !== "aborted")
-    .map(({ buildId }) => buildId);
-  const given = attempts.map(({ buildId }) => buildId).filter((id) => !succeeded.includes(id) && !failed.includes(id));
-  const builds = await lockEndingBuilds(trx, { succeeded: [...succeeded, ...given], failed });
-  const absent = Map.groupBy(
-    succeeded.length > 0 ? await listAbsentOutputs(trx, succeeded) : [],
-    (row) => row.build_id,
+  const absent = await absentOutputs(
+    trx,
+    unproven.map(({ build }) => build.id),
   );
-
-  const ends = attempts.map(({ id, buildId, result }): BuildEnd => {
-    const build = builds.get(buildId) as LockedBuild;
-    const names = absent.get(buildId)?.map(({ name, store_path }) => store_path ?? `output ${name}`);
-    const attempt = { attempt_id: id, build_id: buildId, ran_for_ms: result.build_ms };
-    if (result.failure) return { ...attempt, ...failure(build, result.failure, retry, result.build_ms) };
-    if (!names) return { ...attempt, ...success(result) };
-    const message = `the worker reported success, but these outputs were not uploaded: ${names.join(", ")}`;
-    return { ...attempt, ...failure(build, { class: "transient", message }, retry, result.build_ms) };
-  });
+  const ends = ended.map(({ build, result }) => endOf(build, result, absent.get(build.id), retry));
   await recordBuildEnds(trx, ends);
   const made = buildsOf(ends, [BuildStatus.Completed, BuildStatus.Substituted]);
-  await recordBuildResults(
+  await recordProducts(
     trx,
-    attempts.map(({ id, ...attempt }) => ({ ...attempt, attemptId: id, succeeded: made.includes(attempt.buildId) })),
+    ended.map(({ build, result }) => ({ buildId: build.id, succeeded: made.includes(build.id), result })),
   );
-  if (made.length > 0) await settleEdgesAbove(trx, made);
   const lost = buildsOf(ends, [BuildStatus.FailedPermanent, BuildStatus.FailedTimeout]);
   const failedAbove = lost.length > 0 ? await failDependents(trx, lost) : [];
-  await concludeBuilds(trx, wakeups, [...builds.keys(), ...failedAbove]);
-  for (const { organization_id } of builds.values()) wakeups.work(organization_id);
+  await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove]);
+  for (const { organization_id } of ending) wakeups.work(organization_id);
+}
+
+async function absentOutputs(
+  trx: Transaction<Database>,
+  buildIds: readonly string[],
+): Promise<ReadonlyMap<string, readonly AbsentOutput[]>> {
+  return Map.groupBy(buildIds.length > 0 ? await listAbsentOutputs(trx, buildIds) : [], (row) => row.build_id);
 }
 
 function buildsOf(ends: readonly BuildEnd[], statuses: readonly BuildStatus[]): string[] {
   return ends.filter(({ status }) => statuses.includes(status)).map(({ build_id }) => build_id);
 }
 
-type End = Omit<BuildEnd, "attempt_id" | "build_id">;
-
-function success({ status, build_ms }: BuildResult): End {
-  const alreadyValid = status === "already_valid";
-  return {
-    status: alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed,
-    outcome: alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built,
-    reason: null,
-    message: null,
-    ran_for_ms: build_ms,
+function endOf(
+  build: EndingBuild,
+  result: BuildResult,
+  absent: readonly AbsentOutput[] | undefined,
+  policy: RetryPolicy,
+): BuildEnd {
+  const attempt = {
+    attempt_id: build.attempt_id,
+    build_id: build.id,
+    ran_for_ms: result.build_ms,
     retry_in_ms: null,
     deterministic: false,
+    ...(result.metrics && { build_ms: result.build_ms, ...result.metrics }),
   };
+  if (result.failure) return { ...attempt, ...failureOf(build, result.failure, policy) };
+  if (absent) {
+    const names = absent.map(({ name, store_path }) => store_path ?? `output ${name}`).join(", ");
+    const message = `the worker reported success, but these outputs were not uploaded: ${names}`;
+    return { ...attempt, ...failureOf(build, { class: "transient", message }, policy) };
+  }
+  const alreadyValid = result.status === "already_valid";
+  const status = alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed;
+  const outcome = alreadyValid ? AttemptOutcome.Substituted : AttemptOutcome.Built;
+  return { ...attempt, status, outcome, reason: null, message: null };
 }
 
-function failure(
+function failureOf(
   build: LockedBuild,
   { class: failureClass, message }: { readonly class: FailureClass; readonly message: string },
   policy: RetryPolicy,
-  ranForMs: number,
-): End {
+): Pick<BuildEnd, "status" | "outcome" | "reason" | "message"> & Partial<BuildEnd> {
   const decision = decideFailure(failureClass, build.transient_failures, policy);
-  const end = { message, retry_in_ms: null, deterministic: false };
   if (decision === "give_back") {
     const status = build.pending_dependencies === 0 ? BuildStatus.Queued : BuildStatus.Created;
-    return { ...end, status, outcome: AttemptOutcome.Aborted, reason: null, ran_for_ms: null };
+    return { status, outcome: AttemptOutcome.Aborted, reason: null, message, ran_for_ms: null };
   }
-  return {
-    ...end,
-    status: decision.status,
-    outcome: AttemptOutcome.Failed,
-    reason: attemptReason(failureClass),
-    ran_for_ms: ranForMs,
-    retry_in_ms: decision.status === BuildStatus.FailedTransient ? decision.retryInMs : null,
-    deterministic: decision.status === BuildStatus.FailedPermanent && decision.deterministic,
-  };
+  const { status } = decision;
+  const failure = { status, outcome: AttemptOutcome.Failed, reason: attemptReason(failureClass), message };
+  if (status === BuildStatus.FailedTransient) return { ...failure, retry_in_ms: decision.retryInMs };
+  return { ...failure, deterministic: status === BuildStatus.FailedPermanent && decision.deterministic };
 }
 
 /**
@@ -160,9 +172,9 @@ export async function concludeBuilds(
   wakeups: Wakeups,
   buildIds: readonly string[],
 ): Promise<void> {
-  const above = await listEvaluationsAbove(trx, buildIds);
+  const above = await lockEvaluationsAbove(trx, buildIds);
   wakeups.evaluations(above.map(({ id }) => id));
-  await endEvaluations(
+  await endLockedEvaluations(
     trx,
     above.filter(({ may_end }) => may_end).map(({ id }) => id),
   );
