@@ -224,7 +224,8 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
 
   test("roots in the store's own folder hold without being registered", async () => {
     const own = join(daemon.root, "nix/var/nix/gcroots/gradient");
-    const registered = async () => await readdir(join(daemon.root, "nix/var/nix/gcroots/auto")).catch(() => []);
+    const registered = async (): Promise<string[]> =>
+      await readdir(join(daemon.root, "nix/var/nix/gcroots/auto")).catch(() => []);
     const before = await registered();
     const kept = await buildWithCollection("direct", own);
 
