@@ -8,7 +8,7 @@ import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import type { FlakeSource } from "./expressions.ts";
-import { type CommitInfo, fetchSource } from "./fetch.ts";
+import { type CommitInfo, fetchSource, tidyRepository } from "./fetch.ts";
 import { type InputOverride, overrideInputs } from "./input-overrides.ts";
 import { instantiate } from "./instantiate.ts";
 import { type EvaluationMessage, MessageFilter } from "./messages.ts";
@@ -124,6 +124,7 @@ async function bringFlake(
 ): Promise<BroughtFlake> {
   sink.phase("fetching");
   const source = await fetchSource(job, environment, job.timeoutMs);
+  void tidyRepository(source.folder, environment);
   sink.commitInfo(source.commitInfo);
   const { flakeReference, folder } = source;
   if (job.overrides.length === 0) return { flake: { flakeReference, isWrapped: false }, folder };

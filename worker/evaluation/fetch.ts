@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { access, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError } from "./errors.ts";
 import { FolderLocks } from "./folder-locks.ts";
-import { type GitResult, runGit, withoutCredentials } from "./git.ts";
+import { type GitOptions, type GitResult, runGit, withoutCredentials } from "./git.ts";
+import { parseCommitObject, parseGitObjects } from "./git-objects.ts";
 import { findLocalInputs } from "./lock-file.ts";
+import { isRepository, packBytes, removeLeftovers } from "./repository-folder.ts";
 
 export interface Source {
   /** Any URL that git takes, with or without Nix's `git+` in front. */
@@ -29,7 +31,8 @@ export interface CommitInfo {
 }
 
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
-const LOCK_FILE_BYTES_MAX = 16 * 1024 * 1024;
+/** A commit, its tree, flake.nix and flake.lock together. */
+const OBJECTS_BYTES_MAX = 32 * 1024 * 1024;
 const COMMIT_INFO_LENGTH_MAX = 1_000;
 const TIDY_MS_MAX = 300_000;
 /** Answers of servers that do not give a commit by its name alone; the wish is then for all branches. */
@@ -69,6 +72,13 @@ export async function fetchSource(
   return await locks.run(folder, () => fetching.run());
 }
 
+/** What is looked at of a commit. */
+interface CommitObjects {
+  readonly commit: Buffer;
+  readonly hasFlake: boolean;
+  readonly lock: string | null;
+}
+
 interface FetchTarget {
   readonly url: string;
   readonly commit: string;
@@ -87,19 +97,31 @@ class Fetching {
 
   async run(): Promise<FetchedSource> {
     const { folder, commit } = this.#target;
-    await this.#prepare();
-    if (!(await this.#hasCommit())) {
-      await this.#fetchOrHeal().catch(async (error: unknown) => {
-        const isTooLarge = error instanceof EvaluationError && error.code === "repository_too_large";
-        if (isTooLarge) await rm(folder, { recursive: true, force: true });
-        throw error;
-      });
-      await this.#tidy();
-    }
-    const commitInfo = await this.#describe();
-    await this.#checkFlake();
+    const objects = (await this.#seen()) ?? (await this.#fetchOrDrop());
+    const commitInfo = describeCommit(objects);
+    this.#checkFlake(objects);
     const reference = `git+file://${encodeURI(folder)}?ref=refs/gradient/${commit}&rev=${commit}`;
     return { flakeReference: reference, folder, commitInfo };
+  }
+
+  /** What there is of a commit that was fetched before, mostly nothing. */
+  async #seen(): Promise<CommitObjects | null> {
+    const { folder, commit } = this.#target;
+    const isKnown = await access(join(folder, ".git", "refs", "gradient", commit)).then(
+      () => true,
+      () => false,
+    );
+    return isKnown ? await this.#read() : null;
+  }
+
+  async #fetchOrDrop(): Promise<CommitObjects> {
+    const { folder } = this.#target;
+    await this.#prepare();
+    return await this.#fetchOrHeal().catch(async (error: unknown) => {
+      const isTooLarge = error instanceof EvaluationError && error.code === "repository_too_large";
+      if (isTooLarge) await rm(folder, { recursive: true, force: true });
+      throw error;
+    });
   }
 
   /** Makes the repository, or frees one that a process died in. Only the holder of the folder's lock is here. */
@@ -107,6 +129,7 @@ class Fetching {
     const { folder } = this.#target;
     await mkdir(folder, { recursive: true });
     await removeLeftovers(join(folder, ".git"));
+    if (await isRepository(folder)) return;
     // It has a `.git` folder and nothing beside it: Nix reads such a repository in place and copies a bare one.
     const made = await this.#git(["init", "--quiet", "--initial-branch=gradient", folder]);
     if (!made.ok) await this.#startOver();
@@ -120,14 +143,15 @@ class Fetching {
     if (!made.ok) throw new EvaluationError("evaluator_unusable", `git cannot make a repository: ${made.words}`);
   }
 
-  async #fetchOrHeal(): Promise<void> {
+  async #fetchOrHeal(): Promise<CommitObjects> {
     const first = await this.#fetch();
-    if (first === null && (await this.#hasCommit())) return;
+    const objects = first === null ? await this.#read() : null;
+    if (objects !== null) return objects;
     if (first !== null && !DAMAGED.test(first.words)) this.#refuse(first);
     await this.#startOver();
     const second = await this.#fetch();
     if (second !== null) this.#refuse(second);
-    if (!(await this.#hasCommit())) this.#refuseCommit();
+    return (await this.#read()) ?? this.#refuseCommit();
   }
 
   /** Null when git brought the commit, else what it said. */
@@ -144,52 +168,40 @@ class Fetching {
     return kept.ok ? null : kept;
   }
 
-  /** Each fetch leaves a pack; git puts them together when there are many. What is not tidied still works. */
-  async #tidy(): Promise<void> {
-    const remaining = this.#target.deadline - performance.now();
-    const options = { folder: this.#target.folder, timeoutMs: Math.max(1, Math.min(TIDY_MS_MAX, remaining / 2)) };
-    const tidying = runGit(this.#environment, ["-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"], options);
-    await tidying.catch((error: unknown) => {
-      if (!(error instanceof EvaluationError) || error.code !== "timed_out") throw error;
-    });
-  }
-
   async #fetchRefs(refspec: string): Promise<GitResult> {
     const { url } = this.#target;
     const flags = ["--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--no-recurse-submodules"];
     return await this.#git([...QUIET, "fetch", ...flags, "--", url, refspec], { limitSize: true });
   }
 
-  async #hasCommit(): Promise<boolean> {
+  /** Null when the commit is not there whole. */
+  async #read(): Promise<CommitObjects | null> {
     const { commit } = this.#target;
-    return (await this.#git(["cat-file", "-e", `refs/gradient/${commit}^{tree}`])).ok;
+    const names = [
+      `refs/gradient/${commit}^{commit}`,
+      `${commit}^{tree}`,
+      `${commit}:flake.nix`,
+      `${commit}:flake.lock`,
+    ];
+    const shown = await this.#git(["cat-file", "--batch"], {
+      input: `${names.join("\n")}\n`,
+      stdoutBytesMax: OBJECTS_BYTES_MAX,
+    });
+    const [found, tree, flake, lock] = (shown.ok && parseGitObjects(shown.stdoutBytes, names.length)) || [];
+    if (!found || !tree || flake === undefined || lock === undefined) return null;
+    return { commit: found.content, hasFlake: flake !== null, lock: lock?.content.toString("utf8") ?? null };
   }
 
-  async #describe(): Promise<CommitInfo> {
-    const format = "--format=%an%x00%ae%x00%s";
-    const shown = await this.#git(["log", "-1", "--no-show-signature", format, this.#target.commit, "--"]);
-    if (!shown.ok) throw new EvaluationError("evaluator_unusable", `git cannot read the commit: ${shown.words}`);
-    const [authorName = "", authorEmail = "", message = ""] = shown.stdout.trimEnd().split("\0");
-    return {
-      authorName: authorName.slice(0, COMMIT_INFO_LENGTH_MAX),
-      authorEmail: authorEmail.slice(0, COMMIT_INFO_LENGTH_MAX),
-      message: message.slice(0, COMMIT_INFO_LENGTH_MAX),
-    };
-  }
-
-  async #checkFlake(): Promise<void> {
+  #checkFlake({ hasFlake, lock }: CommitObjects): void {
     const { commit } = this.#target;
-    if (!(await this.#git(["cat-file", "-e", `${commit}:flake.nix`])).ok) {
+    if (!hasFlake) {
       throw new EvaluationError(
         "flake_missing",
         `commit ${commit} has no flake.nix at its top: add one, or correct the project's repository`,
       );
     }
     if (this.#environment.allowLocalSources) return;
-    const lockFile = await this.#git(["cat-file", "blob", `${commit}:flake.lock`], {
-      stdoutBytesMax: LOCK_FILE_BYTES_MAX,
-    });
-    const [local] = lockFile.ok ? findLocalInputs(lockFile.stdout) : [];
+    const [local] = lock === null ? [] : findLocalInputs(lock);
     if (local) {
       throw new EvaluationError(
         "local_source_refused",
@@ -201,14 +213,14 @@ class Fetching {
 
   async #git(
     args: readonly string[],
-    { limitSize = false, stdoutBytesMax }: { limitSize?: boolean; stdoutBytesMax?: number } = {},
+    { limitSize = false, ...options }: Pick<GitOptions, "stdoutBytesMax" | "input"> & { limitSize?: boolean } = {},
   ): Promise<GitResult> {
     const { folder, deadline } = this.#target;
     const limit = this.#environment.repositoryBytesMax;
     return await runGit(this.#environment, args, {
       folder,
       timeoutMs: Math.max(1, deadline - performance.now()),
-      ...(stdoutBytesMax === undefined ? {} : { stdoutBytesMax }),
+      ...options,
       ...(limitSize ? { isTooLarge: async () => (await packBytes(folder)) > limit } : {}),
     });
   }
@@ -237,26 +249,23 @@ class Fetching {
   }
 }
 
-/** Locks and unfinished packs of a git that was killed: with them every later command fails, or the disk fills. */
-async function removeLeftovers(gitFolder: string): Promise<void> {
-  const names = await readdir(gitFolder).catch(() => [] as string[]);
-  const stale = names.filter((name) => name.endsWith(".lock")).map((name) => join(gitFolder, name));
-  const packFolder = join(gitFolder, "objects", "pack");
-  for (const name of await readdir(packFolder).catch(() => [] as string[])) {
-    if (name.startsWith("tmp_")) stale.push(join(packFolder, name));
-  }
-  const refsFolder = join(gitFolder, "refs", "gradient");
-  for (const name of await readdir(refsFolder).catch(() => [] as string[])) {
-    if (name.endsWith(".lock")) stale.push(join(refsFolder, name));
-  }
-  for (const path of stale) await rm(path, { force: true });
+function describeCommit({ commit }: CommitObjects): CommitInfo {
+  const { authorName, authorEmail, message } = parseCommitObject(commit);
+  return {
+    authorName: authorName.slice(0, COMMIT_INFO_LENGTH_MAX),
+    authorEmail: authorEmail.slice(0, COMMIT_INFO_LENGTH_MAX),
+    message: message.slice(0, COMMIT_INFO_LENGTH_MAX),
+  };
 }
 
-async function packBytes(folder: string): Promise<number> {
-  const packFolder = join(folder, ".git", "objects", "pack");
-  let total = 0;
-  for (const name of await readdir(packFolder).catch(() => [] as string[])) {
-    total += (await stat(join(packFolder, name)).catch(() => null))?.size ?? 0;
-  }
-  return total;
+/**
+ * Each fetch leaves a pack; git puts them together when there are many. To be called when nobody waits; what is not
+ * tidied still works. Never throws.
+ */
+export async function tidyRepository(folder: string, environment: EvaluationEnvironment): Promise<void> {
+  const tidying = () =>
+    runGit(environment, ["-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"], { folder, timeoutMs: TIDY_MS_MAX });
+  await locks.run(folder, tidying).catch((error: unknown) => {
+    if (!(error instanceof EvaluationError)) environment.log.warn("a repository was not tidied", { folder, error });
+  });
 }

@@ -7,6 +7,8 @@ import { type ProcessEnd, type ProcessOptions, ProcessStartError, startProcess }
 export interface GitResult {
   readonly ok: boolean;
   readonly stdout: string;
+  /** Standard output as it came. */
+  readonly stdoutBytes: Buffer;
   /** The last lines of standard error, without credentials. */
   readonly words: string;
   readonly end: ProcessEnd;
@@ -16,6 +18,7 @@ export interface GitOptions {
   readonly folder: string;
   readonly timeoutMs: number;
   readonly stdoutBytesMax?: number;
+  readonly input?: string;
   /** Looked at every second; the command is killed when it answers true. */
   readonly isTooLarge?: () => Promise<boolean>;
 }
@@ -76,6 +79,7 @@ export async function runGit(
     if (!(error instanceof ProcessStartError)) throw error;
     throw new EvaluationError("evaluator_unusable", `${error.message}: install git on the worker`, { cause: error });
   });
+  if (options.input !== undefined) running.input?.end(options.input);
   let tooLarge = false;
   const poll = setInterval(() => {
     void options.isTooLarge?.().then((answer) => {
@@ -97,7 +101,13 @@ export async function runGit(
   if (end.stopped === "timed_out") {
     throw new EvaluationError("timed_out", `git did not finish within ${Math.round(options.timeoutMs / 1000)} seconds`);
   }
-  return { ok: end.code === 0, stdout: end.stdout, words: withoutCredentials(lines.join("\n")), end };
+  return {
+    ok: end.code === 0,
+    stdout: end.stdout,
+    stdoutBytes: end.stdoutBytes,
+    words: withoutCredentials(lines.join("\n")),
+    end,
+  };
 }
 
 /** User names and passwords in URLs become nothing. */
@@ -122,6 +132,7 @@ function processOptions(
     folder: options.folder,
     timeoutMs: options.timeoutMs,
     signal: environment.signal,
+    hasInput: options.input !== undefined,
     stdoutBytesMax: options.stdoutBytesMax ?? STDOUT_BYTES_MAX,
     stderrBytesMax: STDERR_BYTES_MAX,
     onStderrLine: (line) => {

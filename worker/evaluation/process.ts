@@ -14,6 +14,8 @@ export interface ProcessEnd {
   /** Null when the process ended by itself. */
   readonly stopped: StopReason | null;
   readonly stdout: string;
+  /** The same as it came. */
+  readonly stdoutBytes: Buffer;
 }
 
 export interface ProcessOptions {
@@ -89,7 +91,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       clearInterval(watch);
       options.signal?.removeEventListener("abort", abort);
       flushStderr();
-      resolve({ code, signal, stopped, stdout: stdout() });
+      const stdoutBytes = stdout();
+      resolve({ code, signal, stopped, stdoutBytes, stdout: stdoutBytes.toString("utf8") });
     });
   });
   // Its end is told by `ended`.
@@ -131,8 +134,8 @@ export function killGroup(pid: number): void {
   }
 }
 
-function collectStdout(child: ChildProcess, bytesMax: number | null, stop: () => void): () => string {
-  if (bytesMax === null) return () => "";
+function collectStdout(child: ChildProcess, bytesMax: number | null, stop: () => void): () => Buffer {
+  if (bytesMax === null) return () => Buffer.alloc(0);
   const parts: Buffer[] = [];
   let length = 0;
   assert(child.stdout, "standard output is piped");
@@ -141,7 +144,7 @@ function collectStdout(child: ChildProcess, bytesMax: number | null, stop: () =>
     if (length > bytesMax) stop();
     else parts.push(part);
   });
-  return () => Buffer.concat(parts).toString("utf8");
+  return () => Buffer.concat(parts);
 }
 
 function readStderr(child: ChildProcess, options: ProcessOptions, stop: () => void): () => void {
