@@ -25,7 +25,7 @@ export async function takeServerPlace(
   target: ConnectionTarget,
   { shared, log }: { readonly shared: boolean; readonly log: Logger },
 ): Promise<ServerPlace> {
-  const lock: AdvisoryLock = { id: LOCK_ID, shared, name: "server's place" };
+  const lock: AdvisoryLock = { id: LOCK_ID, shared, name: shared ? "shared server" : "sole server" };
   const closing = new AbortController();
   let held = await tryAgainAndAgain(target, lock);
   if (!held) throw new Error(shared ? REFUSED_SHARED : REFUSED_ALONE);

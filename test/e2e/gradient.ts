@@ -110,7 +110,7 @@ export async function publicKey(api: Api): Promise<string> {
   return await api.request("GET", `/caches/${CACHE}/public-key`);
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();

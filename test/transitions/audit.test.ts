@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { insertSession } from "#core/db/sessions.ts";
 import { type AuditDeps, type AuditFindings, auditGraph, pruneSessions } from "#core/services/transitions/audit.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
+import { keepAuditing } from "#runtime/node/audit-loop.ts";
 import { recordingLogger } from "../support/recording-logger.ts";
 import { newId } from "../support/rows.ts";
 import { node, outputPathOf } from "./nodes.ts";
@@ -154,6 +155,28 @@ test("an audit beside work under way finds nothing and takes nothing away", asyn
   going = false;
 
   for (const findings of await auditing) expect(findings).toEqual(NOTHING);
+});
+
+test("it is done again and again, and never where it is switched off", async () => {
+  await chain();
+  const damage = sql`update build set pending_dependencies = 7 where name = 'c'`;
+  await damage.execute(world.db);
+  await keepAuditing(auditDeps(), { intervalMs: 0, signal: AbortSignal.timeout(200) });
+  await expect(checkInvariants(world.db)).rejects.toThrow("a counter differs");
+  const stop = new AbortController();
+  const auditing = keepAuditing(auditDeps(), { intervalMs: 10, signal: stop.signal });
+
+  const isRight = () =>
+    checkInvariants(world.db).then(
+      () => true,
+      () => false,
+    );
+  await expect.poll(isRight).toBe(true);
+  await damage.execute(world.db);
+  await expect.poll(isRight).toBe(true);
+
+  stop.abort();
+  await auditing;
 });
 
 test("sessions that ended long ago are removed, and no others", async () => {
