@@ -2,6 +2,8 @@
 export class LogTail {
   readonly #bytesMax: number;
   #lines: Uint8Array[] = [];
+  /** Where the kept lines begin. */
+  #start = 0;
   #length = 0;
   #leftOut = 0;
 
@@ -14,19 +16,22 @@ export class LogTail {
     this.#leftOut += line.length - kept.length;
     this.#lines.push(kept);
     this.#length += kept.length;
-    let dropped = 0;
     while (this.#length > this.#bytesMax) {
-      const { length } = this.#lines[dropped++] as Uint8Array;
+      const { length } = this.#lines[this.#start++] as Uint8Array;
       this.#length -= length;
       this.#leftOut += length;
     }
-    if (dropped > 0) this.#lines = this.#lines.slice(dropped);
+    // Seldom: a gigabyte of short lines would otherwise move thousands of them for each one.
+    if (this.#start < this.#lines.length / 2) return;
+    this.#lines = this.#lines.slice(this.#start);
+    this.#start = 0;
   }
 
   /** The lines, and how many bytes before them are missing. */
   take(): { readonly lines: readonly Uint8Array[]; readonly leftOut: number } {
-    const taken = { lines: this.#lines, leftOut: this.#leftOut };
+    const taken = { lines: this.#lines.slice(this.#start), leftOut: this.#leftOut };
     this.#lines = [];
+    this.#start = 0;
     this.#length = 0;
     this.#leftOut = 0;
     return taken;
