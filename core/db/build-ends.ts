@@ -59,10 +59,11 @@ export interface BuildEnd extends Partial<AttemptMetrics> {
 /**
  * Ends attempts with their builds, in one statement: every output of a build that succeeded is available from then on,
  * the edges above it are satisfied, and what waited for nothing else is ready. The builds are locked
- * (`lockEndingBuilds`); `status` of one that is given back follows from its counter.
+ * (`lockEndingBuilds`); `status` of one that is given back follows from its counter. Returns whether any build is ready
+ * now that was not.
  */
-export async function recordBuildEnds(trx: Transaction<Database>, ends: readonly BuildEnd[]): Promise<void> {
-  await sql`
+export async function recordBuildEnds(trx: Transaction<Database>, ends: readonly BuildEnd[]): Promise<boolean> {
+  const result = await sql<{ ready: boolean }>`
     with ends as materialized (
       select * from jsonb_to_recordset(${JSON.stringify(ends)}::jsonb) as r(attempt_id uuid, build_id uuid,
         status smallint, outcome smallint, reason smallint, message text, ran_for_ms bigint, retry_in_ms bigint,
@@ -96,20 +97,24 @@ export async function recordBuildEnds(trx: Transaction<Database>, ends: readonly
         deterministic_failure = coalesce(c.deterministic, b.deterministic_failure),
         updated_at = gradient_now()
       from changed c where b.id = c.build_id
+      returning b.status
+    ), ended as (
+      update attempt set
+        outcome = ends.outcome,
+        reason = ends.reason,
+        message = ends.message,
+        started_at = coalesce(started_at, gradient_now() - ends.ran_for_ms * interval '1 millisecond'),
+        finished_at = gradient_now(),
+        build_ms = ends.build_ms,
+        cpu_user_ms = ends.cpu_user_ms,
+        cpu_system_ms = ends.cpu_system_ms,
+        peak_memory_bytes = ends.peak_memory_bytes,
+        io_read_bytes = ends.io_read_bytes,
+        io_write_bytes = ends.io_write_bytes
+      from ends where attempt.id = ends.attempt_id and finished_at is null
     )
-    update attempt set
-      outcome = ends.outcome,
-      reason = ends.reason,
-      message = ends.message,
-      started_at = coalesce(started_at, gradient_now() - ends.ran_for_ms * interval '1 millisecond'),
-      finished_at = gradient_now(),
-      build_ms = ends.build_ms,
-      cpu_user_ms = ends.cpu_user_ms,
-      cpu_system_ms = ends.cpu_system_ms,
-      peak_memory_bytes = ends.peak_memory_bytes,
-      io_read_bytes = ends.io_read_bytes,
-      io_write_bytes = ends.io_write_bytes
-    from ends where attempt.id = ends.attempt_id and finished_at is null`.execute(trx);
+    select exists (select from moved where status = 1) as ready`.execute(trx);
+  return result.rows[0]?.ready ?? false;
 }
 
 /**

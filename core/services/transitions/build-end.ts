@@ -74,7 +74,7 @@ export async function endBuilds(
     unproven.map(({ build }) => build.id),
   );
   const ends = ended.map(({ build, result }) => endOf(build, result, absent.get(build.id), retry));
-  await recordBuildEnds(trx, ends);
+  const ready = await recordBuildEnds(trx, ends);
   const made = buildsOf(ends, [BuildStatus.Completed, BuildStatus.Substituted]);
   await recordProducts(
     trx,
@@ -82,8 +82,10 @@ export async function endBuilds(
   );
   const lost = buildsOf(ends, [BuildStatus.FailedPermanent, BuildStatus.FailedTimeout]);
   const failedAbove = lost.length > 0 ? await failDependents(trx, lost) : [];
-  await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove]);
-  for (const { organization_id } of ending) wakeups.work(organization_id);
+  const over = await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove]);
+  // A success with nothing above it makes no work: the place that became free is asked for by its worker.
+  if (ready || over || made.length < ends.length)
+    for (const { organization_id } of ending) wakeups.work(organization_id);
 }
 
 async function absentOutputs(
@@ -166,16 +168,17 @@ export async function requeueBuilds(trx: Transaction<Database>, builds: readonly
   await moveBuilds(trx, waiting, { from: [BuildStatus.Building], to: BuildStatus.Created });
 }
 
-/** Ends the evaluations for which these builds were the last ones, and wakes who watches. */
+/** Ends the evaluations for which these builds were the last ones, and wakes who watches. True when one has ended. */
 export async function concludeBuilds(
   trx: Transaction<Database>,
   wakeups: Wakeups,
   buildIds: readonly string[],
-): Promise<void> {
+): Promise<boolean> {
   const above = await lockEvaluationsAbove(trx, buildIds);
   wakeups.evaluations(above.map(({ id }) => id));
-  await endLockedEvaluations(
+  const ended = await endLockedEvaluations(
     trx,
     above.filter(({ may_end }) => may_end).map(({ id }) => id),
   );
+  return ended.length > 0;
 }
