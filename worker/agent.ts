@@ -13,7 +13,7 @@ import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
 import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
-import { Supervisor, type WorkerFacts } from "./session/supervisor.ts";
+import { Supervisor, type SupervisorOptions, type WorkerFacts } from "./session/supervisor.ts";
 
 export interface AgentOptions {
   readonly workerId: string;
@@ -22,7 +22,8 @@ export interface AgentOptions {
   /** Holds the spooled logs of running builds. */
   readonly dataDir: string;
   readonly connect: (signal: AbortSignal) => Promise<Socket>;
-  readonly tokensFor: (peers: readonly string[]) => Promise<{ readonly peer: string; readonly token: string }[]>;
+  readonly arrival?: SupervisorOptions["arrival"];
+  readonly tokensFor: SupervisorOptions["tokensFor"];
   /** Both turn every failure into a result; they throw `AttemptEndedError` when the attempt has ended meanwhile. */
   readonly build: (job: BuildJob, aterm: Uint8Array, link: AttemptLink) => Promise<BuildResult>;
   readonly evaluate: (job: EvaluationJob, link: AttemptLink) => Promise<EvaluationResult>;

@@ -4,13 +4,11 @@ import type { BuildJob } from "#core/protocol/server-messages.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
 import { Agent } from "./agent.ts";
 import { executeBuild } from "./build/execute.ts";
-import { connectToServer } from "./connect.ts";
 import { Places } from "./daemon/places.ts";
 import { Evaluations } from "./evaluations.ts";
 import type { AttemptLink } from "./link.ts";
 import { createMachineMetrics } from "./machine-metrics.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
-import { readPeers, tokensFor } from "./peers.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
 import { OrganizationStores } from "./store/organization-stores.ts";
 import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
@@ -21,7 +19,7 @@ export interface AssembledWorker extends AsyncDisposable {
 
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
 export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
-  const { config, loggers, workerId, facts, signer } = prepared;
+  const { config, loggers, workerId, facts, signer, connection } = prepared;
   const stores = openStores(prepared);
   const evaluations = new Evaluations(prepared);
   const build = async (job: BuildJob, aterm: Uint8Array, link: AttemptLink): Promise<BuildResult> => {
@@ -39,11 +37,10 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
     capabilities: config.capabilities,
     facts: { ...facts, signingKey: signer?.publicKey ?? null },
     dataDir: config.dataDir,
-    connect: (signal) => connectToServer(config.serverUrl, signal),
-    tokensFor: async (challenged) => {
-      const peers = await readPeers(config.peers);
-      for (const problem of peers.problems) loggers.proto.warn(problem);
-      const tokens = tokensFor(peers, challenged);
+    connect: connection.connect,
+    arrival: connection.arrival,
+    tokensFor: async (challenged, socket) => {
+      const tokens = await connection.tokensFor(challenged, socket);
       stores.serve(tokens.map(({ peer }) => peer));
       return tokens;
     },
@@ -56,6 +53,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
   return {
     agent,
     async [Symbol.asyncDispose]() {
+      await connection[Symbol.asyncDispose]();
       await evaluations[Symbol.asyncDispose]();
       await stores[Symbol.asyncDispose]();
     },

@@ -1,20 +1,17 @@
 import { join } from "node:path";
 import { isUuidV4 } from "#core/lib/ids.ts";
 import { type BuildSettings, readBuildSettings } from "./config-builds.ts";
+import { type ConnectionSettings, readConnectionSettings } from "./config-connection.ts";
 import { type EvaluationSettings, readEvaluationSettings } from "./config-evaluation.ts";
 import { unknownNameWarnings } from "./config-names.ts";
 import { ConfigReader, type Environment } from "./config-reader.ts";
 import { type DaemonStore, parseStoreUrl, StoreUrlError } from "./daemon/store-url.ts";
-import type { PeersSource } from "./peers.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** The worker's settings as decided once at its start. Sizes are bytes. */
-export interface WorkerConfig extends BuildSettings, EvaluationSettings {
-  /** With its path: `wss://gradient.example.com/proto`. */
-  readonly serverUrl: string;
-  readonly peers: PeersSource;
+export interface WorkerConfig extends ConnectionSettings, BuildSettings, EvaluationSettings {
   /** Absolute. Keeps the worker's id, repositories and logs of running builds. */
   readonly dataDir: string;
   /** Null: the one kept in the data folder. */
@@ -89,8 +86,7 @@ export function readWorkerConfig(environment: Environment): {
   const reader = new ConfigReader(environment);
   refuseLater(reader);
   const config: WorkerConfig = {
-    serverUrl: readServerUrl(reader),
-    peers: { file: reader.text("GRADIENT_WORKER_PEERS_FILE"), text: reader.text("GRADIENT_WORKER_PEERS") },
+    ...readConnectionSettings(reader),
     dataDir: readDataDir(reader),
     workerId: readWorkerId(reader),
     capabilities: {
@@ -124,25 +120,9 @@ export function readWorkerConfig(environment: Environment): {
 /** Options of the public surface whose part of the worker does not exist yet: never taken and then ignored. */
 function refuseLater(reader: ConfigReader): void {
   const later: Readonly<Record<string, string>> = {
-    GRADIENT_WORKER_DISCOVERABLE: "this release cannot be dialled by the server: let the worker dial it",
     GRADIENT_WORKER_CAPABILITY_FEDERATE: "this release does not relay between servers",
   };
   for (const [name, why] of Object.entries(later)) if (reader.boolean(name, false)) reader.wrong(name, why, null);
-}
-
-function readServerUrl(reader: ConfigReader): string {
-  const name = "GRADIENT_WORKER_SERVER_URL";
-  const text = reader.text(name);
-  if (text === null) {
-    reader.problems.push(`${name} is required: the server's address, such as wss://gradient.example.com/proto`);
-    return "";
-  }
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (!url || !/^(?:ws|http)s?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    return reader.wrong(name, "must be an address such as wss://gradient.example.com/proto", "");
-  }
-  if (url.pathname === "/") url.pathname = "/proto";
-  return url.href.replace(/^http/, "ws");
 }
 
 /** systemd names the state folder it made for the unit; several are separated by colons. */

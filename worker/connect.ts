@@ -16,7 +16,7 @@ export function connectToServer(serverUrl: string, signal: AbortSignal): Promise
     });
     const abort = () => socket.terminate();
     signal.addEventListener("abort", abort, { once: true });
-    const adapter = new ClientSocket(socket);
+    const adapter = new WebSocketEnd(socket);
     const settled = () => signal.removeEventListener("abort", abort);
     socket.once("open", settled);
     socket.once("close", settled);
@@ -40,7 +40,8 @@ function hint(status: number | undefined): string {
   return "it does not speak the worker protocol there";
 }
 
-class ClientSocket implements Socket {
+/** A WebSocket of the `ws` library as the protocol's socket. */
+export class WebSocketEnd implements Socket {
   onMessage: (data: string | Uint8Array) => void = () => {};
   onClose: (reason: string) => void = () => {};
   readonly #socket: WebSocket;
@@ -50,6 +51,8 @@ class ClientSocket implements Socket {
     socket.on("message", (data, isBinary) => {
       this.onMessage(isBinary ? (data as Buffer) : (data as Buffer).toString("utf8"));
     });
+    // `close` follows.
+    socket.on("error", () => {});
     socket.on("close", (code, reason) => this.onClose(reason.toString() || `closed with code ${code}`));
   }
 
@@ -63,5 +66,10 @@ class ClientSocket implements Socket {
     // A reason may hold 123 bytes (RFC 6455 section 5.5).
     this.#socket.close(code, Buffer.from(reason).subarray(0, 120).toString());
     setTimeout(() => this.#socket.terminate(), 2_000).unref();
+  }
+
+  /** Cuts the connection off, without a word to the other end. */
+  terminate(): void {
+    this.#socket.terminate();
   }
 }

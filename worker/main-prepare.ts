@@ -3,12 +3,14 @@ import { systemClock } from "#core/lib/clock.ts";
 import { clearGcRoots } from "./build/gc-roots.ts";
 import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
 import type { Environment } from "./config-reader.ts";
+import { ListenError } from "./dial-listener.ts";
 import type { ProcessUser } from "./evaluation/process.ts";
 import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
 import { LeftEvaluators } from "./left-evaluators.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
+import { openServerConnection, type ServerConnection } from "./server-connection.ts";
 import { loadSigner, type Signer, SigningKeyError } from "./signing-key.ts";
 import { endLeftDaemons } from "./store/left-daemon.ts";
 import { STORES_FOLDER } from "./store/organization-stores.ts";
@@ -24,6 +26,8 @@ export interface PreparedWorker {
   readonly evaluatorUser: ProcessUser | null;
   /** Null: this worker does not sign. */
   readonly signer: Signer | null;
+  /** Where it listens, it listens already. */
+  readonly connection: ServerConnection;
 }
 
 /** The worker cannot start. The message is for the operator: what is wrong and what to do. */
@@ -47,7 +51,9 @@ export async function prepareWorker(environment: Environment): Promise<PreparedW
     const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
     const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;
     const facts = await readStoreFacts(config);
-    return { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config), signer };
+    const prepared = { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config), signer };
+    // Last, and nothing may fail after it: nobody would close it.
+    return { ...prepared, connection: await openServerConnection(config, { workerId, log: loggers.proto }) };
   } catch (error) {
     throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
   }
@@ -85,7 +91,7 @@ const EXPECTED = ["DaemonConnectionError", "DaemonProtocolError", "ProcessStartE
 
 function isExpected(error: unknown): error is Error {
   if (error instanceof WorkerConfigError || error instanceof IdentityError) return true;
-  if (error instanceof SigningKeyError) return true;
+  if (error instanceof SigningKeyError || error instanceof ListenError) return true;
   if (error instanceof StoreUnusableError || error instanceof EvaluatorUserError) return true;
   return error instanceof Error && EXPECTED.includes(error.name);
 }

@@ -71,6 +71,16 @@ export function tokensFor(
   });
 }
 
+/** The token for one peer. `named`: it stands there for this peer, and not for any. */
+export function tokenOf(
+  { tokens, anyToken }: Peers,
+  peer: string,
+): { readonly token: string; readonly named: boolean } | null {
+  const own = tokens.get(peer);
+  if (own !== undefined) return { token: own, named: true };
+  return anyToken === null ? null : { token: anyToken, named: false };
+}
+
 async function readLimited(path: string): Promise<string> {
   await using file = await open(path, "r");
   const { size } = await file.stat();

@@ -24,6 +24,8 @@ interface Ports {
   readonly random: RandomBytes;
 }
 
+/** What a worker closes the connection with when a server has not proved itself. Why is in its own log. */
+export const DIAL_REFUSED = "refused";
 /** What is longer than this proves nothing. 64 organizations need 20 KiB. */
 const MESSAGE_LENGTH_MAX = 64 * 1024;
 /** Keys that a worker computes for one who has dialled it: each takes a tenth of a second of a core, or more. */

@@ -9,6 +9,7 @@ import type {
 } from "../api/workers.ts";
 import type { WorkerSample } from "../db/tables/worker-sample.ts";
 import { uniqueViolation } from "../db/violations.ts";
+import { forgetDials } from "../db/worker-dials.ts";
 import {
   countRegistrations,
   deleteRegistration,
@@ -91,6 +92,7 @@ export async function changeWorker(
   if (body.enable_eval !== undefined) changes.enable_eval = body.enable_eval;
   if (body.enable_build !== undefined) changes.enable_build = body.enable_build;
   await updateRegistration(deps.db, worker.id, changes);
+  await forgetDials(deps.db, worker.id);
   announce(deps, worker.organization_id, worker.worker_id);
   return viewWorker((await findRegistration(deps.db, worker.organization_id, worker.worker_id)) ?? worker);
 }

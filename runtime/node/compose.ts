@@ -55,12 +55,6 @@ export interface Composition {
 
 /** A lease whose worker is never given up on still ends some day. */
 const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
-const EVALUATION_LIMITS = {
-  timeoutMs: 3_600_000,
-  attributesMax: 100_000,
-  derivationsMax: 1_000_000,
-  messagesMax: 1_000,
-};
 
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
@@ -95,7 +89,7 @@ export async function compose(parts: Parts): Promise<Composition> {
       workerSampleIntervalMs: config.workers.sampleIntervalMs,
       workerHeartbeatTimeoutMs: config.workers.heartbeatTimeoutMs || Number.POSITIVE_INFINITY,
       build: { timeoutMs: config.builds.timeoutMs, maxSilentMs: config.builds.maxSilentMs },
-      evaluation: EVALUATION_LIMITS,
+      evaluation: config.evaluations,
     },
   };
   const transitions = { ...hub, db: databases.web, log: loggers.scheduler };

@@ -110,14 +110,14 @@ function parse(text: string): URL {
   throw new OutboundError("refused", "the address is not one of http or https");
 }
 
-/** A host that is written as an address is never looked up. */
-function refuseForbidden({ host, hostname }: URL, rules: OutboundRules): void {
+/** A host that is written as an address is never looked up. Throws `OutboundError` for one that is not allowed. */
+export function refuseForbidden({ host, hostname }: URL, rules: OutboundRules): void {
   const address = hostname.replace(/^\[|\]$/g, "");
   if (isIP(address) !== 0 && !mayConnectTo(address, rules)) throw forbidden(host, [address]);
 }
 
 /** Names lead only to addresses that may be reached. One look-up a name at a time: they share few threads. */
-function checkedLookup(rules: OutboundRules): LookupFunction {
+export function checkedLookup(rules: OutboundRules): LookupFunction {
   const running = new Map<string, Promise<{ address: string; family: number }[]>>();
   const resolve = (name: string) => {
     const known = running.get(name);

@@ -67,8 +67,24 @@ test("all that is wrong is reported at once", () => {
   ]);
 });
 
-test("a worker without a server's address does not start", () => {
+test("a worker without a server's address does not start, unless the server dials it", () => {
   expect(() => readWorkerConfig({})).toThrow("GRADIENT_WORKER_SERVER_URL is required");
+  const { config } = readWorkerConfig({ GRADIENT_WORKER_DISCOVERABLE: "true" });
+  expect(config).toMatchObject({
+    serverUrl: null,
+    listen: { address: "127.0.0.1", port: 3100, connectionsMax: 16 },
+  });
+  const named = read({
+    GRADIENT_WORKER_DISCOVERABLE: "true",
+    GRADIENT_WORKER_LISTEN_ADDR: "::",
+    GRADIENT_WORKER_PORT: "4100",
+    GRADIENT_MAX_PROTO_CONNECTIONS: "2",
+  }).config;
+  expect(named).toMatchObject({
+    serverUrl: "wss://gradient.example.com/proto",
+    listen: { address: "::", port: 4100, connectionsMax: 2 },
+  });
+  expect(read({ GRADIENT_WORKER_PORT: "4100" }).config.listen).toBeNull();
 });
 
 test.each([
@@ -79,7 +95,7 @@ test.each([
   expect(read({ GRADIENT_WORKER_SERVER_URL: given }).config.serverUrl).toBe(meant);
 });
 
-test.each(["GRADIENT_WORKER_DISCOVERABLE", "GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
+test.each(["GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
   "%s is refused as long as nothing acts on it, and may be off",
   (name) => {
     expect(problems({ [name]: "true" })).toEqual([expect.stringContaining("this release")]);
@@ -157,4 +173,36 @@ test("programs get none of our own variables, which may be secrets", () => {
   });
 
   expect(config.childVariables).toEqual({ PATH: "/bin", https_proxy: "http://proxy:3128" });
+});
+
+test("how evaluations run is an option each", () => {
+  const { config } = read({});
+  expect(config).toMatchObject({
+    evaluationsMax: 1,
+    evaluatorsMax: 1,
+    evaluationsPerEvaluatorMax: 20,
+    evaluatorMemoryBytesMax: 8 * 2 ** 30,
+    attributeTimeoutMs: 600_000,
+    repositoryBytesMax: 4 * 2 ** 30,
+    sshCommand: "ssh",
+    sshKnownHostsFile: null,
+  });
+  const changed = read({
+    GRADIENT_MAX_CONCURRENT_EVALUATIONS: "2",
+    GRADIENT_WORKER_EVAL_WORKERS: "3",
+    GRADIENT_MAX_EVALUATIONS_PER_WORKER: "0",
+    GRADIENT_WORKER_EVAL_ATTRIBUTE_TIMEOUT_SECS: "4",
+    GRADIENT_WORKER_MAX_REPOSITORY_BYTES: "5000",
+    GRADIENT_BINPATH_SSH: "/opt/ssh",
+    GRADIENT_WORKER_SSH_KNOWN_HOSTS_FILE: "/etc/ssh/known",
+  });
+  expect(changed.config).toMatchObject({
+    evaluationsMax: 2,
+    evaluatorsMax: 3,
+    evaluationsPerEvaluatorMax: 0,
+    attributeTimeoutMs: 4_000,
+    repositoryBytesMax: 5_000,
+    sshCommand: "/opt/ssh",
+    sshKnownHostsFile: "/etc/ssh/known",
+  });
 });

@@ -59,6 +59,10 @@ export class LiveSession {
     });
   }
 
+  get socket(): Socket {
+    return this.#options.socket;
+  }
+
   get lost(): boolean {
     return this.#lost !== null;
   }

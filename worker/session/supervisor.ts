@@ -24,8 +24,16 @@ export interface SupervisorOptions {
   readonly facts: WorkerFacts;
   /** Opens a connection to the server, or throws with why it cannot. */
   readonly connect: (signal: AbortSignal) => Promise<Socket>;
-  /** Reads the peers file anew, and answers for those of the challenged peers that it has tokens for. */
-  readonly tokensFor: (peers: readonly string[]) => Promise<{ readonly peer: string; readonly token: string }[]>;
+  /** Resolves when there is a connection to take, so that no pause is worth waiting for. Absent: there never is. */
+  readonly arrival?: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /**
+   * Reads the peers file anew, and answers for those of the challenged peers that it has tokens for: with the tokens,
+   * or on a connection that the server has opened with what proves that it has them.
+   */
+  readonly tokensFor: (
+    peers: readonly string[],
+    socket: Socket,
+  ) => Promise<{ readonly peer: string; readonly token: string }[]>;
   readonly clock: Clock;
   /** By default the system's. */
   readonly random?: RandomBytes;
@@ -117,9 +125,17 @@ export class Supervisor {
       this.#serverDrains = false;
       // Up to a half of the pause is random, so that a fleet does not come back in one moment.
       const fraction = randomFraction(this.#options.random ?? systemRandom);
-      await sleep(this.#options.clock, backoffMs * (0.75 + fraction / 2), signal);
+      await this.#pause(backoffMs * (0.75 + fraction / 2), signal);
       backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
     }
+  }
+
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    const { clock, arrival } = this.#options;
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, over.signal]);
+    await Promise.race([sleep(clock, ms, either), ...(arrival ? [arrival(either)] : [])]);
+    over.abort();
   }
 
   /** How long the session lasted after the server had accepted this worker; 0 when it had not. */
@@ -199,7 +215,7 @@ export class Supervisor {
   }
 
   #answerChallenge(session: LiveSession, peers: readonly string[]): void {
-    this.#options.tokensFor(peers).then(
+    this.#options.tokensFor(peers, session.socket).then(
       (tokens) => session.send({ type: "auth_response", tokens }),
       (error: unknown) => {
         this.#options.log.error("the peers file cannot be read", { error: messageOf(error) });

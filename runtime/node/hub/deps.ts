@@ -1,4 +1,5 @@
 import type { BuildDefaults } from "#core/domain/build-limits.ts";
+import type { Socket } from "#core/protocol/socket.ts";
 import type { CommitDeps } from "#core/services/cache-commit.ts";
 import type { NarOpenDeps } from "#core/services/nar-open.ts";
 import type { NarReceiveDeps } from "#core/services/nar-receive.ts";
@@ -12,6 +13,8 @@ export interface HubDeps extends ServerDeps, WorkerAuthDeps, NarReceiveDeps, Nar
   /** Private keys for repositories that are fetched over ssh. */
   readonly sshKeyOf: SshKeyOf;
   readonly limits: HubLimits;
+  /** Opens a connection to a worker that listens. Absent: this server dials no workers. */
+  readonly dialWorker?: (url: string, signal: AbortSignal) => Promise<Socket>;
 }
 
 /** Each is an option of the same name. */

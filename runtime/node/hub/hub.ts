@@ -2,6 +2,7 @@ import type { Socket } from "#core/protocol/socket.ts";
 import { expireLeases, tidyTransitions } from "#core/services/transitions/leases.ts";
 import { beatServer, drainServer, joinServers, leaveServers } from "#core/services/transitions/servers.ts";
 import type { HubDeps } from "./deps.ts";
+import { Dialler } from "./dialler.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { type DialledWorker, WorkerSession } from "./session.ts";
 import { SessionPlaces } from "./session-places.ts";
@@ -28,6 +29,7 @@ export class Hub {
    */
   readonly #registered = new Set<WorkerSession>();
   readonly #dispatcher: Dispatcher;
+  readonly #dialler: Dialler;
   readonly #unsubscribe: (() => void)[];
   #cancelTimers: (() => void)[] = [];
   #closing = false;
@@ -36,10 +38,17 @@ export class Hub {
     this.#deps = deps;
     this.#sessions = new SessionPlaces(deps.limits.maxProtoConnections, (session) => this.#registered.has(session));
     this.#dispatcher = new Dispatcher(deps, () => this.#registered);
+    this.#dialler = new Dialler(deps, {
+      hasRoom: () => this.hasRoomFor(""),
+      accept: (socket, dialled) => this.accept(socket, { dialled }),
+    });
     this.#unsubscribe = [
       deps.notifier.subscribe("work", () => this.#dispatcher.kick()),
       deps.notifier.subscribe("abort", (attemptId) => this.#abort(attemptId)),
-      deps.notifier.subscribe("registration", (subject) => this.#reauthorize(subject)),
+      deps.notifier.subscribe("registration", (subject) => {
+        this.#reauthorize(subject);
+        this.#dialler.kick();
+      }),
       deps.notifier.subscribe("session", (workerId) => this.#replaced(workerId)),
       deps.notifier.subscribe("missed", () => void this.#attempt(() => this.#look())),
     ];
@@ -51,6 +60,7 @@ export class Hub {
     const hub = new Hub(deps);
     hub.#every(Math.min(POLL_INTERVAL_MS, deps.leaseMs / 3), () => hub.#tidy());
     const sampler = new WorkerSampler(deps, () => hub.#registered);
+    hub.#dialler.start();
     hub.#every(deps.limits.workerSampleIntervalMs, () => sampler.sample());
     return hub;
   }
@@ -84,10 +94,12 @@ export class Hub {
   async close(): Promise<void> {
     this.#closing = true;
     for (const end of [...this.#unsubscribe, ...this.#cancelTimers]) end();
+    const dialled = this.#dialler.close();
     for (const { connection } of [...this.#sessions]) {
       connection.send({ type: "draining" });
       connection.close(1001, "the server is stopping");
     }
+    await dialled;
     await this.#attempt(() => drainServer(this.#deps));
     await this.#dispatcher.close();
     await this.#attempt(() => leaveServers(this.#deps));

@@ -47,6 +47,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
   readonly #deps: HubDeps;
   readonly #events: SessionEvents;
   readonly #session: ServerSession<WorkerJobs>;
+  readonly #settled: PromiseWithResolvers<string | null> = Promise.withResolvers();
 
   constructor(deps: HubDeps, socket: Socket, events: SessionEvents, dialled: DialledWorker | null = null) {
     this.id = uuidV7(deps.clock.now(), deps.random);
@@ -94,6 +95,11 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     return this.#session.work;
   }
 
+  /** Resolves with null when the worker is registered, with why not when its session ends before. */
+  get settled(): Promise<string | null> {
+    return this.#settled.promise;
+  }
+
   /** What the worker may do has changed: it proves itself anew. */
   renew(): void {
     this.#session.renew();
@@ -126,6 +132,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
       await jobs.closed();
       return null;
     }
+    this.#settled.resolve(null);
     this.#deps.log.info("worker connected", { worker: this.workerId, session: this.id });
     return jobs;
   }
@@ -150,6 +157,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
 
   closed(_session: ServerSession<WorkerJobs>, reason: string): void {
     if (this.jobs) this.#deps.log.info("worker disconnected", { worker: this.workerId, session: this.id, reason });
+    this.#settled.resolve(reason);
     this.#events.onClosed(this);
   }
 }

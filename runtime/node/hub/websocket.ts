@@ -71,18 +71,33 @@ function refuseUpgrade(
 
 /** A WebSocket of the `ws` library as the protocol's socket. */
 export class WebSocketAdapter implements Socket {
-  onMessage: (data: string | Uint8Array) => void = () => {};
   onClose: (reason: string) => void = () => {};
   readonly #socket: WebSocket;
+  #handler: ((data: string | Uint8Array) => void) | null = null;
+  /** What came before anybody listened: the peer may be the first to speak. */
+  #early: string | Uint8Array | null = null;
   #ended = false;
 
   constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.on("message", (data, isBinary) => {
-      this.onMessage(isBinary ? (data as Buffer) : (data as Buffer).toString("utf8"));
+      this.#received(isBinary ? (data as Buffer) : (data as Buffer).toString("utf8"));
     });
     socket.on("close", (code, reason) => this.#closed(reason.toString() || `closed with code ${code}`));
     socket.on("error", (error) => this.#closed(`socket error: ${error.message}`));
+  }
+
+  get onMessage(): (data: string | Uint8Array) => void {
+    return this.#handler ?? (() => {});
+  }
+
+  set onMessage(handler: (data: string | Uint8Array) => void) {
+    this.#handler = handler;
+    if (this.#early === null) return;
+    const early = this.#early;
+    this.#early = null;
+    queueMicrotask(() => handler(early));
+    this.#socket.resume();
   }
 
   send(data: string | Uint8Array): Promise<void> {
@@ -95,6 +110,12 @@ export class WebSocketAdapter implements Socket {
     // A reason may hold 123 bytes (RFC 6455 section 5.5).
     this.#socket.close(code, Buffer.from(reason).subarray(0, 120).toString());
     setTimeout(() => this.#socket.terminate(), 2_000).unref();
+  }
+
+  #received(data: string | Uint8Array): void {
+    if (this.#handler) return this.#handler(data);
+    this.#early = data;
+    this.#socket.pause();
   }
 
   #closed(reason: string): void {
