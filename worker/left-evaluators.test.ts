@@ -1,7 +1,7 @@
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { withTemporaryFolder } from "../test/support/temporary-folder.ts";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { startProcess } from "./evaluation/process.ts";
 import { LeftEvaluators } from "./left-evaluators.ts";
 

@@ -156,3 +156,18 @@ function problemsOf(environment: Record<string, string>): readonly string[] {
   }
   return [];
 }
+
+test("what an evaluation may take is an option each", () => {
+  const limits = { timeoutMs: 3_600_000, attributesMax: 100_000, derivationsMax: 1_000_000, messagesMax: 1_000 };
+  expect(readConfig({}).config.evaluations).toEqual(limits);
+  const environment = {
+    GRADIENT_EVALUATION_TIMEOUT_SECS: "5",
+    GRADIENT_EVALUATION_MAX_ATTRIBUTES: "6",
+    GRADIENT_EVALUATION_MAX_DERIVATIONS: "7",
+    GRADIENT_EVALUATION_MAX_MESSAGES: "8",
+  };
+  const { config, warnings } = readConfig(environment);
+  expect(config.evaluations).toEqual({ timeoutMs: 5_000, attributesMax: 6, derivationsMax: 7, messagesMax: 8 });
+  expect(warnings).toEqual([]);
+  expect(() => readConfig({ GRADIENT_EVALUATION_TIMEOUT_SECS: "0" })).toThrow("GRADIENT_EVALUATION_TIMEOUT_SECS");
+});

@@ -4,6 +4,7 @@ import type { IpNetwork } from "#core/domain/ip-address.ts";
 import type { OutboundRules } from "#core/domain/outbound-address.ts";
 import { SECOND } from "#core/lib/clock.ts";
 import type { CreationGate } from "#core/services/deps.ts";
+import { type EvaluationLimits, readEvaluationLimits } from "./config/evaluations.ts";
 import { unknownNameWarnings } from "./config/names.ts";
 import { EnvironmentReader } from "./config/reader.ts";
 import { readSecretFiles, type SecretFiles } from "./config/secret-files.ts";
@@ -52,6 +53,7 @@ export interface Config {
   readonly auditIntervalMs: number;
   readonly workers: WorkerLimits;
   readonly builds: BuildSettings;
+  readonly evaluations: EvaluationLimits;
 }
 
 export interface LogLevels {
@@ -134,6 +136,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     auditIntervalMs: seconds(reader, "GRADIENT_GRAPH_CONSISTENCY_INTERVAL", 300, 0),
     workers: readWorkerLimits(reader),
     builds: readBuildSettings(reader),
+    evaluations: readEvaluationLimits(reader),
   };
   if (reader.problems.length > 0) throw new ConfigError(reader.problems);
   return { config, warnings: unknownNameWarnings(environment) };
