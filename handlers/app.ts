@@ -2,7 +2,9 @@ import { Hono } from "hono";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
+import { adminRoutes } from "./admin.ts";
 import { authRoutes } from "./auth.ts";
+import { boardRoutes } from "./board.ts";
 import { buildRoutes } from "./builds.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
@@ -58,5 +60,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/evals", evaluationRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));
+  api.route("/board", boardRoutes(deps));
+  api.route("/admin", adminRoutes(deps));
   return api;
 }

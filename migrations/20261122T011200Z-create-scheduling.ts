@@ -44,7 +44,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     -- One row: what holds for all servers on this database.
     create table scheduler_state (
       id smallint primary key default 1 constraint scheduler_state_is_one_row check (id = 1),
-      draining boolean not null default false,
+      draining_since timestamptz,
       -- Builds that ended before are in the history.
       history_until timestamptz not null default gradient_now()
     );

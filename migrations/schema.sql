@@ -486,7 +486,7 @@ create table role (
 
 create table scheduler_state (
   id smallint not null default 1,
-  draining boolean not null default false,
+  draining_since timestamp with time zone,
   history_until timestamp with time zone not null default gradient_now(),
   constraint scheduler_state_pkey PRIMARY KEY (id),
   constraint scheduler_state_is_one_row CHECK ((id = 1))

@@ -61,17 +61,20 @@ export interface WaitingCandidate {
   readonly reason: WaitingReason | null;
   /** It has been evaluated: what it waits for are builds. */
   readonly building: boolean;
+  /** Its source is in the organization's internal store. */
+  readonly fetched: boolean;
+  readonly trusted: boolean;
 }
 
 /** Evaluations that are queued, or for whose waiting the scheduler has given a reason. */
 export async function listWaitingEvaluations(db: Kysely<Database>): Promise<WaitingCandidate[]> {
   const { rows } = await sql<WaitingCandidate>`
     select id, organization_id as "organizationId", status, waiting_reason as reason,
-      building_started_at is not null and status <> 0 as building
+      building_started_at is not null and status <> 0 as building, source is not null as fetched, trusted
     from evaluation where status = 0
     union all
     select id, organization_id, status, waiting_reason,
-      building_started_at is not null and waiting_reason ->> 'kind' <> 'eval_workers'
+      building_started_at is not null and waiting_reason ->> 'kind' <> 'eval_workers', source is not null, trusted
     from evaluation
     where waiting_reason is not null and status in (3, 4)
       and waiting_reason ->> 'kind' in ('draining', 'eval_workers', 'workers')`.execute(db);

@@ -17,7 +17,7 @@ export interface BuildHistoryTable {
 export interface SchedulerStateTable {
   id: Generated<number>;
   /** Nothing new is given out. */
-  draining: Generated<boolean>;
+  draining_since: Date | null;
   /** Builds that ended before are in the history. */
   history_until: Generated<Date>;
 }

@@ -9,26 +9,31 @@ export interface QueuedEvaluation {
   readonly trusted: boolean;
 }
 
+/**
+ * What may be done next with an evaluation, the best first. A worker that fetches and evaluates does both at once; else
+ * one that only fetches does its part ahead, and another one evaluates what is there. No worker can keep an untrusted
+ * evaluation apart from its store yet: those are given to none.
+ */
+export function nextParts({ fetched, trusted }: Pick<QueuedEvaluation, "fetched" | "trusted">): EvaluationPart[] {
+  if (!trusted) return [];
+  return fetched ? ["eval"] : ["whole", "fetch"];
+}
+
 export interface EvaluationChoice<W extends WorkerOffer> {
   readonly evaluationId: string;
   readonly part: EvaluationPart;
   readonly worker: W;
 }
 
-/**
- * Gives each evaluation, in their order, to a worker with a place, at most one to each worker. A worker that fetches
- * and evaluates does both at once; else one that only fetches does its part ahead, and another one evaluates what is
- * there. No worker can keep an untrusted evaluation apart from its store yet: those are given to none.
- */
+/** Gives each evaluation, in their order, to a worker with a place, at most one to each worker. */
 export function chooseEvaluations<W extends WorkerOffer>(
   queued: readonly QueuedEvaluation[],
   workers: readonly W[],
 ): EvaluationChoice<W>[] {
   const free = new Set(workers);
-  return queued.flatMap(({ id, organization_id, fetched, trusted }) => {
-    if (!trusted) return [];
-    const parts: readonly EvaluationPart[] = fetched ? ["eval"] : ["whole", "fetch"];
-    for (const part of parts) {
+  return queued.flatMap((evaluation) => {
+    const { id, organization_id } = evaluation;
+    for (const part of nextParts(evaluation)) {
       const worker = [...free].find((one) => canEvaluate(organization_id, part, one));
       if (!worker) continue;
       free.delete(worker);

@@ -1,3 +1,4 @@
+import { nextParts, type QueuedEvaluation } from "./choose-evaluations.ts";
 import { type BuildNeed, canEvaluate, isMet, type WorkerOffer } from "./eligibility.ts";
 import type { UnmetNeed, WaitingReason } from "./waiting-reason.ts";
 
@@ -12,13 +13,17 @@ export function unmetNeeds<T extends BuildNeed>(needs: readonly T[], { workers, 
   return draining ? [...needs] : needs.filter((need) => !isMet(need, workers));
 }
 
-/** Why evaluations of the organization are not begun; null when one would be, once a place is free. */
-export function explainQueued(organizationId: string, { workers, draining }: Fleet): WaitingReason | null {
+/** Why an evaluation is not begun, or not gone on with; null when it would be, once a place is free. */
+export function explainQueued(
+  evaluation: Pick<QueuedEvaluation, "fetched" | "trusted"> & { readonly organizationId: string },
+  { workers, draining }: Fleet,
+): WaitingReason | null {
   if (draining) return { kind: "draining" };
-  const can = (part: "fetch" | "eval" | "whole") => workers.some((worker) => canEvaluate(organizationId, part, worker));
-  if (can("whole") || (can("fetch") && can("eval"))) return null;
+  const { organizationId, fetched } = evaluation;
+  const parts = nextParts(evaluation);
+  if (workers.some((worker) => parts.some((part) => canEvaluate(organizationId, part, worker)))) return null;
   const connected_workers = connectedTo(organizationId, workers).length;
-  return { kind: "eval_workers", capability: can("eval") ? "fetch" : "eval", connected_workers };
+  return { kind: "eval_workers", capability: fetched || parts.length === 0 ? "eval" : "fetch", connected_workers };
 }
 
 /** Why ready builds of an evaluation are not begun; null when there are none that wait for more than a free place. */

@@ -98,7 +98,10 @@ interface FailedBuild {
 async function reopen(trx: Transaction<Database>, failed: readonly FailedBuild[]): Promise<void> {
   const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
   if (again.length === 0) {
-    throw new DomainError("bad_request", "nothing of it has failed, or is failed any more: there is nothing to restart");
+    throw new DomainError(
+      "bad_request",
+      "nothing of it has failed, or is failed any more: there is nothing to restart",
+    );
   }
   await sql`
     update build set status = case when pending_dependencies = 0 then 1 else 0 end, deterministic_failure = false,

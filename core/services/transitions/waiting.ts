@@ -63,8 +63,9 @@ function distinctNeeds(needs: readonly BuildNeed[]): BuildNeed[] {
   ];
 }
 
-function queuedChange({ id, organizationId, status, reason: before }: WaitingCandidate, fleet: Fleet): WaitingChange[] {
-  const reason = explainQueued(organizationId, fleet);
+function queuedChange(evaluation: WaitingCandidate, fleet: Fleet): WaitingChange[] {
+  const { id, status, reason: before } = evaluation;
+  const reason = explainQueued(evaluation, fleet);
   const next = reason ? EvaluationStatus.Waiting : EvaluationStatus.Queued;
   return changed({ id, before: { status, reason: before }, status: next, reason });
 }
