@@ -182,6 +182,25 @@ describe.skipIf(!nix.ok)("evaluation with the stock nix", () => {
     expect(record.entryPointList).toHaveLength(3);
   });
 
+  test("what is found goes out while another attribute is still evaluated", async () => {
+    const flake = flakeOf(`{ packages.\${system} = {
+      a = mk "a" "" {}; b = mk "b" "" {};
+      z = builtins.seq (builtins.foldl' (sum: n: builtins.seq (builtins.genList (x: x * n) 100000) n) 0
+        (builtins.genList (n: n) 400)) (mk "z" "" {});
+    }; }`);
+    const batches: { attributes: string[]; at: number }[] = [];
+    const record = await run(flake, "packages.x86_64-linux.*", {
+      onBatch: ({ entryPoints }) => {
+        const attributes = entryPoints.map(({ attribute }) => attribute.at(-1) as string);
+        if (attributes.length > 0) batches.push({ attributes, at: performance.now() });
+      },
+    });
+
+    expect(Object.keys(record.entryPoints)).toHaveLength(3);
+    expect(batches.map(({ attributes }) => attributes)).toEqual([["a", "b"], ["z"]]);
+    assertBottomUp(record.batches);
+  });
+
   test("input sources are given before the batch that names them, and only once", async () => {
     const flake = flakeOf(`{ packages.\${system} = {
       a = mk "a" "" { src = ./one.txt; }; b = mk "b" "" { src = ./one.txt; other = builtins.toFile "two" "2"; };

@@ -1,4 +1,5 @@
 import { access } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import { type AttributePath, attributeKey } from "./attribute-order.ts";
 import { type AttributeError, type Candidate, limitAttributes } from "./discover.ts";
@@ -6,7 +7,7 @@ import { EvaluationError } from "./errors.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import { type InstantiatedItem, instantiationExpression, literalBytes } from "./expressions.ts";
 import { DEATHS_WITH_WORDS_MAX, describeOther } from "./instantiation-answer.ts";
-import { InstantiationGroup, type InstantiationWork } from "./instantiation-group.ts";
+import { InstantiationGroup, type InstantiationReport, type InstantiationWork } from "./instantiation-group.ts";
 import type { EvaluatorEnd, NixEvaluator } from "./nix-eval.ts";
 
 /** What one evaluator found. */
@@ -28,6 +29,11 @@ export interface InstantiateOptions {
 const ATTRIBUTES_PER_PROCESS_MAX = 64;
 const ITEMS_BYTES_MAX = 100_000;
 const DEATHS_MAX = 512;
+/** What an evaluator has found waits so long for more before it is passed on: builds begin while others evaluate. */
+const EARLY_MS = 300;
+/** Newer versions of Nix write derivations behind the evaluation's back. */
+const WRITTEN_MS_MAX = 5_000;
+const WRITTEN_POLL_MS = 10;
 
 /**
  * Turns attributes into derivations, a group for each evaluator, as they come. An attribute that fails, by whatever way
@@ -58,10 +64,11 @@ export async function* instantiate(
           .finally(() => running.delete(task));
         running.add(task);
       }
+      done.push(...run.takeEarly());
       for (let group = done.shift(); group; group = done.shift()) yield group;
       if (failure) throw (failure as { error: unknown }).error;
       if (running.size === 0 && !run.hasWork && done.length === 0) return;
-      if (running.size > 0 && done.length === 0) await Promise.race(running);
+      if (running.size > 0 && done.length === 0) await Promise.race([...running, run.early]);
     }
   } finally {
     stop.abort();
@@ -77,6 +84,8 @@ class Instantiation {
   readonly #excluded: ReadonlySet<string>;
   readonly #signal: AbortSignal;
   #deaths = 0;
+  #found: InstantiatedGroup[] = [];
+  #early = Promise.withResolvers<void>();
 
   constructor(
     evaluator: NixEvaluator,
@@ -94,6 +103,16 @@ class Instantiation {
 
   get hasWork(): boolean {
     return this.#pending.length > 0;
+  }
+
+  /** Resolves when an evaluator at work has found something. */
+  get early(): Promise<void> {
+    return this.#early.promise;
+  }
+
+  takeEarly(): InstantiatedGroup[] {
+    this.#early = Promise.withResolvers();
+    return this.#found.splice(0);
   }
 
   async runGroup(): Promise<InstantiatedGroup> {
@@ -130,15 +149,43 @@ class Instantiation {
     const { deadline, onMessage } = this.#options;
     const items = group.work.map(({ candidate }) => itemOf(candidate));
     const quiet = this.#deaths >= DEATHS_WITH_WORDS_MAX;
-    return await this.#evaluator.run({
-      expression: (mark) => instantiationExpression(mark, items, { quiet }),
-      deadline,
-      signal: this.#signal,
-      // Who crashes one that has done nothing else is guilty.
-      fresh: group.work.some(({ isAlone }) => isAlone),
-      onReport: (report) => group.read(report),
-      onMessage: (message) => onMessage(message, group.current?.candidate.attribute ?? null),
-    });
+    let timer: NodeJS.Timeout | undefined;
+    let passing: Promise<void> = Promise.resolve();
+    const passOn = () => {
+      timer = undefined;
+      passing = passing.then(() => this.#passOn(group));
+    };
+    try {
+      return await this.#evaluator.run({
+        expression: (mark) => instantiationExpression(mark, items, { quiet }),
+        deadline,
+        signal: this.#signal,
+        // Who crashes one that has done nothing else is guilty.
+        fresh: group.work.some(({ isAlone }) => isAlone),
+        onReport: (report) => {
+          group.read(report);
+          if (typeof report.drvPath === "string") timer ??= setTimeout(passOn, EARLY_MS);
+        },
+        onMessage: (message) => onMessage(message, group.current?.candidate.attribute ?? null),
+      });
+    } finally {
+      clearTimeout(timer);
+      await passing;
+    }
+  }
+
+  /** Derivations that are there; everything else of the group comes at its end. */
+  async #passOn(group: InstantiationGroup): Promise<void> {
+    const found: InstantiatedGroup["found"][number][] = [];
+    for (const answer of group.answers()) {
+      const drvPath = derivationOf(answer.report);
+      if (drvPath === null || !(await this.#exists(drvPath))) continue;
+      group.take(answer);
+      found.push({ attribute: answer.work.candidate.attribute, drvPath });
+    }
+    if (found.length === 0) return;
+    this.#found.push({ found, errors: [] });
+    this.#early.resolve();
   }
 
   /** The attribute at work when the evaluator died is guilty, unless a crash may be the sum of several. */
@@ -172,10 +219,10 @@ class Instantiation {
       if (Array.isArray(report.names) && report.kind === "set") {
         below.push(...this.#listBelow(candidate, report.names as string[]));
       } else if (typeof report.drvPath === "string") {
-        const drvPath = parseStorePath(report.drvPath);
-        if (drvPath?.endsWith(".drv") && (await this.#exists(drvPath))) found.push({ attribute, drvPath });
-        // Newer versions of Nix write derivations behind the evaluation's back: one that died may not have got there.
-        else if (drvPath?.endsWith(".drv") && !end.ok) group.reopen(work);
+        const drvPath = derivationOf(report);
+        if (drvPath !== null && (await this.#isWritten(drvPath, end))) found.push({ attribute, drvPath });
+        // An evaluator that died may not have got so far.
+        else if (drvPath !== null && !end.ok) group.reopen(work);
         else
           errors.push({
             attribute,
@@ -205,12 +252,27 @@ class Instantiation {
     return below;
   }
 
+  async #isWritten(drvPath: StorePath, { ok }: EvaluatorEnd): Promise<boolean> {
+    const deadline = performance.now() + (ok ? WRITTEN_MS_MAX : 0);
+    for (;;) {
+      if (await this.#exists(drvPath)) return true;
+      if (performance.now() >= deadline) return false;
+      await sleep(WRITTEN_POLL_MS);
+    }
+  }
+
   async #exists(drvPath: StorePath): Promise<boolean> {
     return await access(`${this.#options.storeRoot}${drvPath}`).then(
       () => true,
       () => false,
     );
   }
+}
+
+/** Null for an answer that is none, or names something else. */
+function derivationOf({ drvPath }: InstantiationReport): StorePath | null {
+  const path = typeof drvPath === "string" ? parseStorePath(drvPath) : null;
+  return path?.endsWith(".drv") ? path : null;
 }
 
 function refuseUnanswered(group: InstantiationGroup, errors: AttributeError[]): void {

@@ -9,6 +9,11 @@ export interface InstantiationWork {
 /** What an evaluator says (`instantiationExpression` tells what it may hold). */
 export type InstantiationReport = Readonly<Record<string, unknown>>;
 
+export interface InstantiationAnswer {
+  readonly work: InstantiationWork;
+  readonly report: InstantiationReport;
+}
+
 /** What one evaluator was given, and how far it came. */
 export class InstantiationGroup {
   readonly work: readonly InstantiationWork[];
@@ -47,8 +52,14 @@ export class InstantiationGroup {
     this.#finished.delete(work);
   }
 
-  answers(): { work: InstantiationWork; report: InstantiationReport }[] {
+  /** Those that were not taken before. */
+  answers(): InstantiationAnswer[] {
     return [...this.#reports].map(([index, report]) => ({ work: this.work[index] as InstantiationWork, report }));
+  }
+
+  /** It has been passed on. */
+  take({ work }: InstantiationAnswer): void {
+    this.#reports.delete(this.work.indexOf(work));
   }
 
   /** Not answered, or reopened. */
