@@ -62,7 +62,8 @@ export class Api {
     return this.request("GET", `/evals/${id}`);
   }
 
-  async waitForEnd(id: string, timeoutMs = 120_000): Promise<EvaluationView> {
+  /** The default is less than what a test may take: the test fails by this, with words, and still cleans up. */
+  async waitForEnd(id: string, timeoutMs = 50_000): Promise<EvaluationView> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const view = await this.evaluation(id);

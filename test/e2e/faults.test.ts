@@ -34,7 +34,7 @@ async function evaluate(gradient: Gradient, flake: string, wildcard: string): Pr
 }
 
 describe.skipIf(!nix.ok)(`whatever dies, every evaluation ends right${reason}`, () => {
-  test("server and worker are killed again and again", async () => {
+  test("server and worker are killed again and again", { timeout: 180_000 }, async () => {
     await using gradient = await withGradient();
     const evaluation = await evaluate(gradient, slowFlake("sleep 1"), "packages.*");
     for (let round = 0; round < 3; round++) {
@@ -49,7 +49,7 @@ describe.skipIf(!nix.ok)(`whatever dies, every evaluation ends right${reason}`, 
       }
     }
 
-    expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
+    expect(await gradient.api.waitForEnd(evaluation, 60_000)).toMatchObject({ status: "Completed" });
     const client = new CacheClient(gradient, "verified");
     for (const name of ["third", "large", "small"]) {
       await client.copyAndVerify(await outputOf(gradient, evaluation, name));

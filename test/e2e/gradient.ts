@@ -76,8 +76,9 @@ export async function withGradient(settings: Readonly<Record<string, string>> = 
   started.defer(() => installation.server[Symbol.asyncDispose]());
   await installation.server.waitFor("the server is ready");
   await setUp(installation.api, workerEnv.GRADIENT_WORKER_ID, workerEnv.GRADIENT_WORKER_PEERS_FILE);
+  // Also one that was started and has not reached the server.
+  started.defer(() => installation.worker?.[Symbol.asyncDispose]());
   await installation.startWorker();
-  started.defer(() => installation.worker[Symbol.asyncDispose]());
   const running = started.move();
   return Object.assign(installation, { [Symbol.asyncDispose]: () => running.disposeAsync() });
 }

@@ -9,8 +9,8 @@ const UPLOAD_BYTES_MIN = 1_000_000;
 const MOMENT = { timeout: 30_000, interval: 10 };
 
 /**
- * Kills the worker in mid-build, later the server in mid-upload, and starts each again as a supervisor would. Fails when
- * a kill does not hit what it is meant for. Answers the names of the builds that the worker was about.
+ * Kills the worker in mid-build, later the server in mid-upload, and starts each again as a supervisor would. Fails
+ * when a kill does not hit what it is meant for. Answers the names of the builds that the worker was about.
  */
 export async function disturb(gradient: Gradient, evaluation: string): Promise<ReadonlySet<string>> {
   const interrupted = await killWorkerInMidBuild(gradient, evaluation);

@@ -48,8 +48,8 @@ export async function readOutcome(gradient: Gradient, project: string, evaluatio
 }
 
 /**
- * What a run must end as, by one that nobody disturbed. The outputs of an interrupted build may be in the worker's store
- * already: they are taken from there then, and there is no log.
+ * What a run must end as, by one that nobody disturbed. The outputs of an interrupted build may be in the worker's
+ * store already: they are taken from there then, and there is no log.
  */
 export function expectedOutcome(undisturbed: Outcome, disturbed: Outcome, interrupted: ReadonlySet<string>): Outcome {
   const builds = Object.entries(undisturbed.builds).map(([name, build]) => {

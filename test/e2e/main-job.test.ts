@@ -42,9 +42,9 @@ describe.skipIf(!nix.ok)(`from a commit to a signed cache${reason}`, () => {
       project = await addProject(gradient.api, "demo", url, "packages.*");
       first = await gradient.api.evaluate(project);
       interrupted = await run.meanwhile(gradient, first);
-      await gradient.api.waitForEnd(first);
+      await gradient.api.waitForEnd(first, 120_000);
       ends.set(run, { outcome: await readOutcome(gradient, project, first), interrupted });
-    }, 180_000);
+    }, 300_000);
 
     afterAll(async () => {
       await gradient?.[Symbol.asyncDispose]();

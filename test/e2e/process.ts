@@ -13,9 +13,13 @@ export interface Service extends AsyncDisposable {
   readonly ended: Promise<number | null>;
   /** SIGKILL, and waits for its end. */
   readonly kill: () => Promise<void>;
-  /** SIGTERM, and waits for its end; SIGKILL after 30 s. Resolves with the exit code. */
+  /** SIGTERM, and waits for its end; SIGKILL after `STOP_MS_MAX`. Resolves with the exit code. */
   readonly stop: () => Promise<number | null>;
 }
+
+const STOP_MS_MAX = 30_000;
+/** A worker that is asked to stop waits for its builds: after a test that failed, for what nobody wants any more. */
+const DISPOSE_MS_MAX = 5_000;
 
 /** Starts one of our programs as a process of its own, as an init system would. Ended with the test. */
 export function startService(script: string, env: Readonly<Record<string, string>>): Service {
@@ -32,9 +36,9 @@ export function startService(script: string, env: Readonly<Record<string, string
     });
   }
   const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
-  const stop = async () => {
+  const stop = async (graceMs: number) => {
     child.kill("SIGTERM");
-    const hard = setTimeout(() => child.kill("SIGKILL"), 30_000);
+    const hard = setTimeout(() => child.kill("SIGKILL"), graceMs);
     const code = await ended;
     clearTimeout(hard);
     return code;
@@ -48,9 +52,9 @@ export function startService(script: string, env: Readonly<Record<string, string
       child.kill("SIGKILL");
       await ended;
     },
-    stop,
+    stop: () => stop(STOP_MS_MAX),
     [Symbol.asyncDispose]: async () => {
-      if (child.exitCode === null && child.signalCode === null) await stop();
+      if (child.exitCode === null && child.signalCode === null) await stop(DISPOSE_MS_MAX);
     },
   };
 }

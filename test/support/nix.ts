@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { killProcesses, untilGone, withDescendants } from "./processes.ts";
+import { removeTree } from "./temporary-folder.ts";
 
 export interface NixDaemonOptions {
   /** The `sandbox` setting. Builds into a store of its own are sandboxed by Nix whatever it says. Default false. */
@@ -46,6 +48,7 @@ export interface NixRun {
 }
 
 const START_MS_MAX = 15_000;
+const END_MS_MAX = 5_000;
 
 /** Whether Nix commands are there: on PATH, or in the folder GRADIENT_TEST_NIX_BIN. For `test.skipIf(!nix.ok)`. */
 export function nixAvailable(): NixAvailability {
@@ -102,10 +105,10 @@ export async function withNixDaemon(options: NixDaemonOptions = {}): Promise<Nix
 }
 
 async function startDaemon(folder: string, nixVersion: string, options: NixDaemonOptions): Promise<NixDaemon> {
-  const [root, socketPath, configFolder, home] = ["store", "daemon.sock", "conf", "home"].map((name) =>
-    join(folder, name),
-  ) as [string, string, string, string];
-  for (const name of [root, configFolder, home]) await mkdir(name);
+  const [root, socketPath, configFolder, home, temporary] = ["store", "daemon.sock", "conf", "home", "tmp"].map(
+    (name) => join(folder, name),
+  ) as [string, string, string, string, string];
+  for (const name of [root, configFolder, home, temporary]) await mkdir(name);
   await writeFile(join(folder, "registry.json"), '{"version":2,"flakes":[]}\n');
   const conf = nixConf(folder, options);
   await writeFile(join(configFolder, "nix.conf"), conf);
@@ -121,7 +124,8 @@ async function startDaemon(folder: string, nixVersion: string, options: NixDaemo
   const start = async (): Promise<ChildProcess> => {
     await rm(socketPath, { force: true });
     const child = spawn("nix-daemon", ["--store", `local?root=${root}`], {
-      env: commandEnv({ ...isolated, NIX_DAEMON_SOCKET_PATH: socketPath }),
+      // A daemon that is killed leaves the folders of its builds behind.
+      env: commandEnv({ ...isolated, NIX_DAEMON_SOCKET_PATH: socketPath, TMPDIR: temporary }),
       stdio: ["ignore", "pipe", "pipe"],
     });
     for (const stream of [child.stdout, child.stderr]) stream.pipe(createWriteStream(logPath, { flags: "a" }));
@@ -203,46 +207,9 @@ async function waitForSocket(child: ChildProcess, socketPath: string, log: () =>
 async function endProcessTree(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  const processes = [child.pid, ...(await descendants(child.pid))];
+  const processes = await withDescendants([child.pid]);
   // Parents first: none is left to report the end of its children.
-  for (const pid of processes) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It ended by itself.
-    }
-  }
+  killProcesses(processes);
   await exited;
-}
-
-async function descendants(pid: number): Promise<number[]> {
-  const children = new Map<number, number[]>();
-  for (const name of await readdir("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    // proc(5): the parent is the second field after the command, which may hold spaces and parentheses.
-    const status = await readFile(`/proc/${name}/stat`, "utf8").catch(() => "");
-    const parent = Number(status.slice(status.lastIndexOf(")") + 2).split(" ")[1]);
-    children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
-  }
-  const found: number[] = [];
-  const queue = [pid];
-  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-    const below = children.get(next) ?? [];
-    found.push(...below);
-    queue.push(...below);
-  }
-  return found;
-}
-
-/** Store files and their folders are read-only, which keeps an ordinary user from removing them. */
-async function removeTree(path: string): Promise<void> {
-  await makeWritable(path);
-  await rm(path, { recursive: true, force: true, maxRetries: 3 });
-}
-
-async function makeWritable(path: string): Promise<void> {
-  const info = await lstat(path).catch(() => null);
-  if (!info?.isDirectory()) return;
-  await chmod(path, 0o700).catch(() => {});
-  for (const name of await readdir(path).catch(() => [])) await makeWritable(join(path, name));
+  await untilGone(processes, END_MS_MAX);
 }
