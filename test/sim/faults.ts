@@ -74,7 +74,7 @@ export class Faults {
     this.#kinds = Object.entries(FAULTS).map(
       ([kind, weight]) => [weight * random.pick([0, 0, 1, 1, 3]), kind] as const,
     );
-    this.#pauseMs = random.pick([3_000, 6_000, 12_000, 30_000]);
+    this.#pauseMs = random.pick([1_500, 3_000, 6_000, 12_000, 30_000]);
     this.#nextMs = random.below(this.#pauseMs);
     this.#usualLatencyMs = random.pick([4, 30, 200, 1_500]);
     targets.database.weather.latencyMs = this.#usualLatencyMs;

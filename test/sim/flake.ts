@@ -13,6 +13,8 @@ import type { Random } from "./random.ts";
 export const SYSTEM = "x86_64-linux";
 export const OTHER_SYSTEM = "aarch64-linux";
 export const FEATURE = "kvm";
+/** Runs anywhere. */
+export const PROBE_SYSTEM = "builtin";
 const MIB = 1024 * 1024;
 
 /** What is in a store: its bytes and what is known of them. */
@@ -87,7 +89,7 @@ export async function makeUniverse(random: Random, options: UniverseOptions): Pr
   }
   const probes: SimulatedDerivation[] = [];
   for (let i = 0; i < probeCount; i++) {
-    const rest = { needs: new Map(), source: null, system: "builtin", features: [] };
+    const rest = { needs: new Map(), source: null, system: PROBE_SYSTEM, features: [] };
     const shape = { name: `probe${i}`, identity: `${prefix}:probe${i}`, ...rest };
     const probe = { ...(await makeDerivation(random, shape)), ends: [null], durationMs: PROBE_MS };
     probes.push(probe);
@@ -134,8 +136,8 @@ async function makeDerivation(random: Random, shape: Shape): Promise<SimulatedDe
     outputs: new Map(Array.from(outputs, ([output, path]) => [output, { path, hashAlgorithm: "", hash: "" }])),
     inputDerivations: needs,
     inputSources,
-    system: system === "builtin" ? SYSTEM : system,
-    builder: system === "builtin" ? "builtin:fetchurl" : "/bin/sh",
+    system: system === PROBE_SYSTEM ? SYSTEM : system,
+    builder: system === PROBE_SYSTEM ? "builtin:fetchurl" : "/bin/sh",
     args: [],
     env: new Map([
       ["name", name],

@@ -35,6 +35,7 @@ export class WorkerMachine {
   readonly #store = new Set<StorePath>();
   #process: SimulatedProcess | null = null;
   #agent: Agent | null = null;
+  #stopping = false;
 
   /** `able`: it can run whatever there is; others run some of it. */
   constructor(surroundings: WorkerSurroundings, random: Random, { number, able }: { number: number; able: boolean }) {
@@ -52,7 +53,13 @@ export class WorkerMachine {
     return this.#process?.alive ? this.#process : null;
   }
 
+  /** It takes no more work. */
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
   start(peer: string): void {
+    this.#stopping = false;
     const { simulator, network, running, done, random } = this.#surroundings;
     const process = new SimulatedProcess(simulator, this.name);
     process.note("starts");
@@ -110,6 +117,7 @@ export class WorkerMachine {
   /** Asked to stop, as by SIGTERM; `now`: asked twice. */
   stop(now: boolean): void {
     this.process?.note(now ? "is to stop now" : "is to stop");
+    this.#stopping = true;
     void (now ? this.#agent?.abort() : this.#agent?.drain());
   }
 
