@@ -131,9 +131,8 @@ export async function lockEvaluationsAbove(
     from above a join evaluation_build l on l.build_id = a.above_id
     join evaluation v on v.id = l.evaluation_id and v.status in (0, 1, 2, 3, 4, 8)
     where not exists (
-      select from evaluation_build own where own.evaluation_id = l.evaluation_id and own.build_id = a.build_id)`.execute(
-    trx,
-  );
+      select from evaluation_build own
+      where own.evaluation_id = l.evaluation_id and own.build_id = a.build_id)`.execute(trx);
   const active = await sql<{ id: string }>`
     select id from evaluation
     where id = any(${result.rows.map((row) => row.evaluation_id)}::uuid[]) and status in (0, 1, 2, 3, 4, 8)

@@ -1,10 +1,12 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import { edgeLacksOutput } from "./loss.ts";
 import type { Database } from "./schema.ts";
+import { databaseNowPlus } from "./time.ts";
 
-/** An evaluation that waits for a build whose outputs are gone, and of which nobody recorded what it is made from. */
+/** An evaluation that waits for what only evaluating its commit again brings back. */
 export interface StuckEvaluation {
-  /** The build that is to be recovered. */
+  /** The build whose edges or sources are to be recovered. */
   readonly build_id: string;
   readonly drv_path: string;
   readonly evaluation_id: string;
@@ -25,14 +27,51 @@ export async function hasRecoveryNeeds(db: Kysely<Database>): Promise<boolean> {
   return (await db.selectFrom("recovery_need").select("build_id").limit(1).executeTakeFirst()) !== undefined;
 }
 
-/** Needs that are over: the edges were recorded, an output came back, or nobody waits any more. */
+/** An open build of which an input source, which no build makes, is in no store of its organization. */
+export async function insertSourceNeed(db: Kysely<Database>, buildId: string): Promise<boolean> {
+  const result = await sql`
+    insert into recovery_need (build_id) select d.id from build d where d.id = ${buildId} and ${lacksSource}
+    on conflict (build_id) do nothing`.execute(db);
+  return (result.numAffectedRows ?? 0n) > 0n;
+}
+
+/**
+ * Needs that are over: the edges were recorded, an output or a source came back, or nobody waits any more. A build that
+ * has its sources again is tried at once.
+ */
 export async function deleteMetNeeds(db: Kysely<Database>): Promise<void> {
   await sql`
-    delete from recovery_need n where not exists (
-      select from build d join build_edge e on e.dependency_id = d.id and not e.satisfied
-      join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
-      where d.id = n.build_id and d.pruned_at is not null and d.status in (3, 5, 7))`.execute(db);
+    with met as (
+      delete from recovery_need n where not exists (
+        select from build d where d.id = n.build_id and (${lacksSource} or (
+          d.pruned_at is not null and d.status in (3, 5, 7) and exists (
+            select from build_edge e join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
+            where e.dependency_id = d.id and ${edgeLacksOutput}))))
+      returning build_id
+    )
+    update build set retry_at = gradient_now()
+    where id in (
+      select id from build where id in (select build_id from met) and status = 8
+      order by id for no key update)`.execute(db);
 }
+
+/** Builds that lack a source are not tried in vain meanwhile. */
+export async function holdBackRetries(db: Kysely<Database>, pauseMs: number): Promise<void> {
+  await sql`
+    update build set retry_at = ${databaseNowPlus(pauseMs)}
+    where id in (
+      select id from build where status = 8 and retry_at < ${databaseNowPlus(pauseMs / 2)}
+        and id in (select build_id from recovery_need)
+      order by id for no key update)`.execute(db);
+}
+
+const lacksSource = sql`(d.status in (0, 1, 2, 8) and exists (
+  select from build_source s where s.build_id = d.id and not exists (
+    select from cache_path p join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null
+    join cache c on c.id = p.cache_id and c.active
+    left join organization_cache o on o.cache_id = c.id and o.organization_id = d.organization_id
+    where p.hash = left(s.store_path, 32) and p.store_path = s.store_path
+      and ((c.kind = 1 and c.organization_id = d.organization_id) or (c.kind = 0 and o.mode in (0, 1))))))`;
 
 /** The active evaluations behind each need, oldest need first. */
 export async function listStuckEvaluations(db: Kysely<Database>, limit: number): Promise<StuckEvaluation[]> {
@@ -40,9 +79,13 @@ export async function listStuckEvaluations(db: Kysely<Database>, limit: number):
     select distinct n.since, n.build_id, d.drv_path, v.id as evaluation_id, v.status, v.ordinal,
       coalesce(v.recovers_id, v.id) as root_id
     from recovery_need n join build d on d.id = n.build_id
-    join build_edge e on e.dependency_id = n.build_id and not e.satisfied
-    join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
-    join evaluation_build l on l.build_id = b.id
+    cross join lateral (
+      select e.build_id as id from build_edge e join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
+      where e.dependency_id = d.id and ${edgeLacksOutput} and d.status in (3, 5, 7)
+      union all
+      select d.id where d.status in (0, 1, 2, 8)
+    ) w
+    join evaluation_build l on l.build_id = w.id
     join evaluation v on v.id = l.evaluation_id and v.status in (0, 1, 2, 3, 4, 8)
     order by n.since, n.build_id, v.ordinal
     limit ${limit}`.execute(db);

@@ -1,5 +1,6 @@
 import { listPathsWithNar, listReadableStores } from "../db/cache-paths.ts";
 import { listInputPaths, listStoredReferences, type StoredReference, withdrawPaths } from "../db/missing-inputs.ts";
+import { insertSourceNeed } from "../db/recovery.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { parseStorePathBaseName, type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
@@ -42,6 +43,8 @@ export async function healMissingInputs(
   const gone = paths.filter((path) => !reached.has(path));
   if (gone.length === 0) return;
   await loseOutputs(deps, gone, organizationId);
+  // Its sources come from evaluations alone.
+  await insertSourceNeed(deps.db, buildId);
   const awaited = await waitForLost(deps, buildId, gone);
   const unknown = gone.filter((path) => !awaited.has(path));
   if (unknown.length > 0) await withdrawReferrers(deps, { cacheIds, organizationId, buildId }, unknown);

@@ -12,7 +12,7 @@ export function nginxAvailable(): boolean {
   return spawnSync(PROGRAM, ["-v"]).status === 0;
 }
 
-/** An nginx on this port that gives each request or WebSocket to that of the servers that has the fewest and answers. */
+/** An nginx on this port that gives each request or WebSocket to the server with the fewest, of those that answer. */
 export async function withProxy(
   folder: string,
   { port, servers }: { readonly port: number; readonly servers: readonly number[] },

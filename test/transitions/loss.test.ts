@@ -125,7 +125,7 @@ test("a build that runs goes on when its input is lost, and its failure waits fo
   await build("a", "b");
 });
 
-test("what is opened again belongs to the evaluations that need it: the last of them that is aborted takes it along", async () => {
+test("what is opened again belongs to the evaluations that need it, and is aborted with the last of them", async () => {
   const nodes = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })];
   await evaluate(world, nodes.slice(0, 2));
   await build("a", "b");

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { streamOf } from "#core/lib/streams.ts";
 import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
 import { healMissingInputs } from "#core/services/missing-inputs.ts";
+import { tendRecoveries } from "#core/services/transitions/recovery.ts";
 import { type HubBench, withHub } from "../support/hub.ts";
 import { newId } from "../support/rows.ts";
 import { node, outputPathOf } from "./nodes.ts";
@@ -79,7 +80,7 @@ test("an input that is there is not taken away, whatever a worker says", async (
   expect(await buildStates(world)).toEqual({ a: "Completed", b: "Queued" });
 });
 
-test("where an input refers to what nobody knows how to make, the input is no longer whole: it is recovered", async () => {
+test("an input that refers to what nobody knows how to make is not whole any more, and is recovered", async () => {
   for (const name of ["deep", "middle"]) await putPath(world, outputPathOf(name));
   await storeObject("middle");
   await sql`update cache_path set "references" = ${[outputPathOf("deep")]}
@@ -95,6 +96,28 @@ test("where an input refers to what nobody knows how to make, the input is no lo
   expect(needs).toHaveLength(1);
   const left = await world.db.selectFrom("cache_path").select("store_path").execute();
   expect(left.map(({ store_path }) => store_path)).toEqual([outputPathOf("deep")]);
+});
+
+test("a source that is gone is brought back by an evaluation, and the build is not tried in vain", async () => {
+  const source = outputPathOf("source");
+  const top = { ...node("top"), sources: [source] };
+  await putPath(world, source);
+  const id = await evaluate(world, [top]);
+  const running = await claimOne(world, "top");
+
+  await heal(running.id, "source");
+  await fail(world, running, "inputs_unavailable");
+  await tendRecoveries(world.deps);
+
+  const recovery = world.db.selectFrom("evaluation").select(["id", "kind"]).where("recovers_id", "=", id);
+  expect(await recovery.execute()).toMatchObject([{ kind: 2 }]);
+  const retry = world.db.selectFrom("build").select(sql<boolean>`retry_at > now() + interval '50 seconds'`.as("held"));
+  expect(await retry.executeTakeFirstOrThrow()).toEqual({ held: true });
+  await sql`delete from cache_path; delete from nar`.execute(world.db);
+  await putPath(world, source);
+  await tendRecoveries(world.deps);
+  expect(await retry.executeTakeFirstOrThrow()).toEqual({ held: false });
+  expect(await world.db.selectFrom("recovery_need").select("build_id").execute()).toEqual([]);
 });
 
 test("a path that an upstream has lost is recovered; one of an upstream that is silent is not lost", async () => {

@@ -43,7 +43,7 @@ test("a build whose result can never be recorded fails with the reason, and what
   expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created" });
 });
 
-test("an evaluation whose report can never be recorded fails with the reason, and what only it needs stops", async () => {
+test("an evaluation whose report can never be recorded fails, and what only it needs stops", async () => {
   const evaluation = await startEvaluation(world);
   await ingest(world, evaluation, [node("a")]);
 

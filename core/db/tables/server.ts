@@ -15,7 +15,10 @@ export interface ServerTable {
   draining: Generated<boolean>;
 }
 
-/** A build whose output is wanted and gone, and of which nobody recorded what it is made from. */
+/**
+ * A build whose output is wanted and gone, and of which nobody recorded what it is made from; or an open one whose
+ * sources are gone. Evaluating the commit again brings both back.
+ */
 export interface RecoveryNeedTable {
   build_id: string;
   since: Generated<Date>;

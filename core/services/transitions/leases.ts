@@ -2,11 +2,7 @@ import type { Transaction } from "kysely";
 import {
   countLostAttempts,
   endAttempts,
-  extendLeases,
-  listExpiredEvaluations,
   lockAttemptsOfWorker,
-  lockExpiredAttempt,
-  lockExpiredBuilds,
   lockOpenAttempt,
   type OpenAttempt,
   type ProvenWorker,
@@ -16,6 +12,7 @@ import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.
 import { insertMessage } from "../../db/evaluation-graph.ts";
 import { lockToStop } from "../../db/evaluation-stop.ts";
 import { queueEvaluationsWithCache } from "../../db/evaluation-waiting.ts";
+import { extendLeases, listExpiredEvaluations, lockExpiredAttempt, lockExpiredBuilds } from "../../db/leases.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
 import { shareOpenConnection } from "../../db/worker-connections.ts";

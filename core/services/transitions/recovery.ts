@@ -5,6 +5,7 @@ import {
   deleteMetNeeds,
   hasRecoveryNeeds,
   hideRecovery,
+  holdBackRetries,
   insertRecovery,
   listRecoveries,
   listStuckEvaluations,
@@ -12,6 +13,7 @@ import {
   type StuckEvaluation,
   showRecovery,
 } from "../../db/recovery.ts";
+import { inTransaction } from "../../db/transaction.ts";
 import {
   ACTIVE_EVALUATION,
   BuildStatus,
@@ -19,22 +21,35 @@ import {
   MessageLevel,
   SUCCESSFUL_BUILD,
 } from "../../domain/states.ts";
+import { MINUTE } from "../../lib/clock.ts";
 import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { concludeBuilds, failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 
+/** What runs fails by itself, or has what it needs. */
+const NOT_RUNNING: readonly BuildStatus[] = [
+  BuildStatus.Created,
+  BuildStatus.Queued,
+  BuildStatus.FailedTransient,
+  BuildStatus.Aborted,
+];
 /** What three evaluations of a commit do not bring back is not made by that commit any more. */
 const ROUNDS_MAX = 3;
 const STUCK_MAX = 1_000;
+/** Longer than the pause between two calls. */
+const RETRY_PAUSE_MS: number = 1 * MINUTE;
 
 /**
- * Sees to builds whose outputs are gone and of which only the outputs were ever recorded: an evaluation of the same
- * commit, beside the one that waits, records how they are made, and they are built. After three rounds in vain they
- * fail, and say so. To be called every few seconds.
+ * Sees to builds whose outputs are gone and of which only the outputs were ever recorded, and to those whose sources
+ * are gone: an evaluation of the same commit, beside the one that waits, records how they are made and brings the
+ * sources. After three rounds in vain they fail, and say so. To be called every few seconds.
  */
 export async function tendRecoveries(deps: TransitionDeps): Promise<void> {
   const { db, notifier } = deps;
-  if (await hasRecoveryNeeds(db)) await deleteMetNeeds(db);
+  if (await hasRecoveryNeeds(db)) {
+    await inTransaction(db, deleteMetNeeds, deps);
+    await holdBackRetries(db, RETRY_PAUSE_MS);
+  }
   const stuck = await listStuckEvaluations(db, STUCK_MAX);
   const shown = await hideRecovery(
     db,
@@ -126,13 +141,13 @@ async function show(
 async function giveUp(deps: TransitionDeps, waiting: readonly StuckEvaluation[]): Promise<void> {
   const { build_id: buildId, drv_path } = waiting[0] as StuckEvaluation;
   const message =
-    `the outputs of ${drv_path} have vanished from every cache, and ${ROUNDS_MAX} evaluations of the commit did not ` +
-    "tell how they are made";
+    `the outputs or the sources of ${drv_path} have vanished from every cache, and ${ROUNDS_MAX} evaluations of the ` +
+    "commit did not bring them back";
   await transition(deps, async (trx, wakeups) => {
     const above = (await waitingAbove([buildId]).execute(trx)).rows.map(({ build_id }) => build_id);
     const locked = await lockBuilds(trx, [buildId, ...above]);
     const failed = await moveBuilds(trx, [buildId], {
-      from: [...SUCCESSFUL_BUILD, BuildStatus.Aborted],
+      from: [...SUCCESSFUL_BUILD, ...NOT_RUNNING],
       to: BuildStatus.FailedPermanent,
     });
     if (failed.length === 0) return;

@@ -1,5 +1,5 @@
 import type { Transaction } from "kysely";
-import { extendAllLeases } from "../../db/attempts.ts";
+import { extendAllLeases } from "../../db/leases.ts";
 import type { Database } from "../../db/schema.ts";
 import {
   beat,
