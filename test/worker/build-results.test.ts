@@ -167,7 +167,7 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
       daemon,
       `let deep = mk "${name}-deep" "echo deep words > $out" {}; in
         mk "${name}" "echo go; sleep 1; cat $dep; cat $text; echo done > $out" {
-          dep = mk "${name}-dep" "echo $deep > $out" { inherit deep; }; text = builtins.toFile "${name}-text" "text"; }`,
+          dep = mk "${name}-dep" "echo $deep > $out" { inherit deep; }; text = builtins.toFile "${name}-text" "x"; }`,
     );
     const derivation = await readDerivation(daemon, drvPath);
     await nixOutput(["nix-store", "--realise", ...derivation.inputDerivations.keys()], daemon.env);
@@ -210,7 +210,7 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
       .join("\n");
   }
 
-  test("a garbage collection in the middle of a build takes nothing that it needs, nor its outputs before they are sent", async () => {
+  test("a garbage collection in mid-build takes nothing that it needs, nor its outputs before they are sent", async () => {
     await using folder = await withTemporaryFolder();
     const garbage = (await build(`mk "garbage" "echo > $out" {}`)).result.outputs[0]?.path;
     const kept = await buildWithCollection("kept", folder.path);

@@ -103,7 +103,7 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
     expect(await connection.isValidPath(output), "nothing of it is in the machine's store").toBe(false);
   });
 
-  test("the same name with other contents is another path in each store, and neither store has the other's", async () => {
+  test("one name with other contents is another path in each store, and neither has the other's", async () => {
     await using opened = await openStores();
     const { stores } = opened;
     stores.serve([A, B]);
@@ -159,7 +159,7 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
     expect(await rootOf(opened.stores, B)).toBe(machine.root);
   });
 
-  test("a daemon begins with the first work, ends when idle and with the worker, and is begun again when it died", async () => {
+  test("a daemon begins with work, ends when idle and with the worker, and is begun again when it died", async () => {
     await using opened = await openStores({ idleMsMax: 200 });
     const { stores, folder } = opened;
     stores.serve([A, B]);

@@ -12,7 +12,7 @@ import { type HubBench, withHub } from "#test/support/hub.ts";
 /** The NAR of a file of four bytes. */
 const NAR = narOf("made");
 
-test("a worker's signature is served beside the cache's own when its key has made it, and dropped otherwise", async () => {
+test("a worker's signature is served beside the cache's own when its key has made it, and else dropped", async () => {
   await using bench = await withHub();
   const key = await generateKeyPair("builder-1");
   const worker = await signingWorker(bench, formatPublicKey(key.publicKey));
