@@ -27,12 +27,19 @@ const INVARIANTS: Readonly<Record<string, string>> = {
     select build_id, evaluation_id from attempt where finished_at is null
     group by build_id, evaluation_id having count(*) > 1`,
   "an evaluation is building and has nothing open": `
-    select e.id from evaluation e where e.status = 3 and not exists (
+    select e.id from evaluation e
+    where (e.status = 3 or (e.status = 4 and e.building_started_at is not null)) and not exists (
       select from evaluation_build l join build b on b.id = l.build_id
-      where l.evaluation_id = e.id and b.status in (0, 1, 2, 8))`,
+      where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8))`,
   "an ended evaluation has a link that is not frozen, or a frozen one says that it goes on": `
     select l.* from evaluation_build l join evaluation e on e.id = l.evaluation_id
-    where (e.status in (5, 6, 7)) <> (l.outcome is not null) or l.outcome in (0, 1, 2, 8)`,
+    where (e.status in (5, 6, 7) and l.outcome is null) or l.outcome in (0, 1, 2, 8)`,
+  "an evaluation that goes on has a frozen link of a build that was not taken out of it": `
+    select l.* from evaluation_build l join evaluation e on e.id = l.evaluation_id
+    where e.status not in (5, 6, 7) and l.outcome is not null and l.outcome not in (5, 6)`,
+  "an evaluation waits without a reason, or gives one that is not of its state": `
+    select id, status, waiting_reason from evaluation
+    where (status = 4 and waiting_reason is null) or (status not in (3, 4) and waiting_reason is not null)`,
   "an evaluation's end has no time, or one that goes on has": `
     select id, status from evaluation where (status in (5, 6, 7)) <> (finished_at is not null)`,
   "a build waits for its next try without a time for it": `

@@ -1,0 +1,164 @@
+import { sql } from "kysely";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { abortBuild } from "#core/services/transitions/abort-build.ts";
+import { prioritizeBuild, prioritizeEvaluation, raisePriorities } from "#core/services/transitions/prioritize.ts";
+import { restartBuild } from "#core/services/transitions/restart.ts";
+import { drvPathOf, node } from "./nodes.ts";
+import {
+  buildStates,
+  checkInvariants,
+  claim,
+  claimOne,
+  evaluate,
+  evaluationState,
+  fail,
+  frozenLinks,
+  ingest,
+  startEvaluation,
+  succeed,
+  type World,
+  withWorld,
+} from "./support.ts";
+
+let world: World;
+beforeEach(async () => {
+  world = await withWorld();
+});
+afterEach(async () => {
+  await checkInvariants(world.db);
+  await world[Symbol.asyncDispose]();
+});
+
+async function linkOf(evaluationId: string, name: string): Promise<string> {
+  const { rows } = await sql<{ id: string }>`
+    select l.id from evaluation_build l join build b on b.id = l.build_id
+    where l.evaluation_id = ${evaluationId} and b.drv_path = ${drvPathOf(name)}`.execute(world.db);
+  return rows[0]?.id as string;
+}
+
+const GRAPH = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] }), node("d")];
+
+test("an aborted build stops on its worker, and what waited for it fails with it", async () => {
+  const id = await evaluate(world, GRAPH);
+  const a = await claimOne(world, "a");
+  expect(await abortBuild(world.deps, await linkOf(id, "a"))).toBe("aborted");
+  expect(await buildStates(world)).toEqual({ a: "Aborted", b: "DependencyFailed", c: "DependencyFailed", d: "Queued" });
+  expect(world.notified).toContain(`abort ${a.attemptId}`);
+  expect(await succeed(world, a)).toBe(false);
+  expect(await evaluationState(world, id)).toBe("Building");
+  await succeed(world, await claimOne(world, "d"));
+  expect(await evaluationState(world, id)).toBe("Failed");
+  expect((await frozenLinks(world, id)).get("a")).toEqual({ outcome: "Aborted", attemptId: a.attemptId });
+});
+
+test("what another evaluation waits for goes on, and is none of this one's business any more", async () => {
+  const own = await evaluate(world, GRAPH);
+  const other = await evaluate(world, GRAPH.slice(0, 2));
+  const a = await claimOne(world, "a");
+  expect(await abortBuild(world.deps, await linkOf(own, "a"))).toBe("taken_out");
+  expect(await evaluationState(world, own)).toBe("Building");
+  await checkInvariants(world.db);
+  await succeed(world, await claimOne(world, "d"));
+  expect(await evaluationState(world, own)).toBe("Failed");
+  const frozen = await frozenLinks(world, own);
+  expect([frozen.get("a")?.outcome, frozen.get("b")?.outcome, frozen.get("c")?.outcome]).toEqual([
+    "Aborted",
+    "DependencyFailed",
+    "DependencyFailed",
+  ]);
+  expect(await succeed(world, a)).toBe(true);
+  await succeed(world, await claimOne(world, "b"));
+  expect(await evaluationState(world, other)).toBe("Completed");
+  expect((await frozenLinks(world, own)).get("a")?.outcome).toBe("Aborted");
+});
+
+test("a build is aborted once, and not while its evaluation may still report what rests on it", async () => {
+  const evaluating = await startEvaluation(world);
+  await ingest(world, evaluating, [node("early")]);
+  await expect(abortBuild(world.deps, await linkOf(evaluating.id, "early"))).rejects.toThrow("still finds out");
+  const id = await evaluate(world, [node("a"), node("z")]);
+  await abortBuild(world.deps, await linkOf(id, "a"));
+  await expect(abortBuild(world.deps, await linkOf(id, "a"))).rejects.toThrow("ended already");
+});
+
+test("aborts of one build meet its end without a deadlock, and one of them counts", async () => {
+  for (let round = 0; round < 10; round++) {
+    const id = await evaluate(world, [node(`x${round}`), node(`y${round}`, { needs: [`x${round}`] })]);
+    const build = await claimOne(world, `x${round}`);
+    const link = await linkOf(id, `x${round}`);
+    const [ended, aborted] = await Promise.all([
+      succeed(world, build),
+      abortBuild(world.deps, link).then(
+        () => true,
+        () => false,
+      ),
+    ]);
+    expect([ended, aborted].filter(Boolean)).toHaveLength(1);
+    await checkInvariants(world.db);
+    for (const open of (await claim(world)).values()) await succeed(world, open);
+  }
+});
+
+test("one failed build runs again within its evaluation, with what failed because of it", async () => {
+  const id = await evaluate(world, [...GRAPH, node("e"), node("f", { needs: ["e"] })]);
+  await fail(world, await claimOne(world, "a"), "permanent");
+  await fail(world, await claimOne(world, "e"), "permanent");
+  expect(await restartBuild(world.deps, await linkOf(id, "a"), null)).toBe(id);
+  expect(await buildStates(world)).toEqual({
+    a: "Queued",
+    b: "Created",
+    c: "Created",
+    d: "Queued",
+    e: "FailedPermanent",
+    f: "DependencyFailed",
+  });
+  await expect(restartBuild(world.deps, await linkOf(id, "d"), null)).rejects.toThrow("nothing to restart");
+});
+
+test("what waits for another failure too stays failed, and a restart from above takes what failed below", async () => {
+  const id = await evaluate(world, [node("a"), node("b"), node("both", { needs: ["a", "b"] }), node("z")]);
+  await fail(world, await claimOne(world, "a"), "permanent");
+  await fail(world, await claimOne(world, "b"), "permanent");
+  await restartBuild(world.deps, await linkOf(id, "a"), null);
+  expect(await buildStates(world)).toMatchObject({ a: "Queued", b: "FailedPermanent", both: "DependencyFailed" });
+  await restartBuild(world.deps, await linkOf(id, "both"), null);
+  expect(await buildStates(world)).toMatchObject({ a: "Queued", b: "Queued", both: "Created" });
+});
+
+test("after its evaluation has ended a build runs again in a new one, and history stays", async () => {
+  const id = await evaluate(world, GRAPH);
+  await fail(world, await claimOne(world, "a"), "permanent");
+  await succeed(world, await claimOne(world, "d"));
+  expect(await evaluationState(world, id)).toBe("Failed");
+  const again = await restartBuild(world.deps, await linkOf(id, "a"), null);
+  expect(again).not.toBe(id);
+  for (const name of ["a", "b", "c"]) await succeed(world, await claimOne(world, name));
+  expect(await evaluationState(world, again)).toBe("Completed");
+  expect((await frozenLinks(world, id)).get("a")?.outcome).toBe("FailedPermanent");
+});
+
+async function priorities(): Promise<Record<string, number>> {
+  const { rows } = await sql<{ name: string; priority: number }>`select name, priority from build`.execute(world.db);
+  return Object.fromEntries(rows.map(({ name, priority }) => [name, priority]));
+}
+
+test("a build that is put first takes what it waits for along, until it has ended", async () => {
+  const id = await evaluate(world, GRAPH);
+  await prioritizeBuild(world.deps, await linkOf(id, "b"), 5);
+  expect(await priorities()).toEqual({ a: 5, b: 5, c: 0, d: 0 });
+  await prioritizeBuild(world.deps, await linkOf(id, "b"), -2);
+  expect(await priorities()).toEqual({ a: 5, b: -2, c: 0, d: 0 });
+  const [a] = (await claim(world, { limit: 1 })).values();
+  await succeed(world, a as NonNullable<typeof a>);
+  await raisePriorities(world.deps);
+  expect(await priorities()).toMatchObject({ a: 0, b: -2 });
+  await expect(prioritizeBuild(world.deps, await linkOf(id, "a"), 1)).rejects.toThrow("ended already");
+});
+
+test("an evaluation that is put first is taken first, with what it finds later", async () => {
+  const first = await startEvaluation(world);
+  await prioritizeEvaluation(world.deps, first.id, 4);
+  await ingest(world, first, [node("late")]);
+  await raisePriorities(world.deps);
+  expect(await priorities()).toEqual({ late: 4 });
+});
