@@ -210,7 +210,7 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
       .join("\n");
   }
 
-  test("a garbage collection in mid-build takes nothing that it needs, nor its outputs before they are sent", async () => {
+  test("a garbage collection in mid-build takes nothing it needs, nor its outputs before they are sent", async () => {
     await using folder = await withTemporaryFolder();
     const garbage = (await build(`mk "garbage" "echo > $out" {}`)).result.outputs[0]?.path;
     const kept = await buildWithCollection("kept", folder.path);

@@ -10,8 +10,8 @@ const known = new WeakMap<DaemonConnection, number | null>();
 
 /**
  * The process of the daemon that serves this connection, by an activity that it reports; null where that is not
- * certain. The upper half of an activity's id is a process id: that of the serving process itself, or in Nix 2.8 that of
- * the daemon that it was forked from. Either way it was forked while the connection was opened, which tells it from
+ * certain. The upper half of an activity's id is a process id: that of the serving process itself, or in Nix 2.8 that
+ * of the daemon that it was forked from. Either way it was forked while the connection was opened, which tells it from
  * others, and from what has that id here when the daemon lives in another container.
  */
 export function daemonProcessOf(connection: DaemonConnection, activityId: bigint, clock: Clock): number | null {

@@ -11,8 +11,8 @@ import { inReferenceOrder } from "../store/reference-order.ts";
 import { BuildFailure } from "./failure.ts";
 
 /**
- * Sends the outputs of a build, those first that others refer to, and its result. Whatever else the outputs refer to are
- * inputs, which the server has. Throws when the store does not know an output: without its references it would be
+ * Sends the outputs of a build, those first that others refer to, and its result. Whatever else the outputs refer to
+ * are inputs, which the server has. Throws when the store does not know an output: without its references it would be
  * offered broken.
  */
 export async function deliverBuild(
