@@ -1,3 +1,4 @@
+import { closeWorkerConnection } from "#core/db/worker-connections.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import { expireLeases, tidyTransitions } from "#core/services/transitions/leases.ts";
 import { beatServer, drainServer, joinServers, leaveServers } from "#core/services/transitions/servers.ts";
@@ -28,6 +29,8 @@ export class Hub {
    * whoever registers a foreign id has proved nothing to the others.
    */
   readonly #registered = new Set<WorkerSession>();
+  /** Sessions that the database may count as open still: it was away when they ended. */
+  readonly #unrecordedEnds = new Set<string>();
   readonly #dispatcher: Dispatcher;
   readonly #dialler: Dialler;
   readonly #unsubscribe: (() => void)[];
@@ -132,11 +135,25 @@ export class Hub {
 
   #closed(session: WorkerSession): void {
     this.#sessions.delete(session);
-    void session.step.then(() => this.#registered.delete(session));
+    void session.step.then(() => {
+      // One that ended while it registered may be open in the database.
+      if (this.#registered.delete(session) && !session.jobs) this.#unrecordedEnds.add(session.id);
+    });
     session.jobs
       ?.closed()
-      .catch((error: unknown) => this.#warn("a session's end was not recorded", error))
+      .catch((error: unknown) => {
+        this.#unrecordedEnds.add(session.id);
+        this.#warn("a session's end was not recorded; it is tried again", error);
+      })
       .finally(() => this.#dispatcher.kick());
+  }
+
+  /** Who counts as connected keeps evaluations from saying what they wait for. */
+  async #recordEnds(): Promise<void> {
+    for (const id of [...this.#unrecordedEnds]) {
+      await closeWorkerConnection(this.#deps.db, id);
+      this.#unrecordedEnds.delete(id);
+    }
   }
 
   #warn(message: string, error: unknown): void {
@@ -172,6 +189,7 @@ export class Hub {
   }
 
   async #tidy(): Promise<void> {
+    await this.#recordEnds();
     await this.#look();
     // Ahead of what reaps: while the database was away nobody could record that these workers were heard.
     for (const { jobs, connection } of [...this.#registered]) if (!connection.closed) await jobs?.heartbeat();
