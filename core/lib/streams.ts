@@ -23,6 +23,34 @@ export async function collect(stream: ByteStream, maxBytes: number): Promise<Byt
   return concatBytes(parts);
 }
 
+/** A body of at most `maxBytes` in memory; a larger one as it was, from its beginning. */
+export async function readAhead(
+  stream: ByteStream,
+  maxBytes: number,
+): Promise<{ readonly whole: Bytes } | { readonly rest: ByteStream }> {
+  const iterator = stream[Symbol.asyncIterator]();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  while (length <= maxBytes) {
+    const { done, value } = await iterator.next();
+    if (done) return { whole: concatBytes(parts) };
+    parts.push(value);
+    length += value.length;
+  }
+  return { rest: resumed(parts, iterator) };
+}
+
+async function* resumed(parts: readonly Uint8Array[], iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let finished = false;
+  try {
+    yield* parts;
+    for (let { done, value } = await iterator.next(); !done; { done, value } = await iterator.next()) yield value;
+    finished = true;
+  } finally {
+    if (!finished) await iterator.return?.();
+  }
+}
+
 export async function* streamOf(...parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* parts;
 }

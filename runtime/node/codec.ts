@@ -1,6 +1,13 @@
 import { createRequire } from "node:module";
 import { type Duplex, pipeline, Readable } from "node:stream";
-import { constants, createBrotliDecompress, createGunzip, createZstdCompress, createZstdDecompress } from "node:zlib";
+import {
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createZstdCompress,
+  createZstdDecompress,
+  zstdDecompressSync,
+} from "node:zlib";
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { Codec, Compression } from "#core/ports/codec.ts";
 
@@ -18,11 +25,27 @@ export const nodeCodec: Codec = {
     const decoder = decoderOf(compression);
     return decoder && through(body, decoder);
   },
+  unpackZstdAtOnce(file, bytesMax) {
+    try {
+      const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
+      const options = { params, maxOutputLength: Math.max(bytesMax, 1), info: true };
+      // With `info` the engine comes along, which counts what it has read; Node's types do not say so.
+      const unpacked = zstdDecompressSync(file, options) as unknown as Unpacked;
+      return unpacked.engine.bytesWritten === file.length ? unpacked.buffer : null;
+    } catch {
+      return null;
+    }
+  },
   compressZstd(body, { level }) {
     const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
     return through(body, () => createZstdCompress({ chunkSize: CHUNK_BYTES, params }));
   },
 };
+
+interface Unpacked {
+  readonly buffer: Buffer;
+  readonly engine: { readonly bytesWritten: number };
+}
 
 function decoderOf(compression: Exclude<Compression, "none">): (() => Duplex) | null {
   switch (compression) {

@@ -72,8 +72,7 @@ async function removeAbandoned(folder: string): Promise<void> {
 async function put(path: string, temporary: string, body: ByteStream): Promise<{ size: number }> {
   try {
     const size = await writeWhole(temporary, body);
-    await makeFolder(dirname(path));
-    await link(temporary, path);
+    await linkInto(temporary, path);
     await syncFolder(dirname(path));
     return { size };
   } catch (error) {
@@ -85,7 +84,19 @@ async function put(path: string, temporary: string, body: ByteStream): Promise<{
     }
     throw error;
   } finally {
-    await rm(temporary, { force: true });
+    // It is not there when it could not be made.
+    await unlink(temporary).catch(() => {});
+  }
+}
+
+/** Its folder is made when it is missing, which it is once in the life of a store. */
+async function linkInto(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    if (!hasCode(error, "ENOENT")) throw error;
+    await makeFolder(dirname(path));
+    await link(temporary, path);
   }
 }
 
