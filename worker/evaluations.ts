@@ -4,12 +4,14 @@ import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { ensureInputs } from "./build/inputs.ts";
 import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
+import { LocalSubstituter, type SubstituterSource } from "./evaluation/local-substituter.ts";
 import { SshAgents } from "./evaluation/ssh-agent.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
 import { LeftEvaluators } from "./left-evaluators.ts";
 import type { AttemptLink } from "./link.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
+import { checkedNar } from "./store/checked-nar.ts";
 import type { WorkStore } from "./store/organization-stores.ts";
 
 /** The evaluations of a worker: what they share, and where each organization's are kept apart. */
@@ -17,10 +19,12 @@ export class Evaluations implements AsyncDisposable {
   readonly #prepared: PreparedWorker;
   readonly #evaluators: EvaluatorPool;
   readonly #agents = new SshAgents();
+  readonly #substituter: LocalSubstituter;
 
   constructor(prepared: PreparedWorker) {
     this.#prepared = prepared;
     const { config, loggers } = prepared;
+    this.#substituter = new LocalSubstituter(loggers.eval);
     const left = new LeftEvaluators(config.dataDir);
     this.#evaluators = new EvaluatorPool({
       evaluatorsMax: config.evaluatorsMax,
@@ -34,14 +38,32 @@ export class Evaluations implements AsyncDisposable {
 
   /** Every way to fail is a result; throws `AttemptEndedError` when the attempt has ended meanwhile. */
   async run(store: WorkStore, job: EvaluationJob, link: AttemptLink): Promise<EvaluationResult> {
-    return await runEvaluation(job, link, this.#environmentFor(store, job, link));
+    const { build } = this.#prepared.config.capabilities;
+    // Only who builds imports from derivations, and a fetch evaluates nothing.
+    if (!build || job.part === "fetch") return await this.#run(store, job, link, null);
+    using substituter = await this.#substituter.open(job.organization, sourceOf(link));
+    return await this.#run(store, job, link, substituter.url);
+  }
+
+  async #run(
+    store: WorkStore,
+    job: EvaluationJob,
+    link: AttemptLink,
+    substituterUrl: string | null,
+  ): Promise<EvaluationResult> {
+    return await runEvaluation(job, link, { ...this.#environmentFor(store, job, link), substituterUrl });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#evaluators.close();
+    await this.#substituter[Symbol.asyncDispose]();
   }
 
-  #environmentFor(store: WorkStore, job: EvaluationJob, link: AttemptLink): EvaluationJobEnvironment {
+  #environmentFor(
+    store: WorkStore,
+    job: EvaluationJob,
+    link: AttemptLink,
+  ): Omit<EvaluationJobEnvironment, "substituterUrl"> {
     const { config, loggers, evaluatorUser } = this.#prepared;
     return {
       // What one organization has fetched answers no other organization's evaluation.
@@ -53,7 +75,6 @@ export class Evaluations implements AsyncDisposable {
       storeRoot: store.daemonStore.root,
       allowLocalSources: config.allowLocalSources,
       allowImportFromDerivation: config.capabilities.build,
-      extraNixOptions: [],
       evaluatorUser,
       sshProgram: config.sshCommand,
       sshAgentSocket: null,
@@ -76,4 +97,11 @@ export class Evaluations implements AsyncDisposable {
       holdKey: (secretKey) => this.#agents.hold(secretKey, { variables: config.childVariables, user: evaluatorUser }),
     };
   }
+}
+
+function sourceOf(link: AttemptLink): SubstituterSource {
+  return {
+    find: async (hash) => (await link.queryCache([], [hash]))[0] ?? null,
+    open: async (path) => checkedNar(await link.fetchNar(path)),
+  };
 }

@@ -11,6 +11,12 @@ export const StorePathField: v.GenericSchema<StorePath> = v.custom<StorePath>(
   "not a store path",
 );
 
+/** The first part of a store path's name. */
+export const StoreHashField: v.GenericSchema<string> = v.pipe(
+  v.string(),
+  v.regex(/^[0-9abcdfghijklmnpqrsvwxyz]{32}$/, "not the hash of a store path"),
+);
+
 /** A SHA-256 as 64 lower-case hexadecimal digits. */
 export const Sha256Hex: v.GenericSchema<string> = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256"));
 

@@ -74,7 +74,7 @@ export function environmentFor(daemon: NixDaemon, changes: Partial<EvaluationEnv
     storeRoot: daemon.root,
     allowLocalSources: true,
     allowImportFromDerivation: false,
-    extraNixOptions: [],
+    substituterUrl: null,
     evaluatorUser: null,
     sshProgram: "ssh",
     sshAgentSocket: null,

@@ -21,8 +21,8 @@ export interface EvaluationEnvironment {
   /** Whether repositories and flake inputs on this machine may be read: `file:`, `path:` and `git+file:`. */
   readonly allowLocalSources: boolean;
   readonly allowImportFromDerivation: boolean;
-  /** Name and value of further settings for Nix, such as substituters for imports from derivations. */
-  readonly extraNixOptions: readonly (readonly [name: string, value: string])[];
+  /** A store with what the organization's caches have, for imports from derivations. Null: there is none. */
+  readonly substituterUrl: string | null;
   /**
    * The user the evaluator runs as; it must be able to reach `dataDir`, the store and the daemon's socket, and should
    * be able to read nothing else of the worker's. Null: the worker's own user.

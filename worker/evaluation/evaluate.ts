@@ -1,5 +1,6 @@
+import { access } from "node:fs/promises";
 import { AttributePatternError, type AttributePatterns, parseAttributePatterns } from "#core/nix/attribute-pattern.ts";
-import type { StorePath } from "#core/nix/store-path.ts";
+import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import type { AttributePath } from "./attribute-order.ts";
 import { type GraphBatch, GraphBatches } from "./batches.ts";
 import { DerivationFiles } from "./derivation-files.ts";
@@ -192,7 +193,27 @@ class Evaluation {
       await batches.flush();
     }
     if (count === 0) this.#reportNothing(discovery.outputs);
+    await this.#keepImported(evaluator, files);
     await batches.finish();
+  }
+
+  /** What was built to be imported goes to the other workers of the organization: the next evaluation finds it. */
+  async #keepImported(evaluator: NixEvaluator, files: DerivationFiles): Promise<void> {
+    const outputs = new Set<StorePath>();
+    for (const drvPath of evaluator.takeImported()) {
+      for (const { path } of (await files.read(drvPath)).derivation.outputs.values()) {
+        const output = parseStorePath(path);
+        if (output !== null && (await this.#isThere(output))) outputs.add(output);
+      }
+    }
+    if (outputs.size > 0) await this.#sink.sources([...outputs].sort());
+  }
+
+  async #isThere(path: StorePath): Promise<boolean> {
+    return await access(`${this.#environment.storeRoot}${path}`).then(
+      () => true,
+      () => false,
+    );
   }
 
   #check(): void {

@@ -22,15 +22,16 @@ export function evaluatorSetup(
 
 /** Arguments under which Nix reads nothing but the repository, and what its lock file names. */
 export function nixArguments(environment: EvaluationEnvironment, home: string, repositoryFolder: string): string[] {
-  const { allowLocalSources, allowImportFromDerivation, extraNixOptions } = environment;
+  const { allowLocalSources, allowImportFromDerivation, attributeTimeoutMs } = environment;
   const options: (readonly [string, string])[] = [
-    ...extraNixOptions,
     ["eval-cache", "false"],
     ["pure-eval", "true"],
     ["accept-flake-config", "false"],
     // Nix 2.8 takes no empty value here.
     ["flake-registry", join(home, "registry.json")],
     ["allow-import-from-derivation", String(allowImportFromDerivation)],
+    // Seconds; what is imported is a part of the attribute that imports it.
+    ["timeout", String(Math.ceil(attributeTimeoutMs / 1_000))],
   ];
   if (!allowLocalSources) {
     options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(repositoryFolder)]);
@@ -42,7 +43,7 @@ export function nixArguments(environment: EvaluationEnvironment, home: string, r
 }
 
 export function nixVariables(environment: EvaluationEnvironment, home: string): Record<string, string> {
-  const { variables, nixRemote } = environment;
+  const { variables, nixRemote, substituterUrl } = environment;
   return {
     ...variables,
     ...gitVariables(environment, join(home, ".local", "known_hosts")),
@@ -53,6 +54,10 @@ export function nixVariables(environment: EvaluationEnvironment, home: string): 
     XDG_STATE_HOME: join(home, ".local"),
     NIX_USER_CONF_FILES: "",
     NIX_REMOTE: nixRemote,
+    // Its address is a secret, which other users may read in arguments but not in an environment.
+    ...(substituterUrl === null
+      ? {}
+      : { NIX_CONFIG: `extra-substituters = ${substituterUrl}\nnarinfo-cache-negative-ttl = 0` }),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { StorePath } from "#core/nix/store-path.ts";
 import { parseNixErrorText } from "./nix-error-text.ts";
 import { describeNixError, type NixErrorReport, parseNixLogLine } from "./nix-log.ts";
 import type { StopReason } from "./process.ts";
@@ -15,6 +16,8 @@ export interface EvaluatorListener {
   /** Each report, in order. It restarts the time that one attribute may take. */
   onReport(report: Readonly<Record<string, unknown>>): void;
   onMessage(message: EvaluatorMessage): void;
+  /** A derivation is built because its output is imported. */
+  onBuild?(drvPath: StorePath): void;
 }
 
 const PLAIN_LINES_MAX = 8;
@@ -80,6 +83,8 @@ export class EvaluatorStderr {
     if (parsed.kind === "plain") {
       this.#plain.push(parsed.text.slice(0, MESSAGE_LENGTH_MAX));
       if (this.#plain.length > PLAIN_LINES_MAX) this.#plain.shift();
+    } else if (parsed.kind === "build") {
+      this.#run.onBuild?.(parsed.drvPath);
     } else if (parsed.text.startsWith(this.#mark)) {
       const report = JSON.parse(parsed.text.slice(this.#mark.length)) as Record<string, unknown>;
       if (report.end === true) return true;

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import type { StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
 import type { EvaluatorProcess } from "./evaluator-process.ts";
@@ -34,6 +35,7 @@ export class NixEvaluator implements Disposable {
   readonly #flake: FlakeSource;
   /** Those of this evaluation that are not at work. */
   readonly #waiting: EvaluatorProcess[] = [];
+  readonly #imported = new Set<StorePath>();
   /** Where the flake's files are, once an evaluator said so. */
   #sourcePath: string | null = null;
   #home: Promise<string> | null = null;
@@ -57,6 +59,13 @@ export class NixEvaluator implements Disposable {
     });
   }
 
+  /** Derivations that were built since this was asked last, because their outputs are imported. */
+  takeImported(): StorePath[] {
+    const taken = [...this.#imported];
+    this.#imported.clear();
+    return taken;
+  }
+
   /** Processes that are well are kept for later evaluations. */
   [Symbol.dispose](): void {
     for (const process of this.#waiting.splice(0)) this.#environment.evaluators.giveBack(process);
@@ -68,7 +77,12 @@ export class NixEvaluator implements Disposable {
     const process = await this.#take(fresh);
     const isOwn = process.evaluations === 1;
     const mark = `gradient-${randomBytes(16).toString("hex")} `;
-    const stderr = new EvaluatorStderr(run, mark, (report) => this.#takeNote(report));
+    const listener: EvaluatorListener = {
+      onReport: (report) => run.onReport(report),
+      onMessage: (message) => run.onMessage(message),
+      onBuild: (drvPath) => void this.#imported.add(drvPath),
+    };
+    const stderr = new EvaluatorStderr(listener, mark, (report) => this.#takeNote(report));
     const end = await this.#runIn(process, run, mark, stderr);
     if (end === null) this.#waiting.push(process);
     if (stderr.thrown) throw stderr.thrown.error;

@@ -1,6 +1,10 @@
+import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
+
 /** A line that `nix --log-format internal-json` wrote to standard error. */
 export type NixLogLine =
   | { readonly kind: "message"; readonly level: number; readonly text: string; readonly error: NixErrorReport | null }
+  /** A derivation is being built, for an import. */
+  | { readonly kind: "build"; readonly drvPath: StorePath }
   /** Not of the format: what git, ssh or a crashing evaluator wrote. */
   | { readonly kind: "plain"; readonly text: string };
 
@@ -19,6 +23,8 @@ const ANSI = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)
 const TELLING_TRACE =
   /^\s*… (while evaluating (?:the option|definitions from|the attribute '[^']*' of the derivation) ?.*?):?$/gm;
 const TRACES_MAX = 4;
+/** `actBuild` of Nix's logging.hh. */
+const BUILD_ACTIVITY = 105;
 const WORDS_MAX = 8_000;
 
 /** Null for the format's own lines that carry no message (activities, progress, build logs). */
@@ -31,6 +37,7 @@ export function parseNixLogLine(line: string): NixLogLine | null {
     // The builders of an import from derivation write to the same log and can begin a line like this.
     return { kind: "plain", text: stripAnsi(line) };
   }
+  if (isRecord(value) && value.action === "start") return readActivity(value);
   if (!isRecord(value) || value.action !== "msg" || typeof value.msg !== "string") return null;
   const level = typeof value.level === "number" ? value.level : 0;
   return { kind: "message", level, text: stripAnsi(value.msg), error: readError(value) };
@@ -49,6 +56,12 @@ export function describeNixError(report: NixErrorReport, text: string, place: (f
   const traces = [...text.matchAll(TELLING_TRACE)].map((match) => match[1] as string);
   lines.push(...[...new Set(traces)].slice(0, TRACES_MAX));
   return lines.join("\n");
+}
+
+function readActivity({ type, fields }: Record<string, unknown>): NixLogLine | null {
+  const [path] = type === BUILD_ACTIVITY && Array.isArray(fields) ? (fields as unknown[]) : [];
+  const drvPath = typeof path === "string" ? parseStorePath(path) : null;
+  return drvPath?.endsWith(".drv") ? { kind: "build", drvPath } : null;
 }
 
 export function stripAnsi(text: string): string {
