@@ -31,8 +31,15 @@ export interface SessionEvents {
   readonly onClosed: (session: WorkerSession) => void;
 }
 
-/** Workers whose tokens are looked at at a time: strangers who send wrong ones must not take every core. */
-const verifying = new Semaphore(2);
+/** Workers whose tokens a server looks at at a time: strangers who send wrong ones must not take every core. */
+const VERIFIED_AT_ONCE = 2;
+const verifying = new WeakMap<HubDeps, Semaphore>();
+
+function verifyingOf(deps: HubDeps): Semaphore {
+  const own = verifying.get(deps) ?? new Semaphore(VERIFIED_AT_ONCE);
+  verifying.set(deps, own);
+  return own;
+}
 
 /** A worker that this server dialled, and what proves it there: see `core/protocol/dial.ts`. */
 export interface DialledWorker {
@@ -55,7 +62,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     this.#events = events;
     this.authority = dialled?.authority ?? {
       challenge: (workerId) => challengeWorker(deps, workerId),
-      authorize: (workerId, tokens) => verifying.run(() => authorizeWorker(deps, workerId, tokens)),
+      authorize: (workerId, tokens) => verifyingOf(deps).run(() => authorizeWorker(deps, workerId, tokens)),
     };
     this.#session = new ServerSession(socket, this, {
       clock: deps.clock,
