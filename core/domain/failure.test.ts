@@ -12,11 +12,17 @@ test("a builder that failed by itself fails for good at once, and so does what t
 });
 
 test("what may go better next time waits twice as long each time, and fails for good at the limit", () => {
-  for (const failure of ["transient", "inputs_unavailable", "out_of_memory", "disk_full"] as const) {
+  const pauses = [
+    ["transient", 1_000],
+    ["inputs_unavailable", 1_000],
+    ["out_of_memory", 2_000],
+    ["disk_full", 4_000],
+  ] as const;
+  for (const [failure, pauseMs] of pauses) {
     expect([0, 1, 2, 3].map((times) => decideFailure(failure, times, policy))).toEqual([
-      { status: BuildStatus.FailedTransient, retryInMs: 1_000 },
-      { status: BuildStatus.FailedTransient, retryInMs: 2_000 },
-      { status: BuildStatus.FailedTransient, retryInMs: 4_000 },
+      { status: BuildStatus.FailedTransient, retryInMs: pauseMs },
+      { status: BuildStatus.FailedTransient, retryInMs: 2 * pauseMs },
+      { status: BuildStatus.FailedTransient, retryInMs: 4 * pauseMs },
       { status: BuildStatus.FailedPermanent, deterministic: false },
     ]);
   }

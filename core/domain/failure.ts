@@ -30,6 +30,16 @@ export type FailureDecision =
 
 const BACKOFF_MS_MAX: number = 60 * MINUTE;
 
+/** How many pauses there are before the next try: some things pass sooner than others. */
+const PAUSES = {
+  transient: 1,
+  inputs_unavailable: 1,
+  // Builds beside it have to end, unless another worker is free.
+  out_of_memory: 2,
+  // Somebody has to make room, unless another worker is free.
+  disk_full: 4,
+} as const;
+
 /** What a failed attempt does to its build, which has failed `transientFailures` times before. */
 export function decideFailure(
   failure: FailureClass,
@@ -51,7 +61,7 @@ export function decideFailure(
       if (transientFailures + 1 >= attemptsMax) return { status: BuildStatus.FailedPermanent, deterministic: false };
       return {
         status: BuildStatus.FailedTransient,
-        retryInMs: Math.min(backoffMs * 2 ** Math.min(transientFailures, 16), BACKOFF_MS_MAX),
+        retryInMs: Math.min(PAUSES[failure] * backoffMs * 2 ** Math.min(transientFailures, 16), BACKOFF_MS_MAX),
       };
   }
 }

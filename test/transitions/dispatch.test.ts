@@ -133,6 +133,19 @@ test("a build goes to the worker that made its inputs, and a failed one to anoth
   expect((await dispatch(first, second)).assigned[0]?.workerId).toBe(second.workerId);
 });
 
+test("what a worker was given as an input counts as being there for the next build", async () => {
+  await evaluate(world, [node("lib"), ...["a", "b", "c"].map((name) => node(name, { needs: ["lib"] }))]);
+  const [maker, user, third] = [worker(0), worker(4), worker(4)];
+  const inputs = new InputOrigins();
+  const next = async (...workers: readonly FreeWorker[]) =>
+    (await dispatchBuilds(dispatchDeps(world), workers, inputs)).assigned;
+  const [lib] = await next(worker(1, { workerId: maker.workerId }));
+  await succeed(world, lib as NonNullable<typeof lib>);
+  await next(worker(1, { workerId: user.workerId }));
+  expect((await next(third, user)).map(({ workerId }) => workerId)).toContain(user.workerId);
+  expect((await next(third, user)).every(({ workerId }) => workerId !== third.workerId)).toBe(true);
+});
+
 test("a draining instance gives nothing out, and goes on where it stopped", async () => {
   await evaluate(world, [node("a")]);
   await setDraining(world.db, true);

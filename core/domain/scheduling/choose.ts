@@ -6,7 +6,7 @@ import { explainScore, instancePoints, jobPoints, placePoints, type ScoreBreakdo
 export interface Candidate extends BuildNeed {
   readonly id: string;
   readonly job: JobFacts;
-  /** By worker, bytes of its direct inputs that the worker made itself lately. */
+  /** By worker, bytes of its direct inputs that the worker has made, or was given before. */
   readonly bytesAt: ReadonlyMap<string, number>;
   readonly failedWorkers: readonly string[];
 }

@@ -18,7 +18,7 @@ export interface JobFacts {
 
 /** What rules go by that differs from worker to worker. */
 export interface PlaceFacts {
-  /** Of the job's direct inputs those that this worker did not make itself. */
+  /** Of the job's direct inputs those that this worker neither made nor was given before. */
   readonly missingBytes: number;
   /** The last attempts of this job failed here. */
   readonly failedHere: boolean;

@@ -1,6 +1,5 @@
 import { listQueuedEvaluations } from "../../db/evaluation-claims.ts";
 import {
-  type BuildOrigin,
   type CandidateRow,
   countRunningBuilds,
   listCandidates,
@@ -18,7 +17,7 @@ import { medianOf } from "../../domain/scheduling/history.ts";
 import { HOUR } from "../../lib/clock.ts";
 import { type AssignedBuild, type AssignedEvaluation, assignBuilds, assignEvaluations } from "./assign.ts";
 import type { TransitionDeps } from "./deps.ts";
-import type { InputOrigins } from "./input-origins.ts";
+import type { InputOrigin, InputOrigins } from "./input-origins.ts";
 
 /** Candidates of one queue beyond its free places: among so many the points decide. */
 const CANDIDATES_SPARE = 16;
@@ -76,6 +75,11 @@ export async function dispatchBuilds(
   const places = new Map(choices.map((choice) => [choice.buildId, choice]));
   const assigned = (await assignBuilds(deps, claims)).map((build) => {
     const { key, group } = places.get(build.id) as Choice;
+    const { needs } = byId.get(build.id) as CandidateRow;
+    inputs.gave(
+      needs.map(({ id }) => id),
+      build.workerId,
+    );
     return { ...build, key, group };
   });
   return { assigned, chosen: choices.length };
@@ -103,15 +107,15 @@ function freePlaces(queue: ReadyQueue, workers: readonly FreeWorker[]): number {
   return places;
 }
 
-function candidateOf(row: CandidateRow, origins: ReadonlyMap<string, BuildOrigin>): Candidate {
+function candidateOf(row: CandidateRow, origins: ReadonlyMap<string, InputOrigin>): Candidate {
   const { id, organizationId, system, requiredFeatures, failed_workers: failedWorkers } = row;
   const bytesAt = new Map<string, number>();
   let inputBytes = 0;
   for (const { id: needed, outputs } of row.needs) {
-    const { worker = null, bytes = {} } = origins.get(needed) ?? {};
+    const { holders = [], bytes = {} } = origins.get(needed) ?? {};
     const size = outputs.reduce((sum, output) => sum + (bytes[output] ?? 0), 0);
     inputBytes += size;
-    if (worker !== null) bytesAt.set(worker, (bytesAt.get(worker) ?? 0) + size);
+    for (const worker of holders) bytesAt.set(worker, (bytesAt.get(worker) ?? 0) + size);
   }
   return {
     id,
