@@ -34,7 +34,7 @@ export interface FetchedNar {
   readonly compression: string;
   /** Null where it is not known. */
   readonly fileSize: number | null;
-  /** Ends with an error when the session does: the caller fetches again from the start. */
+  /** Goes on over sessions where the server has the same file still. When it ends with an error: fetch again. */
   readonly body: ByteStream;
 }
 
@@ -83,8 +83,11 @@ export interface AttemptLink {
   queryDerivations(
     derivations: readonly { readonly drvPath: StorePath; readonly outputs: readonly StorePath[] }[],
   ): Promise<boolean[]>;
-  /** Those of the paths that the server has for this organization. At most 1000 a call. */
-  queryCache(paths: readonly StorePath[]): Promise<readonly PathInfoField[]>;
+  /**
+   * Those of the paths that the server has for this organization, and those in its own stores whose names begin with
+   * one of the hashes. At most 1000 of each a call.
+   */
+  queryCache(paths: readonly StorePath[], hashes?: readonly string[]): Promise<readonly PathInfoField[]>;
   /** Throws `PathUnavailableError`. */
   fetchNar(path: StorePath): Promise<FetchedNar>;
   /** Resolves when the path is durable and offered. Throws `UploadRefusedError`. */

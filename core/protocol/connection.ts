@@ -4,7 +4,7 @@ import { decodeFrame, encodeFrame } from "./frame.ts";
 import { IncomingStream } from "./incoming-stream.ts";
 import { Lanes } from "./lanes.ts";
 import { CONTROL_MESSAGE_BYTES_MAX, DATA_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MS, STREAMS_OPEN_MAX } from "./limits.ts";
-import { OutgoingStream } from "./outgoing-stream.ts";
+import { OutgoingStream, StreamEndedError } from "./outgoing-stream.ts";
 import type { Socket } from "./socket.ts";
 
 /** Messages that the connection itself deals with; neither side's handler sees them. */
@@ -94,6 +94,11 @@ export class Connection<In extends { readonly type: string }, Out extends { read
     if (this.#closed !== null) stream.fail(new Error(this.#closed));
     else this.#incoming.set(id, stream);
     return stream;
+  }
+
+  /** The peer has said that it ends this stream early: its reader throws. */
+  abortStream(id: number, reason: string): void {
+    this.#incoming.get(id)?.fail(new StreamEndedError(`the sender gave up: ${reason}`));
   }
 
   /** Refuses a stream that was announced: the peer stops sending it. */

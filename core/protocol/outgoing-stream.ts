@@ -69,6 +69,7 @@ export class OutgoingStream {
     this.#signal();
   }
 
+  /** Ends the stream on this side, without a word to the peer: that is for a control message to say. */
   fail(reason: string): void {
     this.#finish(reason);
   }

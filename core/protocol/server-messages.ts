@@ -4,6 +4,7 @@ import {
   InputOverrideField,
   list,
   PathInfoField,
+  Sha256Hex,
   Size,
   StoredSourceField,
   StorePathField,
@@ -119,8 +120,14 @@ export const ServerMessage = v.variant("type", [
     compression: Word,
     /** Null where an upstream does not say. */
     file_size: v.nullable(Size),
+    /** The hash of the file: a broken transfer of it can be resumed. Absent: it begins anew. */
+    file: v.optional(Sha256Hex),
+    /** Where in the file the stream begins: what was asked for, or 0 when the file is another. */
+    offset: v.optional(Size),
     stream: StreamId,
   }),
+  /** The transfer has ended early; what is still under way of its stream is worth nothing. Asked again it may succeed. */
+  v.object({ type: v.literal("nar_abort"), request: Count, stream: StreamId, reason: text(1024) }),
   v.object({ type: v.literal("nar_unavailable"), request: Count, reason: text(1024), retry: v.boolean() }),
   v.object({ type: v.literal("nar_committed"), upload: Count }),
   v.object({ type: v.literal("nar_refused"), upload: Count, message: text(8192), retry: v.boolean() }),

@@ -4,8 +4,10 @@ import {
   Count,
   list,
   PathInfoField,
+  Sha256Hex,
   Size,
   StoredSourceField,
+  StoreHashField,
   StorePathField,
   StreamField,
   StreamId,
@@ -206,8 +208,17 @@ export const WorkerMessage = v.variant("type", [
     query: Count,
     attempt: Uuid,
     paths: list(StorePathField, QUERY_PATHS_MAX),
+    /** Hash parts of store paths whose names the worker does not know; only the organization's own stores are asked. */
+    hashes: v.optional(list(StoreHashField, QUERY_PATHS_MAX)),
   }),
-  v.object({ type: v.literal("nar_request"), request: Count, attempt: Uuid, path: StorePathField }),
+  v.object({
+    type: v.literal("nar_request"),
+    request: Count,
+    attempt: Uuid,
+    path: StorePathField,
+    /** The rest of a file that a `nar_offer` named before, from this offset. */
+    resume: v.optional(v.object({ file: Sha256Hex, offset: Size })),
+  }),
   v.object({
     type: v.literal("nar_push"),
     upload: Count,

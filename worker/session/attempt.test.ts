@@ -338,3 +338,56 @@ test("an attribute with a name too long for the protocol keeps its message, with
   expect(message.message).toMatch(/^packages\.x{50,}…: it throws$/);
   expect(server.closed).toBeNull();
 });
+
+test("a NAR whose session is lost goes on where it was, on the next one", async () => {
+  const bytes = new Uint8Array(200_000).map((_, i) => i % 251);
+  const file = "f".repeat(64);
+  const first = connect();
+  const fetched = attempt.fetchNar(PATH);
+  const { request } = await first.next("nar_request");
+  const stream = first.connection.openStream();
+  const offer = { info: INFO, compression: "none", file_size: bytes.length, file } as const;
+  first.send({ type: "nar_offer", request, ...offer, stream: stream.id });
+  const read = collect((await fetched).body, 1e6);
+  await stream.write(bytes.subarray(0, 120_000));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  first.connection.close(1001, "lost");
+  await expect.poll(() => current?.lost).toBe(true);
+
+  const second = connect();
+  const asked = await second.next("nar_request");
+  expect(asked.resume).toEqual({ file, offset: 120_000 });
+  const rest = second.connection.openStream();
+  second.send({ type: "nar_offer", request: asked.request, ...offer, offset: 120_000, stream: rest.id });
+  await rest.pipe(streamOf(bytes.subarray(120_000)));
+
+  expect(Buffer.compare(await read, bytes)).toBe(0);
+});
+
+test("a transfer that the server gives up is asked for again, and another file in its place is not taken", async () => {
+  const server = connect();
+  const fetched = attempt.fetchNar(PATH);
+  const { request } = await server.next("nar_request");
+  const stream = server.connection.openStream();
+  const offer = { info: INFO, compression: "none", file_size: 1e6 } as const;
+  server.send({ type: "nar_offer", request, ...offer, file: "a".repeat(64), stream: stream.id });
+  const read = collect((await fetched).body, 1e6);
+  read.catch(() => {});
+  await stream.write(new Uint8Array(1_000));
+  server.send({ type: "nar_abort", request, stream: stream.id, reason: "it took too long" });
+
+  const again = await server.next("nar_request");
+  expect(again.resume).toEqual({ file: "a".repeat(64), offset: 1_000 });
+  const other = server.connection.openStream();
+  server.send({
+    type: "nar_offer",
+    request: again.request,
+    ...offer,
+    file: "b".repeat(64),
+    offset: 0,
+    stream: other.id,
+  });
+
+  await expect(read).rejects.toThrow("the server has another file of the path now");
+  expect(server.closed).toBeNull();
+});

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { utf8 } from "#core/lib/bytes.ts";
-import { type ByteStream, streamOf } from "#core/lib/streams.ts";
+import { streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
 import { type OutgoingStream, StreamEndedError } from "#core/protocol/outgoing-stream.ts";
@@ -13,12 +13,12 @@ import {
   type CommitInfo,
   type EvaluationMessage,
   type FetchedNar,
-  PathUnavailableError,
   type Upload,
   UploadRefusedError,
 } from "../link.ts";
 import { sendDelivery } from "./delivery.ts";
 import { EvaluationMessages } from "./evaluation-messages.ts";
+import { type Again, fetchNar } from "./fetch-nar.ts";
 import { type LiveSession, type OutgoingMessage, SessionLostError } from "./live-session.ts";
 import { LogSpool } from "./log-spool.ts";
 import { sendBody } from "./send-body.ts";
@@ -40,9 +40,6 @@ const RETRY_PAUSE_MS_MAX = 60_000;
 
 /** A batch that met something of the moment meets it again and again only when that stays. */
 const BATCH_RETRIES_MAX = 4;
-
-/** Asks again after a pause. The reason is shown in the attempt's log. */
-type Again = (reason: string) => Promise<never>;
 
 /** One attempt, over as many sessions as it takes. */
 export class Attempt implements AttemptLink {
@@ -124,35 +121,16 @@ export class Attempt implements AttemptLink {
     }));
   }
 
-  async queryCache(paths: readonly StorePath[]): Promise<readonly PathInfoField[]> {
+  async queryCache(paths: readonly StorePath[], hashes: readonly string[] = []): Promise<readonly PathInfoField[]> {
     return await this.#query((query) => ({
-      message: { type: "cache_query", query, attempt: this.attemptId, paths: [...paths] },
+      message: { type: "cache_query", query, attempt: this.attemptId, paths: [...paths], hashes: [...hashes] },
       read: (answer) => (answer.type === "cache_status" ? answer.present : null),
     }));
   }
 
   async fetchNar(path: StorePath): Promise<FetchedNar> {
-    return await this.#overSessions(async (session, again) => {
-      const request = session.newId();
-      const question: OutgoingMessage = { type: "nar_request", request, attempt: this.attemptId, path };
-      const { answer, body } = await session.askReading(question, `request ${request}`, (message) => ({
-        answer: message,
-        body: message.type === "nar_offer" ? this.#accept(session, message.stream) : null,
-      }));
-      if (answer.type === "nar_offer" && body) {
-        return { info: answer.info, compression: answer.compression, fileSize: answer.file_size, body };
-      }
-      if (answer.type !== "nar_unavailable") return await again(`it answers ${answer.type}`);
-      if (!answer.retry) throw new PathUnavailableError(path, answer.reason);
-      return await again(`${path}: ${answer.reason}`);
-    });
-  }
-
-  /** Null when nobody waits for it any more: a body that is not read would hold one of the server's places for ever. */
-  #accept(session: LiveSession, stream: number): ByteStream | null {
-    if (!this.signal.aborted) return session.connection.acceptStream(stream);
-    session.connection.refuseStream(stream);
-    return null;
+    const { attemptId, signal } = this;
+    return await fetchNar({ attemptId, signal, overSessions: (step) => this.#overSessions(step) }, path);
   }
 
   async pushNar({ target, info, signatures, compression, open }: Upload): Promise<void> {

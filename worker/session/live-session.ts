@@ -111,6 +111,7 @@ export class LiveSession {
   }
 
   #receive(message: IncomingMessage): void {
+    if (message.type === "nar_abort") return this.connection.abortStream(message.stream, message.reason);
     const key = answerKey(message);
     if (key === null) return this.#options.onMessage(message);
     const waiting = this.#waiting.get(key);

@@ -11,6 +11,7 @@ import type { HubDeps } from "./deps.ts";
 import type { LeasedAttempt } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
 import type { SessionSignatures } from "./session-signatures.ts";
+import { type BudgetShare, UploadBudget } from "./upload-budget.ts";
 
 type NarPush = Extract<WorkerMessage, { type: "nar_push" }>;
 
@@ -21,6 +22,7 @@ const CONCURRENT_RECEIVES = 8;
 interface HeldUpload {
   readonly attemptId: string;
   readonly path: string;
+  readonly share: BudgetShare;
   /** Null when it was refused. */
   readonly stored: Promise<DeliveredPath | null>;
 }
@@ -36,12 +38,14 @@ export class NarUploads {
   readonly #deliveries: Deliveries;
   readonly #receives = new Semaphore(CONCURRENT_RECEIVES);
   readonly #held = new Map<number, HeldUpload>();
+  readonly #budget: UploadBudget;
 
   constructor(deps: HubDeps, connection: WorkerConnection, signatures: Pick<SessionSignatures, "verified">) {
     this.#deps = deps;
     this.#connection = connection;
     this.#signatures = signatures;
     this.#deliveries = deliveriesOf(deps);
+    this.#budget = new UploadBudget(deps.limits.maxNarBufferBytes);
   }
 
   /**
@@ -50,11 +54,12 @@ export class NarUploads {
    */
   async receive(message: NarPush, attempt: LeasedAttempt, body: ByteStream): Promise<void> {
     const { upload, with_result: withResult = false } = message;
-    const stored = this.#stored(message, body);
-    if (!withResult) return await this.#offerAlone(upload, attempt, await stored);
+    const share = this.#budget.share();
+    const stored = this.#stored(message, share.through(body), body);
+    if (!withResult) return await this.#offerAlone(upload, attempt, await stored).finally(share.release);
     this.#forgetOlder(attempt.id, message.info.path);
-    this.#held.set(upload, { attemptId: attempt.id, path: message.info.path, stored });
-    await stored;
+    this.#held.set(upload, { attemptId: attempt.id, path: message.info.path, share, stored });
+    if ((await stored) === null) share.release();
   }
 
   /**
@@ -63,7 +68,10 @@ export class NarUploads {
    */
   async deliver(attempt: LeasedAttempt, result: BuildResult, uploads: readonly number[]): Promise<boolean> {
     const held = uploads.map((upload) => ({ upload, stored: this.#held.get(upload)?.stored ?? null }));
-    for (const upload of uploads) this.#held.delete(upload);
+    for (const upload of uploads) {
+      this.#held.get(upload)?.share.release();
+      this.#held.delete(upload);
+    }
     const parts: { readonly upload: number; readonly path: DeliveredPath }[] = [];
     for (const { upload, stored } of held) {
       const path = await stored;
@@ -86,9 +94,10 @@ export class NarUploads {
 
   /** The attempt is over, or this session is: what waited for its result is worth nothing. */
   forget(attemptId?: string): void {
-    for (const [upload, { attemptId: owner, stored }] of this.#held) {
+    for (const [upload, { attemptId: owner, share, stored }] of this.#held) {
       if (attemptId !== undefined && owner !== attemptId) continue;
       this.#held.delete(upload);
+      share.release();
       void stored.then((path) => path && this.#deliveries.discard([path]));
     }
   }
@@ -97,6 +106,7 @@ export class NarUploads {
     for (const [upload, held] of this.#held) {
       if (held.attemptId !== attemptId || held.path !== path) continue;
       this.#held.delete(upload);
+      held.share.release();
       void held.stored.then((older) => older && this.#deliveries.discard([older]));
     }
   }
@@ -113,9 +123,9 @@ export class NarUploads {
   }
 
   /** Null when it was refused. Never throws. */
-  async #stored(message: NarPush, body: ByteStream): Promise<DeliveredPath | null> {
+  async #stored(message: NarPush, metered: ByteStream, body: ByteStream): Promise<DeliveredPath | null> {
     try {
-      return await this.#receives.run(() => this.#store(message, body));
+      return await this.#receives.run(() => this.#store(message, metered));
     } catch (error) {
       this.#refuse(message.upload, message.info.path, error);
       return null;
