@@ -1,8 +1,10 @@
 import { type Kysely, sql } from "kysely";
 import type { Database } from "#core/db/schema.ts";
+import { SERVER_SILENCE_MS } from "#core/db/servers.ts";
 import { AttemptOutcome } from "#core/domain/states.ts";
 import { BROKEN_INVARIANTS, failFor } from "../transitions/invariants.ts";
 import { short } from "./executors.ts";
+import { Hearing } from "./hearing.ts";
 import type { Link, Side, Tap } from "./network.ts";
 import { LEASE_MS } from "./server.ts";
 import type { Simulator } from "./simulator.ts";
@@ -90,8 +92,7 @@ export class Checker implements Tap {
   #offered: string[] = [];
   #linked: { readonly attempt: string; readonly drvPath: string }[] = [];
   #lookedAtMs = 0;
-  /** When each server's process began that runs now. */
-  readonly serversStartedMs = new Map<number, number>();
+  readonly hearing: Hearing;
   /** Of each attempt, whether its result was acknowledged. */
   readonly acknowledged = new Set<string>();
 
@@ -103,6 +104,7 @@ export class Checker implements Tap {
   ) {
     this.#watchers = watchers;
     this.#simulator = simulator;
+    this.hearing = new Hearing(simulator);
     this.#running = running;
     this.#done = done;
   }
@@ -208,9 +210,9 @@ export class Checker implements Tap {
     }
   }
 
+  /** A server that was killed counts as alive for a while: workers may have that much less time to come back. */
   #couldHear(): boolean {
-    const { elapsedMs } = this.#simulator;
-    return [...this.serversStartedMs.values()].some((startedMs) => elapsedMs >= startedMs + LEASE_MS);
+    return this.hearing.of(LEASE_MS + SERVER_SILENCE_MS) >= LEASE_MS;
   }
 
   /** Throws when a worker goes on with what is no longer its own for longer than it may take to find out. */

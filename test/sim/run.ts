@@ -186,13 +186,13 @@ class Simulation {
   /** As the system's service manager does: started again whenever it has ended. */
   #keepServer(machine: ServerMachine, delayMs: number): void {
     const { simulator } = this.#parts;
-    const { serversStartedMs } = this.#installation.checker;
+    const { hearing } = this.#installation.checker;
     simulator.schedule(delayMs, () => {
       const server = new SimulatedServer(machine);
       this.#installation.servers.set(machine.number, server);
-      serversStartedMs.set(machine.number, simulator.elapsedMs);
+      hearing.serverCame(machine.number);
       server.process.onDeath(() => {
-        serversStartedMs.delete(machine.number);
+        hearing.serverWent(machine.number);
         this.#keepServer(machine, this.#restartMs());
       });
       void server.start();
