@@ -12,6 +12,8 @@ export interface EvaluationSettings {
   /** How long one attribute may take. */
   readonly attributeTimeoutMs: number;
   readonly repositoryBytesMax: number;
+  /** nix-eval-jobs. Null: the stock Nix evaluates. */
+  readonly evalJobsCommand: string | null;
   readonly sshCommand: string;
   /** The keys of ssh servers. Null: they are learned at the first connection. */
   readonly sshKnownHostsFile: string | null;
@@ -30,6 +32,7 @@ export function readEvaluationSettings(reader: ConfigReader): EvaluationSettings
     attributeTimeoutMs:
       reader.integer("GRADIENT_WORKER_EVAL_ATTRIBUTE_TIMEOUT_SECS", 600, { min: 1, max: DAY_SECONDS }) * 1_000,
     repositoryBytesMax: reader.integer("GRADIENT_WORKER_MAX_REPOSITORY_BYTES", 4 * GIB, { min: 1_024, max: 2 ** 50 }),
+    evalJobsCommand: reader.text("GRADIENT_BINPATH_NIX_EVAL_JOBS"),
     sshCommand: reader.text("GRADIENT_BINPATH_SSH") ?? "ssh",
     sshKnownHostsFile: reader.absolutePath("GRADIENT_WORKER_SSH_KNOWN_HOSTS_FILE", "") || null,
   };

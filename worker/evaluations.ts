@@ -70,6 +70,7 @@ export class Evaluations implements AsyncDisposable {
       dataDir: join(config.dataDir, "evaluation", job.organization),
       nixCommand: config.nixCommand,
       gitCommand: config.gitCommand,
+      evalJobsCommand: config.evalJobsCommand,
       variables: config.childVariables,
       nixRemote: store.nixRemote,
       storeRoot: store.daemonStore.root,

@@ -184,6 +184,7 @@ test("how evaluations run is an option each", () => {
     evaluatorMemoryBytesMax: 8 * 2 ** 30,
     attributeTimeoutMs: 600_000,
     repositoryBytesMax: 4 * 2 ** 30,
+    evalJobsCommand: null,
     sshCommand: "ssh",
     sshKnownHostsFile: null,
   });
@@ -193,6 +194,7 @@ test("how evaluations run is an option each", () => {
     GRADIENT_MAX_EVALUATIONS_PER_WORKER: "0",
     GRADIENT_WORKER_EVAL_ATTRIBUTE_TIMEOUT_SECS: "4",
     GRADIENT_WORKER_MAX_REPOSITORY_BYTES: "5000",
+    GRADIENT_BINPATH_NIX_EVAL_JOBS: "nix-eval-jobs",
     GRADIENT_BINPATH_SSH: "/opt/ssh",
     GRADIENT_WORKER_SSH_KNOWN_HOSTS_FILE: "/etc/ssh/known",
   });
@@ -202,6 +204,7 @@ test("how evaluations run is an option each", () => {
     evaluationsPerEvaluatorMax: 0,
     attributeTimeoutMs: 4_000,
     repositoryBytesMax: 5_000,
+    evalJobsCommand: "nix-eval-jobs",
     sshCommand: "/opt/ssh",
     sshKnownHostsFile: "/etc/ssh/known",
   });

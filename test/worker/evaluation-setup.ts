@@ -66,6 +66,7 @@ export function environmentFor(daemon: NixDaemon, changes: Partial<EvaluationEnv
     dataDir: join(daemon.folder, "worker"),
     nixCommand: "nix",
     gitCommand: "git",
+    evalJobsCommand: null,
     variables: {
       PATH: pathWithNix(),
       NIX_CONF_DIR: daemon.env.NIX_CONF_DIR as string,

@@ -12,6 +12,8 @@ export interface EvaluationEnvironment {
   /** Nix 2.8 or later. */
   readonly nixCommand: string;
   readonly gitCommand: string;
+  /** nix-eval-jobs, to evaluate by it where it can. Null: the stock Nix does all of it. */
+  readonly evalJobsCommand: string | null;
   /** The whole inherited environment of child processes: PATH, and where needed certificates and proxies. */
   readonly variables: Readonly<Record<string, string>>;
   /** The value of NIX_REMOTE for the evaluator. */

@@ -4,14 +4,15 @@ import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import type { AttributePath } from "./attribute-order.ts";
 import { type GraphBatch, GraphBatches } from "./batches.ts";
 import { DerivationFiles } from "./derivation-files.ts";
-import { type AttributeError, discover, nothingMatched } from "./discover.ts";
+import { type AttributeError, type Candidate, discover, nothingMatched } from "./discover.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
+import { evaluateJobs, type FoundDerivation } from "./eval-jobs.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import type { FlakeSource } from "./expressions.ts";
 import { type CommitInfo, fetchSource, tidyRepository } from "./fetch.ts";
 import { type InputOverride, overrideInputs } from "./input-overrides.ts";
-import { instantiate } from "./instantiate.ts";
+import { type InstantiatedGroup, instantiate } from "./instantiate.ts";
 import { type EvaluationMessage, MessageFilter } from "./messages.ts";
 import { NixEvaluator } from "./nix-eval.ts";
 import { type StoredSource, storeSource } from "./stored-source.ts";
@@ -183,18 +184,46 @@ class Evaluation {
     const limits = { derivationsMax: this.#job.maxDerivations, check: () => this.#check() };
     const walk = new DerivationWalk({ files, known: (questions) => this.#sink.known(questions), ...limits });
     const batches = new GraphBatches(this.#sink);
-    const options = { ...common, excludes: this.#patterns.excludes, storeRoot, evaluatorsMax };
     let count = discovery.errors.length;
-    for await (const group of instantiate(evaluator, discovery.candidates, options)) {
+    const take = async (group: InstantiatedGroup) => {
       count += group.found.length + group.errors.length;
       this.#report(group.errors);
       for await (const node of walk.walk(group.found.map(({ drvPath }) => drvPath))) await batches.add(node);
       batches.addEntryPoints(group.found);
       await batches.flush();
-    }
+    };
+    const answered: AttributePath[] = [];
+    const takeJobs = async (found: InstantiatedGroup["found"]) => {
+      answered.push(...found.map(({ attribute }) => attribute));
+      await take({ found, errors: [] });
+    };
+    const candidates = await this.#evaluateJobs(discovery.candidates, { flake, folder }, takeJobs);
+    const options = { ...common, excludes: this.#patterns.excludes, answered, storeRoot, evaluatorsMax };
+    for await (const group of instantiate(evaluator, candidates, options)) await take(group);
     if (count === 0) this.#reportNothing(discovery.outputs);
     await this.#keepImported(evaluator, files);
     await batches.finish();
+  }
+
+  /** What nix-eval-jobs can do of it, where the worker has it. Answers what is left. */
+  async #evaluateJobs(
+    candidates: readonly Candidate[],
+    { flake, folder }: BroughtFlake,
+    take: (found: readonly FoundDerivation[]) => Promise<void>,
+  ): Promise<readonly Candidate[]> {
+    const { evalJobsCommand: command, evaluators } = this.#environment;
+    if (command === null || candidates.length === 0) return candidates;
+    const onMessage = (message: EvaluatorMessage) =>
+      this.#messages.add({ ...message, source: "evaluation", attribute: null });
+    const common = { environment: this.#environment, folder, flake, deadline: this.#deadline };
+    return await evaluators.withPlace(async () => {
+      const jobs = evaluateJobs(candidates, { ...common, command, onMessage });
+      for (;;) {
+        const { done, value } = await jobs.next();
+        if (done) return value;
+        await take(value);
+      }
+    });
   }
 
   /** What was built to be imported goes to the other workers of the organization: the next evaluation finds it. */

@@ -143,6 +143,18 @@ export function discoveryExpression(
   `;
 }
 
+/** A set of these attributes by their numbers, `i0` and so on, none of which is looked at. */
+export function attributeSetExpression(flake: FlakeSource, attributes: readonly (readonly string[])[]): string {
+  return oneLine(`let
+    ${flakeBinding(flake)};
+    find = builtins.foldl' (value: name: value.\${name}) ${FLAKE_NAME}.outputs;
+    paths = builtins.fromJSON ${jsonLiteral(attributes)};
+  in builtins.listToAttrs (builtins.genList (index: {
+    name = "i\${toString index}";
+    value = find (builtins.elemAt paths index);
+  }) (builtins.length paths))`);
+}
+
 export interface InstantiatedItem {
   readonly path: readonly string[];
   /** List the names below when it is a plain set. */

@@ -18,6 +18,8 @@ export interface InstantiatedGroup {
 
 export interface InstantiateOptions {
   readonly excludes: readonly AttributePath[];
+  /** Attributes that were answered before. */
+  readonly answered: readonly AttributePath[];
   readonly storeRoot: string;
   readonly attributesMax: number;
   readonly deadline: number;
@@ -97,7 +99,7 @@ class Instantiation {
     this.#evaluator = evaluator;
     this.#options = options;
     this.#pending = candidates.map((candidate) => ({ candidate, isAlone: false }));
-    this.#seen = new Set(candidates.map(({ attribute }) => attributeKey(attribute)));
+    this.#seen = new Set([...candidates.map(({ attribute }) => attribute), ...options.answered].map(attributeKey));
     this.#excluded = new Set(options.excludes.map(attributeKey));
   }
 

@@ -36,6 +36,8 @@ export interface ProcessOptions {
   readonly stderrBytesMax: number;
   /** Resident memory of the process, looked at twice a second. Null: no limit. */
   readonly memoryBytesMax?: number | null;
+  /** Each line of standard output, where `stdoutBytesMax` is null. */
+  onStdoutLine?(line: string): void;
   /** Each line of standard error, without its end. A line beyond the splitter's limit is cut. */
   onStderrLine?(line: string): void;
 }
@@ -80,7 +82,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const abort = () => stop("aborted");
   options.signal?.addEventListener("abort", abort, { once: true });
   if (options.signal?.aborted) abort();
-  const stdout = collectStdout(child, options.stdoutBytesMax, () => stop("too_much_output"));
+  const stdout = collectStdout(child, options, () => stop("too_much_output"));
   const flushStderr = readStderr(child, options, () => stop("too_much_output"));
 
   const ended = new Promise<ProcessEnd>((resolve) => {
@@ -106,7 +108,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessEnd> {
 }
 
 function spawnGroup(options: ProcessOptions): Promise<ChildProcess> {
-  const { command, args, environment, folder, user, hasInput = false, stdoutBytesMax } = options;
+  const { command, args, environment, folder, user, hasInput = false, stdoutBytesMax, onStdoutLine } = options;
   return new Promise((resolve, reject) => {
     const fail = (error: Error) => reject(new ProcessStartError(`${command} does not start: ${error.message}`));
     try {
@@ -114,7 +116,7 @@ function spawnGroup(options: ProcessOptions): Promise<ChildProcess> {
         env: { ...environment },
         cwd: folder,
         detached: true,
-        stdio: [hasInput ? "pipe" : "ignore", stdoutBytesMax === null ? "ignore" : "pipe", "pipe"],
+        stdio: [hasInput ? "pipe" : "ignore", stdoutBytesMax === null && !onStdoutLine ? "ignore" : "pipe", "pipe"],
         ...(user ? { uid: user.uid, gid: user.gid } : {}),
       });
       child.once("error", fail);
@@ -134,8 +136,16 @@ export function killGroup(pid: number): void {
   }
 }
 
-function collectStdout(child: ChildProcess, bytesMax: number | null, stop: () => void): () => Buffer {
-  if (bytesMax === null) return () => Buffer.alloc(0);
+function collectStdout(
+  child: ChildProcess,
+  { stdoutBytesMax: bytesMax, onStdoutLine }: ProcessOptions,
+  stop: () => void,
+): () => Buffer {
+  if (bytesMax === null) {
+    const splitter = new LineSplitter((line) => onStdoutLine?.(line));
+    child.stdout?.on("data", (part: Buffer) => splitter.push(part)).on("end", () => splitter.end());
+    return () => Buffer.alloc(0);
+  }
   const parts: Buffer[] = [];
   let length = 0;
   assert(child.stdout, "standard output is piped");

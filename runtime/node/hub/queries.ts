@@ -36,16 +36,18 @@ export async function answerCacheQuery(
   deps: HubDeps,
   connection: WorkerConnection,
   { organizationId, kind }: LeasedAttempt,
-  { query, paths }: CacheQuery,
+  { query, paths, hashes = [] }: CacheQuery,
 ): Promise<void> {
   try {
     const cacheIds = (await listReadableStores(deps.db, organizationId)).map(({ id }) => id);
-    const rows = await listPathsWithNar(deps.db, { cacheIds, hashes: paths.map(storePathHash) });
+    const rows = await listPathsWithNar(deps.db, { cacheIds, hashes: [...paths.map(storePathHash), ...hashes] });
     const byName = new Map(rows.map((row) => [row.store_path, row]));
     const present = paths.flatMap((path: StorePath) => {
       const row = byName.get(storePathBaseName(path));
       return row ? [pathInfoField(narInfoOf(row))] : [];
     });
+    const asked = new Set(hashes);
+    for (const row of rows) if (asked.has(row.hash)) present.push(pathInfoField(narInfoOf(row)));
     if (kind === "build") {
       const others = paths.filter((path) => !byName.has(storePathBaseName(path)));
       const { found } = await deps.upstreams.find(cacheIds, others);
