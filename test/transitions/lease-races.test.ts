@@ -1,0 +1,111 @@
+import { sql } from "kysely";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Clock, systemClock } from "#core/lib/clock.ts";
+import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { expireLeases, prolongLeases, reattachWorker } from "#core/services/transitions/leases.ts";
+import { newId } from "../support/rows.ts";
+import { node } from "./nodes.ts";
+import {
+  checkInvariants,
+  claim,
+  evaluate,
+  evaluationState,
+  ingest,
+  passTime,
+  provenWorker,
+  startEvaluation,
+  succeed,
+  type World,
+  withWorld,
+} from "./support.ts";
+
+let world: World;
+let retries = 0;
+beforeEach(async () => {
+  const made = await withWorld({ connectionsMax: 20 });
+  retries = 0;
+  const clock: Clock = {
+    ...systemClock,
+    // Transitions wait for nothing but their next try.
+    schedule: (ms, action) => {
+      retries++;
+      return systemClock.schedule(ms, action);
+    },
+  };
+  world = { ...made, deps: { ...made.deps, clock } };
+});
+afterEach(async () => {
+  try {
+    await checkInvariants(world.db);
+  } finally {
+    await world[Symbol.asyncDispose]();
+  }
+});
+
+/** As if so many workers had been lost over it before. */
+async function loseBefore(evaluationId: string, times: number): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    await sql`
+      insert into attempt (id, kind, organization_id, evaluation_id, worker_id, lease_expires_at, finished_at, outcome,
+        reason)
+      values (${newId()}, 0, ${world.organizationId}, ${evaluationId}, ${world.workerId}, now(), now(), 4, 3)`.execute(
+      world.db,
+    );
+  }
+}
+
+test("an evaluation that is given up for lost workers meets the ends of its builds without a deadlock", async () => {
+  for (let round = 0; round < 15; round++) {
+    const evaluation = await startEvaluation(world);
+    const names = Array.from({ length: 12 }, (_, i) => `n${round}-${i}`);
+    await ingest(
+      world,
+      evaluation,
+      names.map((name, i) => node(name, { needs: i < 8 ? [] : [names[i - 8] as string, names[i - 6] as string] })),
+    );
+    const running = [...(await claim(world, { limit: 8 })).values()];
+    await loseBefore(evaluation.id, 9);
+    await passTime(world, [evaluation.attemptId]);
+    await Promise.all([
+      expireLeases(world.deps),
+      ...running.map((build) => succeed(world, build)),
+      reattachWorker(
+        world.deps,
+        provenWorker(world),
+        running.map(({ attemptId }) => attemptId),
+      ),
+    ]);
+    expect(await evaluationState(world, evaluation.id)).toBe("Failed");
+    await checkInvariants(world.db);
+  }
+  expect(retries).toBe(0);
+}, 60_000);
+
+test("heartbeats of a worker meet aborts, expiries and its own return without a deadlock", async () => {
+  for (let round = 0; round < 15; round++) {
+    const ids = [];
+    for (let i = 0; i < 3; i++) {
+      const names = Array.from({ length: 8 }, (_, k) => `m${round}-${i}-${k}`);
+      ids.push(
+        await evaluate(
+          world,
+          names.map((name) => node(name)),
+        ),
+      );
+    }
+    // Leases in another order than the builds'.
+    await sql`update build set priority = (random() * 10)::int where status = 1`.execute(world.db);
+    const running = [...(await claim(world)).values()];
+    const attempts = running.map(({ attemptId }) => attemptId);
+    const proven = provenWorker(world);
+    await passTime(world, attempts.slice(0, 6));
+    await Promise.all([
+      ...ids.map((id) => abortEvaluation(world.deps, id)),
+      ...Array.from({ length: 6 }, () => prolongLeases(world.deps, proven)),
+      expireLeases(world.deps),
+      reattachWorker(world.deps, proven, attempts.slice(4)),
+    ]);
+    for (const id of ids) expect(await evaluationState(world, id)).toBe("Aborted");
+  }
+  expect(retries).toBe(0);
+}, 60_000);
