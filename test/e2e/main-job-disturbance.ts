@@ -53,7 +53,7 @@ async function killServerInMidUpload(gradient: Gradient, evaluation: string): Pr
   await gradient.startServer();
   // The worker has outlived the server, and brings the attempt back with what it has built.
   expect(gradient.worker).toBe(worker);
-  expect(worker.output()).toContain("the session with the server ended");
+  await worker.waitFor("the session with the server ended");
 }
 
 async function largest(sizes: Promise<readonly number[]>): Promise<number> {
