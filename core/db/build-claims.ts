@@ -59,7 +59,10 @@ export interface BuildInputs {
   readonly inputs: readonly string[];
 }
 
-/** What a worker needs for each of these builds. Every dependency's needed output has a path by now. */
+/**
+ * What a worker needs for each of these builds. Every dependency's needed output has a path by now. `offset 0` keeps the
+ * planner from joining whole tables while it has no statistics of a graph that has just been reported.
+ */
 export async function loadBuildInputs(
   db: Kysely<Database>,
   buildIds: readonly string[],
@@ -67,8 +70,10 @@ export async function loadBuildInputs(
   const { rows } = await sql<BuildInputs & { readonly build_id: string }>`
     select d.build_id, d.aterm, array(
       select o.store_path
-      from build_edge e join build_output o on o.build_id = e.dependency_id and o.name = any(e.outputs)
-      where e.build_id = d.build_id and o.store_path is not null
+      from build_edge e cross join lateral (
+        select store_path from build_output
+        where build_id = e.dependency_id and name = any(e.outputs) and store_path is not null offset 0) o
+      where e.build_id = d.build_id
       union
       select s.store_path from build_source s where s.build_id = d.build_id) as inputs
     from build_derivation d where d.build_id = any(${buildIds}::uuid[])`.execute(db);

@@ -99,11 +99,14 @@ const unmetRows = (unmet: readonly BuildNeed[]) => sql`
 export async function countBlockedBuilds(db: Kysely<Database>, unmet: readonly BuildNeed[]): Promise<BlockedBuilds[]> {
   if (unmet.length === 0) return [];
   const { rows } = await sql<BlockedBuilds>`
+    with blocked as materialized (
+      select b.id, b.system, b.required_features from (${unmetRows(unmet)}) u cross join lateral (
+        select id, system, required_features from build
+        where status = 1 and organization_id = u."organizationId" and system = u.system
+          and required_features = u."requiredFeatures") b)
     select e.id as "evaluationId", e.organization_id as "organizationId", e.status, e.waiting_reason as reason,
       b.system, b.required_features as "requiredFeatures", count(*)::int as count
-    from (${unmetRows(unmet)}) u
-    join build b on b.status = 1 and b.organization_id = u."organizationId" and b.system = u.system
-      and b.required_features = u."requiredFeatures"
+    from blocked b
     join evaluation_build l on l.build_id = b.id and l.outcome is null
     join evaluation e on e.id = l.evaluation_id and (e.status = 3 or (e.status = 4 and e.building_started_at is not null
       and e.waiting_reason ->> 'kind' in ('draining', 'workers')))
