@@ -111,9 +111,10 @@ async function recordDeliveries(
   const reported = deliveries.flatMap(({ result }) => result ?? []);
   const done = await transition(deps, async (trx, wakeups) => {
     const ending = reported.length > 0 ? await lockReported(trx, reported) : [];
-    const holds = new Set(ending.map(({ attempt_id }) => attempt_id));
+    const open = new Set(ending.map(({ attempt_id }) => attempt_id));
+    // Of two results of one attempt the first counts, as in two transactions. `delete` is true once.
     const outcomes = deliveries.map(({ result }): DeliveryOutcome => {
-      return result && !holds.has(result.attemptId) ? "refused" : "recorded";
+      return result && !open.delete(result.attemptId) ? "refused" : "recorded";
     });
     const pathsOf = (outcome: DeliveryOutcome) =>
       deliveries.flatMap(({ paths }, index) => (outcomes[index] === outcome ? paths : []));

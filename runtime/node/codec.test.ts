@@ -64,6 +64,20 @@ test("compressing and decompressing with zstd is the identity, and the frame car
   );
 });
 
+test("what follows the end of a zstd file is an error, however the bytes are cut, and at once too", async () => {
+  const data = new Uint8Array(3_000).map((_, i) => (i * i) % 251);
+  const file = zstdCompressSync(data);
+  const longer = Uint8Array.from([...file, 1, 2, 3, 4]);
+  for (const length of [longer.length, file.length, 100]) {
+    await expect(unpack("zstd", ...pieces(longer, length)), `pieces of ${length}`).rejects.toThrow();
+  }
+  const unpackAtOnce = nodeCodec.unpackZstdAtOnce ?? (() => null);
+  expect(unpackAtOnce(longer, data.length)).toBeNull();
+  expect(unpackAtOnce(file.subarray(0, file.length - 1), data.length)).toBeNull();
+  expect(unpackAtOnce(file, data.length - 1)).toBeNull();
+  expect(new Uint8Array(unpackAtOnce(file, data.length) ?? [])).toEqual(data);
+});
+
 test("a slow reader holds the source back, and one that stops releases it", async () => {
   let given = 0;
   let released = false;

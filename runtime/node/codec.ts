@@ -22,6 +22,7 @@ const ZSTD_WINDOW_LOG_MAX = 27;
 export const nodeCodec: Codec = {
   decompress(compression, body) {
     if (compression === "none") return body;
+    if (compression === "zstd") return unpackZstd(body);
     const decoder = decoderOf(compression);
     return decoder && through(body, decoder);
   },
@@ -47,14 +48,23 @@ interface Unpacked {
   readonly engine: { readonly bytesWritten: number };
 }
 
-function decoderOf(compression: Exclude<Compression, "none">): (() => Duplex) | null {
+/** Node's decoder drops what follows the end of a frame in the same chunk: such a file is refused. */
+async function* unpackZstd(body: ByteStream): AsyncGenerator<Uint8Array> {
+  const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
+  const decoder = createZstdDecompress({ chunkSize: CHUNK_BYTES, params });
+  let given = 0;
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of body) {
+      given += chunk.length;
+      yield chunk;
+    }
+  }
+  yield* through(counted(), () => decoder);
+  if (decoder.bytesWritten < given) throw new Error("bytes follow the end of a frame");
+}
+
+function decoderOf(compression: Exclude<Compression, "none" | "zstd">): (() => Duplex) | null {
   switch (compression) {
-    case "zstd":
-      return () =>
-        createZstdDecompress({
-          chunkSize: CHUNK_BYTES,
-          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
-        });
     case "gzip":
       return () => createGunzip({ chunkSize: CHUNK_BYTES });
     case "br":

@@ -70,6 +70,37 @@ test.each([
   expect(Buffer.compare(await bodyOf(unpacked), nar)).toBe(0);
 });
 
+test("a small file is proven without a decoder's stream, and with anything amiss it is refused as a large one is", async () => {
+  await using bench = await withCacheBench();
+  let streams = 0;
+  const decompress: typeof bench.deps.codec.decompress = (...given) => {
+    streams++;
+    return bench.deps.codec.decompress(...given);
+  };
+  const deps = { ...bench.deps, codec: { ...bench.deps.codec, decompress } };
+  const nar = await fileNar(randomContent(2_000));
+  const file = await compressed(nar);
+  const narHash = await narHashOf(nar);
+  const send = (body: Bytes, change: object = {}) =>
+    receiveNar(deps, {
+      narHash,
+      narSize: nar.length,
+      compression: "zstd",
+      body: streamOf(...cut(body, 700)),
+      ...change,
+    });
+
+  await expect(send(concatBytes([file, utf8("more")]))).rejects.toThrow("bytes follow the end");
+  await expect(send(file.subarray(0, file.length - 1))).rejects.toMatchObject({ code: "unprocessable_entity" });
+  await expect(send(file, { narSize: nar.length - 1 })).rejects.toMatchObject({ code: "unprocessable_entity" });
+  await expect(send(file, { fileHash: narHash })).rejects.toThrow("the file has the hash");
+  await expect(send(file, { narHash: await narHashOf(file) })).rejects.toThrow("the NAR has the hash");
+  await expectNothingStored(bench);
+  streams = 0;
+  await send(file);
+  expect(streams).toBe(0);
+});
+
 test("a NAR that is sent twice is stored once, and the first object stays", async () => {
   await using bench = await withCacheBench();
   const nar = await fileNar(utf8("the same"));

@@ -64,7 +64,8 @@ export async function endBuilds(
   },
 ): Promise<void> {
   if (ending.length === 0) return;
-  const results = new Map(reported.map(({ attemptId, result }) => [attemptId, result]));
+  // The first result of an attempt counts.
+  const results = new Map(reported.toReversed().map(({ attemptId, result }) => [attemptId, result]));
   const ended = ending.map((build) => ({ build, result: results.get(build.attempt_id) as BuildResult }));
   const unproven = ended.filter(({ build, result }) => {
     return result.failure === null && !build.outputs.every((name) => offered.has(name));
