@@ -22,7 +22,10 @@ export async function runMutants({ first, seeds }: { first: number; seeds: numbe
   console.log("| taken out | seed | what it says |\n| --------- | ---- | ------------ |");
   let missed = 0;
   for (const mutation of MUTATIONS) {
-    const caught = await runMutant(mutation, { first, seeds });
+    const caught = await runMutant(mutation, { first, seeds }).catch((error: unknown) => {
+      console.error(error);
+      return null;
+    });
     if (!caught) missed++;
     console.log(`| ${mutation.what} | ${caught?.seed ?? "none"} | ${caught?.message ?? ""} |`);
   }

@@ -19,7 +19,7 @@ export const MUTATIONS: readonly Mutation[] = [
     what: "a result is sent until it is acknowledged",
     file: "worker/session/attempt.ts",
     from: 'await session.ask({ type: "job_result"',
-    to: 'void session.ask({ type: "job_result"',
+    to: 'await session.send({ type: "job_result"',
   },
   {
     what: "a log is stored before its result is recorded",

@@ -41,6 +41,8 @@ export async function simulate({ seed, address, secretKey }: SimulationOptions):
   const database = await SimulatedDatabase.connect(simulator, address, random.fork());
   const dataDir = await mkdtemp(join(tmpdir(), "gradient-sim-"));
   let error: Error | null = null;
+  const stray = (reason: unknown) => simulator.fail(reason);
+  process.on("unhandledRejection", stray);
   try {
     const parts = { simulator, random, database, secretKey, dataDir };
     const simulation = new Simulation(parts, await makeInstallation(parts));
@@ -48,6 +50,7 @@ export async function simulate({ seed, address, secretKey }: SimulationOptions):
   } catch (failure) {
     error = failure instanceof Error ? failure : new Error(String(failure));
   } finally {
+    process.off("unhandledRejection", stray);
     await database.close();
     await rm(dataDir, { recursive: true, force: true });
   }
