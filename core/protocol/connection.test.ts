@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { systemClock } from "../lib/clock.ts";
 import { collect } from "../lib/streams.ts";
 import { Connection } from "./connection.ts";
-import { STREAM_WINDOW_BYTES } from "./limits.ts";
+import { STREAM_WINDOW_BYTES, WAITING_MESSAGES_MAX } from "./limits.ts";
 import { socketPair } from "./memory-socket.ts";
 import type { Socket } from "./socket.ts";
 
@@ -140,4 +140,86 @@ test.each([
   await new Promise((resolve) => setTimeout(resolve, 20));
 
   expect(closed).toHaveLength(1);
+});
+
+test("messages that are not dealt with are counted, and a peer that sends too many is cut off and told", async () => {
+  const [a, b] = socketPair(systemClock);
+  const flooder = connect(a, () => {});
+  let handled = 0;
+  const closed: string[] = [];
+  new Connection<TestMessage, TestMessage>({
+    socket: b,
+    clock: systemClock,
+    parse: (value) => value as TestMessage,
+    onMessage: () => {
+      handled++;
+      return new Promise<void>(() => {});
+    },
+    onClose: (reason) => closed.push(reason),
+    silenceTimeoutMs: 60_000,
+  });
+  for (let i = 0; i < 2 * WAITING_MESSAGES_MAX; i++) flooder.connection.send({ type: "hello" });
+
+  await expect.poll(() => closed).toEqual([expect.stringMatching(/^too many messages: 4097 of \d+ characters/)]);
+  expect(handled).toBe(WAITING_MESSAGES_MAX + 1);
+  await expect.poll(() => flooder.closed).toHaveLength(1);
+});
+
+test("a handler that fails later ends the connection as one that throws does", async () => {
+  const [a, b] = socketPair(systemClock);
+  const sender = connect(a, () => {});
+  const closed: string[] = [];
+  new Connection<TestMessage, TestMessage>({
+    socket: b,
+    clock: systemClock,
+    parse: (value) => value as TestMessage,
+    onMessage: async () => {
+      throw new Error("it is out of order");
+    },
+    onClose: (reason) => closed.push(reason),
+    silenceTimeoutMs: 60_000,
+  });
+  sender.connection.send({ type: "hello" });
+
+  await expect.poll(() => closed).toEqual(["it is out of order"]);
+});
+
+test("answers that a peer does not read are bounded: it has stalled", async () => {
+  const [a] = socketPair(systemClock);
+  a.send = () => new Promise(() => {});
+  const { connection, closed } = connect(a, () => {});
+  const text = "x".repeat(2 ** 20);
+  for (let i = 0; i < 200 && closed.length === 0; i++) connection.send({ type: "data", stream: i, text } as never);
+
+  expect(closed).toEqual(["the peer has stalled: too many control messages wait for it"]);
+});
+
+test("a process that was stopped itself does not take its peer for gone", async () => {
+  const [a, b] = socketPair(systemClock);
+  let nowMs = 0;
+  const timers: (() => void)[] = [];
+  const clock = {
+    now: () => nowMs,
+    monotonic: () => nowMs,
+    schedule: (_ms: number, action: () => void) => {
+      timers.push(action);
+      return () => {};
+    },
+  };
+  const closed: string[] = [];
+  new Connection<TestMessage, TestMessage>({
+    socket: a,
+    clock,
+    parse: (value) => value as TestMessage,
+    onMessage: () => {},
+    onClose: (reason) => closed.push(reason),
+    silenceTimeoutMs: 45_000,
+  });
+  nowMs = 600_000;
+  timers.shift()?.();
+  expect(closed).toEqual([]);
+  nowMs += 10_000;
+  timers.findLast(() => true)?.();
+  expect(closed).toEqual([expect.stringMatching(/^nothing was heard for/)]);
+  b.close(1000, "done");
 });

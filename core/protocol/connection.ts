@@ -3,7 +3,14 @@ import type { ByteStream } from "../lib/streams.ts";
 import { decodeFrame, encodeFrame } from "./frame.ts";
 import { IncomingStream } from "./incoming-stream.ts";
 import { Lanes } from "./lanes.ts";
-import { CONTROL_MESSAGE_BYTES_MAX, DATA_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MS, STREAMS_OPEN_MAX } from "./limits.ts";
+import {
+  CONTROL_MESSAGE_BYTES_MAX,
+  DATA_FRAME_BYTES_MAX,
+  HEARTBEAT_INTERVAL_MS,
+  STREAMS_OPEN_MAX,
+  WAITING_LENGTH_MAX,
+  WAITING_MESSAGES_MAX,
+} from "./limits.ts";
 import { OutgoingStream, StreamEndedError } from "./outgoing-stream.ts";
 import type { Socket } from "./socket.ts";
 
@@ -20,9 +27,10 @@ export interface ConnectionOptions<In extends { readonly type: string }> {
   readonly parse: (value: unknown) => In | TransportMessage;
   /**
    * Called for each message in the order of arrival, on the read loop: a handler that has something to wait for
-   * starts it and returns. A throw closes the connection.
+   * starts it and returns. A throw closes the connection, and so does a rejection. A promise tells when the message
+   * is dealt with: messages that wait are counted, and a peer that sends more of them than `limits.ts` allows is cut off.
    */
-  readonly onMessage: (message: Exclude<In, TransportMessage>) => void;
+  readonly onMessage: (message: Exclude<In, TransportMessage>) => void | Promise<void>;
   /** Called once, whatever ended the connection. */
   readonly onClose: (reason: string) => void;
   /** Nothing at all was heard for this long: the peer is gone. */
@@ -42,6 +50,7 @@ export class Connection<In extends { readonly type: string }, Out extends { read
   readonly #incoming = new Map<number, IncomingStream>();
   readonly #outgoing = new Map<number, OutgoingStream>();
   #nextStream = 1;
+  readonly #waiting = { messages: 0, length: 0 };
   #closed: string | null = null;
   #lastHeardMs: number;
   #cancelHeartbeat: () => void = () => {};
@@ -125,10 +134,16 @@ export class Connection<In extends { readonly type: string }, Out extends { read
       if (typeof data === "string") this.#receiveControl(data);
       else this.#receiveData(data);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      this.#lanes.control(JSON.stringify({ type: "error", code: 400, message: reason.slice(0, 8192) }));
-      this.close(1008, reason);
+      this.#breach(error);
     }
+  }
+
+  /** The peer is told what it did wrong. */
+  #breach(error: unknown): void {
+    if (this.#closed !== null) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#lanes.control(JSON.stringify({ type: "error", code: 400, message: reason.slice(0, 8192) }));
+    this.close(1008, reason);
   }
 
   #receiveControl(text: string): void {
@@ -136,7 +151,25 @@ export class Connection<In extends { readonly type: string }, Out extends { read
       throw new Error("control message is larger than allowed");
     const message = this.#options.parse(JSON.parse(text));
     if (isTransport(message)) this.#receiveTransport(message);
-    else this.#options.onMessage(message as Exclude<In, TransportMessage>);
+    else this.#count(text.length, this.#options.onMessage(message as Exclude<In, TransportMessage>));
+  }
+
+  #count(length: number, dealtWith: void | Promise<void>): void {
+    if (!dealtWith) return;
+    this.#waiting.messages++;
+    this.#waiting.length += length;
+    const done = () => {
+      this.#waiting.messages--;
+      this.#waiting.length -= length;
+    };
+    dealtWith.then(done, (error: unknown) => {
+      done();
+      this.#breach(error);
+    });
+    const { messages, length: waiting } = this.#waiting;
+    if (messages > WAITING_MESSAGES_MAX || waiting > WAITING_LENGTH_MAX) {
+      throw new Error(`too many messages: ${messages} of ${waiting} characters wait to be dealt with`);
+    }
   }
 
   #receiveTransport(message: TransportMessage): void {
@@ -157,10 +190,13 @@ export class Connection<In extends { readonly type: string }, Out extends { read
   }
 
   #heartbeat(): void {
+    const dueMs = this.#options.clock.monotonic() + HEARTBEAT_INTERVAL_MS;
     this.#cancelHeartbeat = this.#options.clock.schedule(HEARTBEAT_INTERVAL_MS, () => {
       if (this.#closed !== null) return;
-      const silentMs = this.#options.clock.monotonic() - this.#lastHeardMs;
-      if (silentMs > this.#options.silenceTimeoutMs) {
+      const nowMs = this.#options.clock.monotonic();
+      const silentMs = nowMs - this.#lastHeardMs;
+      // Whoever slept himself has heard nothing yet of what has come meanwhile.
+      if (silentMs > this.#options.silenceTimeoutMs && nowMs - dueMs < HEARTBEAT_INTERVAL_MS) {
         return this.close(1001, `nothing was heard for ${Math.round(silentMs / 1000)} s`);
       }
       this.#transport({ type: "heartbeat" });

@@ -1,5 +1,5 @@
 import type { Clock } from "../lib/clock.ts";
-import { BULK_QUEUE_MAX, CONTROL_QUEUE_MAX, SEND_TIMEOUT_MS } from "./limits.ts";
+import { BULK_QUEUE_MAX, CONTROL_QUEUE_LENGTH_MAX, CONTROL_QUEUE_MAX, SEND_TIMEOUT_MS } from "./limits.ts";
 import type { Socket } from "./socket.ts";
 
 interface BulkFrame {
@@ -16,6 +16,7 @@ export class Lanes {
   readonly #clock: Clock;
   readonly #stalled: (reason: string) => void;
   #control: string[] = [];
+  #controlLength = 0;
   readonly #bulk: BulkFrame[] = [];
   readonly #waitingForRoom: (() => void)[] = [];
   #running = false;
@@ -29,7 +30,8 @@ export class Lanes {
 
   control(text: string): void {
     if (this.#stopped) return;
-    if (this.#control.length >= CONTROL_QUEUE_MAX) {
+    this.#controlLength += text.length;
+    if (this.#control.length >= CONTROL_QUEUE_MAX || this.#controlLength > CONTROL_QUEUE_LENGTH_MAX) {
       return this.#stalled("the peer has stalled: too many control messages wait for it");
     }
     this.#control.push(text);
@@ -52,6 +54,7 @@ export class Lanes {
   flushControl(): void {
     const texts = this.#control;
     this.#control = [];
+    this.#controlLength = 0;
     for (const text of texts) this.#socket.send(text).catch(() => {});
   }
 
@@ -71,6 +74,7 @@ export class Lanes {
   async #drain(): Promise<void> {
     while (!this.#stopped) {
       const text = this.#control.shift();
+      this.#controlLength -= text?.length ?? 0;
       const frame = text === undefined ? this.#bulk.shift() : undefined;
       if (text === undefined && frame === undefined) break;
       await this.#sendWithin(text ?? (frame as BulkFrame).bytes);

@@ -25,10 +25,20 @@ export const STREAMS_OPEN_MAX = 256;
 export const WORKER_BUILDS_MAX = 192;
 /** Groups of build places that one worker advertises. */
 export const WORKER_GROUPS_MAX = 64;
+/** Organizations that one group of places is for. */
+export const WORKER_ORGANIZATIONS_MAX = 256;
+/** Keys that uploads of one session are signed with: a relay passes on what several workers have signed. */
+export const WORKER_SIGNING_KEYS_MAX = 64;
 /** Bodies that a worker sends at a time, beside logs. */
 export const WORKER_UPLOADS_MAX = 32;
 /** Control messages that may wait for the socket. A peer that lets more pile up has stalled. */
 export const CONTROL_QUEUE_MAX = 4096;
+/** All of them together, in characters: eight of the largest that a server sends. */
+export const CONTROL_QUEUE_LENGTH_MAX: number = 8 * SERVER_MESSAGE_BYTES_MAX;
+/** Messages of a peer that have arrived and are not dealt with yet: questions, reports, requests for NARs. */
+export const WAITING_MESSAGES_MAX = 4096;
+/** All of them together, in characters. */
+export const WAITING_LENGTH_MAX: number = 64 * MIB;
 /** Data frames that may wait for the socket: 1 MiB. */
 export const BULK_QUEUE_MAX = 16;
 /** Paths or derivations that one query names. */

@@ -1,60 +1,15 @@
 import type { Clock } from "../lib/clock.ts";
 import { Connection } from "./connection.ts";
 import { HANDSHAKE_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION, RENEWAL_INTERVAL_MS } from "./limits.ts";
-import type { ServerMessage } from "./server-messages.ts";
-import type { SessionAuthority, SessionGrant } from "./session-authority.ts";
+import type { SessionGrant } from "./session-authority.ts";
+import type { Incoming, SessionHost, SessionWork, WorkerConnection } from "./session-host.ts";
 import type { Socket } from "./socket.ts";
 import { type Capabilities, parseWorkerMessage, type WorkerMessage } from "./worker-messages.ts";
 
-type ServerTransport = Extract<ServerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
-export type WorkerConnection = Connection<WorkerMessage, Exclude<ServerMessage, ServerTransport>>;
-type Incoming = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
 type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
-/** What only a registered worker sends, and the session itself has nothing to do with. */
-export type WorkMessage = Exclude<
-  Incoming,
-  { type: "init_connection" | "auth_response" | "reauth_request" | "worker_capabilities" | "error" }
->;
 
 /** A shorter silence is no sign: two heartbeats may be lost to a slow line. */
 const SILENCE_MS_MIN: number = 2.5 * HEARTBEAT_INTERVAL_MS;
-
-/** What a worker says of itself when its session begins. */
-export interface Introduction {
-  readonly capabilities: Capabilities;
-  readonly message: Of<"worker_capabilities">;
-  /** Those that it still runs or has results of. */
-  readonly attempts: readonly string[];
-}
-
-/** What a registered worker's messages go to. */
-export interface SessionWork {
-  receive(message: WorkMessage): void;
-  /** The worker says anew what it can do; it names no attempts then. */
-  describe(message: Of<"worker_capabilities">): void;
-  /** While true it gets no jobs: what it may do is being looked at. */
-  setPaused(paused: boolean): void;
-}
-
-/** Where a session belongs: the hub of a server, or a relay. */
-export interface SessionHost<Work extends SessionWork> {
-  readonly authority: SessionAuthority;
-  /**
-   * The worker has proved itself (`session.grants`) and said what it can do. Resolves with what its messages go to, or
-   * with null when the session is over meanwhile.
-   */
-  register(session: ServerSession<Work>, introduction: Introduction): Promise<Work | null>;
-  /**
-   * `session.grants` has changed. Resolves when the worker holds nothing any more of organizations that fell away.
-   */
-  regrant(session: ServerSession<Work>, work: Work): Promise<void>;
-  refused(session: ServerSession<Work>, code: number, reason: string): void;
-  /** A step could not be made for a reason of this side. */
-  failed(session: ServerSession<Work>, error: unknown): void;
-  /** The worker ends the session for what it was sent. */
-  accused(session: ServerSession<Work>, code: number, reason: string): void;
-  closed(session: ServerSession<Work>, reason: string): void;
-}
 
 export interface ServerSessionOptions {
   readonly clock: Clock;
@@ -156,7 +111,7 @@ export class ServerSession<Work extends SessionWork> {
     this.connection.close(4000 + code, reason);
   }
 
-  #receive(message: Incoming): void {
+  #receive(message: Incoming): void | Promise<void> {
     if (message.type === "error") {
       this.#host.accused(this, message.code, message.message);
       return this.connection.close(1008, message.message);

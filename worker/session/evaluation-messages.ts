@@ -3,6 +3,8 @@ import { type OutgoingMessage, reasonNotToSend } from "./live-session.ts";
 
 /** As many as wait for a socket together without the server taking the worker for stalled (`CONTROL_QUEUE_MAX`). */
 const MESSAGES_MAX = 2_000;
+/** All of them together: a quarter of what a server lets wait of one worker. */
+const TEXT_LENGTH_TOTAL_MAX = 16 * 2 ** 20;
 const TEXT_LENGTH_MAX = 65_536;
 const TEXT_LENGTH_SHORT = 8_000;
 const ATTRIBUTE_SHOWN_MAX = 200;
@@ -17,6 +19,7 @@ export interface EvaluationMessagesOptions {
 export class EvaluationMessages {
   readonly #options: EvaluationMessagesOptions;
   readonly #kept: OutgoingMessage[] = [];
+  #keptLength = 0;
   #dropped = 0;
 
   constructor(options: EvaluationMessagesOptions) {
@@ -29,8 +32,13 @@ export class EvaluationMessages {
   }
 
   add(message: EvaluationMessage): void {
-    if (this.#kept.length < MESSAGES_MAX) this.#send(message);
-    else this.#dropped++;
+    const length = Math.min(message.text.length, TEXT_LENGTH_MAX);
+    if (this.#kept.length >= MESSAGES_MAX || this.#keptLength + length > TEXT_LENGTH_TOTAL_MAX) {
+      this.#dropped++;
+      return;
+    }
+    this.#keptLength += length;
+    this.#send(message);
   }
 
   /** To be called at the end: the reader learns that this is not all. */

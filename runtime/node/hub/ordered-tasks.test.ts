@@ -10,9 +10,9 @@ test("tasks of one key run one after the other, those of another key do not wait
   const done: string[] = [];
   const gate = Promise.withResolvers<void>();
   const tasks = new OrderedTasks(() => {});
-  tasks.run("a", () => gate.promise.then(() => void done.push("a1")));
-  tasks.run("a", async () => void done.push("a2"));
-  tasks.run("b", async () => void done.push("b1"));
+  void tasks.run("a", () => gate.promise.then(() => void done.push("a1")));
+  void tasks.run("a", async () => void done.push("a2"));
+  void tasks.run("b", async () => void done.push("b1"));
   await settle();
   expect(done).toEqual(["b1"]);
 
@@ -25,13 +25,13 @@ test("after a task that failed no later one of its key is run, and the failure i
   const done: string[] = [];
   const failures: unknown[] = [];
   const tasks = new OrderedTasks((error) => failures.push(error));
-  tasks.run("a", async () => {
+  void tasks.run("a", async () => {
     throw new Error("not recorded");
   });
-  tasks.run("a", async () => void done.push("a2"));
+  void tasks.run("a", async () => void done.push("a2"));
   await settle();
-  tasks.run("a", async () => void done.push("a3"));
-  tasks.run("b", async () => void done.push("b1"));
+  void tasks.run("a", async () => void done.push("a3"));
+  void tasks.run("b", async () => void done.push("b1"));
   await settle();
 
   expect(done).toEqual(["b1"]);

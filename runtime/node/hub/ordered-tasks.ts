@@ -10,7 +10,8 @@ export class OrderedTasks {
     this.#failed = failed;
   }
 
-  run(key: string, task: () => Promise<void>): void {
+  /** Resolves when it is the task's turn no more, in whatever way. */
+  run(key: string, task: () => Promise<void>): Promise<void> {
     const before = this.#last.get(key) ?? Promise.resolve(true);
     const done = before.then(async (succeeded) => {
       if (!succeeded) return false;
@@ -23,7 +24,7 @@ export class OrderedTasks {
       }
     });
     this.#last.set(key, done);
-    void done.then((succeeded) => {
+    return done.then((succeeded) => {
       if (succeeded && this.#last.get(key) === done) this.#last.delete(key);
     });
   }

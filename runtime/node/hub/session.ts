@@ -1,12 +1,8 @@
 import { uuidV7 } from "#core/lib/ids.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
-import {
-  type Introduction,
-  ServerSession,
-  type SessionHost,
-  type WorkerConnection,
-} from "#core/protocol/server-session.ts";
+import { ServerSession } from "#core/protocol/server-session.ts";
 import type { SessionAuthority } from "#core/protocol/session-authority.ts";
+import type { Introduction, SessionHost, SessionView, WorkerConnection } from "#core/protocol/session-host.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import { parseWorkerMessage } from "#core/protocol/worker-messages.ts";
 import { authorizeWorker, challengeWorker } from "#core/services/worker-auth.ts";
@@ -15,7 +11,7 @@ import { withoutNul } from "./plain-text.ts";
 import { describeWorker } from "./worker-description.ts";
 import { WorkerJobs } from "./worker-jobs.ts";
 
-export type { WorkerConnection } from "#core/protocol/server-session.ts";
+export type { WorkerConnection } from "#core/protocol/session-host.ts";
 
 export interface SessionEvents {
   /** Null when the worker may have a place, else why not. */
@@ -112,10 +108,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     this.#session.renew();
   }
 
-  async register(
-    session: ServerSession<WorkerJobs>,
-    { capabilities, message, attempts }: Introduction,
-  ): Promise<WorkerJobs | null> {
+  async register(session: SessionView, { capabilities, message, attempts }: Introduction): Promise<WorkerJobs | null> {
     const refusal = this.#events.refuse(this);
     if (refusal !== null) {
       session.reject(503, refusal);
@@ -144,25 +137,25 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     return jobs;
   }
 
-  async regrant(session: ServerSession<WorkerJobs>, jobs: WorkerJobs): Promise<void> {
+  async regrant(session: SessionView, jobs: WorkerJobs): Promise<void> {
     const organizationIds = session.grants.map(({ organizationId }) => organizationId);
     this.#events.onProved(this, organizationIds);
     await jobs.regrant(session.grants);
   }
 
-  refused(_session: ServerSession<WorkerJobs>, code: number, reason: string): void {
+  refused(_session: SessionView, code: number, reason: string): void {
     this.#deps.log.warn("worker refused", { worker: this.workerId, code, reason });
   }
 
-  failed(_session: ServerSession<WorkerJobs>, error: unknown): void {
+  failed(_session: SessionView, error: unknown): void {
     this.#deps.log.error("a worker's handshake failed", { worker: this.workerId, error });
   }
 
-  accused(_session: ServerSession<WorkerJobs>, code: number, reason: string): void {
+  accused(_session: SessionView, code: number, reason: string): void {
     this.#deps.log.error("a worker ends its session for what the server sent", { worker: this.workerId, code, reason });
   }
 
-  closed(_session: ServerSession<WorkerJobs>, reason: string): void {
+  closed(_session: SessionView, reason: string): void {
     if (this.jobs) this.#deps.log.info("worker disconnected", { worker: this.workerId, session: this.id, reason });
     this.#settled.resolve(reason);
     this.#events.onClosed(this);

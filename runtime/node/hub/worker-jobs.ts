@@ -1,31 +1,27 @@
-import { markAttemptStarted } from "#core/db/attempts.ts";
 import type { WorkerDescription } from "#core/db/schema.ts";
 import { regrantWorkerConnection } from "#core/db/worker-connection-changes.ts";
 import { closeWorkerConnection, describeWorkerConnection, touchWorkerConnection } from "#core/db/worker-connections.ts";
 import { derivedUuid } from "#core/lib/ids.ts";
-import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
-import type { SessionWork, WorkerConnection, WorkMessage } from "#core/protocol/server-session.ts";
+import type { SessionWork, WorkerConnection, WorkMessage } from "#core/protocol/session-host.ts";
 import type { WorkerMessage, WorkerMetrics } from "#core/protocol/worker-messages.ts";
-import { writeLog } from "#core/services/build-log-write.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
-import { advanceEvaluation, endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
+import { endEvaluationAttempt } from "#core/services/transitions/evaluation-progress.ts";
 import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
+import { AttemptMessages } from "./attempt-messages.ts";
 import type { HubDeps } from "./deps.ts";
-import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
-import { type LeasedAttempt, loadLeasedAttempts, refuseUpload } from "./leased-attempts.ts";
+import { recordOrFail } from "./hopeless-reports.ts";
+import { type LeasedAttempt, loadLeasedAttempts } from "./leased-attempts.ts";
 import { LogWriters } from "./log-writers.ts";
+import { lookForMissing } from "./missing-inputs.ts";
 import { NarTransfers } from "./nar-transfers.ts";
 import { NarUploads } from "./nar-uploads.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
-import { answerCacheQuery, answerDerivationQuery } from "./queries.ts";
 import { SessionLeases } from "./session-leases.ts";
 import { SessionSignatures } from "./session-signatures.ts";
 import { WorkerPlaces } from "./worker-places.ts";
 
 type Of<T extends WorkMessage["type"]> = Extract<WorkMessage, { type: T }>;
-
-const START_RECORDED_AFTER_MS = 500;
 
 export interface WorkerJobsOptions {
   readonly connection: WorkerConnection;
@@ -47,7 +43,7 @@ export class WorkerJobs implements SessionWork {
   /** What the worker measured last. */
   metrics: WorkerMetrics | null = null;
   readonly #deps: HubDeps;
-  readonly #transfers: NarTransfers;
+  readonly #messages: AttemptMessages;
   readonly #uploads: NarUploads;
   readonly #sender: AssignmentSender;
   readonly #attempts = new Map<string, LeasedAttempt>();
@@ -67,9 +63,17 @@ export class WorkerJobs implements SessionWork {
     this.#leases = new SessionLeases(deps, options.workerId, options.grants);
     this.#deps = deps;
     this.#signatures = new SessionSignatures(deps, () => this.#leases.worker);
-    this.#transfers = new NarTransfers(deps, options.connection);
     this.#uploads = new NarUploads(deps, options.connection, this.#signatures);
     this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
+    this.#messages = new AttemptMessages(deps, {
+      connection: options.connection,
+      transfers: new NarTransfers(deps, options.connection),
+      uploads: this.#uploads,
+      logs: this.#logs,
+      heldBy: (attemptId) => this.#attempts.get(attemptId),
+      inOrder: (attemptId, task) => this.#inOrder(attemptId, task),
+      failed: (error) => this.#failed(error),
+    });
   }
 
   /** True when it wants no more jobs, or may have none. */
@@ -95,7 +99,8 @@ export class WorkerJobs implements SessionWork {
   /** The attempts it holds, by their organization. */
   countAttempts(): Readonly<Record<string, number>> {
     const counts: Record<string, number> = {};
-    for (const { organizationId } of this.#attempts.values()) counts[organizationId] = (counts[organizationId] ?? 0) + 1;
+    for (const { organizationId } of this.#attempts.values())
+      counts[organizationId] = (counts[organizationId] ?? 0) + 1;
     return counts;
   }
 
@@ -109,7 +114,7 @@ export class WorkerJobs implements SessionWork {
     const { connection, connectionId: id } = this.options;
     const held = await this.#leases.open({ id, description: this.description }, named);
     for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
-    await this.#signatures.announce(this.description.signing_key);
+    await this.#signatures.announce(this.description);
     connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
 
@@ -172,14 +177,15 @@ export class WorkerJobs implements SessionWork {
     await closeWorkerConnection(this.#deps.db, this.options.connectionId);
   }
 
-  assignBuild(build: AssignedBuild): void {
+  /** `group`: the number of the group whose place it takes. */
+  assignBuild(build: AssignedBuild, group: number): void {
     if (!this.#takes(build.organization_id)) return this.#leases.takeBack(build.attemptId);
-    this.#attempts.set(build.attemptId, this.#sender.sendBuild(build));
+    this.#attempts.set(build.attemptId, this.#sender.sendBuild(build, group));
   }
 
-  assignEvaluation(evaluation: AssignedEvaluation): void {
+  assignEvaluation(evaluation: AssignedEvaluation, group: number): void {
     if (!this.#takes(evaluation.organization_id)) return this.#leases.takeBack(evaluation.attemptId);
-    this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation));
+    this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation, group));
   }
 
   /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
@@ -190,7 +196,7 @@ export class WorkerJobs implements SessionWork {
     this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
   }
 
-  receive(message: WorkMessage): void {
+  receive(message: WorkMessage): void | Promise<void> {
     switch (message.type) {
       case "request_job":
         this.#places.add(message);
@@ -198,24 +204,6 @@ export class WorkerJobs implements SessionWork {
       case "assign_job_response":
         if (!message.accepted) this.#refused(message);
         return;
-      case "job_update":
-        return this.#inOrder(message.attempt, () => this.#update(message));
-      case "eval_message":
-        return this.#inOrder(message.attempt, () => receiveEvaluationMessage(this.#deps, message));
-      case "eval_batch":
-        return this.#batch(message);
-      case "query_derivations":
-        return this.#answer(message, (held) =>
-          answerDerivationQuery(this.#deps, this.options.connection, held, message),
-        );
-      case "cache_query":
-        return this.#answer(message, (held) => answerCacheQuery(this.#deps, this.options.connection, held, message));
-      case "nar_request":
-        return this.#narRequest(message);
-      case "nar_push":
-        return this.#narPush(message);
-      case "log_open":
-        return this.#log(message);
       case "job_result":
         return this.#ordered.run(message.attempt, () => this.#result(message));
       case "worker_metrics":
@@ -223,6 +211,8 @@ export class WorkerJobs implements SessionWork {
         return;
       case "draining":
         return this.#drain();
+      default:
+        return this.#messages.receive(message);
     }
   }
 
@@ -230,7 +220,7 @@ export class WorkerJobs implements SessionWork {
   describe(message: Extract<WorkerMessage, { type: "worker_capabilities" }>): void {
     this.#places.describe(message);
     this.#recordDescription();
-    this.#spawn(this.#signatures.announce(this.description.signing_key));
+    this.#spawn(this.#signatures.announce(this.description));
     this.options.onDemand();
   }
 
@@ -253,54 +243,6 @@ export class WorkerJobs implements SessionWork {
     return this.#leases.includes(organizationId);
   }
 
-  async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
-    if (phase !== "building") return await advanceEvaluation(this.#deps, attempt, phase, commit);
-    // A short build's result says when it began: it is spared a transaction of its own.
-    this.#deps.clock.schedule(START_RECORDED_AFTER_MS, () => {
-      if (this.#attempts.has(attempt)) this.#inOrder(attempt, () => markAttemptStarted(this.#deps.db, attempt));
-    });
-  }
-
-  #batch(message: Of<"eval_batch">): void {
-    const { connection } = this.options;
-    const { attempt, sequence } = message;
-    if (!this.#attempts.has(attempt)) {
-      connection.refuseStream(message.content.stream);
-      const error = "the lease of this evaluation has ended";
-      return connection.send({ type: "eval_batch_ack", attempt, sequence, error });
-    }
-    const content = connection.acceptStream(message.content.stream);
-    this.#inOrder(attempt, () => receiveBatch(this.#deps, connection, message, content));
-  }
-
-  #narRequest(message: Of<"nar_request">): void {
-    const held = this.#attempts.get(message.attempt);
-    if (held) return this.#spawn(this.#transfers.serve(message, held));
-    const { request } = message;
-    this.options.connection.send({ type: "nar_unavailable", request, reason: "the lease has ended", retry: false });
-  }
-
-  #narPush(message: Of<"nar_push">): void {
-    const { connection } = this.options;
-    const held = this.#attempts.get(message.attempt);
-    const refusal = held ? refuseUpload(held, message.target, message.info.path) : "the lease has ended";
-    if (held && refusal === null) {
-      return this.#spawn(this.#uploads.receive(message, held, connection.acceptStream(message.stream)));
-    }
-    connection.refuseStream(message.stream);
-    connection.send({ type: "nar_refused", upload: message.upload, message: refusal ?? "refused", retry: false });
-  }
-
-  #log({ attempt, offset, stream }: Of<"log_open">): void {
-    if (!this.#attempts.has(attempt)) return this.options.connection.refuseStream(stream);
-    const body = this.options.connection.acceptStream(stream);
-    const writing = writeLog(this.#deps, attempt, { offset, stream: body }).catch((error: unknown) => {
-      // A worker that gave the log up has sent what it had of it.
-      if (!(error instanceof StreamEndedError) && !this.options.connection.closed) this.#failed(error);
-    });
-    this.#logs.add(attempt, writing);
-  }
-
   async #result({ attempt, result, uploads = [] }: Of<"job_result">): Promise<void> {
     const held = this.#attempts.get(attempt);
     if (held) {
@@ -308,9 +250,16 @@ export class WorkerJobs implements SessionWork {
       // The rest of the log comes on the next session, and the result after it.
       if (this.options.connection.closed) return;
       if (held.kind !== result.kind) throw new Error(`the attempt is no ${result.kind}`);
-      if (result.kind === "evaluation") {
-        await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
-      } else if (!(await this.#uploads.deliver(held, result, uploads))) return;
+      let delivered = true;
+      await recordOrFail(this.#deps, attempt, async () => {
+        if (result.kind === "evaluation") {
+          await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
+        } else {
+          await lookForMissing(this.#deps, held, result);
+          delivered = await this.#uploads.deliver(held, result, uploads);
+        }
+      });
+      if (!delivered) return;
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
@@ -319,18 +268,10 @@ export class WorkerJobs implements SessionWork {
     this.options.connection.send({ type: "job_result_ack", attempt });
   }
 
-  #answer(
-    { attempt, query }: { readonly attempt: string; readonly query: number },
-    task: (held: LeasedAttempt) => Promise<void>,
-  ): void {
-    const held = this.#attempts.get(attempt);
-    if (held) return this.#spawn(task(held));
-    this.options.connection.send({ type: "query_error", query, message: "the lease has ended" });
-  }
-
   /** What arrives of attempts that this worker does not hold, or holds no longer, is dropped. */
-  #inOrder(attemptId: string, task: () => Promise<void>): void {
-    if (this.#attempts.has(attemptId)) this.#ordered.run(attemptId, task);
+  async #inOrder(attemptId: string, task: () => Promise<void>): Promise<void> {
+    if (this.#attempts.has(attemptId))
+      await this.#ordered.run(attemptId, () => recordOrFail(this.#deps, attemptId, task));
   }
 
   #spawn(task: Promise<void>): void {
