@@ -1,10 +1,12 @@
 import { Hono } from "hono";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
+import type { BuildRequestDeps } from "#core/services/build-requests-deps.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { adminRoutes } from "./admin.ts";
 import { authRoutes } from "./auth.ts";
 import { boardRoutes } from "./board.ts";
+import { buildRequestRoutes } from "./build-requests.ts";
 import { buildRoutes } from "./builds.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
@@ -26,12 +28,18 @@ import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
-export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps {
+export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps, BuildRequestDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
     readonly requestBytesMax: number;
   };
 }
+
+const MIB = 1024 * 1024;
+/** Some 100 000 files. */
+const MANIFEST_BYTES_MAX = 16 * MIB;
+const BLOBS_BYTES_MAX = 20 * MIB;
+const MULTIPART_BYTES_MAX = 64 * 1024;
 
 /** Everything the server answers to HTTP, as one `fetch`. */
 export function createApp(deps: AppDeps): Hono<AppEnv> {
@@ -44,7 +52,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
 
 function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   const api = new Hono<AppEnv>();
-  api.use(requestId(deps), bodyLimit(deps.http.requestBytesMax), clientIp(deps.http), actor(deps));
+  api.use(requestId(deps));
+  limitBodies(api, deps);
+  api.use(clientIp(deps.http), actor(deps));
   api.route("/", generalRoutes(deps));
   api.route("/auth", authRoutes(deps));
   api.route("/user", userRoutes(deps));
@@ -60,7 +70,19 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/evals", evaluationRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));
+  api.route("/build-requests", buildRequestRoutes(deps));
   api.route("/board", boardRoutes(deps));
   api.route("/admin", adminRoutes(deps));
   return api;
+}
+
+/** Sources are larger than what people write. */
+function limitBodies(api: Hono<AppEnv>, { http, sourceBytesMax }: AppDeps): void {
+  // What frames the parts of a multipart body.
+  const source = bodyLimit(sourceBytesMax + MULTIPART_BYTES_MAX);
+  api.use("/build-requests/source", source);
+  api.use("/build-requests/source/:id/chunk", source);
+  api.use("/build-requests/:id/blobs", bodyLimit(BLOBS_BYTES_MAX));
+  api.use("/build-requests/manifest", bodyLimit(Math.max(http.requestBytesMax, MANIFEST_BYTES_MAX)));
+  api.use(bodyLimit(http.requestBytesMax));
 }

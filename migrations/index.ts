@@ -10,6 +10,7 @@ import * as createFlakeInputs from "./20261122T011400Z-create-flake-inputs.ts";
 import * as createBuildResults from "./20261122T011500Z-create-build-results.ts";
 import * as shareDatabase from "./20261122T011600Z-share-database.ts";
 import * as sealLogs from "./20261122T011800Z-seal-logs.ts";
+import * as createBuildRequests from "./20261122T011900Z-create-build-requests.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -24,6 +25,7 @@ const migrations: Record<string, Migration> = {
   "20261122T011500Z-create-build-results": createBuildResults,
   "20261122T011600Z-share-database": shareDatabase,
   "20261122T011800Z-seal-logs": sealLogs,
+  "20261122T011900Z-create-build-requests": createBuildRequests,
 };
 
 export const migrationProvider: MigrationProvider = {

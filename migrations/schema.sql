@@ -178,6 +178,38 @@ create table build_product (
   constraint build_product_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
 );
 
+create table build_request (
+  id uuid not null,
+  organization_id uuid not null,
+  user_id uuid not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  expires_at timestamp with time zone not null,
+  evaluation_id uuid,
+  dispatched_at timestamp with time zone,
+  constraint build_request_pkey PRIMARY KEY (id),
+  constraint build_request_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE SET NULL,
+  constraint build_request_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint build_request_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX build_request_evaluation_idx ON build_request (evaluation_id);
+CREATE INDEX build_request_expiry_idx ON build_request (expires_at);
+CREATE INDEX build_request_organization_idx ON build_request (organization_id);
+CREATE INDEX build_request_user_idx ON build_request (user_id);
+
+create table build_request_file (
+  request_id uuid not null,
+  path text not null,
+  hash bytea not null,
+  size bigint not null,
+  kind smallint not null,
+  constraint build_request_file_pkey PRIMARY KEY (request_id, path),
+  constraint build_request_file_request_id_fkey FOREIGN KEY (request_id) REFERENCES build_request(id) ON DELETE CASCADE,
+  constraint build_request_file_hash CHECK ((octet_length(hash) = 32)),
+  constraint build_request_file_kind CHECK ((kind = ANY (ARRAY[0, 1, 2]))),
+  constraint build_request_file_size CHECK ((size >= 0))
+);
+CREATE INDEX build_request_file_hash_idx ON build_request_file (request_id, hash);
+
 create table build_source (
   build_id uuid not null,
   store_path text not null,
@@ -532,6 +564,39 @@ create table session (
 );
 CREATE INDEX session_expires_idx ON session (expires_at);
 CREATE INDEX session_user_idx ON session (user_id);
+
+create table source_blob (
+  organization_id uuid not null,
+  hash bytea not null,
+  size bigint not null,
+  object_key text not null,
+  last_used_at timestamp with time zone not null default gradient_now(),
+  constraint source_blob_pkey PRIMARY KEY (organization_id, hash),
+  constraint source_blob_object_key_key UNIQUE (object_key),
+  constraint source_blob_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
+);
+CREATE INDEX source_blob_used_idx ON source_blob (last_used_at);
+
+create table source_upload (
+  id uuid not null,
+  user_id uuid not null,
+  received bigint not null default 0,
+  last_used_at timestamp with time zone not null default gradient_now(),
+  constraint source_upload_pkey PRIMARY KEY (id),
+  constraint source_upload_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX source_upload_used_idx ON source_upload (last_used_at);
+CREATE INDEX source_upload_user_idx ON source_upload (user_id);
+
+create table source_upload_part (
+  upload_id uuid not null,
+  byte_start bigint not null,
+  byte_length bigint not null,
+  object_key text not null,
+  constraint source_upload_part_pkey PRIMARY KEY (upload_id, byte_start),
+  constraint source_upload_part_object_key_key UNIQUE (object_key),
+  constraint source_upload_part_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES source_upload(id) ON DELETE CASCADE
+);
 
 create table upstream_path (
   upstream_id uuid not null,

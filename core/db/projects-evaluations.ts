@@ -2,6 +2,7 @@ import { type Kysely, sql, type Transaction } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import { ACTIVE_EVALUATION } from "../domain/states.ts";
 import type { Database, EvaluationRow, ProjectRow } from "./schema.ts";
+import type { InputOverride } from "./tables/flake-inputs.ts";
 
 export type NewEvaluation = Pick<
   EvaluationRow,
@@ -15,7 +16,12 @@ export type NewEvaluation = Pick<
   | "previous_id"
   | "started_by"
   | "concurrent"
-> & { readonly waiting_reason: WaitingReason | null };
+> & {
+  readonly waiting_reason: WaitingReason | null;
+  readonly commit_message?: string;
+  /** Absent: those of the project. */
+  readonly input_overrides?: readonly InputOverride[];
+};
 
 /**
  * Makes whoever subscribes the organization to a cache wait for the end of this transaction: the foreign key of a new
@@ -91,12 +97,13 @@ export async function listCompetingEvaluations(db: Kysely<Database>, projectId: 
 }
 
 /**
- * Takes a transaction: the project is locked. The project's inputs that are overridden are
- * taken down as they are now.
+ * Takes a transaction: the project is locked. The project's inputs that are overridden are taken down as they are now,
+ * unless the evaluation has its own.
  */
 export async function insertEvaluation(trx: Transaction<Database>, evaluation: NewEvaluation): Promise<void> {
   const reason = evaluation.waiting_reason;
-  const overrides = sql<string>`(
+  const { input_overrides: own } = evaluation;
+  const ofProject = sql<string>`(
     select coalesce(jsonb_agg(jsonb_build_object('input', input_name, 'url', url) order by input_name), '[]')
     from project_flake_input where project_id = ${evaluation.project_id})`;
   await trx
@@ -104,7 +111,7 @@ export async function insertEvaluation(trx: Transaction<Database>, evaluation: N
     .values({
       ...evaluation,
       waiting_reason: reason === null ? null : sql<string>`${JSON.stringify(reason)}::jsonb`,
-      input_overrides: overrides,
+      input_overrides: own ? JSON.stringify(own) : ofProject,
     })
     .execute();
 }

@@ -28,24 +28,36 @@ export interface Page {
   readonly offset: number;
 }
 
+/** Some projects are made for people who send sources; not every organization wants to see them. */
+export interface ListedProjects {
+  readonly organizationId: string;
+  /** Of a project that is left out. */
+  readonly hiddenName: string | null;
+}
+
 export async function listProjects(
   db: Kysely<Database>,
-  organizationId: string,
+  { organizationId, hiddenName }: ListedProjects,
   page: Page,
 ): Promise<ProjectWithLast[]> {
   return await projectsWithLast(db)
     .where("project.organization_id", "=", organizationId)
+    .$if(hiddenName !== null, (query) => query.where("project.name", "!=", hiddenName))
     .orderBy("project.name")
     .limit(page.limit)
     .offset(page.offset)
     .execute();
 }
 
-export async function countProjects(db: Kysely<Database>, organizationId: string): Promise<number> {
+export async function countProjects(
+  db: Kysely<Database>,
+  { organizationId, hiddenName }: ListedProjects,
+): Promise<number> {
   const { total } = await db
     .selectFrom("project")
     .select(sql<number>`count(*)::int`.as("total"))
     .where("organization_id", "=", organizationId)
+    .$if(hiddenName !== null, (query) => query.where("name", "!=", hiddenName))
     .executeTakeFirstOrThrow();
   return total;
 }

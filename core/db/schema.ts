@@ -1,5 +1,12 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type {
+  BuildRequestFileTable,
+  BuildRequestTable,
+  SourceBlobTable,
+  SourceUploadPartTable,
+  SourceUploadTable,
+} from "./tables/build-requests.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
@@ -39,6 +46,11 @@ export interface Database {
   attempt: AttemptTable;
   attempt_log_chunk: AttemptLogChunkTable;
   sealed_log: SealedLogTable;
+  build_request: BuildRequestTable;
+  build_request_file: BuildRequestFileTable;
+  source_blob: SourceBlobTable;
+  source_upload: SourceUploadTable;
+  source_upload_part: SourceUploadPartTable;
   worker_registration: WorkerRegistrationTable;
   worker_connection: WorkerConnectionTable;
   worker_sample: WorkerSampleTable;
@@ -393,7 +405,7 @@ export interface BuildSourceTable {
 
 export interface AttemptTable extends AttemptMetrics {
   id: string;
-  /** 0 evaluation, 1 build. */
+  /** 0 evaluation, 1 build, 2 fetch. */
   kind: number;
   organization_id: string;
   evaluation_id: string | null;
@@ -454,10 +466,14 @@ export interface WorkerDescription {
   };
   readonly groups: readonly WorkerBuildGroup[];
   readonly max_concurrent_evaluations: number;
+  /** Of a relay, what each of its machines can do alone. Absent: all places are for what the worker is capable of. */
+  readonly evaluation_groups?: readonly WorkerEvaluationGroup[] | undefined;
   readonly cpu_count: number;
   readonly ram_total_mb: number;
   /** `name:base64`: what it signs its uploads with. Null for a worker that does not sign. */
   readonly signing_key: string | null;
+  /** Of a relay, those of the workers behind it. */
+  readonly signing_keys?: readonly string[] | undefined;
   /** It finishes what it has and takes no more. */
   readonly draining: boolean;
 }
@@ -467,6 +483,15 @@ export interface WorkerBuildGroup {
   readonly architectures: readonly string[];
   readonly system_features: readonly string[];
   readonly max_concurrent_builds: number;
+  /** Whose builds these places are for. Absent: of all that let the worker in. */
+  readonly organizations?: readonly string[] | undefined;
+}
+
+export interface WorkerEvaluationGroup {
+  readonly fetch: boolean;
+  readonly eval: boolean;
+  readonly max_concurrent_evaluations: number;
+  readonly organizations?: readonly string[] | undefined;
 }
 
 export interface WorkerConnectionTable {

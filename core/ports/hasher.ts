@@ -3,6 +3,8 @@ import type { Bytes } from "../lib/bytes.ts";
 /** Incremental hashing; `crypto.subtle` hashes only what is whole in memory. */
 export interface Hasher {
   sha256(): IncrementalHash;
+  /** 32 bytes. What it needs may have to be loaded first. */
+  blake3(): Promise<IncrementalHash>;
 }
 
 export interface IncrementalHash {

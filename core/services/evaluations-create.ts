@@ -10,6 +10,7 @@ import {
   lockSubscriptions,
 } from "../db/projects-evaluations.ts";
 import type { Database } from "../db/schema.ts";
+import type { InputOverride } from "../db/tables/flake-inputs.ts";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import { EvaluationStatus, evaluationStatusName } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
@@ -28,6 +29,14 @@ export interface EvaluationOrder {
   readonly startedBy: string | null;
   /** What to do about another evaluation of the project that goes on; `project`: as that is set. Absent it is `skip`. */
   readonly concurrency?: Concurrency | "project";
+  /** What is sent to be built has no project that says what to evaluate. */
+  readonly source?: {
+    readonly wildcard: string;
+    readonly commitMessage: string;
+    readonly overrides: readonly InputOverride[];
+  };
+  /** Is written in the same transaction; what it throws undoes all of it. */
+  readonly within?: (trx: Transaction<Database>, evaluationId: string) => Promise<void>;
   /** A member has to look at it first. */
   readonly approval?: { readonly pr_number: number | null; readonly pr_author: string | null };
 }
@@ -65,7 +74,7 @@ export async function createEvaluation(
     const obstacle = await findObstacle(trx, organizationId);
     const project = await lockProjectToEvaluate(trx, projectId);
     if (!project) throw new DomainError("not_found", "Project not found");
-    if (project.repository !== repository) {
+    if (!order.source && project.repository !== repository) {
       throw new DomainError("conflict", "The project's repository was changed meanwhile: start the evaluation again");
     }
     const { concurrency = "skip" } = order;
@@ -86,13 +95,15 @@ export async function createEvaluation(
       project_id: projectId,
       repository,
       commit_hash: commit,
-      wildcard: project.wildcard,
+      wildcard: order.source?.wildcard ?? project.wildcard,
       status: waiting ? EvaluationStatus.Waiting : EvaluationStatus.Queued,
       waiting_reason: waiting,
       concurrent: policy === "all",
       previous_id: (await findLastEvaluation(trx, projectId))?.id ?? null,
       started_by: startedBy,
+      ...(order.source && { commit_message: order.source.commitMessage, input_overrides: order.source.overrides }),
     });
+    await order.within?.(trx, id);
     wakeups.work(organizationId);
     return { id, waiting, aborted: active.map((evaluation) => evaluation.id) };
   });

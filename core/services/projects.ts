@@ -1,6 +1,7 @@
 import type { Transaction } from "kysely";
 import { type Page, type PageQuery, pageWindow } from "../api/pages.ts";
 import { type ChangeProjectBody, CONCURRENCY, type CreateProjectBody, type ProjectView } from "../api/projects.ts";
+import { REQUEST_PROJECT } from "../db/build-requests-project.ts";
 import {
   countProjects,
   deleteProject,
@@ -41,8 +42,10 @@ export async function listProjectsOf(
   query: PageQuery,
 ): Promise<Page<ProjectView>> {
   const access = await requireOrganization(deps, actor, organization, "read");
-  const total = await countProjects(deps.db, access.organization.id);
-  const rows = await listProjects(deps.db, access.organization.id, pageWindow(query));
+  const { id, hide_build_requests } = access.organization;
+  const listed = { organizationId: id, hiddenName: hide_build_requests ? REQUEST_PROJECT : null };
+  const total = await countProjects(deps.db, listed);
+  const rows = await listProjects(deps.db, listed, pageWindow(query));
   const items = rows.map(({ last_evaluation: id, last_evaluation_status: status, ...project }) =>
     viewProject(access, project, id === null || status === null ? undefined : { id, status }),
   );

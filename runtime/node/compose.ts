@@ -108,6 +108,8 @@ export async function compose(parts: Parts): Promise<Composition> {
     }),
     control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
+    sourceBytesMax: config.sourceBytesMax,
+    secretKeyOf: hub.secretKeyOf,
     http: {
       requestBytesMax: config.requestBytesMax,
       trustedProxies: config.trustedProxies,

@@ -38,6 +38,7 @@ export interface Config {
   readonly createOrganization: CreationGate;
   readonly createCache: CreationGate;
   readonly requestBytesMax: number;
+  readonly sourceBytesMax: number;
   readonly trustedProxies: readonly IpNetwork[];
   /** Clients here are shown a cache's local priority. */
   readonly localIps: readonly IpNetwork[];
@@ -122,6 +123,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     createOrganization: reader.choice("GRADIENT_CREATE_ORG", GATES, "everyone"),
     createCache: reader.choice("GRADIENT_CREATE_CACHE", GATES, "everyone"),
     requestBytesMax: reader.integer("GRADIENT_MAX_REQUEST_SIZE", 2 * 1024 * 1024, { min: 1_024, max: 2 ** 30 }),
+    sourceBytesMax: reader.integer("GRADIENT_MAX_SOURCE_UPLOAD_SIZE", 512 * 1024 * 1024, { min: 1_024, max: 2 ** 40 }),
     trustedProxies: reader.networks("GRADIENT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
     localIps: reader.networks("GRADIENT_LOCAL_IPS", "10.0.0.0/8"),
     logLevels: readLogLevels(reader),

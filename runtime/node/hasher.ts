@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { createBLAKE3 } from "hash-wasm";
 import type { Bytes } from "#core/lib/bytes.ts";
 import type { Hasher } from "#core/ports/hasher.ts";
 
@@ -8,6 +9,13 @@ export const nodeHasher: Hasher = {
     return {
       update: (chunk) => void hash.update(chunk),
       digest: (): Bytes => new Uint8Array(hash.digest()),
+    };
+  },
+  async blake3() {
+    const hash = await createBLAKE3();
+    return {
+      update: (chunk) => void hash.update(chunk),
+      digest: (): Bytes => new Uint8Array(hash.digest("binary")),
     };
   },
 };

@@ -5,6 +5,7 @@ import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
 import { type OnceOnly, startOnceOnly } from "./once-only.ts";
 import type { ConnectionTarget } from "./pool.ts";
+import { keepTidyingSources } from "./source-tidying.ts";
 
 const UPSTREAMS_INTERVAL_MS = 3_600_000;
 
@@ -18,6 +19,7 @@ export function startOnceOnlyLoops(
     await Promise.all([
       tidyUpstreams(composition, signal, loggers),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
+      keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),
       keepAuditing({ ...composition.hub, log: loggers.scheduler }, { intervalMs: auditIntervalMs, signal }),
     ]);
   });

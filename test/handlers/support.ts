@@ -6,6 +6,7 @@ import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
 import type { PasswordHasher } from "#core/ports/password-hasher.ts";
+import { createSecretKeys } from "#core/services/cache-sign.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createUser } from "#core/services/registration.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
@@ -13,6 +14,7 @@ import { startSession } from "#core/services/sign-in.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { AppEnv } from "#handlers/env.ts";
 import { nodeCodec } from "#runtime/node/codec.ts";
+import { nodeHasher } from "#runtime/node/hasher.ts";
 import { type TestDatabase, withDatabase } from "#test/support/database.ts";
 import { memoryBlobs } from "#test/support/memory-blobs.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
@@ -100,6 +102,7 @@ async function appDeps(
     notify: (topic, subject) => notified.push(`${topic} ${subject}`),
     subscribe: () => () => {},
   };
+  const secrets = await createSecretBox(utf8("a crypt secret of the tests"));
   return {
     db,
     clock: systemClock,
@@ -108,8 +111,11 @@ async function appDeps(
     notifier,
     blobs: memoryBlobs(),
     codec: nodeCodec,
+    hasher: nodeHasher,
+    secretKeyOf: createSecretKeys(secrets),
+    sourceBytesMax: 10 * 1024 * 1024,
     passwords: recordingHasher(verified),
-    secrets: await createSecretBox(utf8("a crypt secret of the tests")),
+    secrets,
     settings: {
       version: "0.0.0-test",
       serveUrl: "https://ci.example.com",

@@ -35,6 +35,8 @@ export interface BuildsApi extends AsyncDisposable, People {
 
 export interface FetchOptions extends Pick<AskOptions, "body" | "headers"> {
   readonly signal?: AbortSignal;
+  /** Goes out as it is. */
+  readonly rawBody?: FormData | Uint8Array<ArrayBuffer>;
 }
 
 export interface Asked {
@@ -76,7 +78,12 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
     },
   });
 
-  const fetch: BuildsApi["fetch"] = async (method, path, user = people.admin, { body, headers, signal } = {}) =>
+  const fetch: BuildsApi["fetch"] = async (
+    method,
+    path,
+    user = people.admin,
+    { body, headers, signal, rawBody } = {},
+  ) =>
     await app.request(`http://127.0.0.1:3000/api/v1${path}`, {
       method,
       headers: {
@@ -85,6 +92,7 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
         ...headers,
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(rawBody !== undefined && { body: rawBody }),
       ...(signal && { signal }),
     });
   const ask: BuildsApi["ask"] = async (method, path, user, body) => {

@@ -1,10 +1,11 @@
-import { rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type FetchOutcome, fetchFlake } from "#worker/evaluation/evaluate.ts";
 import type { InputOverride } from "#worker/evaluation/input-overrides.ts";
 import type { EvaluationMessage } from "#worker/evaluation/messages.ts";
 import type { StoredSource } from "#worker/evaluation/stored-source.ts";
+import { type GitServer, withGitServer } from "../support/git.ts";
 import { type NixDaemon, nixAvailable, nixOutput, withNixDaemon } from "../support/nix.ts";
 import {
   commitFiles,
@@ -119,7 +120,12 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
     overrides: readonly InputOverride[] = [],
   ): Promise<{ outcome: FetchOutcome; messages: EvaluationMessage[] }> {
     const messages: EvaluationMessage[] = [];
-    const sink = { phase() {}, commitInfo() {}, message: (message: EvaluationMessage) => void messages.push(message) };
+    const sink = {
+      takeStored: async () => {},
+      phase() {},
+      commitInfo() {},
+      message: (message: EvaluationMessage) => void messages.push(message),
+    };
     const job = { repository: repository.url, commit: repository.commit, overrides, timeoutMs: 60_000 };
     const dataDir = join(daemon.folder, `fetcher-${overrides.length}`);
     return { outcome: await fetchFlake(job, environmentFor(daemon, { dataDir }), sink), messages };
@@ -171,6 +177,80 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
     expect(await evaluateElsewhere(outcome.stored)).toBe(drvPath);
   });
 
+  describe("where local sources are not allowed", () => {
+    let served: GitServer;
+    let strict: TestRepository;
+    let url: string;
+    beforeAll(async () => {
+      served = await withGitServer(daemon.folder);
+      url = `git+${served.url}/${basename(replacement.folder)}?ref=main`;
+      const flake = `{
+        inputs.one.url = "git+${served.url}/${basename(one.folder)}?ref=main";
+        outputs = { self, one }: let ${MAKE} in { packages = {
+          a = mk one.name "" { source = "\${self}"; };
+          secret = builtins.readFile ((builtins.fetchTree { type = "path"; path = "/nix/store/../../${daemon.folder}/secret";
+            narHash = "\${builtins.readFile ./hash.txt}"; }) + "/file");
+        }; };
+      }`;
+      await mkdir(join(daemon.folder, "secret"));
+      await writeFile(join(daemon.folder, "secret", "file"), "a secret");
+      const hash = await nixOutput(
+        ["nix-hash", "--type", "sha256", "--base32", join(daemon.folder, "secret")],
+        daemon.env,
+      );
+      const features = ["--extra-experimental-features", "nix-command flakes"];
+      const toSri = ["nix", "hash", "to-sri", "--type", "sha256", hash, ...features];
+      const sri = await nixOutput(toSri as ["nix"], daemon.env);
+      const made = await makeRepository(daemon, { "flake.nix": flake, "hash.txt": sri });
+      await nixOutput(["nix", "flake", "lock", made.folder, ...features], { ...daemon.env, HOME: daemon.folder });
+      const commit = await commitFiles(made.folder, {}, "lock");
+      strict = { ...made, commit, url: `${served.url}/${basename(made.folder)}` };
+    });
+    afterAll(() => served?.[Symbol.asyncDispose]());
+
+    const environment = { allowLocalSources: false };
+
+    test("overrides work, and what was fetched can be evaluated elsewhere", async () => {
+      const overrides = [{ input: "one", url }];
+      const job = { wildcard: "packages.a" };
+      const plain = await evaluateRepository(daemon, strict, { job, environment });
+      const overridden = await evaluateRepository(daemon, strict, { job: { ...job, overrides }, environment });
+      expect(plain.entryPoints["packages/a"]).toMatch(/-one-new\.drv$/);
+      expect(overridden.entryPoints["packages/a"]).toMatch(/-replaced\.drv$/);
+
+      for (const [used, expected] of [
+        [[], plain],
+        [overrides, overridden],
+      ] as const) {
+        const sink = { takeStored: async () => {}, phase() {}, commitInfo() {}, message() {} };
+        const limits = { overrides: used, timeoutMs: 60_000 };
+        const outcome = await fetchFlake(
+          { repository: strict.url, commit: strict.commit, ...limits },
+          environmentFor(daemon, environment),
+          sink,
+        );
+        if (outcome.outcome === "failed") throw new Error(outcome.message);
+        const { stored } = outcome;
+        const record = await evaluateRepository(daemon, strict, { job: { ...job, stored }, environment });
+        expect([record.errors, record.entryPoints]).toEqual([{}, expected.entryPoints]);
+      }
+    });
+
+    // Nix 2.8 lets every flake read every file: there evaluators are another user (decision 0050).
+    const isOpen = nix.ok && /^2\.(?:\d|1\d|2[0-5])\./.test(nix.version);
+    test.skipIf(isOpen)("a flake with other inputs reads no more of the machine than one without", async () => {
+      const overrides = [{ input: "one", url }];
+      const job = { wildcard: "packages.secret" };
+      const overridden = await evaluateRepository(daemon, strict, { job: { ...job, overrides }, environment });
+      const plain = await evaluateRepository(daemon, strict, { job, environment });
+
+      for (const record of [plain, overridden]) {
+        expect(record.errors["packages/secret"]).toMatch(/forbidden/);
+        expect(JSON.stringify(record.messages)).not.toContain("a secret");
+      }
+    });
+  });
+
   test("an input that cannot be fetched is a warning, and the others are there", async () => {
     await using fresh = await withNixDaemon();
     const gone = await makeRepository(fresh, { "flake.nix": library("gone") });
@@ -194,7 +274,12 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
 
     await using fetcher = await withNixDaemon();
     const messages: EvaluationMessage[] = [];
-    const sink = { phase() {}, commitInfo() {}, message: (message: EvaluationMessage) => void messages.push(message) };
+    const sink = {
+      takeStored: async () => {},
+      phase() {},
+      commitInfo() {},
+      message: (message: EvaluationMessage) => void messages.push(message),
+    };
     const job = { repository: broken.url, commit, overrides: [], timeoutMs: 60_000 };
     const outcome = await fetchFlake(job, environmentFor(fetcher), sink);
 

@@ -8,6 +8,7 @@ import { type AttributeError, type Candidate, discover, nothingMatched } from ".
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
 import { evaluateJobs, type FoundDerivation } from "./eval-jobs.ts";
+import type { ReadablePlaces } from "./evaluator-setup.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import type { FlakeSource } from "./expressions.ts";
 import { type CommitInfo, fetchSource, tidyRepository } from "./fetch.ts";
@@ -15,7 +16,8 @@ import { type InputOverride, overrideInputs } from "./input-overrides.ts";
 import { type InstantiatedGroup, instantiate } from "./instantiate.ts";
 import { type EvaluationMessage, MessageFilter } from "./messages.ts";
 import { NixEvaluator } from "./nix-eval.ts";
-import { type StoredSource, storeSource } from "./stored-source.ts";
+import { sentSourceOf, type TakenSource, takeSentSource } from "./sent-source.ts";
+import { type StoredSource, storedReferences, storeSource } from "./stored-source.ts";
 import { type AskKnown, DerivationWalk } from "./walk.ts";
 
 export interface EvaluationJob {
@@ -52,6 +54,9 @@ export interface EvaluationSink {
   batch(batch: GraphBatch): Promise<void>;
 }
 
+/** What a fetch tells and asks for. */
+export type FetchSink = Pick<EvaluationSink, "phase" | "commitInfo" | "message" | "takeStored">;
+
 export type EvaluationOutcome =
   /** The last batch went out. Single attributes may have failed: each was an error message. */
   | { readonly outcome: "completed" }
@@ -85,13 +90,14 @@ export async function evaluate(
 export async function fetchFlake(
   job: FetchJob,
   environment: EvaluationEnvironment,
-  sink: Pick<EvaluationSink, "phase" | "commitInfo" | "message">,
+  sink: FetchSink,
 ): Promise<FetchOutcome> {
   return await outcomeOf(job, environment, async () => {
     const deadline = performance.now() + job.timeoutMs;
     const { flake, folder } = await bringFlake(job, environment, sink, deadline);
     const warn = (text: string) => sink.message({ level: "warning", text, source: "fetch", attribute: null });
-    const stored = await storeSource(flake, { environment, folder, deadline, warn });
+    const readable = { folder, references: await storedReferences(flake, environment.storeRoot) };
+    const stored = await storeSource(flake, { environment, readable, deadline, warn });
     return { outcome: "completed", stored };
   });
 }
@@ -121,17 +127,32 @@ interface BroughtFlake {
 async function bringFlake(
   job: FetchJob,
   environment: EvaluationEnvironment,
-  sink: Pick<EvaluationSink, "phase" | "commitInfo" | "message">,
+  sink: FetchSink,
   deadline: number,
 ): Promise<BroughtFlake> {
   sink.phase("fetching");
-  const source = await fetchSource(job, environment, job.timeoutMs);
-  void tidyRepository(source.folder, environment);
-  sink.commitInfo(source.commitInfo);
+  const source = await bringSource(job, environment, sink, deadline);
   const { flakeReference, folder } = source;
   if (job.overrides.length === 0) return { flake: { flakeReference, isWrapped: false }, folder };
   const warn = (text: string) => sink.message({ level: "warning", text, source: "fetch", attribute: null });
   return { flake: await overrideInputs(source, job.overrides, { environment, deadline, warn }), folder };
+}
+
+async function bringSource(
+  job: FetchJob,
+  environment: EvaluationEnvironment,
+  sink: FetchSink,
+  deadline: number,
+): Promise<TakenSource> {
+  const sent = sentSourceOf(job);
+  if (sent !== null) {
+    await sink.takeStored([sent.path]);
+    return await takeSentSource(sent, environment, deadline);
+  }
+  const source = await fetchSource(job, environment, job.timeoutMs);
+  void tidyRepository(source.folder, environment);
+  sink.commitInfo(source.commitInfo);
+  return source;
 }
 
 class Evaluation {
@@ -168,7 +189,8 @@ class Evaluation {
 
   async #evaluate({ flake, folder }: BroughtFlake): Promise<void> {
     this.#sink.phase("evaluating_flake");
-    using evaluator = new NixEvaluator(this.#environment, folder, flake);
+    const readable = { folder, references: await storedReferences(flake, this.#environment.storeRoot) };
+    using evaluator = new NixEvaluator(this.#environment, readable, flake);
     const common = {
       attributesMax: this.#job.maxAttributes,
       deadline: this.#deadline,
@@ -197,7 +219,7 @@ class Evaluation {
       answered.push(...found.map(({ attribute }) => attribute));
       await take({ found, errors: [] });
     };
-    const candidates = await this.#evaluateJobs(discovery.candidates, { flake, folder }, takeJobs);
+    const candidates = await this.#evaluateJobs(discovery.candidates, { flake, readable }, takeJobs);
     const options = { ...common, excludes: this.#patterns.excludes, answered, storeRoot, evaluatorsMax };
     for await (const group of instantiate(evaluator, candidates, options)) await take(group);
     if (count === 0) this.#reportNothing(discovery.outputs);
@@ -208,14 +230,14 @@ class Evaluation {
   /** What nix-eval-jobs can do of it, where the worker has it. Answers what is left. */
   async #evaluateJobs(
     candidates: readonly Candidate[],
-    { flake, folder }: BroughtFlake,
+    { flake, readable }: { readonly flake: FlakeSource; readonly readable: ReadablePlaces },
     take: (found: readonly FoundDerivation[]) => Promise<void>,
   ): Promise<readonly Candidate[]> {
     const { evalJobsCommand: command, evaluators } = this.#environment;
     if (command === null || candidates.length === 0) return candidates;
     const onMessage = (message: EvaluatorMessage) =>
       this.#messages.add({ ...message, source: "evaluation", attribute: null });
-    const common = { environment: this.#environment, folder, flake, deadline: this.#deadline };
+    const common = { environment: this.#environment, readable, flake, deadline: this.#deadline };
     return await evaluators.withPlace(async () => {
       const jobs = evaluateJobs(candidates, { ...common, command, onMessage });
       for (;;) {

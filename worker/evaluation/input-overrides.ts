@@ -36,13 +36,13 @@ const REFRESH = ["--option", "tarball-ttl", "0", "--no-write-lock-file"];
  * Throws `EvaluationError`.
  */
 export async function overrideInputs(
-  { flakeReference, folder }: FetchedSource,
+  { flakeReference, folder }: Pick<FetchedSource, "flakeReference" | "folder">,
   overrides: readonly InputOverride[],
   context: OverrideContext,
 ): Promise<FlakeSource> {
   const { environment, deadline } = context;
   const describe = (reference: string, options: readonly string[] = REFRESH) =>
-    describeFlake(reference, { environment, folder, deadline }, options);
+    describeFlake(reference, { environment, readable: { folder, references: [] }, deadline }, options);
   const described = await describe(flakeReference);
   const chosen = chooseInputs(described.lock, overrides, context);
   if (chosen.size === 0) return { flakeReference, isWrapped: false };
