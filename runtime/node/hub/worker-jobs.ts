@@ -56,6 +56,7 @@ export class WorkerJobs implements SessionWork {
   readonly #places: WorkerPlaces;
   /** What the worker may do is being looked at. */
   #paused = false;
+  #recorded: Promise<void> = Promise.resolve();
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
@@ -230,7 +231,12 @@ export class WorkerJobs implements SessionWork {
   }
 
   #recordDescription(): void {
-    this.#spawn(describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description));
+    // One after the other, each with what holds by then: the last to be written is the newest.
+    this.#recorded = this.#recorded.then(async () => {
+      const recording = describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description);
+      this.#spawn(recording);
+      await recording.catch(() => {});
+    });
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
