@@ -3,7 +3,7 @@ import { type AttributePath, attributeKey } from "./attribute-order.ts";
 import type { Candidate } from "./discover.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
-import { makeEvaluatorHome, nixArguments, nixVariables } from "./evaluator-setup.ts";
+import { makeEvaluatorHome, nixArguments, nixVariables, type ReadablePlaces } from "./evaluator-setup.ts";
 import { type EvaluatorMessage, EvaluatorStderr } from "./evaluator-stderr.ts";
 import { attributeSetExpression, type FlakeSource } from "./expressions.ts";
 import { ProcessStartError, startProcess } from "./process.ts";
@@ -12,8 +12,7 @@ export interface EvalJobsOptions {
   /** The program, nix-eval-jobs 2.24 or later. */
   readonly command: string;
   readonly environment: EvaluationEnvironment;
-  /** What Nix may read on this machine, beside the store. */
-  readonly folder: string;
+  readonly readable: ReadablePlaces;
   readonly flake: FlakeSource;
   readonly deadline: number;
   onMessage(message: EvaluatorMessage): void;
@@ -91,7 +90,7 @@ async function* runOnce(candidates: readonly Candidate[], options: EvalJobsOptio
 
 async function start(
   candidates: readonly Candidate[],
-  { command, environment, folder, flake, deadline }: EvalJobsOptions,
+  { command, environment, readable, flake, deadline }: EvalJobsOptions,
   listeners: { readonly onStderrLine: (line: string) => void; readonly onStdoutLine: (line: string) => void },
 ) {
   const { evaluatorUser, evaluatorsMax, evaluatorMemoryBytesMax, signal } = environment;
@@ -106,7 +105,7 @@ async function start(
       command,
       args: [
         ...["--workers", String(evaluatorsMax), "--max-memory-size", String(memory)],
-        ...nixArguments(environment, home, folder),
+        ...nixArguments(environment, home, readable),
         ...["--expr", expression],
       ],
       environment: nixVariables(environment, home),

@@ -8,11 +8,11 @@ import { gitVariables } from "./git.ts";
 export function evaluatorSetup(
   environment: EvaluationEnvironment,
   home: string,
-  repositoryFolder: string,
+  readable: ReadablePlaces,
 ): EvaluatorSetup {
   return {
     nixCommand: environment.nixCommand,
-    args: nixArguments(environment, home, repositoryFolder),
+    args: nixArguments(environment, home, readable),
     environment: nixVariables(environment, home),
     folder: home,
     user: environment.evaluatorUser,
@@ -20,8 +20,19 @@ export function evaluatorSetup(
   };
 }
 
+/** What a flake may read on this machine. */
+export interface ReadablePlaces {
+  /** Of the repository. */
+  readonly folder: string;
+  /**
+   * References of flakes in the store, whole. Never the beginning of one: `path:/nix/store/../../etc` begins like them,
+   * and a wrong hash is answered with the right one.
+   */
+  readonly references: readonly string[];
+}
+
 /** Arguments under which Nix reads nothing but the repository, and what its lock file names. */
-export function nixArguments(environment: EvaluationEnvironment, home: string, repositoryFolder: string): string[] {
+export function nixArguments(environment: EvaluationEnvironment, home: string, readable: ReadablePlaces): string[] {
   const { allowLocalSources, allowImportFromDerivation, attributeTimeoutMs } = environment;
   const options: (readonly [string, string])[] = [
     ["eval-cache", "false"],
@@ -34,7 +45,7 @@ export function nixArguments(environment: EvaluationEnvironment, home: string, r
     ["timeout", String(Math.ceil(attributeTimeoutMs / 1_000))],
   ];
   if (!allowLocalSources) {
-    options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(repositoryFolder)]);
+    options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(readable)]);
   }
   return [
     ...["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"],
@@ -77,9 +88,8 @@ export async function makeEvaluatorHome({ dataDir, evaluatorUser }: EvaluationEn
 }
 
 /** Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. */
-function allowedUris(repositoryFolder: string): string {
+function allowedUris({ folder, references }: ReadablePlaces): string {
   const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
   const forges = ["tarball+http://", "file+https://", "file+http://", "github:", "gitlab:", "sourcehut:"];
-  // A flake that was put into the store is an input there; to name one in pure evaluation is to know its hash.
-  return [...schemes, ...forges, `git+file://${repositoryFolder}`, "path:/nix/store/"].join(" ");
+  return [...schemes, ...forges, `git+file://${folder}`, ...references].join(" ");
 }

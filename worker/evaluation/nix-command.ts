@@ -1,6 +1,6 @@
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
-import { makeEvaluatorHome, nixArguments, nixVariables } from "./evaluator-setup.ts";
+import { makeEvaluatorHome, nixArguments, nixVariables, type ReadablePlaces } from "./evaluator-setup.ts";
 import { EvaluatorStderr } from "./evaluator-stderr.ts";
 import { ProcessStartError, runProcess } from "./process.ts";
 
@@ -11,8 +11,7 @@ export type NixAnswer =
 
 export interface NixCommand {
   readonly args: readonly string[];
-  /** What Nix may read on this machine, beside the store. */
-  readonly folder: string;
+  readonly readable: ReadablePlaces;
   /** On the monotonic clock. */
   readonly deadline: number;
 }
@@ -20,13 +19,15 @@ export interface NixCommand {
 const STDOUT_BYTES_MAX = 64 * 1024 * 1024;
 const STDERR_BYTES_MAX = 64 * 1024 * 1024;
 
-/** Runs one command of Nix as the evaluator. A command that fails is an answer; time and abort are `EvaluationError`. */
+/**
+ * Runs one command of Nix as the evaluator. A command that fails is an answer; time and abort are `EvaluationError`.
+ */
 export async function runNixCommand(environment: EvaluationEnvironment, command: NixCommand): Promise<NixAnswer> {
   const home = await makeEvaluatorHome(environment);
   const stderr = new EvaluatorStderr({ onReport() {}, onMessage() {} }, "no-mark", () => {});
   const run = runProcess({
     command: environment.nixCommand,
-    args: [...command.args, ...nixArguments(environment, home, command.folder)],
+    args: [...command.args, ...nixArguments(environment, home, command.readable)],
     environment: nixVariables(environment, home),
     folder: home,
     user: environment.evaluatorUser,

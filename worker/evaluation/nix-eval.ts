@@ -3,7 +3,7 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError, throwIfAborted, timedOut } from "./errors.ts";
 import type { EvaluatorProcess } from "./evaluator-process.ts";
-import { evaluatorSetup, makeEvaluatorHome } from "./evaluator-setup.ts";
+import { evaluatorSetup, makeEvaluatorHome, type ReadablePlaces } from "./evaluator-setup.ts";
 import { type EvaluatorListener, EvaluatorStderr } from "./evaluator-stderr.ts";
 import { type FlakeSource, flakeBinding, interpreterLines, singleLines } from "./expressions.ts";
 import type { ProcessEnd } from "./process.ts";
@@ -31,7 +31,7 @@ const DAEMON_GONE =
 /** Runs Nix expressions over one flake, in processes that may have served earlier evaluations and may serve later. */
 export class NixEvaluator implements Disposable {
   readonly #environment: EvaluationEnvironment;
-  readonly #repositoryFolder: string;
+  readonly #readable: ReadablePlaces;
   readonly #flake: FlakeSource;
   /** Those of this evaluation that are not at work. */
   readonly #waiting: EvaluatorProcess[] = [];
@@ -40,9 +40,9 @@ export class NixEvaluator implements Disposable {
   #sourcePath: string | null = null;
   #home: Promise<string> | null = null;
 
-  constructor(environment: EvaluationEnvironment, repositoryFolder: string, flake: FlakeSource) {
+  constructor(environment: EvaluationEnvironment, readable: ReadablePlaces, flake: FlakeSource) {
     this.#environment = environment;
-    this.#repositoryFolder = repositoryFolder;
+    this.#readable = readable;
     this.#flake = flake;
   }
 
@@ -94,7 +94,7 @@ export class NixEvaluator implements Disposable {
     if (own?.isAlive) return own;
     const { evaluators } = this.#environment;
     this.#home ??= makeEvaluatorHome(this.#environment);
-    const setup = evaluatorSetup(this.#environment, await this.#home, this.#repositoryFolder);
+    const setup = evaluatorSetup(this.#environment, await this.#home, this.#readable);
     const process = await evaluators.take(setup, { fresh });
     process.evaluations++;
     return process;
@@ -173,6 +173,6 @@ export class NixEvaluator implements Disposable {
     }
     // Before the flake has said where it is, only its own flake.nix was read.
     if (this.#sourcePath === null && /^\/nix\/store\/[^/]+-source\/flake\.nix$/.test(logical)) return "flake.nix";
-    return logical.replace(`«git+file://${this.#repositoryFolder}`, "«").replace(/^«\?[^»]*»\//, "");
+    return logical.replace(`«git+file://${this.#readable.folder}`, "«").replace(/^«\?[^»]*»\//, "");
   }
 }

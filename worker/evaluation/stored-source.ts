@@ -1,8 +1,10 @@
+import { readFile } from "node:fs/promises";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError } from "./errors.ts";
-import type { FlakeSource } from "./expressions.ts";
-import { type FlakeLock, type FlakeLockNode, readFlakeLock, withoutNotes } from "./flake-lock.ts";
+import type { ReadablePlaces } from "./evaluator-setup.ts";
+import { type FlakeSource, WRAPPED_INPUT } from "./expressions.ts";
+import { type FlakeLock, type FlakeLockNode, readFlakeLock, rootInputs, withoutNotes } from "./flake-lock.ts";
 import { askNix, runNixCommand } from "./nix-command.ts";
 
 /** A flake with all that its evaluation reads, in a store: whoever has these paths evaluates it without a network. */
@@ -12,8 +14,7 @@ export interface StoredSource extends FlakeSource {
 
 export interface StoreContext {
   readonly environment: EvaluationEnvironment;
-  /** The repository, which Nix may read. */
-  readonly folder: string;
+  readonly readable: ReadablePlaces;
   readonly deadline: number;
   /** Told of inputs that cannot be had: an evaluation may do without. */
   readonly warn: (text: string) => void;
@@ -26,11 +27,11 @@ const INPUTS_MAX = 10_000;
  * `EvaluationError` when the flake itself cannot be had.
  */
 export async function storeSource(flake: FlakeSource, context: StoreContext): Promise<StoredSource> {
-  const { environment, folder, deadline } = context;
+  const { environment, readable, deadline } = context;
   const { flakeReference, isWrapped } = flake;
   const described = await describeFlake(flakeReference, context);
   const archive = ["flake", "archive", "--json", flakeReference];
-  const archived = await runNixCommand(environment, { args: archive, folder, deadline });
+  const archived = await runNixCommand(environment, { args: archive, readable, deadline });
   const paths = new Set<StorePath>([described.path]);
   if (archived.ok) collectPaths(JSON.parse(archived.stdout), paths);
   else for await (const path of fetchInputs(described.lock, context)) paths.add(path);
@@ -54,20 +55,43 @@ export interface DescribedFlake {
 /** What Nix says of a flake; it is in the store then. `options` are further ones of the command. */
 export async function describeFlake(
   flakeReference: string,
-  { environment, folder, deadline }: Omit<StoreContext, "warn">,
+  { environment, readable, deadline }: Omit<StoreContext, "warn">,
   options: readonly string[] = [],
 ): Promise<DescribedFlake> {
   const args = ["flake", "metadata", "--json", flakeReference, ...options];
-  const { path, locked, locks } = (await askNix(environment, { args, folder, deadline })) as Record<string, unknown>;
+  const { path, locked, locks } = (await askNix(environment, { args, readable, deadline })) as Record<string, unknown>;
   const parsed = typeof path === "string" ? parseStorePath(path) : null;
   if (parsed === null || typeof locked !== "object" || locked === null) {
     throw new EvaluationError("evaluator_unusable", "nix does not say where the flake's source is");
   }
+  const storedReference = referenceOf(parsed, locked as Readonly<Record<string, unknown>>);
+  return { path: parsed, lock: readFlakeLock(locks), storedReference };
+}
+
+/** As Nix writes it: the order is that of the alphabet. */
+function referenceOf(path: StorePath, locked: Readonly<Record<string, unknown>>): string {
   const known = ["lastModified", "narHash", "rev", "revCount"].flatMap((name) => {
-    const value = (locked as Record<string, unknown>)[name];
+    const value = locked[name];
     return typeof value === "string" || typeof value === "number" ? [`${name}=${encodeURIComponent(value)}`] : [];
   });
-  return { path: parsed, lock: readFlakeLock(locks), storedReference: `path:${parsed}?${known.join("&")}` };
+  return `path:${path}?${known.join("&")}`;
+}
+
+/** The references under which Nix reads a flake that is in the store, and the one that it wraps. */
+export async function storedReferences(flake: FlakeSource, storeRoot: string): Promise<string[]> {
+  const path = parseStorePath(/^path:([^?]*)/.exec(flake.flakeReference)?.[1] ?? "");
+  if (path === null) return [];
+  const references = [flake.flakeReference];
+  if (flake.isWrapped) {
+    const text = await readFile(`${storeRoot}${path}/flake.lock`, "utf8").catch(() => "null");
+    const lock = readFlakeLock(JSON.parse(text));
+    const node = rootInputs(lock)[WRAPPED_INPUT];
+    const locked = typeof node === "string" ? lock.nodes[node]?.locked : null;
+    const wrapped = typeof locked?.path === "string" ? parseStorePath(locked.path) : null;
+    if (locked && wrapped !== null) references.push(referenceOf(wrapped, locked));
+  }
+  // Versions of Nix differ in whether they encode the slash.
+  return references.flatMap((reference) => [reference, reference.replaceAll("%2F", "/")]);
 }
 
 function collectPaths(node: unknown, paths: Set<StorePath>): void {
@@ -94,12 +118,12 @@ async function* fetchInputs({ root, nodes }: FlakeLock, context: StoreContext): 
 async function fetchInput(
   name: string,
   locked: NonNullable<FlakeLockNode["locked"]>,
-  { environment, folder, deadline, warn }: StoreContext,
+  { environment, readable, deadline, warn }: StoreContext,
 ): Promise<StorePath | null> {
   const literal = JSON.stringify(JSON.stringify(withoutNotes(locked))).replaceAll("$", "\\$");
   const expression = `(builtins.fetchTree (builtins.fromJSON ${literal})).outPath`;
   const args = ["eval", "--json", "--expr", expression];
-  const answer = await runNixCommand(environment, { args, folder, deadline });
+  const answer = await runNixCommand(environment, { args, readable, deadline });
   const path = answer.ok ? parseStorePath(JSON.parse(answer.stdout) as string) : null;
   if (path === null) {
     const reason = answer.ok ? "nix gave no path" : answer.message;
