@@ -12,7 +12,8 @@ const SILENCE_MS_MAX = 180_000;
 export async function listConnectedWorkers(db: Kysely<Database>): Promise<WorkerOffer[]> {
   const { rows } = await sql<{ worker_id: string; description: WorkerDescription; grants: WorkerOffer["grants"] }>`
     select c.worker_id, c.description, jsonb_agg(jsonb_build_object(
-      'organizationId', r.organization_id, 'fetch', r.enable_fetch, 'eval', r.enable_eval, 'build', r.enable_build)) as grants
+      'organizationId', r.organization_id,
+      'fetch', r.enable_fetch, 'eval', r.enable_eval, 'build', r.enable_build)) as grants
     from worker_connection c
     join worker_registration r on r.worker_id = c.worker_id and r.organization_id = any(c.organization_ids) and r.active
     where c.disconnected_at is null and c.last_seen_at > gradient_now() - ${SILENCE_MS_MAX} * interval '1 millisecond'
@@ -23,7 +24,7 @@ export async function listConnectedWorkers(db: Kysely<Database>): Promise<Worker
 /** A worker by what it said of itself and what each organization allows it; its places are all it has. */
 export function offerOf(
   workerId: string,
-  { capabilities, groups, max_concurrent_evaluations, draining }: WorkerDescription,
+  { capabilities, groups, max_concurrent_evaluations, evaluation_groups, draining }: WorkerDescription,
   grants: WorkerOffer["grants"],
 ): WorkerOffer {
   return {
@@ -39,7 +40,16 @@ export function offerOf(
       architectures: group.architectures,
       systemFeatures: group.system_features,
       places: group.max_concurrent_builds,
+      ...(group.organizations && { organizationIds: group.organizations }),
     })),
     evaluationPlaces: max_concurrent_evaluations,
+    ...(evaluation_groups && {
+      evaluationGroups: evaluation_groups.map((group) => ({
+        fetch: group.fetch,
+        eval: group.eval,
+        places: group.max_concurrent_evaluations,
+        ...(group.organizations && { organizationIds: group.organizations }),
+      })),
+    }),
   };
 }

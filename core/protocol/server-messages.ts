@@ -87,6 +87,8 @@ export const ServerMessage = v.variant("type", [
   v.object({
     type: v.literal("assign_job"),
     attempt: Uuid,
+    /** The number of the group whose place it takes. Absent it is the first. */
+    group: v.optional(Count),
     job: v.variant("kind", [EvaluationJob, BuildJob]),
   }),
   v.object({ type: v.literal("abort_job"), attempt: Uuid, reason: text(1024) }),

@@ -24,6 +24,8 @@ import {
   QUERY_PATHS_MAX,
   SIGNATURES_MAX,
   WORKER_GROUPS_MAX,
+  WORKER_ORGANIZATIONS_MAX,
+  WORKER_SIGNING_KEYS_MAX,
 } from "./limits.ts";
 
 /** `name:base64`, of a key or a signature. */
@@ -46,8 +48,19 @@ export const BuildGroup = v.object({
   architectures: list(Word, 64),
   system_features: list(Word, 256),
   max_concurrent_builds: Count,
+  /** Whose builds these places are for. Absent: of every organization that lets the worker in. */
+  organizations: v.optional(list(Uuid, WORKER_ORGANIZATIONS_MAX)),
 });
 export type BuildGroup = v.InferOutput<typeof BuildGroup>;
+
+/** Places for evaluations behind a relay: what each of its machines can do alone. */
+export const EvaluationGroup = v.object({
+  fetch: v.boolean(),
+  eval: v.boolean(),
+  max_concurrent_evaluations: Count,
+  organizations: v.optional(list(Uuid, WORKER_ORGANIZATIONS_MAX)),
+});
+export type EvaluationGroup = v.InferOutput<typeof EvaluationGroup>;
 
 /** Why a job failed, as far as the worker knows. What it does not know is `transient`. */
 export const FailureClass = v.picklist([
@@ -142,10 +155,14 @@ export const WorkerMessage = v.variant("type", [
     /** Places that were asked for before this message are forgotten: groups have numbers anew, counted from 0. */
     groups: list(BuildGroup, WORKER_GROUPS_MAX),
     max_concurrent_evaluations: Count,
+    /** Of a relay. Absent there is one group, of what the worker is capable of and `max_concurrent_evaluations`. */
+    evaluation_groups: v.optional(list(EvaluationGroup, WORKER_GROUPS_MAX)),
     cpu_count: Count,
     ram_total_mb: Count,
     /** `name:base64`: what the worker signs its uploads with. Absent for a worker that does not sign. */
     signing_key: v.optional(SignatureText),
+    /** Of a relay: those of the workers behind it. */
+    signing_keys: v.optional(list(SignatureText, WORKER_SIGNING_KEYS_MAX)),
     /**
      * The attempts this worker still runs or has results of. Others that the server knows of are freed at once. Null
      * when the message is sent again in a session: then it says nothing of attempts, which may be under way to it.
@@ -159,7 +176,7 @@ export const WorkerMessage = v.variant("type", [
   v.object({
     type: v.literal("request_job"),
     kind: v.picklist(["evaluation", "build"]),
-    /** Of builds: the number of the group. Absent it is the first. */
+    /** The number of the group, of builds or of evaluations. Absent it is the first. */
     group: v.optional(Count),
     free: Count,
   }),

@@ -1,4 +1,4 @@
-import { canEvaluate, type EvaluationPart, type WorkerOffer } from "./eligibility.ts";
+import { type EvaluationPart, findEvaluationGroup, type WorkerOffer } from "./eligibility.ts";
 
 export interface QueuedEvaluation {
   readonly id: string;
@@ -23,6 +23,8 @@ export interface EvaluationChoice<W extends WorkerOffer> {
   readonly evaluationId: string;
   readonly part: EvaluationPart;
   readonly worker: W;
+  /** The number of the worker's group of evaluations. */
+  readonly group: number;
 }
 
 /** Gives each evaluation, in their order, to a worker with a place, at most one to each worker. */
@@ -34,10 +36,12 @@ export function chooseEvaluations<W extends WorkerOffer>(
   return queued.flatMap((evaluation) => {
     const { id, organization_id } = evaluation;
     for (const part of nextParts(evaluation)) {
-      const worker = [...free].find((one) => canEvaluate(organization_id, part, one));
-      if (!worker) continue;
-      free.delete(worker);
-      return [{ evaluationId: id, part, worker }];
+      for (const worker of free) {
+        const group = findEvaluationGroup(organization_id, part, worker);
+        if (group === null) continue;
+        free.delete(worker);
+        return [{ evaluationId: id, part, worker, group }];
+      }
     }
     return [];
   });

@@ -22,6 +22,16 @@ export interface BuildGroup {
   readonly systemFeatures: readonly string[];
   /** All, or to dispatch, those that are free. */
   readonly places: number;
+  /** Whose builds these places are for. Absent: of all that the worker is granted. */
+  readonly organizationIds?: readonly string[];
+}
+
+/** Places for evaluations that are alike. */
+export interface EvaluationGroup {
+  readonly fetch: boolean;
+  readonly eval: boolean;
+  readonly places: number;
+  readonly organizationIds?: readonly string[];
 }
 
 /** A connected worker as the scheduler sees it. */
@@ -33,6 +43,8 @@ export interface WorkerOffer {
   readonly groups: readonly BuildGroup[];
   /** For evaluations: all, or to dispatch, those that are free. */
   readonly evaluationPlaces: number;
+  /** Where they are not alike. Absent: each is for all that the worker is granted. */
+  readonly evaluationGroups?: readonly EvaluationGroup[];
 }
 
 export type BuildRefusal = "draining" | "organization" | "capability" | "architecture" | "features" | "places";
@@ -45,6 +57,7 @@ export function refuseBuild(need: BuildNeed, worker: WorkerOffer, group: BuildGr
   if (worker.draining) return "draining";
   const grant = worker.grants.find(({ organizationId }) => organizationId === need.organizationId);
   if (!grant) return "organization";
+  if (!isFor(group, need.organizationId)) return "organization";
   if (!grant.build) return "capability";
   if (need.system !== BUILTIN_SYSTEM && !group.architectures.includes(need.system)) return "architecture";
   if (!need.requiredFeatures.every((feature) => group.systemFeatures.includes(feature))) return "features";
@@ -61,8 +74,22 @@ export type EvaluationPart = "fetch" | "eval" | "whole";
 
 /** Whether the worker can do this part of an evaluation of the organization. */
 export function canEvaluate(organizationId: string, part: EvaluationPart, worker: WorkerOffer): boolean {
-  if (worker.draining || worker.evaluationPlaces <= 0) return false;
+  return findEvaluationGroup(organizationId, part, worker) !== null;
+}
+
+/** The number of the worker's group that can do this part, or null when none can. */
+export function findEvaluationGroup(organizationId: string, part: EvaluationPart, worker: WorkerOffer): number | null {
   const grant = worker.grants.find((one) => one.organizationId === organizationId);
-  if (!grant) return false;
-  return (part === "eval" || grant.fetch) && (part === "fetch" || grant.eval);
+  if (worker.draining || !grant || !canDo(part, grant)) return null;
+  const groups = worker.evaluationGroups ?? [{ fetch: true, eval: true, places: worker.evaluationPlaces }];
+  const found = groups.findIndex((group) => group.places > 0 && canDo(part, group) && isFor(group, organizationId));
+  return found === -1 ? null : found;
+}
+
+function canDo(part: EvaluationPart, able: { readonly fetch: boolean; readonly eval: boolean }): boolean {
+  return (part === "eval" || able.fetch) && (part === "fetch" || able.eval);
+}
+
+function isFor({ organizationIds }: Pick<BuildGroup, "organizationIds">, organizationId: string): boolean {
+  return organizationIds === undefined || organizationIds.includes(organizationId);
 }

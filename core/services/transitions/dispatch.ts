@@ -156,6 +156,8 @@ function scoreOf({ score, job, place, instance }: Choice, candidates: number, wo
 export interface DispatchedEvaluation extends AssignedEvaluation {
   /** Of the worker's session. */
   readonly key: string;
+  /** The number of the worker's group of evaluations. */
+  readonly group: number;
 }
 
 /** One pass over queued evaluations: at most one for each worker with a place, so that they spread. */
@@ -179,14 +181,18 @@ export async function dispatchEvaluations(
   const queued = await listQueuedEvaluations(deps.db, organizationIds, EVALUATIONS_A_PASS);
   const { timeoutMs } = deps.limits.evaluation;
   const deadlineMs = timeoutMs === 0 ? null : timeoutMs + UNANSWERED_GRACE_MS;
-  const choices = chooseEvaluations(queued, free).map(({ evaluationId, part, worker: { workerId, key } }) => ({
+  const choices = chooseEvaluations(queued, free).map(({ evaluationId, part, group, worker: { workerId, key } }) => ({
     evaluationId,
     part,
     workerId,
     key,
+    group,
     deadlineMs,
   }));
-  const keys = new Map(choices.map(({ evaluationId, key }) => [evaluationId, key]));
+  const places = new Map(choices.map(({ evaluationId, key, group }) => [evaluationId, { key, group }]));
   const assigned = await assignEvaluations(deps, choices);
-  return assigned.map((evaluation) => ({ ...evaluation, key: keys.get(evaluation.id) as string }));
+  return assigned.map((evaluation) => ({
+    ...evaluation,
+    ...(places.get(evaluation.id) as Pick<DispatchedEvaluation, "key" | "group">),
+  }));
 }

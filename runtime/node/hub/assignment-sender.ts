@@ -29,11 +29,12 @@ export class AssignmentSender {
     return Math.max(0, SENDING_MAX - this.#sending);
   }
 
-  sendBuild(build: AssignedBuild): LeasedAttempt {
+  sendBuild(build: AssignedBuild, group: number): LeasedAttempt {
     const stream = this.#connection.openStream();
     this.#connection.send({
       type: "assign_job",
       attempt: build.attemptId,
+      group,
       job: {
         kind: "build",
         build: build.id,
@@ -63,11 +64,11 @@ export class AssignmentSender {
     };
   }
 
-  sendEvaluation(evaluation: AssignedEvaluation): LeasedAttempt {
+  sendEvaluation(evaluation: AssignedEvaluation, group: number): LeasedAttempt {
     const { attemptId, organization_id } = evaluation;
     evaluationJob(this.#deps, evaluation).then(
       (job) => {
-        if (!this.#connection.closed) this.#connection.send({ type: "assign_job", attempt: attemptId, job });
+        if (!this.#connection.closed) this.#connection.send({ type: "assign_job", attempt: attemptId, group, job });
       },
       (error: unknown) => {
         this.#deps.log.error("an evaluation could not be sent to its worker", { attempt: attemptId, error });

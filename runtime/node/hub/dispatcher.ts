@@ -74,16 +74,16 @@ export class Dispatcher {
     }
     const workers = Array.from(jobsByKey, ([key, jobs]) => freeWorker(key, jobs));
     const evaluations = await dispatchEvaluations(this.#deps, workers);
-    for (const { key, ...evaluation } of evaluations) {
+    for (const { key, group, ...evaluation } of evaluations) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
-      jobs.free.evaluation = Math.max(0, jobs.free.evaluation - 1);
-      jobs.assignEvaluation(evaluation);
+      takePlace(jobs.free.evaluations, group);
+      jobs.assignEvaluation(evaluation, group);
     }
     const { assigned, chosen } = await dispatchBuilds(this.#deps, workers, this.#origins);
     for (const { key, group, ...build } of assigned) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
-      jobs.free.builds[group] = Math.max(0, (jobs.free.builds[group] ?? 0) - 1);
-      jobs.assignBuild(build);
+      takePlace(jobs.free.builds, group);
+      jobs.assignBuild(build, group);
     }
     if (chosen > assigned.length) this.#deps.clock.schedule(CONTENDED_PAUSE_MS, () => this.kick());
     const resumed = await this.#reasons.look();
@@ -110,6 +110,10 @@ export class Dispatcher {
   }
 }
 
+function takePlace(free: number[], group: number): void {
+  free[group] = Math.max(0, (free[group] ?? 0) - 1);
+}
+
 /** What may be sent to the session now. */
 function freeWorker(key: string, jobs: WorkerJobs): FreeWorker {
   const offer = offerOf(jobs.options.workerId, jobs.description, jobs.grants);
@@ -124,7 +128,13 @@ function freeWorker(key: string, jobs: WorkerJobs): FreeWorker {
     key,
     groups,
     placesAll: offer.groups.map(({ places }) => places),
-    evaluationPlaces: jobs.free.evaluation,
+    evaluationPlaces: jobs.free.evaluations.reduce((sum, places) => sum + places, 0),
+    ...(offer.evaluationGroups && {
+      evaluationGroups: offer.evaluationGroups.map((group, index) => ({
+        ...group,
+        places: jobs.free.evaluations[index] ?? 0,
+      })),
+    }),
     freeMemoryMb: jobs.metrics?.ram_free_mb ?? (jobs.description.ram_total_mb || null),
   };
 }

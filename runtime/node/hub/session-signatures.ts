@@ -1,13 +1,17 @@
 import type { ProvenWorker } from "#core/db/attempts.ts";
+import type { WorkerDescription } from "#core/db/schema.ts";
 import type { SignedFacts } from "#core/nix/signature.ts";
-import { acceptSigningKey, verifiedSignatures, type WorkerKey } from "#core/services/worker-signatures.ts";
+import { acceptSigningKeys, verifiedSignatures, type WorkerKey } from "#core/services/worker-signatures.ts";
 import type { HubDeps } from "./deps.ts";
 
-/** What a worker signs: only signatures that its announced key has made go into a cache. */
+type Keys = Pick<WorkerDescription, "signing_key" | "signing_keys">;
+
+/** What a worker signs: only signatures that its announced keys have made go into a cache. */
 export class SessionSignatures {
   readonly #deps: Pick<HubDeps, "db" | "log">;
   readonly #worker: () => ProvenWorker;
-  #key: WorkerKey | null = null;
+  #announced = "";
+  #keys: readonly WorkerKey[] = [];
   #reported = false;
 
   constructor(deps: Pick<HubDeps, "db" | "log">, worker: () => ProvenWorker) {
@@ -15,21 +19,28 @@ export class SessionSignatures {
     this.#worker = worker;
   }
 
-  /** The key of the session from now on; a worker whose key is refused works on without signatures. */
-  async announce(text: string | null): Promise<void> {
-    if (text === (this.#key?.text ?? null)) return;
-    this.#key = null;
-    if (text === null) return;
+  /**
+   * The keys of the session from now on: a worker's own, or those of the workers behind a relay. One that is refused is
+   * left out; what it has signed is taken without its signatures.
+   */
+  async announce({ signing_key, signing_keys = [] }: Keys): Promise<void> {
+    const texts = [...new Set(signing_key === null ? signing_keys : [signing_key, ...signing_keys])].sort();
+    const announced = texts.join(" ");
+    if (announced === this.#announced) return;
+    this.#announced = announced;
     const worker = this.#worker();
-    const accepted = await acceptSigningKey(this.#deps.db, worker, text);
-    if ("key" in accepted) this.#key = accepted;
-    else this.#deps.log.warn("a worker's signing key is not used", { worker: worker.workerId, why: accepted.refused });
+    const { accepted, refused } = await acceptSigningKeys(this.#deps.db, worker, texts);
+    // A later message has announced others meanwhile.
+    if (announced === this.#announced) this.#keys = accepted;
+    for (const why of refused) {
+      this.#deps.log.warn("a worker's signing key is not used", { worker: worker.workerId, why });
+    }
   }
 
   /** What is left out is named in the log once a session: the upload itself is proven by its hash. */
   async verified(facts: SignedFacts, signatures: readonly string[] = []): Promise<string[]> {
     if (signatures.length === 0) return [];
-    const verified = this.#key ? await verifiedSignatures(this.#key, facts, signatures) : [];
+    const verified = await verifiedSignatures(this.#keys, facts, signatures);
     if (verified.length < signatures.length && !this.#reported) {
       this.#reported = true;
       const { workerId: worker } = this.#worker();

@@ -6,13 +6,13 @@ type Of<T extends WorkerMessage["type"]> = Extract<WorkerMessage, { type: T }>;
 
 /** What a worker says that it can do, and the places it has free. */
 export class WorkerPlaces {
-  /** Places that it has asked to fill; those for builds by the number of their group. */
-  readonly free: { evaluation: number; readonly builds: number[] };
+  /** Places that it has asked to fill, by the number of their group. */
+  readonly free: { readonly evaluations: number[]; readonly builds: number[] };
   #description: WorkerDescription;
 
   constructor(description: WorkerDescription) {
     this.#description = description;
-    this.free = { evaluation: 0, builds: description.groups.map(() => 0) };
+    this.free = { evaluations: evaluationPlaces(description).map(() => 0), builds: description.groups.map(() => 0) };
   }
 
   /** What it said of itself last. */
@@ -22,14 +22,14 @@ export class WorkerPlaces {
 
   /** A worker may ask for no more places than it said it has. Throws for a group that there is not. */
   add({ kind, group = 0, free }: Of<"request_job">): void {
-    const { groups, max_concurrent_evaluations } = this.#description;
-    if (kind === "evaluation") {
-      this.free.evaluation = Math.min(this.free.evaluation + free, max_concurrent_evaluations);
-      return;
-    }
-    const max = groups[group]?.max_concurrent_builds;
-    if (max === undefined) throw new Error(`there is no group ${group} of builds`);
-    this.free.builds[group] = Math.min((this.free.builds[group] ?? 0) + free, max);
+    const isBuild = kind === "build";
+    const places = isBuild
+      ? this.#description.groups.map(({ max_concurrent_builds }) => max_concurrent_builds)
+      : evaluationPlaces(this.#description);
+    const max = places[group];
+    if (max === undefined) throw new Error(`there is no group ${group} of ${kind}s`);
+    const frees = isBuild ? this.free.builds : this.free.evaluations;
+    frees[group] = Math.min((frees[group] ?? 0) + free, max);
   }
 
   /**
@@ -39,7 +39,8 @@ export class WorkerPlaces {
   describe(message: Of<"worker_capabilities">): void {
     const { capabilities, draining } = this.#description;
     this.#description = { ...describeWorker(capabilities, message), draining };
-    this.free.evaluation = 0;
+    const evaluations = evaluationPlaces(this.#description).map(() => 0);
+    this.free.evaluations.splice(0, Number.POSITIVE_INFINITY, ...evaluations);
     this.free.builds.splice(0, Number.POSITIVE_INFINITY, ...message.groups.map(() => 0));
   }
 
@@ -47,4 +48,9 @@ export class WorkerPlaces {
   drain(): void {
     this.#description = { ...this.#description, draining: true };
   }
+}
+
+/** All it has for evaluations, by group; a plain worker has one. */
+function evaluationPlaces({ evaluation_groups, max_concurrent_evaluations }: WorkerDescription): number[] {
+  return evaluation_groups?.map((group) => group.max_concurrent_evaluations) ?? [max_concurrent_evaluations];
 }
