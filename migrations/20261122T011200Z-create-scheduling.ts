@@ -3,7 +3,8 @@ import { type Kysely, sql } from "kysely";
 /** What the scheduler goes by: queues that are read one need at a time, explained assignments, history and switches. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
-    -- Serves listReadyNeeds and listCandidates: builds that the same workers can run are one queue, longest ready first.
+    -- Serves listReadyQueues and listCandidates: builds that the same workers can run are one queue, longest ready
+    -- first.
     drop index build_queue_idx;
     create index build_queue_idx on build
       (organization_id, system, required_features, priority, ready_at, id) where status = 1;

@@ -37,8 +37,8 @@ export interface EvaluationView {
   readonly trigger: null;
   readonly triggered_by: string | null;
   /**
-   * While it waits, or a part of it does: `kind` says for what, the other fields for how much of it. Where the status is
-   * not Waiting, other parts go on.
+   * While it waits, or a part of it does: `kind` says for what, the other fields for how much of it. Where the status
+   * is not Waiting, other parts go on.
    */
   readonly waiting_reason?: { readonly kind: string };
   /** How urgent it is, from -10 to 10. */

@@ -35,8 +35,8 @@ export interface BoardJobRow {
 }
 
 const jobs = (scope: BoardScope, condition: RawBuilder<unknown>) => sql<BoardJobRow>`
-  select a.id, a.kind, a.organization_id, o.name as organization_name, ${isMember(scope)} as member, a.worker_id, a.score,
-    a.assigned_at, a.finished_at, l.id as link_id, coalesce(a.evaluation_id, l.evaluation_id) as evaluation_id,
+  select a.id, a.kind, a.organization_id, o.name as organization_name, ${isMember(scope)} as member, a.worker_id,
+    a.score, a.assigned_at, a.finished_at, l.id as link_id, coalesce(a.evaluation_id, l.evaluation_id) as evaluation_id,
     gradient_package_name(b.name) as package_name, coalesce(a.build_id, a.evaluation_id) as subject_id
   from attempt a
   join organization o on o.id = a.organization_id

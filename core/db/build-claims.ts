@@ -60,8 +60,8 @@ export interface BuildInputs {
 }
 
 /**
- * What a worker needs for each of these builds. Every dependency's needed output has a path by now. `offset 0` keeps the
- * planner from joining whole tables while it has no statistics of a graph that has just been reported.
+ * What a worker needs for each of these builds. Every dependency's needed output has a path by now. `offset 0` keeps
+ * the planner from joining whole tables while it has no statistics of a graph that has just been reported.
  */
 export async function loadBuildInputs(
   db: Kysely<Database>,

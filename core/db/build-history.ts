@@ -35,8 +35,8 @@ export async function recordHistory(
     group by b.organization_id, b.system, gradient_package_name(b.name)
     order by 1, 2, 3
     on conflict (organization_id, system, package_name) do update set
-      durations_ms = (build_history.durations_ms || excluded.durations_ms)[greatest(
-        cardinality(build_history.durations_ms) + cardinality(excluded.durations_ms) - ${sql.lit(DURATIONS_KEPT - 1)}, 1):],
+      durations_ms = (build_history.durations_ms || excluded.durations_ms)[greatest(1 - ${sql.lit(DURATIONS_KEPT)}
+        + cardinality(build_history.durations_ms) + cardinality(excluded.durations_ms), 1):],
       peak_memory_mb = coalesce(excluded.peak_memory_mb, build_history.peak_memory_mb),
       updated_at = gradient_now()`.execute(trx);
   await sql`update scheduler_state set history_until = ${span.until}`.execute(trx);

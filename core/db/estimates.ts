@@ -38,7 +38,8 @@ async function readGraph(db: Kysely<Database>, ids: RawBuilder<unknown>, limit: 
     select b.id, coalesce(h.durations_ms::float8[], '{}') as "durationsMs", (select count(*)::int from every) as total,
       coalesce((
         select greatest(extract(epoch from gradient_now() - a.started_at) * 1000, 1)::float8
-        from attempt a where a.build_id = b.id and a.finished_at is null and a.started_at is not null), 0) as "ranForMs",
+        from attempt a
+        where a.build_id = b.id and a.finished_at is null and a.started_at is not null), 0) as "ranForMs",
       array(select e.dependency_id from build_edge e where e.build_id = b.id and not e.satisfied) as needs
     from shown join build b on b.id = shown.id
     left join build_history h on h.organization_id = b.organization_id and h.system = b.system

@@ -8,7 +8,8 @@ const GIGABYTE = 1_000_000_000;
 
 /** A cache `c` that takes builds and has room for more. */
 const hasRoom = sql`(c.max_storage_gb = 0 or c.max_storage_gb::float8 * ${GIGABYTE} > (
-  select coalesce(sum(n.file_size), 0) from cache_path p join nar n on n.nar_hash = p.nar_hash where p.cache_id = c.id))`;
+  select coalesce(sum(n.file_size), 0) from cache_path p join nar n on n.nar_hash = p.nar_hash
+  where p.cache_id = c.id))`;
 
 const writableCaches = (organizationId: ReturnType<typeof sql>) => sql`
   select from organization_cache s join cache c on c.id = s.cache_id

@@ -30,7 +30,9 @@ export async function listLessUrgent(
 export async function raiseBuilds(db: Kysely<Database>, ids: readonly string[], priority: number): Promise<void> {
   await sql`
     update build set priority = ${priority}, updated_at = gradient_now()
-    from (select id from build where id = any(${ids}::uuid[]) and priority < ${priority} order by id for no key update) low
+    from (
+      select id from build where id = any(${ids}::uuid[]) and priority < ${priority}
+      order by id for no key update) low
     where build.id = low.id`.execute(db);
 }
 

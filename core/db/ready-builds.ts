@@ -58,7 +58,8 @@ export async function listCandidates(
   const { rows } = await sql<CandidateRow>`
     select b.*, h.durations_ms::float8[] as durations_ms, h.peak_memory_mb,
       (select count(*)::int from (
-        select from build_edge e where e.dependency_id = b.id and not e.satisfied limit ${dependentsMax}) d) as dependents,
+        select from build_edge e
+        where e.dependency_id = b.id and not e.satisfied limit ${dependentsMax}) d) as dependents,
       case when b.transient_failures = 0 then '{}' else array(
         select a.worker_id from attempt a where a.build_id = b.id and a.outcome = 3
         order by a.assigned_at desc limit 8) end as failed_workers,

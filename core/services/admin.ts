@@ -14,8 +14,8 @@ export function requireSuperuser(actor: Actor): void {
 }
 
 /**
- * While the instance drains, what runs goes on and nothing new is given out, by any of its servers. It lasts until it is
- * switched off, or all servers of the time have been restarted.
+ * While the instance drains, what runs goes on and nothing new is given out, by any of its servers. It lasts until it
+ * is switched off, or all servers of the time have been restarted.
  */
 export async function drainInstance(
   { db, notifier }: Pick<ServiceDeps, "db" | "notifier">,

@@ -27,7 +27,7 @@ export interface EvaluationOrder {
   readonly repository: string;
   readonly commit: string;
   readonly startedBy: string | null;
-  /** What to do about another evaluation of the project that goes on; `project`: as that is set. Absent it is `skip`. */
+  /** What to do about another evaluation of the project that goes on; `project`: as that is set. Absent: `skip`. */
   readonly concurrency?: Concurrency | "project";
   /** What is sent to be built has no project that says what to evaluate. */
   readonly source?: {
@@ -61,8 +61,8 @@ export class EvaluationInProgressError extends DomainError {
 
 /**
  * A new evaluation, after what is done about one that goes on: `hard_abort` ends it with the builds that only it needs,
- * `soft_abort` lets those run, `all` lets both go on, `skip` creates none. Evaluations that run beside others leave them
- * alone and are left alone. The new one waits when its builds would have no cache to go to. Throws
+ * `soft_abort` lets those run, `all` lets both go on, `skip` creates none. Evaluations that run beside others leave
+ * them alone and are left alone. The new one waits when its builds would have no cache to go to. Throws
  * `EvaluationInProgressError` for `skip`.
  */
 export async function createEvaluation(

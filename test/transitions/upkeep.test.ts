@@ -35,7 +35,7 @@ async function passDeadline(attemptId: string, { started }: { readonly started: 
     where id = ${attemptId}`.execute(world.db);
 }
 
-test("a build that a lively worker never ends has timed out, and one that it never began is tried elsewhere", async () => {
+test("a build that a lively worker never ends has timed out, and one it never began is tried elsewhere", async () => {
   await evaluate(world, [node("begun"), node("forgotten"), node("busy")]);
   const builds = await claim(world);
   const attempt = (name: string) => builds.get(name)?.attemptId as string;

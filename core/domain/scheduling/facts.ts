@@ -32,8 +32,8 @@ export interface PlaceFacts {
 
 export interface InstanceFacts {
   /**
-   * The share of the running builds that the job's organization has beyond the share of the one with the least, of those
-   * that have builds ready. From 0 to 1; 0 for an organization that competes with nobody.
+   * The share of the running builds that the job's organization has beyond the share of the one with the least, of
+   * those that have builds ready. From 0 to 1; 0 for an organization that competes with nobody.
    */
   readonly shareAhead: number;
 }

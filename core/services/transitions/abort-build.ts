@@ -10,8 +10,8 @@ import { type TransitionDeps, transition } from "./deps.ts";
 
 /**
  * - `aborted`: the build has ended, and what waited for it has failed with it.
- * - `taken_out`: another evaluation waits for it, and it goes on. In this evaluation it counts as aborted, and what rests
- *   on it as failed.
+ * - `taken_out`: another evaluation waits for it, and it goes on. In this evaluation it counts as aborted, and what
+ *   rests on it as failed.
  */
 export type BuildAbort = "aborted" | "taken_out";
 

@@ -20,8 +20,8 @@ interface Entry extends InputOrigin {
 }
 
 /**
- * Which workers have which inputs in their stores, as far as this server read it or had a part in it lately: many builds
- * need the same few. It is a hint for scores: a store may have lost something since, and nothing depends on it.
+ * Which workers have which inputs in their stores, as far as this server read it or had a part in it lately: many
+ * builds need the same few. It is a hint for scores: a store may have lost something since, and nothing depends on it.
  */
 export class InputOrigins {
   readonly #known = new Map<string, Entry>();
