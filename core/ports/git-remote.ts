@@ -1,8 +1,8 @@
 /** Asks repositories without cloning them. */
 export interface GitRemote {
   /**
-   * The commit that `ref` points to (`HEAD` when absent). `url` was checked by `parseRepositoryUrl`. Over ssh the key of
-   * the organization is used; without one there is none.
+   * The commit that `ref` points to (`HEAD` when absent). `url` was checked by `parseRepositoryUrl`. Over ssh the key
+   * of the organization is used; without one there is none.
    * Throws `DomainError("repository_unreachable")` with git's own words, credentials removed.
    */
   resolve(url: string, options?: ResolveOptions): Promise<RemoteCommit>;

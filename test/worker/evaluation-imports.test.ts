@@ -17,7 +17,8 @@ const nix = nixAvailable();
 /** What is imported differs from build to build. */
 const FLAKE = flakeOf(`let
   made = mk "made" "date +%N > $out" { PATH = "/usr/bin:/bin"; };
-in { packages.\${system}.imports = mk "n\${builtins.head (builtins.match "(.*)\\n" (builtins.readFile made))}" "" {}; }`);
+  text = builtins.head (builtins.match "(.*)\\n" (builtins.readFile made));
+in { packages.\${system}.imports = mk "n\${text}" "" {}; }`);
 
 describe.skipIf(!nix.ok)("imports from derivations", () => {
   let elsewhere: NixDaemon;
@@ -50,7 +51,7 @@ describe.skipIf(!nix.ok)("imports from derivations", () => {
     return { path, nar_hash, nar_size, references: [], deriver: null, ca: null };
   }
 
-  test("what was built to be imported is kept for the others, and they take it instead of building it again", async () => {
+  test("what was built to be imported is kept for the others, who take it instead of building it", async () => {
     const first = await importIn(elsewhere);
     const path = parseStorePath(first.made ?? "");
     if (path === null) throw new Error("the imported path was not given on");

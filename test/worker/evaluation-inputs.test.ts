@@ -40,7 +40,9 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
       inputs.one.url = "git+file://${one.folder}"; inputs.other.url = "git+file://${other.folder}";
       inputs.plain = { url = "git+file://${plain.folder}"; flake = false; };
       outputs = { self, one, other, plain }: let ${MAKE} in { packages.a =
-        mk "\${one.name}-\${other.name}" "" { rev = self.rev; time = toString self.lastModified; source = "\${self}"; data = plain; };
+        mk "\${one.name}-\${other.name}" "" {
+          rev = self.rev; time = toString self.lastModified; source = "\${self}"; data = plain;
+        };
       };
     }`;
     repository = await makeRepository(daemon, { "flake.nix": flake });
@@ -74,7 +76,7 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
     expect(await evaluateWith([{ input: "one", url }])).toMatchObject({ name: "replaced-other-old.drv", warnings: [] });
   });
 
-  test("an override by what is locked anyway changes no derivation: revision and source are the flake's own", async () => {
+  test("an override by what is locked anyway changes nothing: revision and source are the flake's own", async () => {
     const url = `git+file://${one.folder}?rev=${one.commit}`;
     expect((await evaluateWith([{ input: "one", url }])).drvPath).toBe((await evaluateWith([])).drvPath);
   });
@@ -188,8 +190,10 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
         inputs.one.url = "git+${served.url}/${basename(one.folder)}?ref=main";
         outputs = { self, one }: let ${MAKE} in { packages = {
           a = mk one.name "" { source = "\${self}"; };
-          secret = builtins.readFile ((builtins.fetchTree { type = "path"; path = "/nix/store/../../${daemon.folder}/secret";
-            narHash = "\${builtins.readFile ./hash.txt}"; }) + "/file");
+          secret = builtins.readFile ((builtins.fetchTree {
+            type = "path"; path = "/nix/store/../../${daemon.folder}/secret";
+            narHash = "\${builtins.readFile ./hash.txt}";
+          }) + "/file");
         }; };
       }`;
       await mkdir(join(daemon.folder, "secret"));
@@ -257,7 +261,9 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
     const stays = await makeRepository(fresh, { "flake.nix": library("stays") });
     const flake = `{
       inputs.gone.url = "git+file://${gone.folder}"; inputs.stays.url = "git+file://${stays.folder}";
-      outputs = { self, gone, stays }: let ${MAKE} in { packages = { a = mk stays.name "" {}; b = mk gone.name "" {}; }; };
+      outputs = { self, gone, stays }: let ${MAKE} in {
+        packages = { a = mk stays.name "" {}; b = mk gone.name "" {}; };
+      };
     }`;
     const broken = await makeRepository(fresh, { "flake.nix": flake });
     const lock = [

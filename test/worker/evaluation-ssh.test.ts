@@ -62,11 +62,13 @@ describe.skipIf(!nix.ok || !ssh.ok)(`repositories over ssh${why && `: ${why}`}`,
   });
 
   test("inputs over ssh are fetched with it too", async () => {
-    const flake = `{ inputs.library.url = "git+${repository.url}?ref=main"; outputs = { self, library }: let ${MAKE} in {
+    const flake = `{ inputs.library.url = "git+${repository.url}?ref=main";
+      outputs = { self, library }: let ${MAKE} in {
       packages.b = mk "needs" "" { needed = library.packages.a; }; }; }`;
     const dependent = await makeRepository(daemon, { "flake.nix": flake });
     await using key = await agents.hold(secretKey, { variables, user: null });
-    const command = `ssh -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentityAgent=${key.socketPath}`;
+    const anyHost = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+    const command = `ssh -F none ${anyHost} -o IdentityAgent=${key.socketPath}`;
     const env = { ...daemon.env, HOME: daemon.folder, GIT_SSH_COMMAND: command };
     const features = ["--extra-experimental-features", "nix-command flakes"];
     await nixOutput(["nix", "flake", "lock", dependent.folder, ...features], env);
