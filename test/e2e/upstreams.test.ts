@@ -135,7 +135,7 @@ describe.skipIf(!nix.ok)(`what an upstream has${nix.ok ? "" : ` (skipped: ${nix.
     upstream.fault = (path) => (path.startsWith("/nar/") ? { status: 404 } : null);
     const { status, builds } = await evaluate(project);
     expect(status).toBe("Completed");
-    // What only the lost one rests on belongs to the evaluation that found out about it.
+    // What the lost one rests on is built by the recovery evaluation.
     expect(builds).toEqual({ "app-lost": "Completed", "library-lost": "Completed" });
   });
 
