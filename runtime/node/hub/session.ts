@@ -133,6 +133,8 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
       return null;
     }
     this.#settled.resolve(null);
+    // Evaluations may have waited for such a worker, whether or not it has a place free. The next task finds its jobs.
+    this.#deps.clock.schedule(0, this.#events.onDemand);
     this.#deps.log.info("worker connected", { worker: this.workerId, session: this.id });
     return jobs;
   }

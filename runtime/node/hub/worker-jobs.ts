@@ -236,6 +236,8 @@ export class WorkerJobs implements SessionWork {
       const recording = describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description);
       this.#spawn(recording);
       await recording.catch(() => {});
+      // Reasons to wait go by what is recorded.
+      this.options.onDemand();
     });
   }
 
