@@ -3,7 +3,13 @@ import { type ByteStream, collect, streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { BuildResult, EvaluationResult, FailureClass } from "#core/protocol/worker-messages.ts";
-import { type AttemptLink, BatchRefusedError, PathUnavailableError, UploadRefusedError } from "#worker/link.ts";
+import {
+  type AttemptLink,
+  BatchRefusedError,
+  PathUnavailableError,
+  type Upload,
+  UploadRefusedError,
+} from "#worker/link.ts";
 import { PROBE_SYSTEM, type SimulatedDerivation, type SimulatedFlake, type Universe } from "./flake.ts";
 import type { Random } from "./random.ts";
 import type { SimulatedProcess } from "./simulator.ts";
@@ -59,7 +65,12 @@ export async function simulateBuild(
       if (failure) return failed(failure, `it ended as ${failure}`);
       for (const { path } of outputs) context.store.add(path);
     }
-    if (!lies(context, derivation)) for (const { path } of outputs) await upload(context, path, "output", link);
+    process.note(`built ${derivation.name} under ${short(link.attemptId)}`);
+    const status = alreadyValid ? "already_valid" : "built";
+    const result: BuildResult = { kind: "build", status, outputs, failure: null, build_ms: derivation.durationMs };
+    const uploads = outputs.map(({ path }) => uploadOf(context, path, "output"));
+    if (!lies(context, derivation)) await link.deliver(uploads, result);
+    return result;
   } catch (error) {
     if (error instanceof PathUnavailableError) {
       if (!context.isLost(error.path)) {
@@ -70,9 +81,6 @@ export async function simulateBuild(
     if (error instanceof UploadRefusedError) return failed("transient", error.message);
     throw error;
   }
-  process.note(`built ${derivation.name} under ${short(link.attemptId)}`);
-  const status = alreadyValid ? "already_valid" : "built";
-  return { kind: "build", status, outputs, failure: null, build_ms: derivation.durationMs };
 }
 
 async function fetchInputs(context: ExecutorContext, inputs: readonly StorePath[], link: AttemptLink): Promise<void> {
@@ -123,23 +131,23 @@ async function runBuilder(
   return derivation.ends[Math.min(count, derivation.ends.length - 1)] ?? null;
 }
 
-async function upload(
-  { universe, process, random }: ExecutorContext,
-  path: StorePath,
-  target: "output" | "source",
-  link: AttemptLink,
-): Promise<void> {
+/** Sources are sent one by one; what the server has is not sent again. */
+async function uploadSource(context: ExecutorContext, path: StorePath, link: AttemptLink): Promise<void> {
   const present = await link.queryCache([path]);
-  if (present.length > 0 && target === "source") return;
+  if (present.length === 0) await link.pushNar(uploadOf(context, path, "source"));
+}
+
+function uploadOf({ universe, process, random }: ExecutorContext, path: StorePath, target: Upload["target"]): Upload {
   const object = universe.objects.get(path);
   if (!object) throw new Error(`${path} is in no store`);
-  const half = Math.floor(object.nar.length / 2);
+  const { nar, info } = object;
+  const half = Math.floor(nar.length / 2);
   async function* open(): AsyncGenerator<Uint8Array> {
-    yield* streamOf((object as { nar: Uint8Array }).nar.subarray(0, half));
+    yield* streamOf(nar.subarray(0, half));
     await process.pause(random.below(300));
-    yield* streamOf((object as { nar: Uint8Array }).nar.subarray(half));
+    yield* streamOf(nar.subarray(half));
   }
-  await link.pushNar({ target, info: object.info, compression: "zstd", open });
+  return { target, info, compression: "zstd", open };
 }
 
 /** As a worker evaluates: from the attributes down to what is known, and the report bottom-up. */
@@ -181,7 +189,7 @@ async function report(context: ExecutorContext, flake: SimulatedFlake, link: Att
     const batch = nodes.slice(at, at + random.between(1, 12));
     at += batch.length;
     for (const { drvPath, source } of batch) {
-      if (source && !pruned.has(drvPath)) await upload(context, source, "source", link);
+      if (source && !pruned.has(drvPath)) await uploadSource(context, source, link);
     }
     const own = new Set(batch.map(({ drvPath }) => drvPath));
     await link.sendBatch({
