@@ -339,3 +339,69 @@ test("a build whose derivation was lost with the session is not named on the nex
   expect(builds).toEqual([]);
   expect(log.lines.filter(({ level }) => level === "error")).toEqual([]);
 });
+
+test("a worker that gives up hands back what it runs before it leaves, so that nobody waits for its leases", async () => {
+  start();
+  const server = await servers.session(0);
+  await server.register();
+  await assignBuild(server, 1);
+  await expect.poll(() => builds.length).toBe(1);
+  assignEvaluation(server, 2);
+  await expect.poll(() => evaluations.length).toBe(1);
+
+  await agent.abort();
+  await expect.poll(() => server.closed).toBe("the worker is stopping");
+
+  const handedBack = server.received.flatMap((message) =>
+    message.type === "assign_job_response" && !message.accepted ? [[message.attempt, message.reason]] : [],
+  );
+  expect(handedBack).toEqual([
+    [attemptId(1), "the worker is stopping"],
+    [attemptId(2), "the worker is stopping"],
+  ]);
+});
+
+test("a worker whose machine offers something else says so in its session, and asks for its places anew", async () => {
+  start({ slots: 3 });
+  const server = await servers.session(0);
+  await server.register();
+  await expect.poll(() => freePlaces(server, "build", 0)).toBe(3);
+  await assignBuild(server, 1);
+  await assignBuild(server, 2);
+  await expect.poll(() => builds.length).toBe(2);
+
+  const facts = { maxConcurrentBuilds: 1, maxConcurrentEvaluations: 1, cpuCount: 8, ramTotalMb: 4096 };
+  agent.describe({ ...facts, architectures: ["aarch64-linux"], systemFeatures: ["kvm"] });
+
+  await expect
+    .poll(() => server.received.findLast(({ type }) => type === "worker_capabilities"))
+    .toMatchObject({
+      groups: [{ architectures: ["aarch64-linux"], system_features: ["kvm"], max_concurrent_builds: 1 }],
+      attempts: null,
+    });
+  // Two builds run where one has a place: no more is asked for, and what crosses is handed back.
+  const before = freePlaces(server, "build", 0);
+  await assignBuild(server, 3).catch(() => {});
+  await expect
+    .poll(() => server.received.findLast(({ type }) => type === "assign_job_response"))
+    .toMatchObject({ attempt: attemptId(3), accepted: false, reason: "all places of the worker are taken" });
+  expect(freePlaces(server, "build", 0)).toBe(before);
+});
+
+test("a worker whose tokens have changed asks to be challenged, and answers in mid-session", async () => {
+  start();
+  const server = await servers.session(0);
+  await server.register();
+  agent.renewTokens();
+  await server.next("reauth_request");
+  server.send({ type: "auth_challenge", peers: [ORGANIZATION] });
+
+  expect(await server.next("auth_response")).toEqual({
+    type: "auth_response",
+    tokens: [{ peer: ORGANIZATION, token: "secret" }],
+  });
+  server.send({ type: "auth_update", authorized_peers: [ORGANIZATION], failed_peers: [] });
+  await assignBuild(server, 1);
+  await expect.poll(() => builds.length).toBe(1);
+  expect(server.closed).toBeNull();
+});

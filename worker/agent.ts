@@ -97,10 +97,14 @@ export class Agent {
     this.#stop.abort();
   }
 
-  /** Gives up what runs. The server gives it to another worker. */
+  /** Gives up what runs, and says so: the server gives it to another worker at once. */
   async abort(): Promise<void> {
     this.#draining = true;
-    this.#endAll("the worker is stopping");
+    const reason = "the worker is stopping";
+    for (const attempt of this.#running.keys()) {
+      this.#supervisor.current?.send({ type: "assign_job_response", attempt, accepted: false, reason });
+    }
+    this.#endAll(reason);
     this.#stop.abort();
     await Promise.all(Array.from(this.#running.values(), ({ done }) => done));
   }

@@ -9,12 +9,15 @@ import { Evaluations } from "./evaluations.ts";
 import type { AttemptLink } from "./link.ts";
 import { createMachineMetrics } from "./machine-metrics.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
+import type { Stoppable } from "./main-signals.ts";
+import { watchPeers } from "./peers-watch.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
 import { OrganizationStores } from "./store/organization-stores.ts";
 import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
+import { readStoreFacts } from "./store-facts.ts";
 
 export interface AssembledWorker extends AsyncDisposable {
-  readonly agent: Agent;
+  readonly work: Stoppable;
 }
 
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
@@ -50,9 +53,22 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
     clock: systemClock,
     log: loggers.proto,
   });
+  const watching = watchPeers(config.peers, () => {
+    loggers.proto.info("the peers file has changed");
+    agent.renewTokens();
+  });
   return {
-    agent,
+    work: {
+      run: () => agent.run(),
+      drain: () => agent.drain(),
+      abort: () => agent.abort(),
+      reload: async () => {
+        agent.renewTokens();
+        agent.describe({ ...(await readStoreFacts(config)), signingKey: signer?.publicKey ?? null });
+      },
+    },
     async [Symbol.asyncDispose]() {
+      watching[Symbol.dispose]();
       await connection[Symbol.asyncDispose]();
       await evaluations[Symbol.asyncDispose]();
       await stores[Symbol.asyncDispose]();

@@ -13,7 +13,7 @@ if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
 try {
   const prepared = await prepareWorker(processEnvironment());
   await using worker = assembleWorker(prepared);
-  await runUntilSignalled(worker.agent, prepared.loggers.main);
+  await runUntilSignalled(worker.work, prepared.loggers.main);
 } catch (error) {
   if (!(error instanceof StartError)) throw error;
   process.stderr.write(`gradient-worker cannot start: ${error.message}\n`);

@@ -16,6 +16,8 @@ export const ORGANIZATION = "01890000-0000-7000-8000-000000000001";
 
 /** The server's end of one session, which says what a test tells it to. */
 export class FakeServer {
+  /** Under the connection: for lines that break. */
+  readonly socket: Socket;
   readonly connection: Connection<WorkerMessage, Sent>;
   /** Everything that arrived, in order. */
   readonly received: Received[] = [];
@@ -25,6 +27,7 @@ export class FakeServer {
   readonly #taken = new Set<Received>();
 
   constructor(socket: Socket) {
+    this.socket = socket;
     this.connection = new Connection({
       socket,
       clock: systemClock,

@@ -270,3 +270,39 @@ test("many that wait for a session leave nothing on the signal they wait with", 
   await settle();
   expect(listeners).toBe(0);
 });
+
+test("a server that says it stops is left at once, and the next one is tried without a long pause", async () => {
+  servers.down = "not yet";
+  start();
+  await clock.advance(120_000);
+  servers.down = null;
+  while (servers.sessions.length === 0) await clock.advance(100);
+  const first = await servers.session(0);
+  await first.register();
+  await expect.poll(() => supervisor.current).not.toBeNull();
+  await clock.advance(5_000);
+  pausesBegun = tries.length - 1;
+  first.send({ type: "draining" });
+  await expect.poll(() => first.closed).toBe("the server is stopping");
+
+  const pause = await nextPause();
+
+  expect(pause).toBeLessThan(500);
+});
+
+test("a server that never says anything again is left after 45 s, and what runs is named to the next one", async () => {
+  start();
+  const first = await servers.session(0);
+  await first.register();
+  await expect.poll(() => supervisor.current).not.toBeNull();
+  // Neither end hears of it: the line is cut somewhere between them.
+  first.connection.send = () => {};
+  first.socket.send = () => Promise.resolve();
+  await clock.advance(40_000);
+  expect(servers.sessions).toHaveLength(1);
+  await clock.advance(20_000);
+
+  const second = await servers.session(1);
+  expect(await second.greet()).toEqual([ATTEMPT]);
+  expect(leasesLost).toBe(0);
+});

@@ -70,6 +70,8 @@ export class Supervisor {
   #leaseMs = 60_000;
   #cancelLease: () => void = () => {};
   #facts: WorkerFacts;
+  /** The tokens have changed since they were read for the session that is beginning. */
+  #renewWanted = false;
   /** The server of the last session has said that it stops. */
   #serverDrains = false;
 
@@ -110,7 +112,8 @@ export class Supervisor {
 
   /** The tokens have changed: the server is asked to look at them. */
   renew(): void {
-    this.#session?.send({ type: "reauth_request" });
+    if (this.#session) this.#session.send({ type: "reauth_request" });
+    else this.#renewWanted = true;
   }
 
   /** Runs until the signal is aborted. */
@@ -215,6 +218,7 @@ export class Supervisor {
   }
 
   #answerChallenge(session: LiveSession, peers: readonly string[]): void {
+    this.#renewWanted = false;
     this.#options.tokensFor(peers, session.socket).then(
       (tokens) => session.send({ type: "auth_response", tokens }),
       (error: unknown) => {
@@ -252,6 +256,7 @@ export class Supervisor {
     this.#cancelLease();
     this.#session = session;
     this.#options.log.info("connected to the server", { held: held.length });
+    if (this.#renewWanted) this.renew();
     this.#options.onAttached(session, held);
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
