@@ -9,12 +9,16 @@ const hasOpenBuild = sql`exists (
   select from evaluation_build l join build b on b.id = l.build_id
   where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8))`;
 
-/** Nothing that the evaluation `e` waits for rests on the build of its link `l`. */
+/**
+ * Nothing that the evaluation `e` waits for rests on the build of its link `l`. Each `offset 0` keeps the order: from
+ * the edges up, and no further than the first that is open. Without statistics PostgreSQL would rather begin with all
+ * links of the evaluation, for each build anew.
+ */
 export const nothingOpenAbove: RawBuilder<boolean> = sql<boolean>`not exists (
-  select from build_edge d
-  join build b on b.id = d.build_id
-  join evaluation_build above on above.build_id = b.id and above.evaluation_id = e.id and above.outcome is null
-  where d.dependency_id = l.build_id and b.status in (0, 1, 2, 8))`;
+  select from (select d.build_id from build_edge d where d.dependency_id = l.build_id offset 0) d
+  join lateral (select b.id from build b where b.id = d.build_id and b.status in (0, 1, 2, 8) offset 0) b on true
+  join lateral (select from evaluation_build above
+    where above.evaluation_id = e.id and above.build_id = b.id and above.outcome is null offset 0) above on true)`;
 
 export interface EndedEvaluation {
   readonly id: string;
