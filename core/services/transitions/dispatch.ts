@@ -52,9 +52,9 @@ export async function dispatchBuilds(
 ): Promise<{ readonly assigned: readonly DispatchedBuild[]; readonly chosen: number }> {
   const none = { assigned: [], chosen: 0 };
   const free = workers.filter(({ groups }) => groups.some(({ places }) => places > 0));
-  if (free.length === 0 || (await isDraining(deps.db))) return none;
+  if (free.length === 0) return none;
   const queues = withLimits(await listReadyQueues(deps.db, QUEUES_MAX), free);
-  if (queues.length === 0) return none;
+  if (queues.length === 0 || (await isDraining(deps.db))) return none;
   const rows = await listCandidates(deps.db, queues, { dependentsMax: DEPENDENTS_MAX });
   const origins = await inputs.of(
     deps.db,
@@ -177,8 +177,9 @@ export async function dispatchEvaluations(
       ),
     ),
   ];
-  if (organizationIds.length === 0 || (await isDraining(deps.db))) return [];
+  if (organizationIds.length === 0) return [];
   const queued = await listQueuedEvaluations(deps.db, organizationIds, EVALUATIONS_A_PASS);
+  if (queued.length === 0 || (await isDraining(deps.db))) return [];
   const { timeoutMs } = deps.limits.evaluation;
   const deadlineMs = timeoutMs === 0 ? null : timeoutMs + UNANSWERED_GRACE_MS;
   const choices = chooseEvaluations(queued, free).map(({ evaluationId, part, group, worker: { workerId, key } }) => ({

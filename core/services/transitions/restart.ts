@@ -3,7 +3,7 @@ import { findBuildLinkState } from "../../db/build-links.ts";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { linkBuilds } from "../../db/evaluation-graph.ts";
 import { settleEdgesAbove } from "../../db/graph.ts";
-import { listActiveEvaluations, lockProjectToEvaluate } from "../../db/projects-evaluations.ts";
+import { listCompetingEvaluations, lockProjectToEvaluate } from "../../db/projects-evaluations.ts";
 import type { Database } from "../../db/schema.ts";
 import { ACTIVE_EVALUATION, type EvaluationStatus } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
@@ -135,7 +135,7 @@ async function lockEnded(trx: Transaction<Database>, evaluationId: string): Prom
   if (unlocked) await lockProjectToEvaluate(trx, unlocked.project_id);
   const evaluation = await found.forShare().executeTakeFirst();
   if (!evaluation) throw new DomainError("not_found", "no such evaluation");
-  const [active] = await listActiveEvaluations(trx, evaluation.project_id, 1);
+  const [active] = await listCompetingEvaluations(trx, evaluation.project_id);
   if (active && active.id !== evaluationId) {
     throw new DomainError("conflict", `the project is being evaluated (${active.id}): abort that, or wait for its end`);
   }
