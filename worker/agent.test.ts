@@ -340,7 +340,7 @@ test("a build whose derivation was lost with the session is not named on the nex
   expect(log.lines.filter(({ level }) => level === "error")).toEqual([]);
 });
 
-test("a worker that gives up hands back what it runs before it leaves, so that nobody waits for its leases", async () => {
+test("a worker that gives up hands back what it runs before it leaves: nobody waits for its leases", async () => {
   start();
   const server = await servers.session(0);
   await server.register();

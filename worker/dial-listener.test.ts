@@ -28,8 +28,9 @@ function upgrade(port: number, path: string): Promise<{ readonly head: string; r
     socket.on("error", () => {});
     socket.once("data", (data) => resolve({ head: String(data), socket }));
     const key = "dGhlIHNhbXBsZSBub25jZQ==";
-    const headers = `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}`;
-    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n\r\n`);
+    const upgrade = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"];
+    const headers = ["Host: x", ...upgrade, `Sec-WebSocket-Key: ${key}`];
+    socket.write([`GET ${path} HTTP/1.1`, ...headers, "", ""].join("\r\n"));
   });
 }
 

@@ -28,7 +28,7 @@ export interface ConnectionOptions<In extends { readonly type: string }> {
   /**
    * Called for each message in the order of arrival, on the read loop: a handler that has something to wait for
    * starts it and returns. A throw closes the connection, and so does a rejection. A promise tells when the message
-   * is dealt with: messages that wait are counted, and a peer that sends more of them than `limits.ts` allows is cut off.
+   * is dealt with: those that wait are counted, and a peer that sends more of them than `limits.ts` allows is cut off.
    */
   readonly onMessage: (message: Exclude<In, TransportMessage>) => void | Promise<void>;
   /** Called once, whatever ended the connection. */

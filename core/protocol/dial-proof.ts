@@ -36,7 +36,7 @@ export type KeyParameters = v.InferOutput<typeof KeyParameters>;
 export const ServerChallenge = v.strictObject({ type: v.literal("server_challenge"), version: Count, nonce: Nonce });
 export type ServerChallenge = v.InferOutput<typeof ServerChallenge>;
 
-/** The answer: for each organization that the worker shall work for, the proof that the server knows its token's hash. */
+/** The answer: for each organization that the worker shall work for, the proof that its token's hash is known. */
 export const ServerProof = v.strictObject({
   type: v.literal("server_proof"),
   worker_id: WorkerId,

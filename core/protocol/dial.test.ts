@@ -28,7 +28,7 @@ function worker(socket: Socket, tokens: Record<string, string> = { [PEER]: "tok"
   return challengeServer(socket, { id: WORKER, tokenFor, deriveKey: deriver(calls) }, PORTS);
 }
 
-test("a server that knows the token's hash and a worker that has the token find each other, and no token is sent", async () => {
+test("a server with the token's hash and a worker with the token find each other without sending it", async () => {
   const [a, b] = socketPair(systemClock);
   const sent: string[] = [];
   const record = (socket: Socket) => {
@@ -99,7 +99,7 @@ test("a server with a wrong hash, and one that sends the proof of another sessio
   await first;
 });
 
-test("a worker spends eight derivations on a stranger, what is named first, and none beyond the allowed cost", async () => {
+test("a worker derives eight keys for a stranger, what is named first, and none beyond the allowed cost", async () => {
   const key = { algorithm: "argon2id", salt: "AQEBAQEBAQEBAQEBAQEBAQ==", memory_kib: 19_456, passes: 2, lanes: 1 };
   const proof = `${"A".repeat(43)}=`;
   const others = Array.from({ length: 20 }, (_, i) => `018f0000-0000-7000-8000-0000000001${i + 10}`);

@@ -128,7 +128,7 @@ export const ServerMessage = v.variant("type", [
     offset: v.optional(Size),
     stream: StreamId,
   }),
-  /** The transfer has ended early; what is still under way of its stream is worth nothing. Asked again it may succeed. */
+  /** The transfer has ended early; what is under way of its stream is worth nothing. Asked again it may succeed. */
   v.object({ type: v.literal("nar_abort"), request: Count, stream: StreamId, reason: text(1024) }),
   v.object({ type: v.literal("nar_unavailable"), request: Count, reason: text(1024), retry: v.boolean() }),
   v.object({ type: v.literal("nar_committed"), upload: Count }),

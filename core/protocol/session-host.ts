@@ -24,8 +24,8 @@ export interface Introduction {
 /** What a registered worker's messages go to. */
 export interface SessionWork {
   /**
-   * Called in the order of arrival. A promise tells when the message is dealt with: a worker that sends much faster than
-   * that loses its session.
+   * Called in the order of arrival. A promise tells when the message is dealt with: a worker that sends much faster
+   * than that loses its session.
    */
   receive(message: WorkMessage): void | Promise<void>;
   /** The worker says anew what it can do; it names no attempts then. */

@@ -63,7 +63,8 @@ function advice({
 }): string {
   if (!active) return "the worker is deactivated: activate it";
   if (url === null) {
-    return "the worker is not connected: see that it runs, reaches this server, and has this organization's token in its peers file";
+    const token = "this organization's token in its peers file";
+    return `the worker is not connected: see that it runs, that it reaches this server, and that it has ${token}`;
   }
   if (dial_error === null) return `the server dials the worker at ${url}`;
   return `the worker could not be dialled at ${url}: ${dial_error}`;

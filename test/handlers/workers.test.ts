@@ -67,6 +67,35 @@ test("a brought token is taken and not told again; what is none is refused", asy
   expect((await register({ worker_id: WORKER })).body.code).toBe("already_exists");
 });
 
+/** The session of that id measures something: it is shown as live, and over time. */
+async function expectMeasured(id: string, live: () => Promise<unknown>): Promise<void> {
+  const measured = { cpu_usage_pct: 10, ram_free_mb: 9, disk_speed_mbps: null, network_speed_mbps: 1.5 };
+  const others = crypto.randomUUID();
+  const sample = {
+    ...measured,
+    ram_total_mb: 16_384,
+    assigned: { [organizationId]: 2, [others]: 7 },
+    max_concurrent_builds: 7,
+    state: "active" as const,
+  };
+  await recordWorkerSamples(t.db, [{ connectionId: id, sample }]);
+  expect(await live()).toMatchObject({ metrics: { ...measured, ram_total_mb: 16_384 } });
+  const history = await t.ask("GET", `/orgs/myorg/workers/${WORKER}/metrics`, { token: admin.token });
+  const shown = { at: expect.any(String), ...measured, ram_total_mb: 16_384, max_concurrent_builds: 7 };
+  expect(history.body.message).toEqual({
+    samples: [{ ...shown, assigned_jobs: 2, state: "active" }],
+    connections: [{ id, connected_at: expect.any(String), disconnected_at: null, draining: false }],
+    jobs_dispatched: 0,
+  });
+  const tried = async () => (await t.ask("POST", `/orgs/myorg/workers/${WORKER}/test`, { token: admin.token })).body;
+  expect((await tried()).message).toEqual({
+    ok: true,
+    connected: true,
+    authorized_for_org: true,
+    message: "connected",
+  });
+}
+
 test("what a connected worker told of itself is shown as live", async () => {
   const id = crypto.randomUUID();
   const description = {
@@ -98,31 +127,7 @@ test("what a connected worker told of itself is shown as live", async () => {
     draining: false,
     metrics: null,
   });
-  const measured = { cpu_usage_pct: 10, ram_free_mb: 9, disk_speed_mbps: null, network_speed_mbps: 1.5 };
-  const others = crypto.randomUUID();
-  const sample = {
-    ...measured,
-    ram_total_mb: 16_384,
-    assigned: { [organizationId]: 2, [others]: 7 },
-    max_concurrent_builds: 7,
-    state: "active" as const,
-  };
-  await recordWorkerSamples(t.db, [{ connectionId: id, sample }]);
-  expect(await live()).toMatchObject({ metrics: { ...measured, ram_total_mb: 16_384 } });
-  const history = await t.ask("GET", `/orgs/myorg/workers/${WORKER}/metrics`, { token: admin.token });
-  const shown = { at: expect.any(String), ...measured, ram_total_mb: 16_384, max_concurrent_builds: 7 };
-  expect(history.body.message).toEqual({
-    samples: [{ ...shown, assigned_jobs: 2, state: "active" }],
-    connections: [{ id, connected_at: expect.any(String), disconnected_at: null, draining: false }],
-    jobs_dispatched: 0,
-  });
-  const tried = async () => (await t.ask("POST", `/orgs/myorg/workers/${WORKER}/test`, { token: admin.token })).body;
-  expect((await tried()).message).toEqual({
-    ok: true,
-    connected: true,
-    authorized_for_org: true,
-    message: "connected",
-  });
+  await expectMeasured(id, live);
   const ownedBy = async (...ids: string[]) =>
     await t.db.updateTable("worker_connection").set({ organization_ids: ids }).where("id", "=", id).execute();
   await ownedBy(crypto.randomUUID());

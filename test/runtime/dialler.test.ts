@@ -147,7 +147,7 @@ test("two servers on one database dial a worker once", async () => {
   expect(session?.organization_ids.toSorted()).toEqual([bench.organizationId, other].sort());
 });
 
-test("a worker that lost its connection is dialled again, and one that is deactivated is sent away and left alone", async () => {
+test("a worker that lost its connection is dialled again, and one that is deactivated is left alone", async () => {
   const bench = await start();
   const worker = await listeningWorker();
   await register(bench, worker);
@@ -190,7 +190,7 @@ test("why a worker cannot be dialled is kept for its owners, and the pause grows
   expect(heard.some((reason) => reason.includes("looks for another worker"))).toBe(true);
 });
 
-test("a server that does not know the worker's token gets no session, and the worker says so to its operator", async () => {
+test("a server that does not know the worker's token gets no session, and the operator is told", async () => {
   const bench = await start();
   const worker = await listeningWorker();
   await register(bench, { ...worker, token: randomBytes(48).toString("base64") });

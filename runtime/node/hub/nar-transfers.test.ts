@@ -47,7 +47,7 @@ function infoOf(path: StorePath, nar: Uint8Array) {
   return { path, nar_hash, nar_size: nar.length, references: [], deriver: null, ca: null };
 }
 
-/** A build of the worker's whose output, of 3 MiB that no compression makes smaller, is in the organization's caches. */
+/** A build of the worker whose output, 3 MiB that no compression makes smaller, is in the organization's caches. */
 async function delivered(bench: HubBench, worker: FakeWorker): Promise<Delivered> {
   const { output: path } = await bench.addBuild("thing");
   worker.send({ type: "request_job", kind: "build", free: 1 });
@@ -75,7 +75,7 @@ function reading(worker: FakeWorker): Map<number, Promise<Uint8Array>> {
   return bodies;
 }
 
-test("a worker is sent as many paths at a time as maxConcurrentNarServes says; the others wait for their turn", async () => {
+test("a worker is sent as many paths at a time as maxConcurrentNarServes says; the others wait", async () => {
   await using bench = await withHub({ limits: { ...HUB_LIMITS, maxConcurrentNarServes: 2 } });
   const worker = await bench.registered();
   const { attempt, path } = await delivered(bench, worker);
@@ -93,7 +93,7 @@ test("a worker is sent as many paths at a time as maxConcurrentNarServes says; t
   expect(worker.closed).toBeNull();
 });
 
-test("a transfer that a worker does not take within narSendChunkTimeoutSecs ends, and its session does not", async () => {
+test("a transfer that a worker does not take within narSendChunkTimeoutSecs ends, its session not", async () => {
   await using bench = await withHub({ limits: { ...HUB_LIMITS, narSendChunkTimeoutMs: 300 } });
   const worker = await bench.registered();
   const { attempt, path, info } = await delivered(bench, worker);

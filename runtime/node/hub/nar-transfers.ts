@@ -35,7 +35,7 @@ export class NarTransfers {
     this.#serves = new Semaphore(deps.limits.maxConcurrentNarServes);
   }
 
-  /** Sends a path that the organization may read, or says `nar_unavailable`; `nar_abort` when the transfer breaks off. */
+  /** Sends a path that the organization may read, or says `nar_unavailable`; `nar_abort` when it breaks off. */
   async serve({ request, path, resume }: NarRequest, attempt: LeasedAttempt): Promise<void> {
     await this.#serves.run(async () => {
       if (this.#connection.closed) return;

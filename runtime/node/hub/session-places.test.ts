@@ -15,7 +15,7 @@ async function start(maxProtoConnections: number): Promise<HubBench> {
   return bench;
 }
 
-test("sockets of strangers who prove nothing take no places of workers, and one address has only some of them", async () => {
+test("strangers who prove nothing take no places of workers, and one address has only some of theirs", async () => {
   const { hub, registered } = await start(40);
   for (let i = 0; i < 32; i++) hub.accept(socketPair(systemClock)[0], { address: "203.0.113.7" });
 
@@ -25,7 +25,7 @@ test("sockets of strangers who prove nothing take no places of workers, and one 
   expect(worker.closed).toBeNull();
 });
 
-test("a worker has a place of its own as soon as it has proved itself, and no more are let in than there are", async () => {
+test("a worker has a place as soon as it has proved itself, and no more are let in than there are", async () => {
   const { hub, registered, worker, organizationId } = await start(2);
   const strangers = [1, 2].map(() => socketPair(systemClock)[0]);
   for (const socket of strangers) hub.accept(socket, { address: "203.0.113.7" });

@@ -32,7 +32,7 @@ test("what a worker measures is recorded at the pace of the option, however ofte
   });
 });
 
-test("a worker that drains shows it to everybody at once, and goes on showing it after it says anew what it can do", async () => {
+test("a worker that drains shows it at once, and goes on showing it after it says anew what it can do", async () => {
   bench = await withHub();
   const worker = await bench.registered();
   worker.send({ type: "draining" });
