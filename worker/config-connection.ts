@@ -8,6 +8,13 @@ export interface ConnectionSettings {
   readonly peers: PeersSource;
   /** Where servers dial this worker. Null: nowhere. */
   readonly listen: ListenSettings | null;
+  /** What a relay takes workers by. Null: this worker is none, and works itself. */
+  readonly federation: FederationSettings | null;
+}
+
+export interface FederationSettings extends ListenSettings {
+  /** The workers that may connect, with their tokens. */
+  readonly downstreamsFile: string;
 }
 
 export interface ListenSettings {
@@ -17,14 +24,34 @@ export interface ListenSettings {
 }
 
 const SERVER_URL = "GRADIENT_WORKER_SERVER_URL";
+const FEDERATE = "GRADIENT_WORKER_CAPABILITY_FEDERATE";
+const DOWNSTREAMS_FILE = "GRADIENT_WORKER_DOWNSTREAMS_FILE";
 
 export function readConnectionSettings(reader: ConfigReader): ConnectionSettings {
-  const listen = readListen(reader);
+  const address = readListen(reader);
+  const federate = reader.boolean(FEDERATE, false);
+  // The address of a relay is for workers; it dials its server itself.
+  const listen = federate ? null : address;
   return {
     serverUrl: readServerUrl(reader, { required: listen === null }),
     peers: { file: reader.text("GRADIENT_WORKER_PEERS_FILE"), text: reader.text("GRADIENT_WORKER_PEERS") },
     listen,
+    federation: federate ? readFederation(reader, address) : null,
   };
+}
+
+function readFederation(reader: ConfigReader, listen: ListenSettings | null): FederationSettings | null {
+  if (listen === null) {
+    reader.problems.push(`${FEDERATE}=true needs GRADIENT_WORKER_DISCOVERABLE=true: a relay listens for its workers`);
+  }
+  const downstreamsFile = reader.text(DOWNSTREAMS_FILE);
+  if (downstreamsFile === null) {
+    reader.problems.push(
+      `${FEDERATE}=true needs ${DOWNSTREAMS_FILE}: a file with a line worker_id:organization_id:token for each worker ` +
+        "that may connect to this relay",
+    );
+  }
+  return listen && downstreamsFile !== null ? { ...listen, downstreamsFile } : null;
 }
 
 function readListen(reader: ConfigReader): ListenSettings | null {

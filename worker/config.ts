@@ -21,7 +21,7 @@ export interface WorkerConfig extends ConnectionSettings, BuildSettings, Evaluat
     readonly eval: boolean;
     readonly build: boolean;
     readonly sign: boolean;
-    readonly federate: false;
+    readonly federate: boolean;
   };
   readonly daemonConnectionsMax: number;
   /** Absolute. Null: running builds are not pinned. */
@@ -84,9 +84,9 @@ export function readWorkerConfig(environment: Environment): {
   readonly warnings: readonly string[];
 } {
   const reader = new ConfigReader(environment);
-  refuseLater(reader);
+  const connection = readConnectionSettings(reader);
   const config: WorkerConfig = {
-    ...readConnectionSettings(reader),
+    ...connection,
     dataDir: readDataDir(reader),
     workerId: readWorkerId(reader),
     capabilities: {
@@ -94,7 +94,7 @@ export function readWorkerConfig(environment: Environment): {
       eval: reader.boolean("GRADIENT_WORKER_CAPABILITY_EVAL", false),
       build: reader.boolean("GRADIENT_WORKER_CAPABILITY_BUILD", false),
       sign: reader.boolean("GRADIENT_WORKER_CAPABILITY_SIGN", false),
-      federate: false,
+      federate: connection.federation !== null,
     },
     ...readBuildSettings(reader),
     ...readEvaluationSettings(reader),
@@ -115,14 +115,6 @@ export function readWorkerConfig(environment: Environment): {
   };
   if (reader.problems.length > 0) throw new WorkerConfigError(reader.problems);
   return { config, warnings: [...unknownNameWarnings(environment), ...doubts(config)] };
-}
-
-/** Options of the public surface whose part of the worker does not exist yet: never taken and then ignored. */
-function refuseLater(reader: ConfigReader): void {
-  const later: Readonly<Record<string, string>> = {
-    GRADIENT_WORKER_CAPABILITY_FEDERATE: "this release does not relay between servers",
-  };
-  for (const [name, why] of Object.entries(later)) if (reader.boolean(name, false)) reader.wrong(name, why, null);
 }
 
 /** systemd names the state folder it made for the unit; several are separated by colons. */
@@ -171,12 +163,18 @@ function childVariables(environment: Environment): Record<string, string> {
 
 /** What is allowed but hardly meant. */
 function doubts(config: WorkerConfig): string[] {
-  const { fetch, eval: evaluate, build } = config.capabilities;
+  const { fetch, eval: evaluate, build, sign, federate } = config.capabilities;
   const found: string[] = [];
   if (!build && !fetch && !evaluate) {
     found.push(
       "this worker will get no jobs: set GRADIENT_WORKER_CAPABILITY_BUILD=true for builds, and " +
         "GRADIENT_WORKER_CAPABILITY_FETCH=true and GRADIENT_WORKER_CAPABILITY_EVAL=true for evaluations",
+    );
+  }
+  if (federate && sign) {
+    found.push(
+      "this relay signs nothing: GRADIENT_WORKER_CAPABILITY_SIGN=true is for the workers behind it, whose signatures " +
+        "pass unchanged",
     );
   }
   if (config.peers.file === null && config.peers.text === null) {

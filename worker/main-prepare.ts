@@ -6,6 +6,7 @@ import type { Environment } from "./config-reader.ts";
 import { ListenError } from "./dial-listener.ts";
 import type { ProcessUser } from "./evaluation/process.ts";
 import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
+import { type AssembledRelay, assembleRelay } from "./federation/assemble-relay.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
 import { LeftEvaluators } from "./left-evaluators.ts";
@@ -35,25 +36,49 @@ export class StartError extends Error {
   override readonly name = "StartError";
 }
 
+type Begun = Pick<PreparedWorker, "config" | "loggers" | "workerId">;
+
+/** Reads the configuration and gets ready what it asks for: a worker, or a relay between workers. Throws `StartError`. */
+export async function prepare(environment: Environment): Promise<PreparedWorker | AssembledRelay> {
+  return await explained(async () => {
+    const begun = await begin(environment);
+    const { federation } = begun.config;
+    return federation === null ? await prepareStore(begun) : await assembleRelay(begun.config, federation, begun);
+  });
+}
+
 /** Reads the configuration, makes the data folder and asks the nix-daemon. Throws `StartError`. */
 export async function prepareWorker(environment: Environment): Promise<PreparedWorker> {
+  return await explained(async () => await prepareStore(await begin(environment)));
+}
+
+async function begin(environment: Environment): Promise<Begun> {
+  const { config, warnings } = readWorkerConfig(environment);
+  const loggers = createLoggers(config.logLevels);
+  for (const warning of warnings) loggers.main.warn(warning);
+  await makeDataFolder(config);
+  const workerId = await loadWorkerId(config.dataDir, config.workerId);
+  await makeLogFolder(config);
+  return { config, loggers, workerId };
+}
+
+async function prepareStore({ config, loggers, workerId }: Begun): Promise<PreparedWorker> {
+  await makeGcRootsFolder(config);
+  // No attempt of an earlier process is still built here.
+  await clearGcRoots(config.gcRootsDir ?? "");
+  await new LeftEvaluators(config.dataDir).end();
+  await endLeftDaemons(join(config.dataDir, STORES_FOLDER), systemClock);
+  const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
+  const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;
+  const facts = await readStoreFacts(config);
+  const prepared = { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config), signer };
+  // Last, and nothing may fail after it: nobody would close it.
+  return { ...prepared, connection: await openServerConnection(config, { workerId, log: loggers.proto }) };
+}
+
+async function explained<T>(preparing: () => Promise<T>): Promise<T> {
   try {
-    const { config, warnings } = readWorkerConfig(environment);
-    const loggers = createLoggers(config.logLevels);
-    for (const warning of warnings) loggers.main.warn(warning);
-    await makeDataFolder(config);
-    const workerId = await loadWorkerId(config.dataDir, config.workerId);
-    await makeFolders(config);
-    // No attempt of an earlier process is still built here.
-    await clearGcRoots(config.gcRootsDir ?? "");
-    await new LeftEvaluators(config.dataDir).end();
-    await endLeftDaemons(join(config.dataDir, STORES_FOLDER), systemClock);
-    const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
-    const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;
-    const facts = await readStoreFacts(config);
-    const prepared = { config, loggers, workerId, facts, evaluatorUser: await requireEvaluatorUser(config), signer };
-    // Last, and nothing may fail after it: nobody would close it.
-    return { ...prepared, connection: await openServerConnection(config, { workerId, log: loggers.proto }) };
+    return await preparing();
   } catch (error) {
     throw isExpected(error) ? new StartError(error.message, { cause: error }) : error;
   }
@@ -65,7 +90,7 @@ async function makeDataFolder({ dataDir, evaluatorUser }: WorkerConfig): Promise
   if (evaluatorUser !== null) await makeFolder(dataDir, 0o711).catch(() => {});
 }
 
-async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void> {
+async function makeLogFolder({ dataDir }: WorkerConfig): Promise<void> {
   try {
     await makeFolder(join(dataDir, "logs"), 0o700);
   } catch (error) {
@@ -75,6 +100,9 @@ async function makeFolders({ dataDir, gcRootsDir }: WorkerConfig): Promise<void>
       { cause: error },
     );
   }
+}
+
+async function makeGcRootsFolder({ gcRootsDir }: WorkerConfig): Promise<void> {
   if (gcRootsDir === null) return;
   try {
     await makeFolder(gcRootsDir, 0o755);

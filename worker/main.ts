@@ -1,6 +1,6 @@
 import { assembleWorker } from "./assemble.ts";
 import { processEnvironment } from "./config.ts";
-import { prepareWorker, StartError } from "./main-prepare.ts";
+import { prepare, StartError } from "./main-prepare.ts";
 import { runUntilSignalled } from "./main-signals.ts";
 
 const NODE_MAJOR_MIN = 24;
@@ -11,8 +11,8 @@ if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
 }
 
 try {
-  const prepared = await prepareWorker(processEnvironment());
-  await using worker = assembleWorker(prepared);
+  const prepared = await prepare(processEnvironment());
+  await using worker = "work" in prepared ? prepared : assembleWorker(prepared);
   await runUntilSignalled(worker.work, prepared.loggers.main);
 } catch (error) {
   if (!(error instanceof StartError)) throw error;

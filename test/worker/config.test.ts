@@ -95,13 +95,29 @@ test.each([
   expect(read({ GRADIENT_WORKER_SERVER_URL: given }).config.serverUrl).toBe(meant);
 });
 
-test.each(["GRADIENT_WORKER_CAPABILITY_FEDERATE"])(
-  "%s is refused as long as nothing acts on it, and may be off",
-  (name) => {
-    expect(problems({ [name]: "true" })).toEqual([expect.stringContaining("this release")]);
-    expect(problems({ [name]: "false" })).toEqual([]);
-  },
-);
+test("a relay listens for workers, and dials its server itself", () => {
+  const relay = {
+    GRADIENT_WORKER_CAPABILITY_FEDERATE: "true",
+    GRADIENT_WORKER_DISCOVERABLE: "true",
+    GRADIENT_WORKER_DOWNSTREAMS_FILE: "/run/downstreams",
+    GRADIENT_WORKER_PORT: "4100",
+  };
+  const { config } = read(relay);
+  expect(config).toMatchObject({
+    serverUrl: "wss://gradient.example.com/proto",
+    listen: null,
+    federation: { address: "127.0.0.1", port: 4100, connectionsMax: 16, downstreamsFile: "/run/downstreams" },
+    capabilities: { federate: true },
+  });
+  expect(read({ ...relay, GRADIENT_WORKER_CAPABILITY_FEDERATE: "false" }).config.federation).toBeNull();
+  expect(problems({ ...relay, GRADIENT_WORKER_SERVER_URL: "" })).toEqual([
+    expect.stringContaining("GRADIENT_WORKER_SERVER_URL is required"),
+  ]);
+  expect(problems({ GRADIENT_WORKER_CAPABILITY_FEDERATE: "true" })).toEqual([
+    expect.stringContaining("needs GRADIENT_WORKER_DISCOVERABLE=true"),
+    expect.stringContaining("needs GRADIENT_WORKER_DOWNSTREAMS_FILE"),
+  ]);
+});
 
 test("an option that nothing reads is named together with the one that was meant", () => {
   const { warnings } = read({

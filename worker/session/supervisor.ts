@@ -4,7 +4,7 @@ import { type RandomBytes, randomFraction, systemRandom } from "#core/lib/ids.ts
 import type { Logger } from "#core/ports/logger.ts";
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import type { Capabilities } from "#core/protocol/worker-messages.ts";
+import type { BuildGroup, Capabilities, EvaluationGroup } from "#core/protocol/worker-messages.ts";
 import { type IncomingMessage, LiveSession, type OutgoingMessage } from "./live-session.ts";
 
 export interface WorkerFacts {
@@ -16,6 +16,12 @@ export interface WorkerFacts {
   readonly ramTotalMb: number;
   /** `name:base64`: what the worker signs its uploads with. Absent or null for a worker that does not sign. */
   readonly signingKey?: string | null;
+  /** Of a relay, what the workers behind it are and sign with, in place of the one group of the above. */
+  readonly behind?: {
+    readonly groups: readonly BuildGroup[];
+    readonly evaluationGroups: readonly EvaluationGroup[];
+    readonly signingKeys: readonly string[];
+  };
 }
 
 export interface SupervisorOptions {
@@ -45,6 +51,10 @@ export interface SupervisorOptions {
     held: readonly { readonly attempt: string; readonly log_bytes: number }[],
   ) => void;
   readonly onMessage: (session: LiveSession, message: IncomingMessage) => void;
+  /** These organizations let this worker in, from now on. */
+  readonly onAuthorized?: (organizationIds: readonly string[], leaseMs: number) => void;
+  /** The session that was attached is over. */
+  readonly onLost?: () => void;
   /** No server was reached for a whole lease: what runs here belongs to nobody any more. */
   readonly onLeaseLost: () => void;
 }
@@ -183,6 +193,7 @@ export class Supervisor {
       case "auth_challenge":
         return this.#answerChallenge(session, message.peers);
       case "auth_update":
+        this.#options.onAuthorized?.(message.authorized_peers, this.#leaseMs);
         return this.#noteRefusals(message.failed_peers);
       case "draining":
         this.#serverDrains = true;
@@ -201,6 +212,7 @@ export class Supervisor {
       case "init_ack":
         this.#leaseMs = Math.min(message.lease_ms, LEASE_MS_MAX);
         this.#noteRefusals(message.failed_peers);
+        this.#options.onAuthorized?.(message.authorized_peers, this.#leaseMs);
         session.send({ ...this.#introduction(), attempts: [...this.#options.attempts()] });
         return false;
       case "attempts":
@@ -236,16 +248,17 @@ export class Supervisor {
 
   #introduction(): Omit<Extract<OutgoingMessage, { type: "worker_capabilities" }>, "attempts"> {
     const facts = this.#facts;
+    const own: BuildGroup = {
+      architectures: [...facts.architectures],
+      system_features: [...facts.systemFeatures],
+      max_concurrent_builds: facts.maxConcurrentBuilds,
+    };
+    const { behind } = facts;
     return {
       type: "worker_capabilities",
-      groups: [
-        {
-          architectures: [...facts.architectures],
-          system_features: [...facts.systemFeatures],
-          max_concurrent_builds: facts.maxConcurrentBuilds,
-        },
-      ],
+      groups: behind ? [...behind.groups] : [own],
       max_concurrent_evaluations: facts.maxConcurrentEvaluations,
+      ...(behind && { evaluation_groups: [...behind.evaluationGroups], signing_keys: [...behind.signingKeys] }),
       cpu_count: facts.cpuCount,
       ram_total_mb: facts.ramTotalMb,
       ...(facts.signingKey && { signing_key: facts.signingKey }),
@@ -264,6 +277,7 @@ export class Supervisor {
   #lost(session: LiveSession, reason: string, stopping: boolean): void {
     if (this.#session !== session) return;
     this.#session = null;
+    this.#options.onLost?.();
     if (stopping) return;
     this.#options.log.warn("the session with the server ended", { reason });
     this.#cancelLease = this.#options.clock.schedule(this.#leaseMs, () => this.#options.onLeaseLost());

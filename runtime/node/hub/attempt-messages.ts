@@ -1,4 +1,5 @@
 import { markAttemptStarted } from "#core/db/attempts.ts";
+import { Semaphore } from "#core/lib/semaphore.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerConnection, WorkMessage } from "#core/protocol/session-host.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
@@ -42,11 +43,16 @@ export interface AttemptMessagesOptions {
 }
 
 const START_RECORDED_AFTER_MS = 500;
+/** Batches of one session that are read at a time, each of up to `EVAL_BATCH_BYTES_MAX`. */
+const BATCHES_AT_ONCE = 4;
 
 /** Deals with what is said about attempts: of those that the worker does not hold nothing is read or written. */
 export class AttemptMessages {
   readonly #deps: HubDeps;
   readonly #options: AttemptMessagesOptions;
+  /** Builds whose beginning is about to be recorded. */
+  readonly #starting = new Set<string>();
+  readonly #batches = new Semaphore(BATCHES_AT_ONCE);
 
   constructor(deps: HubDeps, options: AttemptMessagesOptions) {
     this.#deps = deps;
@@ -72,15 +78,18 @@ export class AttemptMessages {
       case "nar_push":
         return await this.#narPush(message);
       case "log_open":
-        return this.#log(message);
+        return await this.#log(message);
     }
   }
 
   async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
     if (phase !== "building") return await advanceEvaluation(this.#deps, attempt, phase, commit);
+    if (this.#starting.has(attempt) || !this.#options.heldBy(attempt)) return;
+    this.#starting.add(attempt);
     // A short build's result says when it began: it is spared a transaction of its own.
     this.#deps.clock.schedule(START_RECORDED_AFTER_MS, () => {
-      void this.#options.inOrder(attempt, () => markAttemptStarted(this.#deps.db, attempt));
+      const recorded = this.#options.inOrder(attempt, () => markAttemptStarted(this.#deps.db, attempt));
+      void recorded.finally(() => this.#starting.delete(attempt));
     });
   }
 
@@ -93,7 +102,7 @@ export class AttemptMessages {
       return connection.send({ type: "eval_batch_ack", attempt, sequence, error });
     }
     const content = connection.acceptStream(message.content.stream);
-    await inOrder(attempt, () => receiveBatch(this.#deps, connection, message, content));
+    await inOrder(attempt, () => this.#batches.run(() => receiveBatch(this.#deps, connection, message, content)));
   }
 
   async #answer(
@@ -124,15 +133,20 @@ export class AttemptMessages {
     connection.send({ type: "nar_refused", upload: message.upload, message: refusal ?? "refused", retry: false });
   }
 
-  #log({ attempt, offset, stream }: Of<"log_open">): void {
+  async #log({ attempt, offset, stream }: Of<"log_open">): Promise<void> {
     const { connection, heldBy, logs, failed } = this.#options;
     if (!heldBy(attempt)) return connection.refuseStream(stream);
     const body = connection.acceptStream(stream);
-    const writing = writeLog(this.#deps, attempt, { offset, stream: body }).catch((error: unknown) => {
-      // A worker that gave the log up has sent what it had of it.
-      if (!(error instanceof StreamEndedError) && !connection.closed) failed(error);
-    });
+    // What came of it before is stored first: this one joins on to it.
+    const before = logs.ended(attempt);
+    const writing = before
+      .then(() => writeLog(this.#deps, attempt, { offset, stream: body }))
+      .catch((error: unknown) => {
+        // A worker that gave the log up has sent what it had of it.
+        if (!(error instanceof StreamEndedError) && !connection.closed) failed(error);
+      });
     logs.add(attempt, writing);
+    await writing;
   }
 
   async #started(task: Promise<void>): Promise<void> {
