@@ -3,6 +3,11 @@ import { DerivationParseError } from "./derivation-shape.ts";
 
 /** What ends a run of plain characters in a string. */
 const SPECIAL = /["\\\n\r\t]/g;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const LINE_BREAK = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
+const TAB = 0x09;
 
 /**
  * Reads the tokens of a derivation as Nix writes it. It accepts no other spelling: no white space, no needless escape.
@@ -51,27 +56,47 @@ export class AtermReader {
 
   string(): ByteString {
     this.expect('"');
-    let text = "";
-    for (;;) {
-      SPECIAL.lastIndex = this.#offset;
-      const character = SPECIAL.exec(this.#text)?.[0];
-      const end = character === undefined ? this.#text.length : SPECIAL.lastIndex - 1;
-      text += this.#text.slice(this.#offset, end);
-      this.#offset = end;
-      if (character === undefined) this.fail("it ends inside a string");
-      if (character === '"') break;
-      if (character !== "\\") this.fail("a line break or tab that is not escaped");
-      text += this.#escape();
-    }
-    this.#offset++;
-    return text;
+    const start = this.#offset;
+    SPECIAL.lastIndex = start;
+    const character = SPECIAL.exec(this.#text)?.[0];
+    this.#offset = character === undefined ? this.#text.length : SPECIAL.lastIndex - 1;
+    if (character === "\\") return this.#escaped(start);
+    if (character === undefined) this.fail("it ends inside a string");
+    if (character !== '"') this.fail("a line break or tab that is not escaped");
+    return this.#text.slice(start, this.#offset++);
   }
 
-  #escape(): string {
-    const character = ESCAPED.get(this.#text[this.#offset + 1] ?? "");
-    if (character === undefined) this.fail("an escape other than of a quote, backslash, line break or tab");
-    this.#offset += 2;
-    return character;
+  /** A string with escapes, as bytes: put together from as many pieces, a long one would take seconds and gigabytes. */
+  #escaped(start: number): ByteString {
+    const length = this.#escapedLength(start);
+    const bytes = new Uint8Array(length);
+    for (let i = 0, at = start; i < length; i++, at++) {
+      const code = this.#text.charCodeAt(at);
+      bytes[i] = code === BACKSLASH ? (ESCAPED[this.#text.charCodeAt(++at)] as number) : code;
+    }
+    return byteStringOf(bytes);
+  }
+
+  /** Moves behind the string's end. The characters that it has without its escapes. */
+  #escapedLength(start: number): number {
+    let escapes = 0;
+    for (let at = this.#offset; at < this.#text.length; at++) {
+      const code = this.#text.charCodeAt(at);
+      if (code === QUOTE) {
+        this.#offset = at + 1;
+        return at - start - escapes;
+      }
+      if (code === LINE_BREAK || code === CARRIAGE_RETURN || code === TAB) {
+        this.fail("a line break or tab that is not escaped", at);
+      }
+      if (code !== BACKSLASH) continue;
+      if (!ESCAPED[this.#text.charCodeAt(at + 1)]) {
+        this.fail("an escape other than of a quote, backslash, line break or tab", at);
+      }
+      escapes++;
+      at++;
+    }
+    return this.fail("it ends inside a string", this.#text.length);
   }
 }
 
@@ -88,6 +113,6 @@ const ESCAPE: ReadonlyMap<string, string> = new Map([
   ["\t", "\\t"],
 ]);
 
-const ESCAPED: ReadonlyMap<string, string> = new Map(
-  Array.from(ESCAPE, ([character, written]) => [written.slice(1), character]),
-);
+/** By the code behind a backslash, the code of what it means; 0 for what no escape is. */
+const ESCAPED = new Uint8Array(256);
+for (const [character, written] of ESCAPE) ESCAPED[written.charCodeAt(1)] = character.charCodeAt(0);

@@ -26,10 +26,17 @@ export interface DerivationFacts {
   readonly outputs: readonly { readonly name: string; readonly path: StorePath | null }[];
 }
 
+const COMMA = 0x2c;
+const BRACKET = 0x5b;
+const BRACE = 0x7b;
+
 type OutputKind = "input-addressed" | "fixed" | "floating" | "impure" | "deferred";
 
 /** A year; what is larger is a mistake and counts as not said. */
 const SECONDS_MAX = 366 * 24 * 3600;
+
+/** Values in `__json`: each takes tens of bytes once it is read, however short it is written. */
+const JSON_VALUES_MAX = 2_000_000;
 
 /**
  * Attributes come from the environment or, with `__structuredAttrs`, from `__json`. A value of the wrong type counts as
@@ -72,6 +79,9 @@ function attributeReader({ env }: Derivation): (name: string) => unknown {
 }
 
 function parseObject(text: string): Record<string, unknown> {
+  if (!hasValuesUpTo(text, JSON_VALUES_MAX)) {
+    throw new DerivationParseError(`its __json has more than ${JSON_VALUES_MAX} values`, { offset: null });
+  }
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -82,6 +92,17 @@ function parseObject(text: string): Record<string, unknown> {
     throw new DerivationParseError("its __json is no JSON object", { offset: null });
   }
   return value as Record<string, unknown>;
+}
+
+/** Every value but the first follows one of these. Those inside of texts count, too. */
+function hasValuesUpTo(json: string, max: number): boolean {
+  if (json.length <= max) return true;
+  let values = 1;
+  for (let i = 0; i < json.length && values <= max; i++) {
+    const code = json.charCodeAt(i);
+    if (code === COMMA || code === BRACKET || code === BRACE) values++;
+  }
+  return values <= max;
 }
 
 function outputKind({ outputs }: Derivation): OutputKind {

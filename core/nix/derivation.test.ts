@@ -123,6 +123,29 @@ describe("derivation files", () => {
     expect(() => parseDerivation(utf8(text))).toThrow(message);
   });
 
+  test("a text of nothing but escapes takes hardly more memory than its bytes", () => {
+    const text = PLAIN.replace("hi", "\\n".repeat(8 * 2 ** 20));
+    const bytes = utf8(text);
+    const before = process.memoryUsage().heapUsed;
+    const { args } = parseDerivation(bytes);
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(100 * 2 ** 20);
+    expect(args[1]).toBe(`echo "${"\n".repeat(8 * 2 ** 20)}" > $out\n`);
+  });
+
+  test("what would take a hundred times its size in memory is refused: outputs of inputs, values of structured attributes", () => {
+    const names = Array.from({ length: 900 }, (_, i) => `"${String(i).padStart(3, "0")}"`).join(",");
+    const inputs = Array.from(
+      { length: 230 },
+      (_, i) => `("/nix/store/${String(i).padStart(32, "0")}-a.drv",[${names}])`,
+    );
+    const many = PLAIN.replace(`[("${INPUT}",["dev","out"])]`, `[${inputs.join(",")}]`);
+    expect(() => parseDerivation(utf8(many))).toThrow("outputs of its inputs are needed");
+
+    const json = (count: number) => `{"a":[${"[],".repeat(count)}0]}`;
+    expect(() => derivationFacts(derivation({ __json: json(1_000_000) }))).toThrow("more than 2000000 values");
+    expect(derivationFacts(derivation({ __json: json(100_000) })).isFixedOutput).toBe(false);
+  });
+
   test("a dynamic derivation is told from a broken one", () => {
     const text = `DrvWithVersion("xp-dyn-drv",[],[],[],"","",[],[])`;
     expect(() => parseDerivation(utf8(text))).toThrow(expect.objectContaining({ isDynamic: true }));

@@ -11,6 +11,8 @@ export { type Derivation, type DerivationOutput, DerivationParseError } from "./
 export const DERIVATION_BYTES_MAX: number = 64 * 1024 * 1024;
 const OUTPUTS_MAX = 1_000;
 const INPUTS_MAX = 100_000;
+/** Outputs that all input derivations together are needed for. */
+const INPUT_OUTPUTS_MAX = 200_000;
 const ARGS_MAX = 100_000;
 const ENV_MAX = 100_000;
 
@@ -113,16 +115,17 @@ function readOutputs(reader: AtermReader): Map<string, DerivationOutput> {
 
 function readInputDerivations(reader: AtermReader): Map<StorePath, readonly string[]> {
   const inputs = new Map<StorePath, readonly string[]>();
+  let outputs = 0;
   readSorted(reader, INPUTS_MAX, () => {
     reader.expect("(");
     const start = reader.offset;
     const path = readStorePath(reader);
     if (!path.endsWith(".drv")) reader.fail("an input derivation whose name does not end in .drv", start);
     reader.expect(",");
-    inputs.set(
-      path,
-      readSorted(reader, OUTPUTS_MAX, () => reader.string()),
-    );
+    const names = readSorted(reader, OUTPUTS_MAX, () => reader.string());
+    outputs += names.length;
+    if (outputs > INPUT_OUTPUTS_MAX) reader.fail(`more than ${INPUT_OUTPUTS_MAX} outputs of its inputs are needed`);
+    inputs.set(path, names);
     reader.expect(")");
     return path;
   });

@@ -8,6 +8,7 @@ import {
   DATA_FRAME_BYTES_MAX,
   HEARTBEAT_INTERVAL_MS,
   STREAMS_OPEN_MAX,
+  UNREAD_BYTES_MAX,
   WAITING_LENGTH_MAX,
   WAITING_MESSAGES_MAX,
 } from "./limits.ts";
@@ -51,6 +52,8 @@ export class Connection<In extends { readonly type: string }, Out extends { read
   readonly #outgoing = new Map<number, OutgoingStream>();
   #nextStream = 1;
   readonly #waiting = { messages: 0, length: 0 };
+  /** Of streams that their sender has ended, too: those count as open no longer. */
+  #unreadBytes = 0;
   #closed: string | null = null;
   #lastHeardMs: number;
   #cancelHeartbeat: () => void = () => {};
@@ -99,6 +102,9 @@ export class Connection<In extends { readonly type: string }, Out extends { read
       grant: (offset) => this.#transport({ type: "credit", stream: id, offset }),
       stop: () => this.#transport({ type: "stream_stop", stream: id }),
       onEnd: () => this.#incoming.delete(id),
+      onWaiting: (bytes) => {
+        this.#unreadBytes += bytes;
+      },
     });
     if (this.#closed !== null) stream.fail(new Error(this.#closed));
     else this.#incoming.set(id, stream);
@@ -187,6 +193,7 @@ export class Connection<In extends { readonly type: string }, Out extends { read
     const frame = decodeFrame(bytes, DATA_FRAME_BYTES_MAX);
     // Frames of a stream that ended on this side are still under way: they are dropped.
     this.#incoming.get(frame.stream)?.receive(frame);
+    if (this.#unreadBytes > UNREAD_BYTES_MAX) throw new Error(`more than ${UNREAD_BYTES_MAX} bytes wait to be read`);
   }
 
   #heartbeat(): void {

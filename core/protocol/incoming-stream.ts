@@ -1,6 +1,6 @@
 import { fromUtf8Lossy } from "../lib/bytes.ts";
-import { AsyncQueue } from "../lib/queue.ts";
 import type { ByteStream } from "../lib/streams.ts";
+import { BodyQueue } from "./body-queue.ts";
 import type { DataFrame } from "./frame.ts";
 import { STREAM_WINDOW_BYTES } from "./limits.ts";
 import { StreamEndedError } from "./outgoing-stream.ts";
@@ -8,7 +8,10 @@ import { StreamEndedError } from "./outgoing-stream.ts";
 interface Transport {
   grant(offset: number): void;
   stop(): void;
+  /** No further frame of it is taken. What has come may wait for its reader still. */
   onEnd(): void;
+  /** That much more of it waits for its reader, or less. */
+  onWaiting(bytes: number): void;
 }
 
 /**
@@ -17,7 +20,8 @@ interface Transport {
  */
 export class IncomingStream implements ByteStream {
   readonly #transport: Transport;
-  readonly #queue = new AsyncQueue<Uint8Array>();
+  readonly #queue = new BodyQueue();
+  #counted = 0;
   #received = 0;
   #consumed = 0;
   #granted = STREAM_WINDOW_BYTES;
@@ -38,11 +42,13 @@ export class IncomingStream implements ByteStream {
       this.#finish();
       this.#queue.close();
     }
+    this.#count();
   }
 
   fail(error: Error): void {
     this.#finish();
     this.#queue.fail(error);
+    this.#count();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
@@ -59,6 +65,7 @@ export class IncomingStream implements ByteStream {
 
   async *#read(): AsyncGenerator<Uint8Array> {
     for await (const bytes of this.#queue) {
+      this.#count();
       yield bytes;
       this.#consumed += bytes.length;
       if (!this.#ended && this.#granted - this.#consumed <= STREAM_WINDOW_BYTES / 2) {
@@ -69,10 +76,16 @@ export class IncomingStream implements ByteStream {
   }
 
   #stop(): void {
-    if (this.#ended) return;
-    this.#transport.stop();
+    if (!this.#ended) this.#transport.stop();
     this.#finish();
-    this.#queue.close();
+    this.#queue.drop();
+    this.#count();
+  }
+
+  #count(): void {
+    const change = this.#queue.waitingBytes - this.#counted;
+    this.#counted += change;
+    if (change !== 0) this.#transport.onWaiting(change);
   }
 
   #finish(): void {

@@ -21,6 +21,8 @@ export const DATA_FRAME_BYTES_MAX: number = 64 * KIB;
 export const STREAM_WINDOW_BYTES: number = 1 * MIB;
 /** Streams that one side may have open at a time. With the window: at most 256 MiB of a connection's data in memory. */
 export const STREAMS_OPEN_MAX = 256;
+/** Data of a connection that waits to be read, also of streams that their sender has ended since. */
+export const UNREAD_BYTES_MAX: number = STREAMS_OPEN_MAX * STREAM_WINDOW_BYTES;
 /** Builds that one worker runs at a time: each has a stream for its log, and there is room for the others. */
 export const WORKER_BUILDS_MAX = 192;
 /** Groups of build places that one worker advertises. */

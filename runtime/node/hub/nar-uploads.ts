@@ -57,7 +57,7 @@ export class NarUploads {
     const share = this.#budget.share();
     const stored = this.#stored(message, share.through(body), body);
     if (!withResult) return await this.#offerAlone(upload, attempt, await stored).finally(share.release);
-    this.#forgetOlder(attempt.id, message.info.path);
+    this.#forgetOlder(upload, attempt.id, message.info.path);
     this.#held.set(upload, { attemptId: attempt.id, path: message.info.path, share, stored });
     if ((await stored) === null) share.release();
   }
@@ -67,11 +67,7 @@ export class NarUploads {
    * `nar_refused`; the others were offered and answered by themselves, and the worker reports again.
    */
   async deliver(attempt: LeasedAttempt, result: BuildResult, uploads: readonly number[]): Promise<boolean> {
-    const held = uploads.map((upload) => ({ upload, stored: this.#held.get(upload)?.stored ?? null }));
-    for (const upload of uploads) {
-      this.#held.get(upload)?.share.release();
-      this.#held.delete(upload);
-    }
+    const held = uploads.map((upload) => ({ upload, stored: this.#take(upload, attempt) }));
     const parts: { readonly upload: number; readonly path: DeliveredPath }[] = [];
     for (const { upload, stored } of held) {
       const path = await stored;
@@ -102,10 +98,20 @@ export class NarUploads {
     }
   }
 
-  #forgetOlder(attemptId: string, path: string): void {
-    for (const [upload, held] of this.#held) {
-      if (held.attemptId !== attemptId || held.path !== path) continue;
-      this.#held.delete(upload);
+  /** Null for what this attempt has not uploaded: another attempt's may be another organization's. */
+  #take(upload: number, { id }: LeasedAttempt): Promise<DeliveredPath | null> | null {
+    const held = this.#held.get(upload);
+    if (held?.attemptId !== id) return null;
+    held.share.release();
+    this.#held.delete(upload);
+    return held.stored;
+  }
+
+  /** Another one with the number would not be found any more, nor would it be discarded. */
+  #forgetOlder(upload: number, attemptId: string, path: string): void {
+    for (const [other, held] of this.#held) {
+      if (other !== upload && (held.attemptId !== attemptId || held.path !== path)) continue;
+      this.#held.delete(other);
       held.share.release();
       void held.stored.then((older) => older && this.#deliveries.discard([older]));
     }

@@ -17,6 +17,7 @@ import { lookForMissing } from "./missing-inputs.ts";
 import { NarTransfers } from "./nar-transfers.ts";
 import { NarUploads } from "./nar-uploads.ts";
 import { OrderedTasks } from "./ordered-tasks.ts";
+import { RepeatedTask } from "./repeated-task.ts";
 import { SessionLeases } from "./session-leases.ts";
 import { SessionSignatures } from "./session-signatures.ts";
 import { WorkerPlaces } from "./worker-places.ts";
@@ -56,7 +57,7 @@ export class WorkerJobs implements SessionWork {
   readonly #places: WorkerPlaces;
   /** What the worker may do is being looked at. */
   #paused = false;
-  #recorded: Promise<void> = Promise.resolve();
+  readonly #recording = new RepeatedTask(() => this.#recordDescription());
 
   constructor(deps: HubDeps, options: WorkerJobsOptions) {
     this.options = options;
@@ -220,25 +221,23 @@ export class WorkerJobs implements SessionWork {
   /** The worker says anew what it can do. */
   describe(message: Extract<WorkerMessage, { type: "worker_capabilities" }>): void {
     this.#places.describe(message);
-    this.#recordDescription();
-    this.#spawn(this.#signatures.announce(this.description));
+    this.#recording.want();
     this.options.onDemand();
   }
 
   #drain(): void {
     this.#places.drain();
-    this.#recordDescription();
+    this.#recording.want();
   }
 
-  #recordDescription(): void {
-    // One after the other, each with what holds by then: the last to be written is the newest.
-    this.#recorded = this.#recorded.then(async () => {
-      const recording = describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description);
-      this.#spawn(recording);
-      await recording.catch(() => {});
-      // Reasons to wait go by what is recorded.
-      this.options.onDemand();
-    });
+  /** With what holds by then: the last to be written is the newest. Reasons to wait go by what is recorded. */
+  async #recordDescription(): Promise<void> {
+    const recording = describeWorkerConnection(this.#deps.db, this.options.connectionId, this.description);
+    this.#spawn(recording);
+    const announcing = this.#signatures.announce(this.description);
+    this.#spawn(announcing);
+    await Promise.allSettled([recording, announcing]);
+    this.options.onDemand();
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
