@@ -1,6 +1,7 @@
-import { type Kysely, sql } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
 import { databaseNowPlus } from "./time.ts";
+import { inTransaction, type RetryPorts } from "./transaction.ts";
 
 /** A session that was silent for longer is over, whether or not a server lived to write that down. */
 const SILENCE_MS_MAX = 180_000;
@@ -19,41 +20,51 @@ export interface DueDial {
  */
 export async function claimDials(
   db: Kysely<Database>,
-  { claimMs, limit }: { readonly claimMs: number; readonly limit: number },
+  options: { readonly claimMs: number; readonly limit: number },
+  ports?: RetryPorts,
 ): Promise<DueDial[]> {
-  // The row is looked at once more where it is written: of two servers that choose it at once, one gets it.
-  const { rows: claimed } = await sql<{ worker_id: string; url: string }>`
-    with due as (
-      select r.id from worker_registration r
-      where r.active and r.url is not null and (r.dial_after is null or r.dial_after <= gradient_now())
-        and not exists (
-          select 1 from worker_connection c
-          where c.worker_id = r.worker_id and c.disconnected_at is null
-            and c.last_seen_at > ${databaseNowPlus(-SILENCE_MS_MAX)} and r.organization_id = any(c.organization_ids))
-        -- One server chooses at a time: two would take a worker by two registrations. The others come back.
-        and pg_try_advisory_xact_lock(hashtextextended('claim dials', 0))
-      order by r.dial_after nulls first
-      limit ${limit}
-    )
-    update worker_registration r set dial_after = ${databaseNowPlus(claimMs)}
-    from due where r.id = due.id and r.active and (r.dial_after is null or r.dial_after <= gradient_now())
-    returning r.worker_id, r.url`.execute(db);
-  if (claimed.length === 0) return [];
-  const rows = await db
-    .selectFrom("worker_registration")
-    .select(["worker_id", "url", "organization_id", "token_hash", "dial_failures"])
-    .where("worker_id", "=", sql<string>`any(${claimed.map((row) => row.worker_id)}::uuid[])`)
-    .where("active", "=", true)
-    .execute();
-  const isClaimed = (row: { readonly worker_id: string; readonly url: string | null }) =>
-    claimed.some(({ worker_id, url }) => worker_id === row.worker_id && url === row.url);
-  const groups = Map.groupBy(rows.filter(isClaimed), ({ worker_id, url }) => `${worker_id} ${url}`);
+  const claimed = await inTransaction(db, (trx) => claimRows(trx, options), ports);
+  const groups = Map.groupBy(claimed, ({ worker_id, url }) => `${worker_id} ${url}`);
   return [...groups.values()].map((group) => ({
     workerId: group[0]?.worker_id ?? "",
     url: group[0]?.url ?? "",
     failures: Math.max(...group.map((row) => row.dial_failures)),
     registrations: group.map((row) => ({ organizationId: row.organization_id, tokenHash: row.token_hash })),
   }));
+}
+
+interface ClaimedRow {
+  readonly worker_id: string;
+  readonly url: string;
+  readonly organization_id: string;
+  readonly token_hash: string;
+  readonly dial_failures: number;
+}
+
+async function claimRows(
+  trx: Transaction<Database>,
+  { claimMs, limit }: { readonly claimMs: number; readonly limit: number },
+): Promise<readonly ClaimedRow[]> {
+  // One server chooses at a time: two would take a worker by two of its registrations. The others come back.
+  const lock = await sql<{ taken: boolean }>`
+    select pg_try_advisory_xact_lock(hashtextextended('claim dials', 0)) as taken`.execute(trx);
+  if (!lock.rows[0]?.taken) return [];
+  const { rows } = await sql<ClaimedRow>`
+    with due as (
+      select r.worker_id, r.url from worker_registration r
+      where r.active and r.url is not null and (r.dial_after is null or r.dial_after <= gradient_now())
+        and not exists (
+          select 1 from worker_connection c
+          where c.worker_id = r.worker_id and c.disconnected_at is null
+            and c.last_seen_at > ${databaseNowPlus(-SILENCE_MS_MAX)} and r.organization_id = any(c.organization_ids))
+      group by r.worker_id, r.url
+      order by min(r.dial_after) nulls first
+      limit ${limit}
+    )
+    update worker_registration r set dial_after = ${databaseNowPlus(claimMs)}
+    from due where r.worker_id = due.worker_id and r.url = due.url and r.active
+    returning r.worker_id, r.url, r.organization_id, r.token_hash, r.dial_failures`.execute(trx);
+  return rows;
 }
 
 /** How a dial ended: the next is due after `pauseMs` unless the worker is connected. `error` is shown to its owners. */

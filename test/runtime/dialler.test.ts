@@ -1,7 +1,9 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { sql } from "kysely";
 import { afterEach, expect, test } from "vitest";
+import { claimDials } from "#core/db/worker-dials.ts";
 import { parseIpNetwork } from "#core/domain/ip-address.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { Hub } from "#runtime/node/hub/hub.ts";
@@ -145,6 +147,24 @@ test("two servers on one database dial a worker once", async () => {
     .where("disconnected_at", "is", null);
   const [session] = await sessions.execute();
   expect(session?.organization_ids.toSorted()).toEqual([bench.organizationId, other].sort());
+});
+
+test("while one server chooses whom to dial another chooses nobody, also by another registration", async () => {
+  const bench = stack.use(await withHub());
+  const worker = { workerId: randomUUID() as string, token: "x", url: "ws://127.0.0.1:1/proto" };
+  await register(bench, worker);
+  await register(bench, worker, await bench.makeOrganization());
+  const options = { claimMs: 60_000, limit: 1 };
+
+  await bench.db.transaction().execute(async (trx) => {
+    await sql`select pg_advisory_xact_lock(hashtextextended('claim dials', 0))`.execute(trx);
+    expect(await claimDials(bench.db, options)).toEqual([]);
+  });
+  const claims = await Promise.all([claimDials(bench.db, options), claimDials(bench.db, options)]);
+  const [due, ...others] = claims.flat();
+  expect(due).toMatchObject({ workerId: worker.workerId, url: worker.url, failures: 0 });
+  expect(due?.registrations).toHaveLength(2);
+  expect([...others, ...(await claimDials(bench.db, options))]).toEqual([]);
 });
 
 test("a worker that lost its connection is dialled again, and one that is deactivated is left alone", async () => {

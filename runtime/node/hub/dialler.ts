@@ -60,7 +60,8 @@ export class Dialler {
     while (!signal.aborted) {
       try {
         const limit = DIALS_AT_ONCE - dialling.size;
-        const due = limit > 0 && this.#options.hasRoom() ? await claimDials(db, { claimMs: CLAIM_MS, limit }) : [];
+        const due =
+          limit > 0 && this.#options.hasRoom() ? await claimDials(db, { claimMs: CLAIM_MS, limit }, this.#deps) : [];
         for (const dial of due) {
           const done: Promise<void> = this.#dial(dial).finally(() => dialling.delete(done));
           dialling.add(done);

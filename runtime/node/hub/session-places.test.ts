@@ -34,6 +34,10 @@ test("a worker has a place as soon as it has proved itself, and no more are let 
   await expect.poll(() => hub.hasRoomFor("203.0.113.8")).toBe(true);
 
   const first = await registered();
+  const waiting = socketPair(systemClock)[0];
+  hub.accept(waiting, { address: "203.0.113.7" });
+  expect(hub.hasRoomFor("203.0.113.8"), "one worker and one stranger, of two places each").toBe(true);
+  waiting.close(1000, "gone");
   await registered();
   expect(hub.hasRoomFor("203.0.113.8")).toBe(false);
   // It had begun before the places were taken.

@@ -150,6 +150,27 @@ test("a worker that asks to prove itself anew works for the organization that wa
   expect(worker.count("assign_job")).toBe(1);
 });
 
+test("a session that proves an organization in its middle takes it over from another of the same worker", async () => {
+  const made = await start();
+  const worker = await made.registered();
+  const other = await made.makeOrganization();
+  await made.addRegistration(worker.workerId, other);
+  const token = `token of ${worker.workerId}`;
+  const second = made.worker({ workerId: worker.workerId, tokens: { [other]: token } });
+  await second.register();
+  expect(worker.closed).toBeNull();
+
+  worker.tokens[other] = token;
+  worker.send({ type: "reauth_request" });
+  await worker.answerChallenge();
+  await worker.next("auth_update");
+
+  await expect.poll(() => second.closed).toBe("a newer session of this worker has begun");
+  const open = made.db.selectFrom("worker_connection").select("organization_ids").where("disconnected_at", "is", null);
+  await expect.poll(async () => (await open.execute()).length).toBe(1);
+  expect((await open.execute())[0]?.organization_ids.toSorted()).toEqual([made.organizationId, other].sort());
+});
+
 test("a worker gets no jobs between a change of its registration and its answer", async () => {
   const made = await start();
   const worker = await made.registered();
