@@ -5,6 +5,7 @@ import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts"
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
 import { loseOutputs, loseSuspects, waitForLost } from "#core/services/transitions/loss.ts";
 import { tendRecoveries } from "#core/services/transitions/recovery.ts";
+import { restartFailed } from "#core/services/transitions/restart.ts";
 import { node, outputPathOf } from "./nodes.ts";
 import {
   buildStates,
@@ -65,6 +66,20 @@ async function takeRecovery(): Promise<Evaluating> {
   const { id } = await world.db.selectFrom("evaluation").select("id").where("status", "=", 0).executeTakeFirstOrThrow();
   return { id, attemptId: await takeEvaluation(world, id) };
 }
+
+test("what failed and is restarted has built again what vanished below it meanwhile", async () => {
+  const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a");
+  await fail(world, await claimOne(world, "b"), "permanent");
+  await lose("a");
+  expect(await buildStates(world)).toEqual({ a: "Completed", b: "FailedPermanent" });
+
+  const again = await restartFailed(world.deps, id, null);
+
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created" });
+  await build("a", "b");
+  expect(await evaluationState(world, again)).toBe("Completed");
+});
 
 test("an output that vanishes is built again for what waits for it, and what was ready waits", async () => {
   const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })]);

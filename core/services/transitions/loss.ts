@@ -64,10 +64,18 @@ export async function loseSuspects(deps: TransitionDeps): Promise<void> {
 
 /** Opens again what open builds want of these builds, whose outputs are recorded as missing. */
 export async function reopenWanted(deps: TransitionDeps, buildIds: readonly string[]): Promise<void> {
-  await transition(deps, async (trx, wakeups) => {
-    await lockWith(trx, buildIds, () => listBuildsToReopen(trx, buildIds, { assumeLost: false }));
-    await reopen(trx, deps, wakeups, buildIds);
-  });
+  await transition(deps, (trx, wakeups) => reopenWantedWithin(trx, deps, wakeups, buildIds));
+}
+
+/** The same as a part of what opens the builds above them. */
+export async function reopenWantedWithin(
+  trx: Transaction<Database>,
+  deps: TransitionDeps,
+  wakeups: Wakeups,
+  buildIds: readonly string[],
+): Promise<void> {
+  await lockWith(trx, buildIds, () => listBuildsToReopen(trx, buildIds, { assumeLost: false }));
+  await reopen(trx, deps, wakeups, buildIds);
 }
 
 /**

@@ -10,6 +10,7 @@ import { DomainError } from "../../errors.ts";
 import { uuidV7 } from "../../lib/ids.ts";
 import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import { reopenWantedWithin } from "./loss.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 /**
@@ -45,7 +46,7 @@ export async function restartBuild(deps: TransitionDeps, linkId: string, started
     }
     const failed = await lockFailed(trx, evaluationId, buildId);
     await lockBuilding(trx, evaluationId);
-    await reopen(trx, failed);
+    await reopen(trx, deps, wakeups, failed);
     wakeups.evaluations([evaluationId]);
     wakeups.work(organizationId);
     return evaluationId;
@@ -81,7 +82,7 @@ async function restartEnded(
     newId,
     failed.flatMap(({ id, buildable }) => (buildable ? [id] : [])),
   );
-  await reopen(trx, failed);
+  await reopen(trx, deps, wakeups, failed);
   await endEvaluations(trx, [newId]);
   wakeups.work(organizationId);
   wakeups.evaluations([newId]);
@@ -95,7 +96,12 @@ interface FailedBuild {
 }
 
 /** Throws `bad_request` when none of them could succeed. They are locked. */
-async function reopen(trx: Transaction<Database>, failed: readonly FailedBuild[]): Promise<void> {
+async function reopen(
+  trx: Transaction<Database>,
+  deps: TransitionDeps,
+  wakeups: Wakeups,
+  failed: readonly FailedBuild[],
+): Promise<void> {
   const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
   if (again.length === 0) {
     throw new DomainError(
@@ -108,14 +114,15 @@ async function reopen(trx: Transaction<Database>, failed: readonly FailedBuild[]
       transient_failures = 0, retry_at = null, ready_at = gradient_now(), updated_at = gradient_now()
     where id = any(${again})`.execute(trx);
   await settleEdgesAbove(trx, again);
-  const still = await sql<{ id: string }>`
-    select distinct d.id from build_edge e join build d on d.id = e.dependency_id
-    where e.build_id = any(${again}) and not e.satisfied and d.status in (4, 5, 6, 9)`.execute(trx);
-  if (still.rows.length > 0)
-    await failDependents(
-      trx,
-      still.rows.map(({ id }) => id),
-    );
+  const below = await sql<{ id: string; failed: boolean }>`
+    select distinct d.id, d.status in (4, 5, 6, 9) as failed
+    from build_edge e join build d on d.id = e.dependency_id
+    where e.build_id = any(${again}) and not e.satisfied and d.status not in (0, 1, 2, 8)`.execute(trx);
+  const still = below.rows.filter((row) => row.failed).map(({ id }) => id);
+  if (still.length > 0) await failDependents(trx, still);
+  // What was built once and has vanished since: nobody wanted it while these had failed.
+  const lost = below.rows.filter((row) => !row.failed).map(({ id }) => id);
+  if (lost.length > 0) await reopenWantedWithin(trx, deps, wakeups, lost);
 }
 
 /** An abort of the evaluation, or its end, comes before this or after it. */
