@@ -4,10 +4,33 @@ import type { Database } from "./schema.ts";
 /** The evaluation `e` has been evaluated and waits for builds, whether or not one of them goes on. */
 const isBuilding = sql`(e.status = 3 or (e.status = 4 and e.building_started_at is not null))`;
 
-/** The evaluation `e` waits for a build: one that was taken out of it is none of its business any more. */
-const hasOpenBuild = sql`exists (
-  select from evaluation_build l join build b on b.id = l.build_id
-  where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8))`;
+/**
+ * Of builds that may be among those of the evaluation `e`, how many are looked at before all of its own are. They are
+ * read from an index that holds no others, the newest first: before those stand the remains of what has ended.
+ */
+const LIKELY_OPEN = 64;
+
+/** The evaluation `e` waits for one of these builds: one that was taken out of it is none of its business any more. */
+const waitsForOneOf = (builds: RawBuilder<unknown>) => sql`exists (
+  select from (${builds} limit ${sql.lit(LIKELY_OPEN)}) b
+  join lateral (select from evaluation_build l
+    where l.evaluation_id = e.id and l.build_id = b.id and l.outcome is null offset 0) l on true)`;
+
+/**
+ * The evaluation `e` waits for a build. Nearly always one of those that run, or one that could, tells: to look through
+ * all of its links, each time that one of its builds ends, would cost the square of their number.
+ */
+const hasOpenBuild = sql`case
+  when ${waitsForOneOf(sql`
+    select a.build_id as id from attempt a where a.finished_at is null and a.build_id is not null order by a.build_id desc`)}
+  then true
+  when ${waitsForOneOf(sql`
+    select b.id from build b where b.status = 1 and b.organization_id = e.organization_id
+    order by b.system desc, b.required_features desc, b.priority desc, b.ready_at desc, b.id desc`)}
+  then true
+  else exists (
+    select from evaluation_build l join build b on b.id = l.build_id
+    where l.evaluation_id = e.id and l.outcome is null and b.status in (0, 1, 2, 8)) end`;
 
 /**
  * Nothing that the evaluation `e` waits for rests on the build of its link `l`. Each `offset 0` keeps the order: from
