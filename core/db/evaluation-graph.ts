@@ -30,6 +30,17 @@ export async function listLinkedBuilds(
   return new Set(rows.map((row) => row.build_id));
 }
 
+/** Of the evaluation that the attempt is of. */
+export async function countBuildsOfAttempt(db: Kysely<Database>, attemptId: string): Promise<number> {
+  const { count } = await db
+    .selectFrom("evaluation_build")
+    .innerJoin("attempt", "attempt.evaluation_id", "evaluation_build.evaluation_id")
+    .select(sql<number>`count(*)::int`.as("count"))
+    .where("attempt.id", "=", attemptId)
+    .executeTakeFirstOrThrow();
+  return count;
+}
+
 export async function insertEntryPoints(
   trx: Transaction<Database>,
   evaluationId: string,

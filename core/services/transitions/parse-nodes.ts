@@ -34,6 +34,13 @@ export interface ParsedNode {
 /** The system of derivations that Nix builds by itself: any worker takes them. */
 const BUILTIN_SYSTEM = "builtin";
 
+/** The longest name that a store path can have; systems and features that a worker can offer are no longer. */
+const WORD_LENGTH_MAX = 211;
+const FEATURES_MAX = 256;
+const TOO_LONG =
+  `its name, system or one of its features is longer than ${WORD_LENGTH_MAX} characters, ` +
+  `or there are more than ${FEATURES_MAX} features`;
+
 /** A derivation as a worker sent it. */
 export interface ReportedNode {
   readonly drvPath: StorePath;
@@ -60,6 +67,10 @@ export async function parseNode({ drvPath, aterm, pruned }: ReportedNode): Promi
     // No text of PostgreSQL holds one, and no derivation that Nix made.
     if ([facts.name, facts.system, ...facts.requiredSystemFeatures].some((word) => word.includes("\0"))) {
       throw new DomainError("validation", `${drvPath}: its name, system or features hold a NUL character`);
+    }
+    const words = [facts.name, facts.system, ...facts.requiredSystemFeatures];
+    if (words.some((word) => word.length > WORD_LENGTH_MAX) || facts.requiredSystemFeatures.length > FEATURES_MAX) {
+      throw new DomainError("validation", `${drvPath}: ${TOO_LONG}`);
     }
     return toNode(drvPath, aterm, pruned, derivation, facts);
   } catch (error) {

@@ -5,6 +5,7 @@ import type { WorkerConnection, WorkMessage } from "#core/protocol/session-host.
 import { writeLog } from "#core/services/build-log-write.ts";
 import { advanceEvaluation } from "#core/services/transitions/evaluation-progress.ts";
 import type { HubDeps } from "./deps.ts";
+import { EvaluationLimits } from "./evaluation-limits.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
 import { type LeasedAttempt, refuseUpload } from "./leased-attempts.ts";
 import type { LogWriters } from "./log-writers.ts";
@@ -53,8 +54,10 @@ export class AttemptMessages {
   /** Builds whose beginning is about to be recorded. */
   readonly #starting = new Set<string>();
   readonly #batches = new Semaphore(BATCHES_AT_ONCE);
+  readonly #limits: EvaluationLimits;
 
   constructor(deps: HubDeps, options: AttemptMessagesOptions) {
+    this.#limits = new EvaluationLimits(deps);
     this.#deps = deps;
     this.#options = options;
   }
@@ -66,6 +69,7 @@ export class AttemptMessages {
       case "job_update":
         return await this.#options.inOrder(message.attempt, () => this.#update(message));
       case "eval_message":
+        if (!this.#limits.allowsMessage(message.sequence)) return;
         return await this.#options.inOrder(message.attempt, () => receiveEvaluationMessage(this.#deps, message));
       case "eval_batch":
         return await this.#batch(message);
@@ -102,7 +106,15 @@ export class AttemptMessages {
       return connection.send({ type: "eval_batch_ack", attempt, sequence, error });
     }
     const content = connection.acceptStream(message.content.stream);
-    await inOrder(attempt, () => this.#batches.run(() => receiveBatch(this.#deps, connection, message, content)));
+    this.#limits.forgetAllBut((id) => heldBy(id) !== undefined);
+    await inOrder(attempt, async () => {
+      const refusal = await this.#limits.refuse(attempt, message.nodes.length);
+      if (refusal === null) {
+        return await this.#batches.run(() => receiveBatch(this.#deps, connection, message, content));
+      }
+      await content[Symbol.asyncIterator]().return?.();
+      connection.send({ type: "eval_batch_ack", attempt, sequence, error: refusal });
+    });
   }
 
   async #answer(
