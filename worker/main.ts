@@ -12,7 +12,8 @@ if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
 
 try {
   const prepared = await prepare(processEnvironment());
-  await using worker = "work" in prepared ? prepared : assembleWorker(prepared);
+  const isRelay = "work" in prepared;
+  await using worker = isRelay ? prepared : assembleWorker(prepared);
   await runUntilSignalled(worker.work, prepared.loggers.main);
 } catch (error) {
   if (!(error instanceof StartError)) throw error;

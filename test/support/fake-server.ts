@@ -79,7 +79,9 @@ export class FakeServer {
   }
 
   /** The whole handshake. Every attempt that the worker names is still held, unless `held` says otherwise. */
-  async register(options: { leaseMs?: number; held?: Readonly<Record<string, number>> } = {}): Promise<void> {
+  async register(
+    options: { leaseMs?: number; peers?: string[]; held?: Readonly<Record<string, number>> } = {},
+  ): Promise<void> {
     const named = await this.greet(options);
     const held = options.held ?? Object.fromEntries(named.map((id) => [id, 0]));
     this.send({ type: "attempts", held: Object.entries(held).map(([attempt, log_bytes]) => ({ attempt, log_bytes })) });

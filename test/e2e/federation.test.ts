@@ -1,0 +1,176 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { type NixDaemonOptions, nixAvailable, withNixDaemon } from "../support/nix.ts";
+import { endedBuilds, findBuild, outputOf, shortName } from "./builds.ts";
+import { CacheClient } from "./cache-client.ts";
+import { commitFlake, FLAKE } from "./flake.ts";
+import { addProject, freePort, type Gradient, ORGANIZATION, withGradient } from "./gradient.ts";
+import { type Service, startService } from "./process.ts";
+
+const nix = nixAvailable();
+const reason = nix.ok ? "" : ` (skipped: ${nix.reason})`;
+const MOMENT = { timeout: 60_000, interval: 20 };
+const SYSTEM = "i686-linux";
+const FEATURE = "only-there";
+
+/** One more attribute than the flake of the other tests: it rests on the others, and needs the other machine. */
+const FLAKE_OF_TWO = FLAKE.replace(
+  "in {\n    packages",
+  `
+    special = derivation {
+      name = "special"; system = "${SYSTEM}"; requiredSystemFeatures = [ "${FEATURE}" ];
+      builder = "/bin/sh"; PATH = "/usr/bin:/bin";
+      args = [ "-c" "echo special is built; cat \${last} > $out; echo \${all} >> $out" ];
+    };
+  in {
+    packages`,
+).replace("inherit all text", "inherit special all text");
+
+describe.skipIf(!nix.ok)(`workers behind a relay${reason}`, () => {
+  const started = new AsyncDisposableStack();
+  let gradient: Gradient;
+  let relay: Service;
+  let startRelay: () => Promise<void>;
+  let common: Service;
+  let special: Service;
+  let evaluation: string;
+
+  beforeAll(async () => {
+    gradient = started.use(await withGradient());
+    await gradient.worker.stop();
+    const port = await freePort();
+    const [commonId, specialId] = [randomUUID(), randomUUID()];
+    const tokens = { [commonId]: token(), [specialId]: token() };
+    const downstreams = join(gradient.folder, "downstreams");
+    await writeFile(
+      downstreams,
+      Object.entries(tokens)
+        .map(([id, secret]) => `${id}:*:${secret}\n`)
+        .join(""),
+    );
+    const relayId = randomUUID();
+    const peers = join(gradient.folder, "relay.peers");
+    const registered = await gradient.api.request<{ peer_id: string; token: string }>(
+      "POST",
+      `/orgs/${ORGANIZATION}/workers`,
+      { worker_id: relayId },
+    );
+    await writeFile(peers, `${registered.peer_id}:${registered.token}\n`);
+    started.defer(() => relay?.[Symbol.asyncDispose]());
+    startRelay = async () => {
+      relay = startService("worker/main.ts", {
+        GRADIENT_WORKER_CAPABILITY_FEDERATE: "true",
+        GRADIENT_WORKER_CAPABILITY_FETCH: "true",
+        GRADIENT_WORKER_CAPABILITY_EVAL: "true",
+        GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+        GRADIENT_WORKER_DISCOVERABLE: "true",
+        GRADIENT_WORKER_PORT: String(port),
+        GRADIENT_WORKER_DOWNSTREAMS_FILE: downstreams,
+        GRADIENT_WORKER_SERVER_URL: `${gradient.url.replace("http", "ws")}/proto`,
+        GRADIENT_WORKER_DATA_DIR: join(gradient.folder, "relay"),
+        GRADIENT_WORKER_ID: relayId,
+        GRADIENT_WORKER_PEERS_FILE: peers,
+      });
+      await relay.waitFor("connected to the server");
+    };
+    await startRelay();
+
+    const addWorker = async (name: string, id: string, nixSettings: NixDaemonOptions, env: Record<string, string>) => {
+      const daemon = started.use(await withNixDaemon(nixSettings));
+      const folder = join(gradient.folder, name);
+      const service = started.use(
+        startService("worker/main.ts", {
+          NIX_REMOTE: daemon.storeUrl,
+          NIX_CONF_DIR: daemon.env.NIX_CONF_DIR ?? "",
+          GRADIENT_WORKER_SERVER_URL: `ws://127.0.0.1:${port}/proto`,
+          GRADIENT_WORKER_DATA_DIR: folder,
+          GRADIENT_WORKER_ID: id,
+          GRADIENT_WORKER_PEERS: `*:${tokens[id]}`,
+          GRADIENT_WORKER_GCROOTS_DIR: join(folder, "gcroots"),
+          GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true",
+          GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+          GRADIENT_MAX_CONCURRENT_BUILDS: "3",
+          ...env,
+        }),
+      );
+      await service.waitFor("connected to the server");
+      return service;
+    };
+    common = await addWorker(
+      "common",
+      commonId,
+      {},
+      {
+        GRADIENT_WORKER_CAPABILITY_FETCH: "true",
+        GRADIENT_WORKER_CAPABILITY_EVAL: "true",
+      },
+    );
+    const settings = { "extra-platforms": SYSTEM, "system-features": FEATURE };
+    special = await addWorker(
+      "special",
+      specialId,
+      { settings },
+      {
+        GRADIENT_WORKER_ARCHITECTURES: SYSTEM,
+        GRADIENT_WORKER_SYSTEM_FEATURES: FEATURE,
+      },
+    );
+  }, 120_000);
+  afterAll(() => started.disposeAsync());
+
+  test("the server sees one worker with two kinds of places", async () => {
+    await expect
+      .poll(async () => JSON.stringify(await gradient.api.request("GET", `/orgs/${ORGANIZATION}/workers`)), MOMENT)
+      .toMatch(new RegExp(`x86_64-linux.*${SYSTEM}.*${FEATURE}|${SYSTEM}.*${FEATURE}.*x86_64-linux`));
+  });
+
+  test("a relay that is killed while a build runs costs nothing of the build, and everything ends", async () => {
+    const repository = join(gradient.folder, "repository");
+    const url = await commitFlake(repository, { "flake.nix": FLAKE_OF_TWO, "text.txt": "one\n" }, "The first commit");
+    const project = await addProject(gradient.api, "demo", url, "packages.*");
+    evaluation = await gradient.api.evaluate(project);
+    await vi.waitFor(async () => {
+      expect((await gradient.api.evaluation(evaluation)).status).toBe("Building");
+      const slow = await findBuild(gradient, evaluation, "slow");
+      expect(await gradient.api.log(slow.id)).toBe("slow has begun\n");
+    }, MOMENT);
+
+    await relay.kill();
+    expect(endedBuilds(common)).not.toContain("slow");
+    await startRelay();
+    await gradient.api.waitForEnd(evaluation, 120_000);
+
+    const builds = await gradient.api.builds(evaluation);
+    const named = (status: string) => builds.filter((build) => build.status === status).map(shortName);
+    expect(named("FailedPermanent")).toEqual(["broken"]);
+    expect(named("DependencyFailed")).toEqual(["above", "above-too"]);
+    expect(named("Completed")).toHaveLength(builds.length - 3);
+    expect(builds).toHaveLength(42);
+    // The build went on under its lease: it was not begun anew.
+    expect(endedBuilds(common).filter((name) => name === "slow")).toEqual(["slow"]);
+    const slow = await findBuild(gradient, evaluation, "slow");
+    expect(await gradient.api.log(slow.id)).toBe("slow has begun\nslow has ended\n");
+  }, 180_000);
+
+  test("each build ran where it can: with the system and the feature that only one worker has", async () => {
+    expect(endedBuilds(special)).toEqual(["special"]);
+    expect(endedBuilds(common)).not.toContain("special");
+    const build = await findBuild(gradient, evaluation, "special");
+    expect(await gradient.api.log(build.id)).toBe("special is built\n");
+  });
+
+  test("stock Nix copies what was built behind the relay, and verifies it", async () => {
+    await new CacheClient(gradient, "client").copyAndVerify(await outputOf(gradient, evaluation, "special"));
+  });
+
+  test("a relay that is asked to stop lets what runs end", async () => {
+    expect(await relay.stop()).toBe(0);
+    expect(common.output()).toContain("the session with the server ended");
+  });
+});
+
+function token(): string {
+  return randomBytes(48).toString("base64");
+}
