@@ -1,6 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { assert } from "#core/lib/assert.ts";
 import { concatBytes } from "#core/lib/bytes.ts";
+import { sleep, systemClock } from "#core/lib/clock.ts";
 import { DaemonConnectionError } from "#core/nix/daemon/errors.ts";
 import type { ByteSource } from "#core/nix/daemon/reader.ts";
 
@@ -9,6 +10,10 @@ const RECEIVED_BYTES_MAX = 256 * 1024;
 
 /** `sun_path` of unix(7) is 108 bytes with the final zero. */
 const SOCKET_PATH_BYTES_MAX = 107;
+
+/** A daemon that takes nobody for 5 s is not busy but stuck. */
+const BACKLOG_PAUSE_MS = 20;
+const BACKLOG_RETRIES_MAX = 250;
 
 /**
  * How long nothing must have arrived before a socket in use is closed. Nix 2.34 misses a hang-up that comes while it
@@ -37,22 +42,19 @@ export class DaemonSocket implements ByteSource {
     if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
       throw new DaemonConnectionError(path, `the path of a socket has at most ${SOCKET_PATH_BYTES_MAX} bytes: ${path}`);
     }
-    const socket = connect({ path });
-    const abort = () => socket.destroy(signal?.reason);
-    signal?.addEventListener("abort", abort, { once: true });
-    try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once("connect", resolve);
-        socket.once("error", reject);
-        socket.once("close", () => reject(new Error("closed")));
-      });
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      throw new DaemonConnectionError(path, describeConnectError(path, error), { cause: error });
-    } finally {
-      signal?.removeEventListener("abort", abort);
+    for (let retriesLeft = BACKLOG_RETRIES_MAX; ; retriesLeft--) {
+      try {
+        return new DaemonSocket(await openSocket(path, signal), path);
+      } catch (error) {
+        if (signal?.aborted) throw signal.reason;
+        // More have asked than the daemon has taken yet, and its queue is short (unix(7)): a moment later there is room.
+        const isQueueFull = error instanceof Error && "code" in error && error.code === "EAGAIN";
+        if (!isQueueFull || retriesLeft === 0) {
+          throw new DaemonConnectionError(path, describeConnectError(path, error), { cause: error });
+        }
+        await sleep(systemClock, BACKLOG_PAUSE_MS, signal);
+      }
     }
-    return new DaemonSocket(socket, path);
   }
 
   private constructor(socket: Socket, path: string) {
@@ -183,6 +185,23 @@ export class DaemonSocket implements ByteSource {
     this.#wakeWriter = null;
     reader?.();
     writer?.();
+  }
+}
+
+async function openSocket(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+  signal?.throwIfAborted();
+  const socket = connect({ path });
+  const abort = () => socket.destroy(signal?.reason);
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+      socket.once("close", () => reject(new Error("closed")));
+    });
+    return socket;
+  } finally {
+    signal?.removeEventListener("abort", abort);
   }
 }
 
