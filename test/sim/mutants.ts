@@ -19,6 +19,9 @@ interface Caught {
  * mutation was not caught.
  */
 export async function runMutants({ first, seeds }: { first: number; seeds: number }): Promise<number> {
+  // Of a seed that fails anyway nothing could be learned.
+  const unharmed = await firstFailure(ROOT, { first, seeds });
+  if (unharmed) throw new Error(`seed ${unharmed.seed} fails without a mutation: ${unharmed.message}`);
   console.log("| taken out | seed | what it says |\n| --------- | ---- | ------------ |");
   let missed = 0;
   for (const mutation of MUTATIONS) {
