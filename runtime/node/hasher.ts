@@ -2,12 +2,17 @@ import { createHash } from "node:crypto";
 import { createBLAKE3 } from "hash-wasm";
 import type { Bytes } from "#core/lib/bytes.ts";
 import type { Hasher } from "#core/ports/hasher.ts";
+import { notePassing } from "./passing-bytes.ts";
 
+/** Every body that passes through this process is hashed, on its way in and on its way out. */
 export const nodeHasher: Hasher = {
   sha256() {
     const hash = createHash("sha256");
     return {
-      update: (chunk) => void hash.update(chunk),
+      update(chunk) {
+        hash.update(chunk);
+        notePassing(chunk.length);
+      },
       digest: (): Bytes => new Uint8Array(hash.digest()),
     };
   },
