@@ -42,9 +42,8 @@ export async function openServerConnection(
     tokensFor: async (challenged, socket) => {
       const peers = await read();
       const proof = listener?.proofOf(socket);
-      if (!proof) return tokensFor(peers, challenged);
-      // A token that was removed since is no token any more.
-      return await proof.answer(tokensFor(peers, challenged).map(({ peer }) => peer));
+      const tokens = tokensFor(peers, challenged);
+      return proof ? await proof.answer(tokens) : tokens;
     },
     [Symbol.asyncDispose]: async () => await listener?.[Symbol.asyncDispose](),
   };

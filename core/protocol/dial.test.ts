@@ -46,13 +46,17 @@ test("a server with the token's hash and a worker with the token find each other
     worker(b),
   ]);
 
-  const answers = await proved.answer([PEER, OTHER]);
+  const answers = await proved.answer([
+    { peer: PEER, token: "tok" },
+    { peer: OTHER, token: "tok" },
+  ]);
   expect(answers.map(({ peer }) => peer)).toEqual([PEER]);
   const answer = answers[0]?.token ?? "";
   expect(await isWorkerProof(answer, registration, context)).toBe(true);
   expect(await isWorkerProof(answer, { peer: OTHER, tokenHash: HASH }, context)).toBe(false);
   expect(await isWorkerProof(answer, { peer: PEER, tokenHash: WRONG_HASH }, context)).toBe(false);
   expect(await isWorkerProof(answer, registration, { ...context, serverNonce: context.workerNonce })).toBe(false);
+  expect(await proved.answer([{ peer: PEER, token: "a newer one" }])).toEqual([]);
   expect(sent.join("\n")).not.toContain('"tok"');
   const hash = HASH.split("$").at(-1) as string;
   expect(sent.join("\n")).not.toContain(hash);

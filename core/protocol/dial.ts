@@ -63,9 +63,15 @@ export async function proveServer(
   return context;
 }
 
+interface PeerToken {
+  readonly peer: string;
+  readonly token: string;
+}
+
 /** What the worker answers challenges of this session with, instead of its tokens: they never leave it. */
 export interface ProvedServer {
-  answer(peers: readonly string[]): Promise<{ readonly peer: string; readonly token: string }[]>;
+  /** `tokens`: those that the worker has for the challenged peers now. One that was replaced since answers nothing. */
+  answer(tokens: readonly PeerToken[]): Promise<PeerToken[]>;
 }
 
 /**
@@ -92,11 +98,12 @@ export async function challengeServer(
   const { worker_id, nonce, peers } = parsed.output;
   if (worker_id !== worker.id) throw new DialError(`whoever dialled looks for another worker, ${worker_id}`);
   const context = { workerId: worker.id, workerNonce, serverNonce: nonce };
-  const proved = new Map<string, Bytes>();
+  const proved = new Map<string, { readonly token: string; readonly key: Bytes }>();
   let refused: string | null = null;
   for (const { peer, key: parameters, proof } of byTrust(peers, worker).slice(0, DERIVATIONS_MAX)) {
-    const key = await worker.deriveKey(worker.tokenFor(peer)?.token ?? "", parameters);
-    if (isSameProof(proof, await proveKnowledge(key, "server", { peer, context }))) proved.set(peer, key);
+    const token = worker.tokenFor(peer)?.token ?? "";
+    const key = await worker.deriveKey(token, parameters);
+    if (isSameProof(proof, await proveKnowledge(key, "server", { peer, context }))) proved.set(peer, { token, key });
     else refused ??= peer;
   }
   if (refused !== null && proved.size === 0) {
@@ -104,11 +111,12 @@ export async function challengeServer(
   }
   if (proved.size === 0) throw new DialError("whoever dialled named no organization that this worker has a token of");
   return {
-    answer: async (challenged) => {
+    answer: async (tokens) => {
       const answers = [];
-      for (const peer of challenged) {
-        const key = proved.get(peer);
-        if (key) answers.push({ peer, token: await proveKnowledge(key, "worker", { peer, context }) });
+      for (const { peer, token } of tokens) {
+        const known = proved.get(peer);
+        if (known?.token !== token) continue;
+        answers.push({ peer, token: await proveKnowledge(known.key, "worker", { peer, context }) });
       }
       return answers;
     },

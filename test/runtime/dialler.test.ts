@@ -64,7 +64,7 @@ async function listeningWorker({ port = 0, workerId = randomUUID() as string } =
     },
     arrival: (signal) => listener.arrival(signal),
     tokensFor: async (challenged, socket) =>
-      (await listener.proofOf(socket)?.answer(tokensFor(await readPeers(), challenged).map(({ peer }) => peer))) ?? [],
+      (await listener.proofOf(socket)?.answer(tokensFor(await readPeers(), challenged))) ?? [],
     clock: systemClock,
     log,
     attempts: () => [],
