@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import { leaseEnd } from "./leases.ts";
 import type { Database } from "./schema.ts";
 import type { DispatchScore } from "./tables/scheduling.ts";
 
@@ -45,7 +46,7 @@ export async function claimBuilds(
     ), leased as (
       insert into attempt (id, kind, organization_id, build_id, worker_id, lease_expires_at, deadline_at, score)
       select c."attemptId", 1, t.organization_id, t.id, c."workerId",
-        gradient_now() + ${leaseMs} * interval '1 millisecond',
+        ${leaseEnd(leaseMs)},
         gradient_now() + c."deadlineMs" * interval '1 millisecond', c.score
       from taken t join chosen c on c."buildId" = t.id
     )

@@ -1,6 +1,7 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { QueuedEvaluation } from "../domain/scheduling/choose-evaluations.ts";
 import type { EvaluationPart } from "../domain/scheduling/eligibility.ts";
+import { leaseEnd } from "./leases.ts";
 import type { Database } from "./schema.ts";
 import type { FetchedSource, InputOverride } from "./tables/flake-inputs.ts";
 
@@ -68,7 +69,7 @@ export async function claimEvaluations(
     ), leased as (
       insert into attempt (id, kind, organization_id, evaluation_id, worker_id, lease_expires_at, deadline_at)
       select c."attemptId", case when c.part = 'fetch' then 2 else 0 end, t.organization_id, t.id, c."workerId",
-        gradient_now() + ${leaseMs} * interval '1 millisecond',
+        ${leaseEnd(leaseMs)},
         gradient_now() + c."deadlineMs" * interval '1 millisecond'
       from taken t join chosen c on c."evaluationId" = t.id
     )

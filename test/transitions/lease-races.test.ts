@@ -109,3 +109,56 @@ test("heartbeats of a worker meet aborts, expiries and its own return without a 
   }
   expect(retries).toBe(0);
 }, 60_000);
+
+/** Leases with so much left. */
+async function setSecondsLeft(seconds: number): Promise<void> {
+  await sql`
+    update attempt set lease_expires_at = gradient_now() + ${seconds} * interval '1 second'
+    where finished_at is null`.execute(world.db);
+}
+
+async function secondsLeft(attemptId: string): Promise<number> {
+  const { rows } = await sql<{ left: number }>`
+    select extract(epoch from lease_expires_at - gradient_now())::float8 as left from attempt
+    where id = ${attemptId}`.execute(world.db);
+  return rows[0]?.left ?? Number.NaN;
+}
+
+test("a heartbeat does not wait for who holds an attempt, unless its lease is nearly over", async () => {
+  await evaluate(world, [node("a"), node("b")]);
+  const running = await claim(world);
+  const proven = provenWorker(world);
+  const [held, free] = ["a", "b"].map((name) => running.get(name)?.attemptId as string) as [string, string];
+
+  await setSecondsLeft(40);
+  await world.db.transaction().execute(async (trx) => {
+    await sql`select from attempt where id = ${held} for update`.execute(trx);
+    await prolongLeases(world.deps, proven);
+    expect(await secondsLeft(free)).toBeGreaterThan(60);
+    expect(await secondsLeft(held)).toBeLessThan(41);
+  });
+
+  await setSecondsLeft(20);
+  let prolonged: Promise<void> = Promise.resolve();
+  await world.db.transaction().execute(async (trx) => {
+    await sql`select from attempt where id = ${held} for update`.execute(trx);
+    prolonged = prolongLeases(world.deps, proven);
+    await sql`select pg_sleep(0.2)`.execute(trx);
+  });
+  await prolonged;
+  expect(await secondsLeft(held)).toBeGreaterThan(60);
+});
+
+test("a heartbeat writes nothing of leases that were given or prolonged just now", async () => {
+  await evaluate(world, [node("a")]);
+  const { attemptId } = (await claim(world)).get("a") ?? { attemptId: "" };
+  const version = async () =>
+    (await sql<{ xmin: string }>`select xmin::text from attempt where id = ${attemptId}`.execute(world.db)).rows;
+  const before = await version();
+  await prolongLeases(world.deps, provenWorker(world));
+  expect(await version()).toEqual(before);
+  await setSecondsLeft(59);
+  const older = await version();
+  await prolongLeases(world.deps, provenWorker(world));
+  expect(await version()).not.toEqual(older);
+});
