@@ -194,7 +194,7 @@ export interface StoredPath extends CommittedPath {
 
 /** Stores a file's NAR and gives it a store path that fits. Nothing names it yet. */
 export async function storeFile(
-  { deps }: Pick<CacheBench, "deps">,
+  { deps }: { readonly deps: NarReceiveDeps },
   name: string,
   { content = utf8(`${name} ${toHex(randomContent(8))}`), references = [] as readonly StorePath[] } = {},
 ): Promise<StoredPath> {

@@ -23,7 +23,7 @@ export interface HubBench extends AsyncDisposable {
   readonly organizationId: string;
   readonly projectId: string;
   /** Lets the worker in; its token is `token of <worker id>`. */
-  addRegistration(workerId: string, organizationId?: string): Promise<void>;
+  addRegistration(workerId: string, organizationId?: string, token?: string): Promise<void>;
   makeOrganization(): Promise<string>;
   /** A worker that has not said anything yet. */
   worker(options?: FakeWorkerOptions): FakeWorker;
@@ -31,8 +31,8 @@ export interface HubBench extends AsyncDisposable {
   registered(options?: { builds?: number; organizationId?: string }): Promise<FakeWorker>;
   /** A queued evaluation. */
   addEvaluation(): Promise<string>;
-  /** A build that is ready, of an evaluation that is building. */
-  addBuild(name: string): Promise<BenchBuild>;
+  /** A build that is ready, of an evaluation that is building; of the bench's own organization and project by default. */
+  addBuild(name: string, owner?: { organizationId: string; projectId: string }): Promise<BenchBuild>;
 }
 
 export interface BenchBuild {
@@ -90,11 +90,15 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
   const hub = await Hub.start(deps);
   stack.defer(() => hub.close());
 
-  const addRegistration = async (workerId: string, organization = organizationId): Promise<void> => {
+  const addRegistration = async (
+    workerId: string,
+    organization = organizationId,
+    token = `token of ${workerId}`,
+  ): Promise<void> => {
     const row = { id: newId(), organization_id: organization, worker_id: workerId, display_name: workerId };
     await db
       .insertInto("worker_registration")
-      .values({ ...row, token_hash: `token of ${workerId}` })
+      .values({ ...row, token_hash: token })
       .execute();
   };
   const worker = (options: FakeWorkerOptions = {}) => new FakeWorker((socket) => hub.accept(socket), options);
@@ -116,7 +120,7 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
       return added;
     },
     addEvaluation: () => insertEvaluationRow(db, { organizationId, projectId, status: EvaluationStatus.Queued }),
-    addBuild: (name) => insertReadyBuild(db, { organizationId, projectId, name }),
+    addBuild: (name, owner = { organizationId, projectId }) => insertReadyBuild(db, { ...owner, name }),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }
