@@ -11,6 +11,7 @@ import { FakeWorker } from "#test/support/fake-worker.ts";
 import { recordingLogger } from "#test/support/recording-logger.ts";
 import { type TemporaryFolder, withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { Relay } from "./relay.ts";
+import { RELAY_BUILDS_MAX } from "./relay-limits.ts";
 
 const ACME = "01890000-0000-7000-8000-00000000000a";
 const OTHER = "01890000-0000-7000-8000-00000000000b";
@@ -428,6 +429,39 @@ test("a worker that drains is given nothing more, and a relay that drains waits 
   await drained;
   await running;
   expect(await stays.next("draining")).toEqual({ type: "draining" });
+});
+
+test("a relay offers no more builds than a session has streams for, and fills no more", async () => {
+  const server = await attached();
+  const places = 100;
+  await behind({ groups: [{ ...X86, max_concurrent_builds: places }], free: places });
+  await behind({ groups: [{ ...ARM, max_concurrent_builds: places }], free: places });
+
+  await expect.poll(() => told(server).asked).toEqual({ 0: places, 1: RELAY_BUILDS_MAX - places });
+  const { groups } = told(server).capabilities;
+  expect(groups.map((group) => group.max_concurrent_builds)).toEqual([places, RELAY_BUILDS_MAX - places]);
+});
+
+test("a newer session of a worker replaces the older, also where there is no place for another", async () => {
+  await servers.session(0);
+  await relay.abort();
+  await running;
+  start({ workersMax: 1 });
+  await attached(1);
+  const workerId = randomUUID();
+  const older = await behind({ workerId });
+  const stranger = randomUUID();
+  tokens.set(stranger, { byOrganization: new Map([[ACME, "token"]]), any: null });
+  const second = new FakeWorker((socket) => relay.accept(socket), { workerId: stranger, tokens: { [ACME]: "token" } });
+  await second.authenticate();
+  await second.next("init_ack");
+  second.introduce();
+  expect(await second.next("reject")).toMatchObject({ code: 503, reason: expect.stringContaining("is 1") });
+  expect(relay.hasRoom).toBe(false);
+
+  await behind({ workerId });
+
+  await expect.poll(() => older.closed).toBe("a newer session of this worker has begun");
 });
 
 test("an abort of the server reaches the worker that has the attempt", async () => {

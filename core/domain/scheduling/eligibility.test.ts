@@ -1,5 +1,13 @@
 import { expect, test } from "vitest";
-import { type BuildGroup, type BuildNeed, canEvaluate, isMet, refuseBuild, type WorkerOffer } from "./eligibility.ts";
+import {
+  type BuildGroup,
+  type BuildNeed,
+  canEvaluate,
+  findEvaluationGroup,
+  isMet,
+  refuseBuild,
+  type WorkerOffer,
+} from "./eligibility.ts";
 
 const need: BuildNeed = { organizationId: "red", system: "x86_64-linux", requiredFeatures: ["kvm"] };
 const group: BuildGroup = { architectures: ["x86_64-linux"], systemFeatures: ["kvm", "big-parallel"], places: 1 };
@@ -54,4 +62,28 @@ test("a worker evaluates as a whole only what it may fetch and evaluate", () => 
   expect(canEvaluate("blue", "eval", worker)).toBe(false);
   expect(canEvaluate("red", "whole", { ...worker, evaluationPlaces: 0 })).toBe(false);
   expect(canEvaluate("red", "whole", { ...worker, draining: true })).toBe(false);
+});
+
+test("places that are for some organizations run nothing of others", () => {
+  const own = { ...group, organizationIds: ["blue"] };
+  expect(refuseBuild(need, worker, own)).toBe("organization");
+  expect(refuseBuild(need, worker, { ...group, organizationIds: ["blue", "red"] })).toBeNull();
+  expect(isMet(need, [{ ...worker, groups: [own] }])).toBe(false);
+});
+
+test("of a relay, a machine that fetches and one that evaluates are not one that does both", () => {
+  const grants = [
+    { organizationId: "red", fetch: true, eval: true, build: true },
+    { organizationId: "blue", fetch: true, eval: true, build: true },
+  ];
+  const fetches = { fetch: true, eval: false, places: 1 };
+  const evaluates = { fetch: false, eval: true, places: 1, organizationIds: ["red"] };
+  const relay = { ...worker, grants, evaluationPlaces: 2, evaluationGroups: [fetches, evaluates] };
+  const groupOf = (organizationId: string, part: "fetch" | "eval" | "whole") =>
+    findEvaluationGroup(organizationId, part, relay);
+  expect(["whole", "fetch", "eval"].map((part) => groupOf("red", part as "whole"))).toEqual([null, 0, 1]);
+  expect(groupOf("blue", "eval")).toBeNull();
+  expect(canEvaluate("red", "eval", { ...relay, evaluationGroups: [fetches, { ...evaluates, places: 0 }] })).toBe(
+    false,
+  );
 });

@@ -30,6 +30,23 @@ test("a worker's signature is served beside the cache's own when its key has mad
   expect(signing_key).toBe(formatPublicKey(key.publicKey));
 });
 
+test("of what a relay brings, the signature of each worker behind it is served, and both keys are shown", async () => {
+  await using bench = await withHub();
+  const keys = [await generateKeyPair("builder-1"), await generateKeyPair("builder-2")] as const;
+  const texts = keys.map(({ publicKey }) => formatPublicKey(publicKey));
+  const relay = await signingWorker(bench, null, texts);
+
+  const one = await push(bench, relay, (path) => signed(keys[0], path));
+  const two = await push(bench, relay, (path) => signed(keys[1], path));
+  const stranger = await generateKeyPair("builder-2");
+  const forged = await push(bench, relay, (path) => signed(stranger, path));
+
+  expect(await signaturesOf(bench, one)).toContain(await signed(keys[0], one));
+  expect(await signaturesOf(bench, two)).toContain(await signed(keys[1], two));
+  expect((await signaturesOf(bench, forged)).map(nameOf)).not.toContain("builder-2");
+  expect(await registrationOf(bench, relay)).toEqual({ signing_key: texts.join(" ") });
+});
+
 test("a worker cannot sign in the name of a cache", async () => {
   await using bench = await withHub();
   const { public_key } = await bench.db
@@ -89,7 +106,11 @@ test("what a build took and offers is kept, and no product outside of its output
   expect(kept).toMatchObject({ build_ms: 50, ...metrics });
 });
 
-async function signingWorker(bench: HubBench, signingKey: string): Promise<FakeWorker> {
+async function signingWorker(
+  bench: HubBench,
+  signingKey: string | null,
+  signingKeys: readonly string[] = [],
+): Promise<FakeWorker> {
   const workerId = crypto.randomUUID();
   await bench.addRegistration(workerId);
   const worker = bench.worker({ workerId, tokens: { [bench.organizationId]: `token of ${workerId}` } });
@@ -103,7 +124,7 @@ async function signingWorker(bench: HubBench, signingKey: string): Promise<FakeW
     max_concurrent_evaluations: 1,
     cpu_count: 4,
     ram_total_mb: 4096,
-    signing_key: signingKey,
+    ...(signingKey === null ? { signing_keys: [...signingKeys] } : { signing_key: signingKey }),
     attempts: [],
   });
   await worker.next("attempts");
