@@ -310,6 +310,38 @@ test("after three recoveries in vain what waits fails, and says why", async () =
   expect((await messages.executeTakeFirstOrThrow()).message).toMatch(/vanished.*3 evaluations/);
 });
 
+test("what was given up is recovered after all when a restart asks for it", async () => {
+  await putPath(world, outputPathOf("a"));
+  const id = await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);
+  await sql`
+    update evaluation set input_overrides = '[{"input": "nixpkgs", "url": "https://example.org/x"}]'
+    where id = ${id}`.execute(world.db);
+  await lose("a");
+  for (let round = 0; round < 3; round++) {
+    await tendRecoveries(world.deps);
+    await finishEvaluation(world, await takeRecovery());
+  }
+  await tendRecoveries(world.deps);
+  expect(await buildStates(world)).toEqual({ a: "FailedPermanent", b: "DependencyFailed" });
+
+  const again = await restartFailed(world.deps, id, null);
+
+  expect(await buildStates(world)).toEqual({ a: "Substituted", b: "Created" });
+  await tendRecoveries(world.deps);
+  const recovery = await takeRecovery();
+  const evaluations = world.db
+    .selectFrom("evaluation")
+    .select("input_overrides")
+    .where("id", "in", [again, recovery.id]);
+  for (const { input_overrides } of await evaluations.execute()) {
+    expect(input_overrides).toEqual([{ input: "nixpkgs", url: "https://example.org/x" }]);
+  }
+  await ingest(world, recovery, [node("a"), node("b", { needs: ["a"] })]);
+  await finishEvaluation(world, recovery);
+  await build("a", "b");
+  expect(await evaluationState(world, again)).toBe("Completed");
+});
+
 test("two servers that see the same need begin one recovery", async () => {
   await putPath(world, outputPathOf("a"));
   await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);

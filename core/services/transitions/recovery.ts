@@ -26,6 +26,9 @@ import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { concludeBuilds, failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 
+/** The source of messages of evaluations for which recoveries were in vain. */
+export const RECOVERY_SOURCE = "recovery";
+
 /** What runs fails by itself, or has what it needs. */
 const NOT_RUNNING: readonly BuildStatus[] = [
   BuildStatus.Created,
@@ -153,7 +156,7 @@ async function giveUp(deps: TransitionDeps, waiting: readonly StuckEvaluation[])
     if (failed.length === 0) return;
     for (const { evaluation_id } of waiting) {
       const id = await derivedUuid(evaluation_id, `lost ${buildId}`);
-      const about = { level: MessageLevel.Error, message, source: "scheduler", attribute: null };
+      const about = { level: MessageLevel.Error, message, source: RECOVERY_SOURCE, attribute: null };
       await insertMessage(trx, { id, evaluation_id, ...about });
     }
     const failedAbove = await failDependents(trx, failed);

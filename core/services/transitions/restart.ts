@@ -1,16 +1,18 @@
 import { sql, type Transaction } from "kysely";
 import { findBuildLinkState } from "../../db/build-links.ts";
+import { moveBuilds } from "../../db/build-transitions.ts";
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { linkBuilds } from "../../db/evaluation-graph.ts";
 import { settleEdgesAbove } from "../../db/graph.ts";
 import { listCompetingEvaluations, lockProjectToEvaluate } from "../../db/projects-evaluations.ts";
 import type { Database } from "../../db/schema.ts";
-import { ACTIVE_EVALUATION, type EvaluationStatus } from "../../domain/states.ts";
+import { ACTIVE_EVALUATION, BuildStatus, type EvaluationStatus, FAILED_BUILD } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { uuidV7 } from "../../lib/ids.ts";
 import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import { reopenWantedWithin } from "./loss.ts";
+import { RECOVERY_SOURCE } from "./recovery.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 /**
@@ -70,9 +72,9 @@ async function restartEnded(
   const newId = uuidV7(deps.clock.now(), deps.random);
   await sql`
     insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
-      wildcard, status, trusted, priority, previous_id, started_by, building_started_at)
-    select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard, 3,
-      trusted, priority, id, ${startedBy}, gradient_now()
+      wildcard, input_overrides, status, trusted, priority, previous_id, started_by, building_started_at)
+    select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard,
+      input_overrides, 3, trusted, priority, id, ${startedBy}, gradient_now()
     from evaluation where id = ${evaluationId}`.execute(trx);
   const failed = await lockFailed(trx, evaluationId, buildId);
   await copyReport(trx, deps, evaluationId, newId);
@@ -80,7 +82,7 @@ async function restartEnded(
     trx,
     deps,
     newId,
-    failed.flatMap(({ id, buildable }) => (buildable ? [id] : [])),
+    failed.filter(canRun).map(({ id }) => id),
   );
   await reopen(trx, deps, wakeups, failed);
   await endEvaluations(trx, [newId]);
@@ -93,6 +95,12 @@ interface FailedBuild {
   readonly id: string;
   /** Without a path of its own for every output a derivation is of a kind that no worker builds. */
   readonly buildable: boolean;
+  /** Of what it takes to build it nothing was recorded. */
+  readonly pruned: boolean;
+}
+
+function canRun({ buildable, pruned }: FailedBuild): boolean {
+  return buildable && !pruned;
 }
 
 /** Throws `bad_request` when none of them could succeed. They are locked. */
@@ -102,7 +110,7 @@ async function reopen(
   wakeups: Wakeups,
   failed: readonly FailedBuild[],
 ): Promise<void> {
-  const again = failed.filter(({ buildable }) => buildable).map(({ id }) => id);
+  const again = failed.filter(canRun).map(({ id }) => id);
   if (again.length === 0) {
     throw new DomainError(
       "bad_request",
@@ -114,6 +122,12 @@ async function reopen(
       transient_failures = 0, retry_at = null, ready_at = gradient_now(), updated_at = gradient_now()
     where id = any(${again})`.execute(trx);
   await settleEdgesAbove(trx, again);
+  // Given up for recoveries in vain. They have lost their outputs as before that, and recoveries begin anew.
+  await moveBuilds(
+    trx,
+    failed.filter(({ pruned }) => pruned).map(({ id }) => id),
+    { from: FAILED_BUILD, to: BuildStatus.Substituted },
+  );
   const below = await sql<{ id: string; failed: boolean }>`
     select distinct d.id, d.status in (4, 5, 6, 9) as failed
     from build_edge e join build d on d.id = e.dependency_id
@@ -170,7 +184,8 @@ async function lockFailed(
   const above = buildId === undefined ? sql`` : sql`union (${failedAbove(evaluationId, buildId)})`;
   const result = await sql<FailedBuild>`
     select id, not exists (
-      select from build_output o where o.build_id = build.id and o.store_path is null) as buildable
+      select from build_output o where o.build_id = build.id and o.store_path is null) as buildable,
+      pruned_at is not null as pruned
     from build
     where status in (4, 5, 6, 9) and id in (
       with recursive failed as (
@@ -197,7 +212,10 @@ const failedAbove = (evaluationId: string, buildId: string) => sql`
   )
   select id from above`;
 
-/** The new evaluation starts where the old one stood after it was evaluated: its builds, attributes and messages. */
+/**
+ * The new evaluation starts where the old one stood after it was evaluated: its builds, attributes and messages. What
+ * could not be recovered is tried anew, and said anew when that is in vain.
+ */
 async function copyReport(trx: Transaction<Database>, deps: TransitionDeps, from: string, to: string): Promise<void> {
   const links = await trx.selectFrom("evaluation_build").select("build_id").where("evaluation_id", "=", from).execute();
   await linkAlso(
@@ -218,7 +236,12 @@ async function copyReport(trx: Transaction<Database>, deps: TransitionDeps, from
     from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as r(id uuid, attribute text[], build_id uuid)`.execute(
     trx,
   );
-  const messages = await trx.selectFrom("evaluation_message").select("id").where("evaluation_id", "=", from).execute();
+  const messages = await trx
+    .selectFrom("evaluation_message")
+    .select("id")
+    .where("evaluation_id", "=", from)
+    .where("source", "<>", RECOVERY_SOURCE)
+    .execute();
   const copies = messages.map(({ id }) => ({ id: uuidV7(deps.clock.now(), deps.random), from: id }));
   await sql`
     insert into evaluation_message (id, evaluation_id, level, message, source, attribute)
