@@ -6,8 +6,8 @@ import type { Simulator } from "./simulator.ts";
 import type { WorkerMachine } from "./worker.ts";
 import type { SimulatedOrganization } from "./world.ts";
 
-/** Two poll intervals and what lies between: longer than that a reason may not be wrong, nor a place stay free. */
-const WRONG_MS_MAX = 20_000;
+/** The longest pause between two looks of a server, twice: longer no reason may be wrong, and no place stay free. */
+const WRONG_MS_MAX = 30_000;
 
 interface ReadyBuild {
   readonly id: string;
@@ -83,7 +83,8 @@ export class Reasons {
       const workers = organization.workers.filter((worker) => this.#isThere(worker));
       const own = facts.ready.filter((build) => build.organization === organization.id);
       const blocked = own.filter((build) => !workers.some((worker) => canRun(worker, build)));
-      return [...this.#wrongReasons(organization, facts, blocked, workers.length), ...idle(own, workers, facts)];
+      const heard = workers.filter((worker) => this.#isHeard(worker));
+      return [...this.#wrongReasons(organization, facts, blocked, workers.length), ...idle(own, heard, facts)];
     });
   }
 
@@ -108,6 +109,17 @@ export class Reasons {
   #isThere(worker: WorkerMachine): boolean {
     if (worker.process && worker.stopping) return false;
     return [...this.#network.links].some(({ workerId, toServer }) => workerId === worker.id && !toServer.closed);
+  }
+
+  /** What it asks for arrives. */
+  #isHeard(worker: WorkerMachine): boolean {
+    const now = this.#simulator.elapsedMs;
+    return [...this.#network.links].some(({ workerId, toServer, toWorker }) => {
+      const ends = [toServer, toWorker];
+      return (
+        workerId === worker.id && ends.every((end) => !end.closed && !end.silent && !end.gone && end.heldUntilMs < now)
+      );
+    });
   }
 }
 

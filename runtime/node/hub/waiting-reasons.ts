@@ -1,9 +1,13 @@
 import { reconcileWaiting } from "#core/services/transitions/waiting.ts";
 import type { HubDeps } from "./deps.ts";
 
-/** Reasons are looked at after every pass, but never more than a twentieth of the time. */
+/**
+ * Reasons are looked at after every pass, but not more than a twentieth of the time; and at least this often, since one
+ * look that met a slow database would be followed by none for minutes.
+ */
 const PAUSE_FACTOR = 20;
 const PAUSE_MS_MIN = 100;
+const PAUSE_MS_MAX = 15_000;
 
 /** Keeps what evaluations say they wait for, at the pace that the database allows. */
 export class WaitingReasons {
@@ -29,7 +33,8 @@ export class WaitingReasons {
     }
     const resumed = await reconcileWaiting(this.#deps);
     const nowMs = clock.monotonic();
-    this.#nextAtMs = nowMs + Math.max(PAUSE_FACTOR * (nowMs - startedMs), PAUSE_MS_MIN);
+    const pauseMs = Math.max(PAUSE_FACTOR * (nowMs - startedMs), PAUSE_MS_MIN);
+    this.#nextAtMs = nowMs + Math.min(pauseMs, PAUSE_MS_MAX);
     return resumed;
   }
 
