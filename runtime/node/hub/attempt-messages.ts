@@ -45,7 +45,7 @@ export interface AttemptMessagesOptions {
 
 const START_RECORDED_AFTER_MS = 500;
 /** Batches of one session that are read at a time, each of up to `EVAL_BATCH_BYTES_MAX`. */
-const BATCHES_AT_ONCE = 4;
+const BATCHES_AT_ONCE = 2;
 
 /** Deals with what is said about attempts: of those that the worker does not hold nothing is read or written. */
 export class AttemptMessages {
