@@ -12,12 +12,13 @@ const ROUNDS_MAX = 5;
  */
 export async function lockToStop(trx: Transaction<Database>, evaluationId: string): Promise<void> {
   const attempts = openAttempts(evaluationId);
-  await lockInOrder(trx, { attempts, builds: openBuilds(evaluationId), evaluationId });
+  await lockInOrder(trx, { attempts, builds: openBuilds(evaluationId), evaluationId, batches: "none" });
 }
 
 /**
  * Locks what it takes to stop one build of an evaluation: its open attempts, it and all that waits for it, and last the
- * evaluation's row. Answers the builds, itself among them while it is open.
+ * evaluation's row. Answers the builds, itself among them while it is open. Batches of the evaluation go on: one that
+ * puts something above these builds locks them.
  */
 export async function lockToStopBuild(
   trx: Transaction<Database>,
@@ -29,18 +30,20 @@ export async function lockToStopBuild(
     select b.id from build b where b.id = ${buildId} and b.status in (0, 1, 2, 8)
     union
     select above.build_id as id from (${waitingAbove([buildId])}) above`;
-  return await lockInOrder(trx, { attempts, builds, evaluationId });
+  return await lockInOrder(trx, { attempts, builds, evaluationId, batches: "go on" });
 }
 
 interface ToLock {
   readonly attempts: RawBuilder<{ id: string }>;
   readonly builds: RawBuilder<{ id: string }>;
   readonly evaluationId: string;
+  /** What the evaluation may report from now on. */
+  readonly batches: "none" | "go on";
 }
 
 async function lockInOrder(
   trx: Transaction<Database>,
-  { attempts, builds, evaluationId }: ToLock,
+  { attempts, builds, evaluationId, batches }: ToLock,
 ): Promise<ReadonlySet<string>> {
   for (let round = 1; ; round++) {
     await sql`savepoint before_stop`.execute(trx);
@@ -50,7 +53,9 @@ async function lockInOrder(
     const open = await sql<{ id: string }>`
       select id from build where id in (${builds}) and status in (0, 1, 2, 8)
       order by id for no key update`.execute(trx);
-    await sql`select id from evaluation where id = ${evaluationId} for update`.execute(trx);
+    // A batch holds the key of its evaluation (`ingestBatch`).
+    const strength = batches === "none" ? sql`update` : sql`no key update`;
+    await sql`select id from evaluation where id = ${evaluationId} for ${strength}`.execute(trx);
     const locked = new Set(open.rows.map(({ id }) => id));
     if (round === ROUNDS_MAX || (await nothingCameBetween(trx, { attempts, builds }, locked))) {
       await sql`release savepoint before_stop`.execute(trx);

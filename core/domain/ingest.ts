@@ -29,6 +29,9 @@ export interface IngestDecision extends KnownBuild {
   readonly satisfied: readonly boolean[];
 }
 
+/** Nobody makes their outputs any more; what was aborted in this evaluation is among them. */
+const ENDED_IN_VAIN: readonly BuildStatus[] = [...FAILED_BUILD, BuildStatus.Aborted];
+
 /**
  * What is wrong with a batch, or null: a derivation that comes twice or before one of its dependencies, and an output
  * that a dependency does not have (its dependent would wait for ever).
@@ -118,7 +121,7 @@ function decideNode(
 
   const waitsForFailed = node.dependencies.some(({ drvPath }, k) => {
     const status = state.get(drvPath)?.status;
-    return !satisfied[k] && status !== undefined && FAILED_BUILD.includes(status);
+    return !satisfied[k] && status !== undefined && ENDED_IN_VAIN.includes(status);
   });
   if (waitsForFailed) return decide(BuildStatus.DependencyFailed);
   return decide(satisfied.includes(false) ? BuildStatus.Created : BuildStatus.Queued);

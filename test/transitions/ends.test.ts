@@ -1,10 +1,13 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { lockToStop } from "#core/db/evaluation-stop.ts";
 import { databaseNow } from "#core/db/time.ts";
+import { EvaluationStatus } from "#core/domain/states.ts";
 import { uuidV4 } from "#core/lib/ids.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
-import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { abortEvaluation, stopEvaluation } from "#core/services/transitions/abort.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
+import { transition } from "#core/services/transitions/deps.ts";
 import { endEvaluationAttempt, recordEvaluationMessage } from "#core/services/transitions/evaluation-progress.ts";
 import {
   expireLeases,
@@ -339,6 +342,27 @@ test("an abort leaves what another evaluation waits for, though that one did not
   expect(await buildStates(world)).toEqual({ base: "Queued", mid: "Created", slow: "Queued" });
   for (const name of ["base", "mid", "slow"]) await succeed(world, await claimOne(world, name));
   expect(await evaluationState(world, waits)).toBe("Completed");
+});
+
+test("what an evaluation left running when it gave way fails when an abort takes away what it waits for", async () => {
+  const older = await evaluate(world, [node("base"), node("kept", { needs: ["base"] }), node("other")]);
+  await transition(world.deps, async (trx, wakeups) => {
+    await lockToStop(trx, older);
+    const stop = { evaluationId: older, status: EvaluationStatus.Aborted, reason: "a newer one" };
+    await stopEvaluation(trx, wakeups, { ...stop, builds: "keep" });
+  });
+  const newer = await evaluate(world, [node("base"), node("own", { needs: ["base"] })]);
+  expect(await buildStates(world)).toEqual({ base: "Queued", kept: "Created", other: "Queued", own: "Created" });
+
+  await abortEvaluation(world.deps, newer);
+
+  await checkInvariants(world.db);
+  expect(await buildStates(world)).toEqual({
+    base: "Aborted",
+    kept: "DependencyFailed",
+    other: "Queued",
+    own: "Aborted",
+  });
 });
 
 test("a restart opens what failed, deterministic failures too, under a new evaluation that ends", async () => {

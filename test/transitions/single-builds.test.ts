@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { abortBuild } from "#core/services/transitions/abort-build.ts";
 import { prioritizeBuild, prioritizeEvaluation, raisePriorities } from "#core/services/transitions/prioritize.ts";
 import { restartBuild } from "#core/services/transitions/restart.ts";
@@ -12,6 +13,7 @@ import {
   evaluate,
   evaluationState,
   fail,
+  finishEvaluation,
   frozenLinks,
   ingest,
   startEvaluation,
@@ -21,8 +23,19 @@ import {
 } from "./support.ts";
 
 let world: World;
+let retries = 0;
 beforeEach(async () => {
-  world = await withWorld();
+  retries = 0;
+  const made = await withWorld();
+  const clock: Clock = {
+    ...systemClock,
+    // Transitions wait for nothing but their next try.
+    schedule: (ms, action) => {
+      retries++;
+      return systemClock.schedule(ms, action);
+    },
+  };
+  world = { ...made, deps: { ...made.deps, clock } };
 });
 afterEach(async () => {
   await checkInvariants(world.db);
@@ -72,13 +85,55 @@ test("what another evaluation waits for goes on, and is none of this one's busin
   expect((await frozenLinks(world, own)).get("a")?.outcome).toBe("Aborted");
 });
 
-test("a build is aborted once, and not while its evaluation may still report what rests on it", async () => {
-  const evaluating = await startEvaluation(world);
-  await ingest(world, evaluating, [node("early")]);
-  await expect(abortBuild(world.deps, await linkOf(evaluating.id, "early"))).rejects.toThrow("still finds out");
+test("a build is aborted once", async () => {
   const id = await evaluate(world, [node("a"), node("z")]);
   await abortBuild(world.deps, await linkOf(id, "a"));
   await expect(abortBuild(world.deps, await linkOf(id, "a"))).rejects.toThrow("ended already");
+});
+
+test("a build is aborted while its evaluation goes on, and what that reports above it fails with it", async () => {
+  const evaluation = await startEvaluation(world);
+  await ingest(world, evaluation, [node("early"), node("other")]);
+  expect(await abortBuild(world.deps, await linkOf(evaluation.id, "early"))).toBe("aborted");
+  await ingest(world, evaluation, [node("late", { needs: ["early"] })]);
+  expect(await buildStates(world)).toEqual({ early: "Aborted", late: "DependencyFailed", other: "Queued" });
+  await finishEvaluation(world, evaluation);
+  await succeed(world, await claimOne(world, "other"));
+  expect(await evaluationState(world, evaluation.id)).toBe("Failed");
+});
+
+test("what is taken out of an evaluation that goes on and is reported on top of it does not keep it from its end", async () => {
+  const evaluation = await startEvaluation(world);
+  await ingest(world, evaluation, [node("early")]);
+  const other = await evaluate(world, [node("early")]);
+  expect(await abortBuild(world.deps, await linkOf(evaluation.id, "early"))).toBe("taken_out");
+  await ingest(world, evaluation, [node("late", { needs: ["early"] })]);
+  await finishEvaluation(world, evaluation);
+  for (const name of ["early", "late"]) await succeed(world, await claimOne(world, name));
+  expect(await evaluationState(world, evaluation.id)).toBe("Failed");
+  expect(await evaluationState(world, other)).toBe("Completed");
+});
+
+test("aborts of builds meet the batches that put something above them without a deadlock", async () => {
+  for (let round = 0; round < 10; round++) {
+    const evaluation = await startEvaluation(world);
+    const names = Array.from({ length: 6 }, (_, i) => `e${round}-${i}`);
+    await ingest(
+      world,
+      evaluation,
+      names.map((name) => node(name)),
+    );
+    const links = await Promise.all(names.map((name) => linkOf(evaluation.id, name)));
+    const above = names.map((name, i) => node(`f${round}-${i}`, { needs: [name, names[(i + 3) % 6] as string] }));
+    await Promise.all([
+      ...links.slice(0, 3).map((link) => abortBuild(world.deps, link)),
+      ...above.map((one) => ingest(world, evaluation, [one])),
+    ]);
+    await finishEvaluation(world, evaluation);
+    for (const open of (await claim(world)).values()) await succeed(world, open);
+    expect(await evaluationState(world, evaluation.id)).toBe("Failed");
+  }
+  expect(retries).toBe(0);
 });
 
 test("aborts of one build meet its end without a deadlock, and one of them counts", async () => {

@@ -16,8 +16,8 @@ import { type TransitionDeps, transition } from "./deps.ts";
 export type BuildAbort = "aborted" | "taken_out";
 
 /**
- * Ends one build of an evaluation that builds. Throws `not_found`, or `conflict` when it has ended, or when the
- * evaluation still finds out what there is to build: something that it has yet to report may rest on it.
+ * Ends one build of an evaluation. What rests on it and is reported later fails with it. Throws `not_found`, or
+ * `conflict` when it has ended.
  */
 export async function abortBuild(deps: TransitionDeps, linkId: string): Promise<BuildAbort> {
   return await transition(deps, async (trx, wakeups) => {
@@ -30,9 +30,6 @@ export async function abortBuild(deps: TransitionDeps, linkId: string): Promise<
     const isActive = (ACTIVE_EVALUATION as readonly number[]).includes(now?.evaluation_status ?? 0);
     if (!now || !isOpen || !isActive || now.outcome !== null) {
       throw new DomainError("conflict", "the build has ended already");
-    }
-    if (!now.building) {
-      throw new DomainError("conflict", "the evaluation still finds out what to build: abort it, or try again later");
     }
     wakeups.evaluations([evaluationId]);
     wakeups.work(now.organization_id);

@@ -7,6 +7,7 @@ import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
 import { ACTIVE_EVALUATION, AttemptOutcome, BuildStatus, EvaluationStatus, OPEN_BUILD } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
+import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import type { Wakeups } from "./wakeups.ts";
 
@@ -77,7 +78,9 @@ export async function stopEvaluation(
     .execute();
   const attemptIds = attempts.map(({ id }) => id);
   await endAttempts(trx, attemptIds, { outcome: AttemptOutcome.Aborted, reason: null, message: reason });
-  await moveBuilds(trx, builds, { from: OPEN_BUILD, to: BuildStatus.Aborted });
+  const aborted = await moveBuilds(trx, builds, { from: OPEN_BUILD, to: BuildStatus.Aborted });
+  // What an earlier stop kept may wait for these, and no evaluation waits for that.
+  if (aborted.length > 0) await failDependents(trx, aborted);
   await freezeLinks(trx, evaluationId);
   wakeups.endedAttempts(attemptIds);
   wakeups.evaluations([evaluationId]);

@@ -7,7 +7,7 @@ import {
   type OpenAttempt,
   type ProvenWorker,
 } from "../../db/attempts.ts";
-import { lockBuilds, moveBuilds, requeueRetries } from "../../db/build-transitions.ts";
+import { lockBuilds, moveBuilds, requeueRetries, waitingAbove } from "../../db/build-transitions.ts";
 import { endEvaluations, listOverdueEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
 import { lockToStop } from "../../db/evaluation-stop.ts";
@@ -146,12 +146,14 @@ async function giveBackBuilds(
   for (const { organization_id } of attempts) wakeups.work(organization_id);
   const ids = attempts.flatMap(({ build_id }) => build_id ?? []);
   const lost = await countLostAttempts(trx, AttemptKind.Build, ids);
-  const builds = await lockBuilds(trx, ids);
-  const tooOften = why.reason === null ? [] : builds.filter(({ id }) => isLostTooOften(lost.get(id) ?? 0));
-  const tooOftenIds = tooOften.map(({ id }) => id);
+  const tooOftenIds = why.reason === null ? [] : ids.filter((id) => isLostTooOften(lost.get(id) ?? 0));
+  // Also what fails with those: all at once, in id order.
+  const above = tooOftenIds.length > 0 ? (await waitingAbove(tooOftenIds).execute(trx)).rows : [];
+  const builds = await lockBuilds(trx, [...ids, ...above.map(({ build_id }) => build_id)]);
+  const returned = ids.filter((id) => !tooOftenIds.includes(id));
   await requeueBuilds(
     trx,
-    builds.filter((build) => !tooOften.includes(build)),
+    builds.filter(({ id }) => returned.includes(id)),
   );
   const failed = await moveBuilds(trx, tooOftenIds, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
   const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
