@@ -2,12 +2,14 @@ import { Hono } from "hono";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { BuildRequestDeps } from "#core/services/build-requests-deps.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
+import type { DownloadDeps } from "#core/services/downloads-open.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { adminRoutes } from "./admin.ts";
 import { authRoutes } from "./auth.ts";
 import { boardRoutes } from "./board.ts";
 import { buildRequestRoutes } from "./build-requests.ts";
 import { buildRoutes } from "./builds.ts";
+import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
@@ -28,7 +30,7 @@ import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
-export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps, BuildRequestDeps {
+export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps, BuildRequestDeps, DownloadDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
     readonly requestBytesMax: number;
@@ -70,6 +72,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/evals", evaluationRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));
+  api.route("/builds", buildDownloadRoutes(deps));
   api.route("/build-requests", buildRequestRoutes(deps));
   api.route("/board", boardRoutes(deps));
   api.route("/admin", adminRoutes(deps));

@@ -6,12 +6,17 @@ const OPEN_MAX = 256;
 
 /** Places for answers that stay open. */
 export class StreamPlaces {
+  readonly #max: number;
   #taken = 0;
+
+  constructor(max: number = OPEN_MAX) {
+    this.#max = max;
+  }
 
   /** The returned function gives the place back, once. Throws `service_unavailable` when all are taken. */
   take(): () => void {
-    if (this.#taken >= OPEN_MAX) {
-      throw new DomainError("service_unavailable", `This server has ${OPEN_MAX} live views open: try again later`);
+    if (this.#taken >= this.#max) {
+      throw new DomainError("service_unavailable", `This server has ${this.#max} such answers open: try again later`);
     }
     this.#taken++;
     let held = true;

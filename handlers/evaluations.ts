@@ -3,6 +3,7 @@ import { EvaluationAction } from "#core/api/actions.ts";
 import { BuildsQuery, type EvaluationFrame } from "#core/api/evaluations.ts";
 import { ACTIVE_EVALUATION } from "#core/domain/states.ts";
 import { success } from "#core/http/envelope.ts";
+import { listArtefacts } from "#core/services/downloads.ts";
 import { actOnEvaluation, getEvaluation, listBuildsOf, listMessagesOf } from "#core/services/evaluations.ts";
 import { watchEvaluation } from "#core/services/evaluations-watch.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
@@ -32,6 +33,10 @@ export function evaluationRoutes(deps: ProjectDeps): Hono<AppEnv> {
   app.get("/:id/builds", async (c) => {
     const id = readId(c, "id", "evaluation id");
     return c.json(success(await listBuildsOf(deps, c.get("actor"), id, readQuery(c, BuildsQuery))));
+  });
+
+  app.get("/:id/artefacts", async (c) => {
+    return c.json(success(await listArtefacts(deps, c.get("actor"), readId(c, "id", "evaluation id"))));
   });
 
   app.get("/:id/messages", async (c) => {

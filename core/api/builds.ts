@@ -41,6 +41,8 @@ export interface BuildView {
   readonly output: Readonly<Record<string, string>>;
   /** The attempt whose log is shown; `GET /board/jobs/{job}` says why its worker was chosen. */
   readonly job: string | null;
+  /** What that attempt took; null until it ended, and where its worker measured nothing. */
+  readonly metrics: BuildMetrics | null;
   /** How urgent it is, from -10 to 10. */
   readonly priority: number;
   /** While it waits. */
@@ -49,6 +51,17 @@ export interface BuildView {
   readonly eta: EstimateView | null;
   readonly created_at: string;
   readonly updated_at: string;
+}
+
+/** What a build took; null is what was not measured. */
+export interface BuildMetrics {
+  /** How long the builder ran, without the transfer of inputs and outputs. */
+  readonly build_ms: number | null;
+  readonly cpu_user_ms: number | null;
+  readonly cpu_system_ms: number | null;
+  readonly peak_memory_bytes: number | null;
+  readonly io_read_bytes: number | null;
+  readonly io_write_bytes: number | null;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from "kysely";
 
-// Expressions for queries that have `evaluation_build` and `build` in scope; the last two need more, as they say.
+// Expressions for queries that have `evaluation_build` and `build` in scope; some need more, as they say.
 
 /** The status that a link shows: what the ended evaluation saw, else what the build is now. Created shows as Queued. */
 export const shownBuildStatus: RawBuilder<number> = sql<number>`
@@ -22,6 +22,10 @@ export const attemptOfLink: RawBuilder<boolean> = sql<boolean>`attempt.id = case
 export const attemptMs: RawBuilder<number | null> = sql<number | null>`
   greatest((extract(epoch from attempt.finished_at - coalesce(attempt.started_at, attempt.assigned_at)) * 1000)::bigint,
     case when attempt.finished_at is not null then 0 end)`;
+
+/** Whether the link's build offers files: those of its last success, which a link that saw it fail does not show. */
+export const hasProducts: RawBuilder<boolean> = sql<boolean>`(${shownBuildStatus} in (3, 7)
+  and exists (select from build_product where build_product.build_id = evaluation_build.build_id))`;
 
 /** Needs the joined `evaluation`. What happened to the build after the evaluation ended does not count. */
 export const shownUpdatedAt: RawBuilder<Date> = sql<Date>`case

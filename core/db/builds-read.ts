@@ -1,6 +1,7 @@
 import type { Kysely } from "kysely";
 import { attemptOfLink, shownBuildStatus, shownUpdatedAt } from "./builds-read-expressions.ts";
 import type { Database } from "./schema.ts";
+import type { AttemptMetrics } from "./tables/build-results.ts";
 import { databaseNow } from "./time.ts";
 
 /** A link between an evaluation and a build, with what its owner is decided by. */
@@ -50,7 +51,7 @@ export async function listDependencyLinks(
     .execute();
 }
 
-export interface AttemptOfLink {
+export interface AttemptOfLink extends AttemptMetrics {
   readonly id: string;
   readonly worker_id: string;
   readonly finished_at: Date | null;
@@ -58,12 +59,22 @@ export interface AttemptOfLink {
   readonly log_lines: number;
 }
 
+const METRIC_COLUMNS = [
+  "attempt.build_ms",
+  "attempt.cpu_user_ms",
+  "attempt.cpu_system_ms",
+  "attempt.peak_memory_bytes",
+  "attempt.io_read_bytes",
+  "attempt.io_write_bytes",
+] as const;
+
 /** The attempt that the ended evaluation saw, else the newest one of the build. Undefined before the first. */
 export async function findAttemptOfLink(db: Kysely<Database>, linkId: string): Promise<AttemptOfLink | undefined> {
   return await db
     .selectFrom("evaluation_build")
     .innerJoin("attempt", (join) => join.on(attemptOfLink))
     .select(["attempt.id", "attempt.worker_id", "attempt.finished_at", "attempt.log_bytes", "attempt.log_lines"])
+    .select(METRIC_COLUMNS)
     .where("evaluation_build.id", "=", linkId)
     .executeTakeFirst();
 }

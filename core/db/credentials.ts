@@ -62,3 +62,12 @@ export async function findLiveApiKey(db: Kysely<Database>, tokenHash: Uint8Array
 export async function noteApiKeyUse(db: Kysely<Database>, id: string): Promise<void> {
   await db.updateTable("api_key").set({ last_used_at: databaseNow }).where("id", "=", id).execute();
 }
+
+/** The user for whom a token was signed that stands in no table. */
+export async function findUserOfToken(db: Kysely<Database>, userId: string): Promise<CredentialUser | undefined> {
+  return await db
+    .selectFrom("user_account")
+    .select(["id", "username", "superuser", "active"])
+    .where("id", "=", userId)
+    .executeTakeFirst();
+}

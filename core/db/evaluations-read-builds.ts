@@ -1,5 +1,5 @@
 import { type Kysely, sql } from "kysely";
-import { attemptMs, attemptOfLink, shownBuildStatus, shownUpdatedAt } from "./builds-read-expressions.ts";
+import { attemptMs, attemptOfLink, hasProducts, shownBuildStatus, shownUpdatedAt } from "./builds-read-expressions.ts";
 import type { Database } from "./schema.ts";
 
 export interface BuildListRow {
@@ -8,6 +8,7 @@ export interface BuildListRow {
   readonly status: number;
   readonly updated_at: Date;
   readonly build_time_ms: number | null;
+  readonly has_products: boolean;
 }
 
 export interface BuildListQuery {
@@ -33,6 +34,7 @@ export async function listEvaluationBuilds(
       shownBuildStatus.as("status"),
       shownUpdatedAt.as("updated_at"),
       attemptMs.as("build_time_ms"),
+      hasProducts.as("has_products"),
     ])
     .orderBy(rank)
     .orderBy("build.name")

@@ -1,5 +1,5 @@
 import { type Kysely, sql } from "kysely";
-import { attemptMs, attemptOfLink, shownBuildStatus } from "./builds-read-expressions.ts";
+import { attemptMs, attemptOfLink, hasProducts, shownBuildStatus } from "./builds-read-expressions.ts";
 import type { Database } from "./schema.ts";
 
 export interface EntryPointRow {
@@ -11,6 +11,7 @@ export interface EntryPointRow {
   readonly system: string;
   readonly status: number;
   readonly build_time_ms: number | null;
+  readonly has_products: boolean;
   readonly created_at: Date;
 }
 
@@ -38,6 +39,7 @@ export async function listEntryPoints(
       "build.system",
       shownBuildStatus.as("status"),
       attemptMs.as("build_time_ms"),
+      hasProducts.as("has_products"),
       "entry_point.created_at",
     ])
     .where("entry_point.evaluation_id", "=", evaluationId)

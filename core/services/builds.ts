@@ -1,8 +1,9 @@
 import type { BuildAction } from "../api/actions.ts";
-import type { BuildDependency, BuildView } from "../api/builds.ts";
+import type { BuildDependency, BuildMetrics, BuildView } from "../api/builds.ts";
 import { naiveTime } from "../api/times.ts";
 import { findBuildStanding } from "../db/build-waiting.ts";
 import {
+  type AttemptOfLink,
   type BuildLink,
   findAttemptOfLink,
   findBuildLink,
@@ -47,6 +48,7 @@ export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promis
       outputs.flatMap(({ name, store_path }) => (store_path === null ? [] : [[name, store_path]])),
     ),
     job: attempt?.id ?? null,
+    metrics: attempt ? metricsOf(attempt) : null,
     priority: standing?.priority ?? 0,
     ...(waiting && { waiting_reason: waiting }),
     eta: isOpen ? await estimateBuild(deps, { id: link.build_id, organizationId: link.organization_id }) : null,
@@ -89,6 +91,12 @@ export async function listDependencies(deps: ReadDeps, actor: Actor, id: string)
     created_at: naiveTime(row.created_at),
     updated_at: naiveTime(row.updated_at),
   }));
+}
+
+function metricsOf(attempt: AttemptOfLink): BuildMetrics | null {
+  const { build_ms, cpu_user_ms, cpu_system_ms, peak_memory_bytes, io_read_bytes, io_write_bytes } = attempt;
+  const metrics = { build_ms, cpu_user_ms, cpu_system_ms, peak_memory_bytes, io_read_bytes, io_write_bytes };
+  return Object.values(metrics).some((value) => value !== null) ? metrics : null;
 }
 
 async function requireBuildAccess(

@@ -105,7 +105,7 @@ export async function listBuildsOf(
     id: row.id,
     name: row.drv_path,
     status: buildStatusName(row.status),
-    has_artefacts: false,
+    has_artefacts: row.has_products,
     updated_at: naiveTime(row.updated_at),
     build_time_ms: row.build_time_ms,
   }));

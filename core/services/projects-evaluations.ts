@@ -80,7 +80,7 @@ export async function listProjectEntryPoints(
     derivation_path: row.drv_path,
     eval: formatAttributePath(row.attribute),
     build_status: buildStatusName(row.status),
-    has_artefacts: false,
+    has_artefacts: row.has_products,
     architecture: row.system,
     build_time_ms: row.build_time_ms,
     ...(dependencies?.get(row.build_id) ?? noDependencies(dependencies !== null)),

@@ -110,6 +110,8 @@ export async function compose(parts: Parts): Promise<Composition> {
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
     sourceBytesMax: config.sourceBytesMax,
     secretKeyOf: hub.secretKeyOf,
+    upstreams: hub.upstreams,
+    outbound,
     http: {
       requestBytesMax: config.requestBytesMax,
       trustedProxies: config.trustedProxies,

@@ -63,6 +63,7 @@ test("a build shows what its evaluation saw, and the worker and outputs without 
     worker: null,
     output: { out: `tool-${build}` },
     job: null,
+    metrics: null,
     priority: 0,
     waiting_reason: { kind: "dependencies", count: 0 },
     eta: null,

@@ -5,12 +5,14 @@ import { utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
+import { OutboundError } from "#core/ports/outbound.ts";
 import type { PasswordHasher } from "#core/ports/password-hasher.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createUser } from "#core/services/registration.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { startSession } from "#core/services/sign-in.ts";
+import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { AppEnv } from "#handlers/env.ts";
 import { nodeCodec } from "#runtime/node/codec.ts";
@@ -103,12 +105,12 @@ async function appDeps(
     subscribe: () => () => {},
   };
   const secrets = await createSecretBox(utf8("a crypt secret of the tests"));
+  const outbound = { get: () => Promise.reject(new OutboundError("refused", "these tests have no other machines")) };
+  const common = { db, clock: systemClock, log: quietLogger, notifier, outbound };
   return {
-    db,
-    clock: systemClock,
+    ...common,
     random: systemRandom,
-    log: quietLogger,
-    notifier,
+    upstreams: new Upstreams({ ...common, upstreamQueriesMax: 1 }),
     blobs: memoryBlobs(),
     codec: nodeCodec,
     hasher: nodeHasher,

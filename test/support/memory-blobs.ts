@@ -17,7 +17,7 @@ export function memoryBlobs(objects: Map<string, Uint8Array> = new Map()): BlobS
       const bytes = objects.get(key);
       if (!bytes) return null;
       const part = range ? bytes.subarray(range.start, range.start + range.length) : bytes;
-      return { size: bytes.length, body: streamOf(part), discard: async () => {} };
+      return { size: bytes.length, body: streamOf(...piecesOf(part)), discard: async () => {} };
     },
     async head(key) {
       const bytes = objects.get(key);
@@ -27,4 +27,12 @@ export function memoryBlobs(objects: Map<string, Uint8Array> = new Map()): BlobS
       objects.delete(key);
     },
   };
+}
+
+/** As a real store gives them. */
+const PIECE_BYTES = 64 * 1024;
+
+function piecesOf(bytes: Uint8Array): Uint8Array[] {
+  const count = Math.ceil(bytes.length / PIECE_BYTES);
+  return Array.from({ length: count }, (_, index) => bytes.subarray(index * PIECE_BYTES, (index + 1) * PIECE_BYTES));
 }
