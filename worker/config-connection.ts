@@ -47,8 +47,8 @@ function readFederation(reader: ConfigReader, listen: ListenSettings | null): Fe
   const downstreamsFile = reader.text(DOWNSTREAMS_FILE);
   if (downstreamsFile === null) {
     reader.problems.push(
-      `${FEDERATE}=true needs ${DOWNSTREAMS_FILE}: a file with a line worker_id:organization_id:token for each worker ` +
-        "that may connect to this relay",
+      `${FEDERATE}=true needs ${DOWNSTREAMS_FILE}: a file with a line worker_id:organization_id:token for each ` +
+        "worker that may connect to this relay",
     );
   }
   return listen && downstreamsFile !== null ? { ...listen, downstreamsFile } : null;

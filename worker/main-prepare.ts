@@ -38,7 +38,7 @@ export class StartError extends Error {
 
 type Begun = Pick<PreparedWorker, "config" | "loggers" | "workerId">;
 
-/** Reads the configuration and gets ready what it asks for: a worker, or a relay between workers. Throws `StartError`. */
+/** Reads the configuration and gets ready what it asks for: a worker, or a relay. Throws `StartError`. */
 export async function prepare(environment: Environment): Promise<PreparedWorker | AssembledRelay> {
   return await explained(async () => {
     const begun = await begin(environment);

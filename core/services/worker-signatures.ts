@@ -11,9 +11,9 @@ export interface WorkerKey {
 }
 
 /**
- * Takes the keys that a worker announced: its organizations see them from now on, with spaces between, as nix.conf takes
- * them. Refused, with the reason, is what is no key, and one that bears the name of a cache's key: signatures of both in
- * one narinfo would pass for each other's.
+ * Takes the keys that a worker announced: its organizations see them from now on, with spaces between, as nix.conf
+ * takes them. Refused, with the reason, is what is no key, and one that bears the name of a cache's key: signatures of
+ * both in one narinfo would pass for each other's.
  */
 export async function acceptSigningKeys(
   db: Kysely<Database>,

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type NixDaemonOptions, nixAvailable, withNixDaemon } from "../support/nix.ts";
+import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
 import { endedBuilds, findBuild, outputOf, shortName } from "./builds.ts";
 import { CacheClient } from "./cache-client.ts";
 import { commitFlake, FLAKE } from "./flake.ts";
@@ -28,11 +28,74 @@ const FLAKE_OF_TWO = FLAKE.replace(
     packages`,
 ).replace("inherit all text", "inherit special all text");
 
+/** A relay of the installation's organization, with the workers behind it. */
+interface Federation {
+  readonly gradient: Gradient;
+  readonly port: number;
+  /** By worker id, as the relay's operator has written them. */
+  readonly tokens: Readonly<Record<string, string>>;
+  relay: Service;
+}
+
+async function startRelay(federation: Federation, environment: Readonly<Record<string, string>>): Promise<void> {
+  federation.relay = startService("worker/main.ts", environment);
+  await federation.relay.waitFor("connected to the server");
+}
+
+/** Registers the relay, and lets the workers of `tokens` in. Answers its environment. */
+async function setUpRelay({ gradient, port, tokens }: Federation): Promise<Readonly<Record<string, string>>> {
+  const { api, folder, url } = gradient;
+  const [downstreams, peers] = [join(folder, "downstreams"), join(folder, "relay.peers")];
+  const lines = Object.entries(tokens).map(([id, secret]) => `${id}:*:${secret}\n`);
+  await writeFile(downstreams, lines.join(""));
+  const id = randomUUID();
+  const path = `/orgs/${ORGANIZATION}/workers`;
+  const registered = await api.request<{ peer_id: string; token: string }>("POST", path, { worker_id: id });
+  await writeFile(peers, `${registered.peer_id}:${registered.token}\n`);
+  return {
+    GRADIENT_WORKER_CAPABILITY_FEDERATE: "true",
+    GRADIENT_WORKER_CAPABILITY_FETCH: "true",
+    GRADIENT_WORKER_CAPABILITY_EVAL: "true",
+    GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+    GRADIENT_WORKER_DISCOVERABLE: "true",
+    GRADIENT_WORKER_PORT: String(port),
+    GRADIENT_WORKER_DOWNSTREAMS_FILE: downstreams,
+    GRADIENT_WORKER_SERVER_URL: `${url.replace("http", "ws")}/proto`,
+    GRADIENT_WORKER_DATA_DIR: join(folder, "relay"),
+    GRADIENT_WORKER_ID: id,
+    GRADIENT_WORKER_PEERS_FILE: peers,
+  };
+}
+
+/** A worker with a store of its own that connects to the relay. */
+async function addWorker(
+  { gradient, port, tokens }: Federation,
+  workerId: string,
+  { daemon, environment }: { readonly daemon: NixDaemon; readonly environment: Readonly<Record<string, string>> },
+): Promise<Service> {
+  const folder = join(gradient.folder, workerId);
+  const service = startService("worker/main.ts", {
+    NIX_REMOTE: daemon.storeUrl,
+    NIX_CONF_DIR: daemon.env.NIX_CONF_DIR ?? "",
+    GRADIENT_WORKER_SERVER_URL: `ws://127.0.0.1:${port}/proto`,
+    GRADIENT_WORKER_DATA_DIR: folder,
+    GRADIENT_WORKER_ID: workerId,
+    GRADIENT_WORKER_PEERS: `*:${tokens[workerId]}`,
+    GRADIENT_WORKER_GCROOTS_DIR: join(folder, "gcroots"),
+    GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true",
+    GRADIENT_WORKER_CAPABILITY_BUILD: "true",
+    GRADIENT_MAX_CONCURRENT_BUILDS: "3",
+    ...environment,
+  });
+  await service.waitFor("connected to the server");
+  return service;
+}
+
 describe.skipIf(!nix.ok)(`workers behind a relay${reason}`, () => {
   const started = new AsyncDisposableStack();
   let gradient: Gradient;
-  let relay: Service;
-  let startRelay: () => Promise<void>;
+  let federation: Federation;
+  let environment: Readonly<Record<string, string>>;
   let common: Service;
   let special: Service;
   let evaluation: string;
@@ -40,83 +103,23 @@ describe.skipIf(!nix.ok)(`workers behind a relay${reason}`, () => {
   beforeAll(async () => {
     gradient = started.use(await withGradient());
     await gradient.worker.stop();
-    const port = await freePort();
     const [commonId, specialId] = [randomUUID(), randomUUID()];
     const tokens = { [commonId]: token(), [specialId]: token() };
-    const downstreams = join(gradient.folder, "downstreams");
-    await writeFile(
-      downstreams,
-      Object.entries(tokens)
-        .map(([id, secret]) => `${id}:*:${secret}\n`)
-        .join(""),
-    );
-    const relayId = randomUUID();
-    const peers = join(gradient.folder, "relay.peers");
-    const registered = await gradient.api.request<{ peer_id: string; token: string }>(
-      "POST",
-      `/orgs/${ORGANIZATION}/workers`,
-      { worker_id: relayId },
-    );
-    await writeFile(peers, `${registered.peer_id}:${registered.token}\n`);
-    started.defer(() => relay?.[Symbol.asyncDispose]());
-    startRelay = async () => {
-      relay = startService("worker/main.ts", {
-        GRADIENT_WORKER_CAPABILITY_FEDERATE: "true",
-        GRADIENT_WORKER_CAPABILITY_FETCH: "true",
-        GRADIENT_WORKER_CAPABILITY_EVAL: "true",
-        GRADIENT_WORKER_CAPABILITY_BUILD: "true",
-        GRADIENT_WORKER_DISCOVERABLE: "true",
-        GRADIENT_WORKER_PORT: String(port),
-        GRADIENT_WORKER_DOWNSTREAMS_FILE: downstreams,
-        GRADIENT_WORKER_SERVER_URL: `${gradient.url.replace("http", "ws")}/proto`,
-        GRADIENT_WORKER_DATA_DIR: join(gradient.folder, "relay"),
-        GRADIENT_WORKER_ID: relayId,
-        GRADIENT_WORKER_PEERS_FILE: peers,
-      });
-      await relay.waitFor("connected to the server");
-    };
-    await startRelay();
-
-    const addWorker = async (name: string, id: string, nixSettings: NixDaemonOptions, env: Record<string, string>) => {
-      const daemon = started.use(await withNixDaemon(nixSettings));
-      const folder = join(gradient.folder, name);
-      const service = started.use(
-        startService("worker/main.ts", {
-          NIX_REMOTE: daemon.storeUrl,
-          NIX_CONF_DIR: daemon.env.NIX_CONF_DIR ?? "",
-          GRADIENT_WORKER_SERVER_URL: `ws://127.0.0.1:${port}/proto`,
-          GRADIENT_WORKER_DATA_DIR: folder,
-          GRADIENT_WORKER_ID: id,
-          GRADIENT_WORKER_PEERS: `*:${tokens[id]}`,
-          GRADIENT_WORKER_GCROOTS_DIR: join(folder, "gcroots"),
-          GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true",
-          GRADIENT_WORKER_CAPABILITY_BUILD: "true",
-          GRADIENT_MAX_CONCURRENT_BUILDS: "3",
-          ...env,
-        }),
-      );
-      await service.waitFor("connected to the server");
-      return service;
-    };
-    common = await addWorker(
-      "common",
-      commonId,
-      {},
-      {
-        GRADIENT_WORKER_CAPABILITY_FETCH: "true",
-        GRADIENT_WORKER_CAPABILITY_EVAL: "true",
-      },
-    );
+    federation = { gradient, port: await freePort(), tokens, relay: undefined as unknown as Service };
+    environment = await setUpRelay(federation);
+    started.defer(() => federation.relay?.[Symbol.asyncDispose]());
+    await startRelay(federation, environment);
+    common = await addWorker(federation, commonId, {
+      daemon: started.use(await withNixDaemon()),
+      environment: { GRADIENT_WORKER_CAPABILITY_FETCH: "true", GRADIENT_WORKER_CAPABILITY_EVAL: "true" },
+    });
+    started.use(common);
     const settings = { "extra-platforms": SYSTEM, "system-features": FEATURE };
-    special = await addWorker(
-      "special",
-      specialId,
-      { settings },
-      {
-        GRADIENT_WORKER_ARCHITECTURES: SYSTEM,
-        GRADIENT_WORKER_SYSTEM_FEATURES: FEATURE,
-      },
-    );
+    special = await addWorker(federation, specialId, {
+      daemon: started.use(await withNixDaemon({ settings })),
+      environment: { GRADIENT_WORKER_ARCHITECTURES: SYSTEM, GRADIENT_WORKER_SYSTEM_FEATURES: FEATURE },
+    });
+    started.use(special);
   }, 120_000);
   afterAll(() => started.disposeAsync());
 
@@ -137,9 +140,9 @@ describe.skipIf(!nix.ok)(`workers behind a relay${reason}`, () => {
       expect(await gradient.api.log(slow.id)).toBe("slow has begun\n");
     }, MOMENT);
 
-    await relay.kill();
+    await federation.relay.kill();
     expect(endedBuilds(common)).not.toContain("slow");
-    await startRelay();
+    await startRelay(federation, environment);
     await gradient.api.waitForEnd(evaluation, 120_000);
 
     const builds = await gradient.api.builds(evaluation);
@@ -166,7 +169,7 @@ describe.skipIf(!nix.ok)(`workers behind a relay${reason}`, () => {
   });
 
   test("a relay that is asked to stop lets what runs end", async () => {
-    expect(await relay.stop()).toBe(0);
+    expect(await federation.relay.stop()).toBe(0);
     expect(common.output()).toContain("the session with the server ended");
   });
 });

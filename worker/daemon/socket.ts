@@ -47,7 +47,7 @@ export class DaemonSocket implements ByteSource {
         return new DaemonSocket(await openSocket(path, signal), path);
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
-        // More have asked than the daemon has taken yet, and its queue is short (unix(7)): a moment later there is room.
+        // More have asked than the daemon has taken yet, and its queue is short (unix(7)): there is room in a moment.
         const isQueueFull = error instanceof Error && "code" in error && error.code === "EAGAIN";
         if (!isQueueFull || retriesLeft === 0) {
           throw new DaemonConnectionError(path, describeConnectError(path, error), { cause: error });

@@ -1,8 +1,8 @@
 import type { Clock } from "#core/lib/clock.ts";
 
 /**
- * How long the number of a group that is gone is not used for another one: a job that is on its way to it arrives before
- * that, or the session ends, which is given up after 45 s of silence.
+ * How long the number of a group that is gone is not used for another one: a job that is on its way to it arrives
+ * before that, or the session ends, which is given up after 45 s of silence.
  */
 const REST_MS = 60_000;
 

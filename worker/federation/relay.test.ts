@@ -431,6 +431,23 @@ test("a worker that drains is given nothing more, and a relay that drains waits 
   expect(await stays.next("draining")).toEqual({ type: "draining" });
 });
 
+test("a relay that is told to stop at once hands back what is behind it, and its workers stop it", async () => {
+  const server = await attached();
+  const worker = await behind();
+  accepting(worker);
+  await expect.poll(() => told(server).asked).toEqual({ 0: 2 });
+  const attempt = await assign(server, 1);
+  await expect.poll(() => server.count("assign_job_response")).toBe(1);
+
+  await relay.abort();
+  await running;
+
+  expect(await worker.next("abort_job")).toMatchObject({ attempt, reason: "the relay is stopping" });
+  await expect
+    .poll(() => server.received.filter((message) => message.type === "assign_job_response" && !message.accepted))
+    .toMatchObject([{ attempt, reason: "the relay is stopping" }]);
+});
+
 test("a relay offers no more builds than a session has streams for, and fills no more", async () => {
   const server = await attached();
   const places = 100;

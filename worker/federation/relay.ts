@@ -35,8 +35,8 @@ const LEASE_MS_FIRST = 60_000;
 
 /**
  * A worker that does nothing itself: what the server gives it goes to the workers behind it, and what they say goes to
- * the server. It keeps nothing that they could not tell again: when its session with the server is lost, it ends theirs,
- * and everybody goes on by the rules for a lost session.
+ * the server. It keeps nothing that they could not tell again: when its session with the server is lost, it ends
+ * theirs, and everybody goes on by the rules for a lost session.
  */
 export class Relay implements Stoppable {
   readonly #options: RelayOptions;
