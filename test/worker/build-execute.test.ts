@@ -172,6 +172,15 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
     expect(broken.failure).toMatchObject({ class: "permanent" });
   });
 
+  test("an output that is called like a derivation is not built: a daemon would follow it as a link", async () => {
+    await using environment = environmentOf(daemon);
+    const aterm = 'Derive([("out.drv","","","")],[],[],"x","/bin/sh",[],[])';
+    const drvPath = await instantiate(daemon, `mk "named" "echo > $out" {}`);
+    const request = { ...(await requestFor(daemon, drvPath)), aterm: Buffer.from(aterm) };
+    const { failure } = await executeBuild(request, new MemoryLink(), environment);
+    expect(failure).toMatchObject({ class: "permanent", message: expect.stringContaining("give it another name") });
+  });
+
   test("an upload that the server refuses fails the attempt with the server's words", async () => {
     const pushNar = () => Promise.reject(new UploadRefusedError("the quota is used up"));
     const { result } = await build(`mk "refused" "echo > $out" {}`, { link: new MemoryLink(undefined, { pushNar }) });

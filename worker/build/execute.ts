@@ -109,6 +109,7 @@ class BuildRun {
     const { drvPath, aterm } = this.#job;
     try {
       const derivation = parseDerivation(aterm);
+      refuseDerivationOutputs(derivation);
       if (await verifyDerivationPath(drvPath, aterm, derivation)) return derivation;
     } catch (error) {
       if (!(error instanceof DerivationParseError)) throw error;
@@ -155,6 +156,16 @@ class BuildRun {
     const { storeRoot } = this.#environment;
     return await readProducts(outputs, { storeRoot, note: (text) => this.#log.note(text) });
   }
+}
+
+/**
+ * Nix 2.8 reads such an output as a derivation, links followed: one that leads to a device without an end takes all
+ * memory of the machine. Later versions refuse the name.
+ */
+function refuseDerivationOutputs({ outputs }: Derivation): void {
+  const name = [...outputs.keys()].find((each) => each.endsWith(".drv"));
+  if (name === undefined) return;
+  throw new BuildFailure("permanent", `its output ${name} is called like a derivation: give it another name`);
 }
 
 /** Where the outputs are: by the derivation, or by the daemon where the content decides. */

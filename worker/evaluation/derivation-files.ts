@@ -1,7 +1,7 @@
-import { open } from "node:fs/promises";
 import { type Derivation, DerivationParseError, parseDerivation, verifyDerivationPath } from "#core/nix/derivation.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import { EvaluationError } from "./errors.ts";
+import { readPlainFile } from "./plain-file.ts";
 
 export interface DerivationFile {
   readonly aterm: Uint8Array;
@@ -32,16 +32,10 @@ export class DerivationFiles {
   }
 
   async #readBytes(path: StorePath): Promise<Uint8Array> {
-    const file = await open(`${this.#storeRoot}${path}`, "r").catch((error: Error) => {
+    // A flake says which path is its derivation.
+    return await readPlainFile(`${this.#storeRoot}${path}`, this.#bytesMax).catch((error: Error) => {
       throw unreadable(path, error.message, error);
     });
-    try {
-      const { size } = await file.stat();
-      if (size > this.#bytesMax) throw unreadable(path, `it is larger than ${this.#bytesMax} bytes`);
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
   }
 }
 

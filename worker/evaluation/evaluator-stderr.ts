@@ -135,7 +135,11 @@ export class EvaluatorStderr {
 }
 
 function withAdvice(words: string): string {
-  if (/cannot update (?:flake|unlocked) .*input|lock file .* but|requires lock file changes/.test(words)) {
+  if (
+    /cannot update (?:flake|unlocked) .*input|lock file .* but|requires lock file changes|cannot write modified lock file/.test(
+      words,
+    )
+  ) {
     return `${words}\nflake.lock does not fit flake.nix: run \`nix flake lock\` and commit the result`;
   }
   if (words.includes("allow-import-from-derivation")) {

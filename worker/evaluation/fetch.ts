@@ -5,8 +5,8 @@ import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError } from "./errors.ts";
 import { FolderLocks } from "./folder-locks.ts";
 import { type GitOptions, type GitResult, runGit, withoutCredentials } from "./git.ts";
-import { parseCommitObject, parseGitObjects } from "./git-objects.ts";
-import { findLocalInputs } from "./lock-file.ts";
+import { isGitLink, parseCommitObject, parseGitObjects } from "./git-objects.ts";
+import { refuseLocalInputs } from "./lock-file.ts";
 import { isRepository, packBytes, removeLeftovers } from "./repository-folder.ts";
 
 export interface Source {
@@ -77,6 +77,8 @@ interface CommitObjects {
   readonly commit: Buffer;
   readonly hasFlake: boolean;
   readonly lock: string | null;
+  /** It is a link: Nix would read what that leads to. */
+  readonly isLockLink: boolean;
 }
 
 interface FetchTarget {
@@ -189,10 +191,15 @@ class Fetching {
     });
     const [found, tree, flake, lock] = (shown.ok && parseGitObjects(shown.stdoutBytes, names.length)) || [];
     if (!found || !tree || flake === undefined || lock === undefined) return null;
-    return { commit: found.content, hasFlake: flake !== null, lock: lock?.content.toString("utf8") ?? null };
+    return {
+      commit: found.content,
+      hasFlake: flake !== null,
+      lock: lock?.content.toString("utf8") ?? null,
+      isLockLink: isGitLink(tree.content, "flake.lock"),
+    };
   }
 
-  #checkFlake({ hasFlake, lock }: CommitObjects): void {
+  #checkFlake({ hasFlake, lock, isLockLink }: CommitObjects): void {
     const { commit } = this.#target;
     if (!hasFlake) {
       throw new EvaluationError(
@@ -201,14 +208,8 @@ class Fetching {
       );
     }
     if (this.#environment.allowLocalSources) return;
-    const [local] = lock === null ? [] : findLocalInputs(lock);
-    if (local) {
-      throw new EvaluationError(
-        "local_source_refused",
-        `the flake's input ${local.input} points to ${local.location} on the machine that evaluates: ` +
-          "use a repository that every worker can reach",
-      );
-    }
+    if (isLockLink) throw new EvaluationError("flake_broken", "flake.lock is a link: commit the file itself");
+    if (lock !== null) refuseLocalInputs(lock);
   }
 
   async #git(

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseCommitObject, parseGitObjects } from "./git-objects.ts";
+import { isGitLink, parseCommitObject, parseGitObjects } from "./git-objects.ts";
 
 const HASH = "0123456789abcdef0123456789abcdef01234567";
 
@@ -37,4 +37,10 @@ test("a commit says who made it and what it is about", () => {
     message: "first line goes on",
   });
   expect(parseCommitObject(Buffer.from("nothing"))).toEqual({ authorName: "", authorEmail: "", message: "" });
+});
+
+test("a tree tells its links from its files", () => {
+  const hash = "\x01".repeat(20);
+  const tree = Buffer.from(`100644 flake.lock\0${hash}120000 flake.nix\0${hash}`, "latin1");
+  expect(["flake.lock", "flake.nix", "flake"].map((name) => isGitLink(tree, name))).toEqual([false, true, false]);
 });

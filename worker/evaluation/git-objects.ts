@@ -46,3 +46,11 @@ export function parseCommitObject(content: Buffer): CommitText {
   const [paragraph = ""] = (end === -1 ? "" : text.slice(end + 2)).trimStart().split(/\n\s*\n/, 1);
   return { authorName, authorEmail, message: paragraph.trim().replaceAll("\n", " ") };
 }
+
+/**
+ * Whether the tree has a link of that name (gitformat-pack(5), "tree": a mode, a space, the name, a zero, the hash in
+ * bytes). The name is of ASCII.
+ */
+export function isGitLink(tree: Buffer, name: string): boolean {
+  return tree.includes(Buffer.from(`120000 ${name}\0`, "latin1"));
+}

@@ -7,7 +7,7 @@ import { EvaluationError } from "./errors.ts";
 import { type FlakeSource, WRAPPED_INPUT } from "./expressions.ts";
 import type { FetchedSource } from "./fetch.ts";
 import { type FlakeLock, rootInputs, withoutNotes } from "./flake-lock.ts";
-import { findLocalInputs } from "./lock-file.ts";
+import { refuseLocalInputs } from "./lock-file.ts";
 import { describeFlake } from "./stored-source.ts";
 
 export interface InputOverride {
@@ -56,7 +56,7 @@ export async function overrideInputs(
     await write(chosen);
     const renewed = [...chosen.keys()].flatMap((name) => ["--update-input", `${WRAPPED_INPUT}/${name}`]);
     const resolved = (await describe(`path:${wrapper}`, [...REFRESH, ...renewed])).lock;
-    refuseLocal(resolved.text, environment);
+    if (!environment.allowLocalSources) refuseLocalInputs(resolved.text, (input) => input === WRAPPED_INPUT);
     // Nix 2.8 takes an input that is overridden from above for changed each time, unless it names one state only.
     await write(lockedInputs(chosen, resolved));
     const { lock } = await describe(`path:${wrapper}`);
@@ -111,17 +111,6 @@ function chooseInputs(
     }
   }
   return chosen;
-}
-
-function refuseLocal(lock: string, { allowLocalSources }: EvaluationEnvironment): void {
-  if (allowLocalSources) return;
-  const [local] = findLocalInputs(lock).filter(({ input }) => input !== WRAPPED_INPUT);
-  if (!local) return;
-  throw new EvaluationError(
-    "local_source_refused",
-    `the overridden input ${local.input} points to ${local.location} on the machine that evaluates: ` +
-      "use a repository that every worker can reach",
-  );
 }
 
 function wrapperText(flakeReference: string, chosen: ReadonlyMap<string, ChosenInput>): string {

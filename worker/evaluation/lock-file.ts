@@ -1,12 +1,22 @@
+import { EvaluationError } from "./errors.ts";
+
 /** An input that is read from the machine that evaluates. */
 export interface LocalInput {
   readonly input: string;
   readonly location: string;
 }
 
+export const LOCK_BYTES_MAX: number = 16 * 1024 * 1024;
+
+/** `hg+http` and the like too, and `user@host:path` as git takes it. */
+const REMOTE_URL = /^(?:[a-z]+\+)?(?:https?|ssh|git):\/\/|^[\w.-]+@[\w.-]+:/i;
+/** Fetched from a forge over https, or named in a registry that is empty here. */
+const REMOTE_TYPES: readonly unknown[] = ["github", "gitlab", "sourcehut", "indirect"];
+const URL_TYPES: readonly unknown[] = ["git", "hg", "tarball", "file"];
+
 /**
- * The inputs in a flake.lock (versions 5 to 7) that are local and lie outside of the flake. What is no such file has
- * none: Nix says what is wrong with it.
+ * The inputs in a flake.lock (versions 5 to 7) that are local and lie outside of the flake, and those of a kind that is
+ * not known. Throws `EvaluationError` for what cannot be read: Nix may be able to read it.
  */
 export function findLocalInputs(text: string): LocalInput[] {
   const nodes = parseNodes(text);
@@ -18,25 +28,45 @@ export function findLocalInputs(text: string): LocalInput[] {
   return found;
 }
 
+/** Throws `EvaluationError` (`local_source_refused`) when there are such inputs. */
+export function refuseLocalInputs(text: string, isExempt: (input: string) => boolean = () => false): void {
+  const local = findLocalInputs(text).find(({ input }) => !isExempt(input));
+  if (!local) return;
+  throw new EvaluationError(
+    "local_source_refused",
+    `the flake's input ${local.input} points to ${local.location} on the machine that evaluates: ` +
+      "use a repository that every worker can reach",
+  );
+}
+
 interface LockNode {
   readonly locked?: unknown;
 }
 
 function parseNodes(text: string): Record<string, LockNode | null> {
+  let value: unknown;
   try {
-    const { nodes } = JSON.parse(text) as { nodes?: unknown };
-    return typeof nodes === "object" && nodes !== null ? (nodes as Record<string, LockNode | null>) : {};
-  } catch {
-    return {};
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw unreadable(cause);
   }
+  const { nodes } = (value ?? {}) as { nodes?: unknown };
+  if (typeof nodes !== "object" || nodes === null) throw unreadable();
+  return nodes as Record<string, LockNode | null>;
+}
+
+function unreadable(cause?: unknown): EvaluationError {
+  const advice = "run `nix flake lock` and commit the result";
+  return new EvaluationError("flake_broken", `flake.lock cannot be read: ${advice}`, { cause });
 }
 
 function localLocation(reference: unknown): string | null {
   if (typeof reference !== "object" || reference === null) return null;
   const { type, path, url } = reference as Record<string, unknown>;
   if (type === "path" && typeof path === "string") return isInside(path) ? null : `path:${path}`;
-  if (typeof url === "string" && (/^(?:[a-z]+\+)?file:/i.test(url) || url.startsWith("/"))) return url;
-  return null;
+  if (REMOTE_TYPES.includes(type) && url === undefined) return null;
+  if (URL_TYPES.includes(type) && typeof url === "string" && REMOTE_URL.test(url)) return null;
+  return typeof url === "string" ? url.slice(0, 200) : `something of the kind ${JSON.stringify(type)?.slice(0, 80)}`;
 }
 
 /** A relative path that does not climb out of the flake. */

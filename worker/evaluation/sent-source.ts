@@ -1,10 +1,10 @@
-import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError } from "./errors.ts";
-import { findLocalInputs } from "./lock-file.ts";
+import { LOCK_BYTES_MAX, refuseLocalInputs } from "./lock-file.ts";
 import { askNix } from "./nix-command.ts";
+import { isPlainFile, isPlainFolder, NotPlainError, readPlainFile } from "./plain-file.ts";
 
 /** A source without a commit: somebody sent it, and the organization's internal store has it. */
 export interface SentSource {
@@ -19,7 +19,6 @@ export interface TakenSource {
 }
 
 const NO_COMMIT = /^0+$/;
-const LOCK_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Null for a job that names a repository. */
 export function sentSourceOf({
@@ -40,10 +39,11 @@ export async function takeSentSource(
   deadline: number,
 ): Promise<TakenSource> {
   const root = `${environment.storeRoot}${path}`;
-  if (!(await isFile(join(root, "flake.nix")))) {
+  // As a link it would be looked at somewhere else.
+  if (!(await isPlainFolder(root)) || !(await isPlainFile(join(root, "flake.nix")))) {
     throw new EvaluationError("flake_missing", "the source has no flake.nix at its top: send the flake's own folder");
   }
-  if (!environment.allowLocalSources) await refuseLocalInputs(join(root, "flake.lock"));
+  if (!environment.allowLocalSources) await checkLock(join(root, "flake.lock"));
   const folder = environment.dataDir;
   const answer = await askNix(environment, {
     args: ["path-info", "--json", path],
@@ -54,31 +54,13 @@ export async function takeSentSource(
   return { flakeReference: `path:${path}?narHash=${encodeURIComponent(narHash)}`, folder };
 }
 
-/** A link is none: it may lead out of the source. */
-async function isFile(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    (stats) => stats.isFile(),
-    () => false,
-  );
-}
-
-async function refuseLocalInputs(lockFile: string): Promise<void> {
-  const size = await lstat(lockFile).then(
-    (stats) => (stats.isFile() ? stats.size : 0),
-    () => 0,
-  );
-  if (size === 0) return;
-  if (size > LOCK_BYTES_MAX) {
-    throw new EvaluationError("flake_broken", `flake.lock is larger than ${LOCK_BYTES_MAX} bytes`);
-  }
-  const [local] = findLocalInputs(await readFile(lockFile, "utf8"));
-  if (local) {
-    throw new EvaluationError(
-      "local_source_refused",
-      `the flake's input ${local.input} points to ${local.location} on the machine that evaluates: ` +
-        "use a repository that every worker can reach",
-    );
-  }
+async function checkLock(lockFile: string): Promise<void> {
+  const bytes = await readPlainFile(lockFile, LOCK_BYTES_MAX).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    if (!(error instanceof NotPlainError)) throw error;
+    throw new EvaluationError("flake_broken", `flake.lock is not read: ${error.message}`, { cause: error });
+  });
+  if (bytes !== null) refuseLocalInputs(bytes.toString("utf8"));
 }
 
 /** Nix 2.19 and later answer with an object by path, earlier ones with a list. */

@@ -1,11 +1,12 @@
-import { readFile } from "node:fs/promises";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import { EvaluationError } from "./errors.ts";
 import type { ReadablePlaces } from "./evaluator-setup.ts";
 import { type FlakeSource, WRAPPED_INPUT } from "./expressions.ts";
 import { type FlakeLock, type FlakeLockNode, readFlakeLock, rootInputs, withoutNotes } from "./flake-lock.ts";
+import { LOCK_BYTES_MAX, refuseLocalInputs } from "./lock-file.ts";
 import { askNix, runNixCommand } from "./nix-command.ts";
+import { isPlainFolder, readPlainFile } from "./plain-file.ts";
 
 /** A flake with all that its evaluation reads, in a store: whoever has these paths evaluates it without a network. */
 export interface StoredSource extends FlakeSource {
@@ -30,6 +31,10 @@ export async function storeSource(flake: FlakeSource, context: StoreContext): Pr
   const { environment, readable, deadline } = context;
   const { flakeReference, isWrapped } = flake;
   const described = await describeFlake(flakeReference, context);
+  // An input that the committed lock does not name has been locked just now, also one on this machine.
+  if (!environment.allowLocalSources) {
+    refuseLocalInputs(described.lock.text, (input) => isWrapped && input === WRAPPED_INPUT);
+  }
   const archive = ["flake", "archive", "--json", flakeReference];
   const archived = await runNixCommand(environment, { args: archive, readable, deadline });
   const paths = new Set<StorePath>([described.path]);
@@ -83,8 +88,7 @@ export async function storedReferences(flake: FlakeSource, storeRoot: string): P
   if (path === null) return [];
   const references = [flake.flakeReference];
   if (flake.isWrapped) {
-    const text = await readFile(`${storeRoot}${path}/flake.lock`, "utf8").catch(() => "null");
-    const lock = readFlakeLock(JSON.parse(text));
+    const lock = await readWrapperLock(`${storeRoot}${path}`);
     const node = rootInputs(lock)[WRAPPED_INPUT];
     const locked = typeof node === "string" ? lock.nodes[node]?.locked : null;
     const wrapped = typeof locked?.path === "string" ? parseStorePath(locked.path) : null;
@@ -92,6 +96,17 @@ export async function storedReferences(flake: FlakeSource, storeRoot: string): P
   }
   // Versions of Nix differ in whether they encode the slash.
   return references.flatMap((reference) => [reference, reference.replaceAll("%2F", "/")]);
+}
+
+/** The wrapper may come from another machine, of people who would like to know what this one has. */
+async function readWrapperLock(folder: string): Promise<FlakeLock> {
+  try {
+    if (!(await isPlainFolder(folder))) throw new Error("the flake is no folder");
+    const bytes = await readPlainFile(`${folder}/flake.lock`, LOCK_BYTES_MAX);
+    return readFlakeLock(JSON.parse(bytes.toString("utf8")));
+  } catch (cause) {
+    throw new EvaluationError("flake_broken", "the flake that was fetched with other inputs has no lock", { cause });
+  }
 }
 
 function collectPaths(node: unknown, paths: Set<StorePath>): void {
