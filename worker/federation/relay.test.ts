@@ -405,6 +405,25 @@ test("an organization that no longer lets the relay in has no workers behind it 
     .toMatchObject([{ organizations: [ACME] }]);
 });
 
+test("a worker that the operator takes out of the file is sent away, and what it had is handed back", async () => {
+  const server = await attached();
+  const worker = await behind();
+  accepting(worker);
+  await expect.poll(() => told(server).asked).toEqual({ 0: 2 });
+  const attempt = await assign(server, 1);
+  await expect.poll(() => server.count("assign_job_response")).toBe(1);
+
+  tokens.delete(worker.workerId);
+  await relay.reload();
+
+  expect(await worker.next("abort_job")).toMatchObject({ attempt });
+  expect(await worker.next("reject")).toMatchObject({ code: 403 });
+  await expect
+    .poll(() => server.received.filter((message) => message.type === "assign_job_response" && !message.accepted))
+    .toMatchObject([{ attempt, reason: expect.stringContaining("no longer lets this worker in") }]);
+  await server.next("reauth_request");
+});
+
 test("a worker that drains is given nothing more, and a relay that drains waits for what runs", async () => {
   const server = await attached();
   const [stays, leaves] = [await behind(), await behind()];
