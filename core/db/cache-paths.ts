@@ -59,8 +59,8 @@ export async function findPathWithNar(
 }
 
 /** Subscription modes: 0 read and write, 1 read only, 2 write only. */
-const READABLE_MODES = [0, 1];
-const WRITABLE_MODES = [0, 2];
+export const READABLE_MODES: readonly number[] = [0, 1];
+export const WRITABLE_MODES: readonly number[] = [0, 2];
 
 /** Active caches that the organization writes to, the oldest first. */
 export async function listWritableCaches(db: Kysely<Database>, organizationId: string): Promise<string[]> {
@@ -69,7 +69,7 @@ export async function listWritableCaches(db: Kysely<Database>, organizationId: s
     .innerJoin("cache", "cache.id", "organization_cache.cache_id")
     .select("cache.id")
     .where("organization_cache.organization_id", "=", organizationId)
-    .where("organization_cache.mode", "in", WRITABLE_MODES)
+    .where("organization_cache.mode", "in", [...WRITABLE_MODES])
     .where("cache.kind", "=", 0)
     .where("cache.active", "=", true)
     .orderBy("cache.id")
@@ -94,67 +94,12 @@ export async function listReadableStores(
     .where((where) =>
       where.or([
         where.and([where("cache.kind", "=", 1), where("cache.organization_id", "=", organizationId)]),
-        where.and([where("cache.kind", "=", 0), where("organization_cache.mode", "in", READABLE_MODES)]),
+        where.and([where("cache.kind", "=", 0), where("organization_cache.mode", "in", [...READABLE_MODES])]),
       ]),
     )
     .orderBy("cache.kind", "desc")
     .orderBy("cache.id")
     .execute();
-}
-
-/** As `listReadableStores` and `listWritableCaches` together, with the keys; the rows cannot go before the commit. */
-export async function lockStoresForSigning(
-  trx: Transaction<Database>,
-  organizationId: string,
-): Promise<(SigningCache & { readonly kind: number; readonly readable: boolean; readonly writable: boolean })[]> {
-  const rows = await trx
-    .selectFrom("cache")
-    .leftJoin("organization_cache", (join) =>
-      join
-        .onRef("organization_cache.cache_id", "=", "cache.id")
-        .on("organization_cache.organization_id", "=", organizationId),
-    )
-    .select(["cache.id", "cache.secret_key", "cache.kind", "organization_cache.mode"])
-    .where("cache.active", "=", true)
-    .where((where) =>
-      where.or([
-        where.and([where("cache.kind", "=", 1), where("cache.organization_id", "=", organizationId)]),
-        where.and([where("cache.kind", "=", 0), where("organization_cache.mode", "is not", null)]),
-      ]),
-    )
-    .orderBy("cache.kind", "desc")
-    .orderBy("cache.id")
-    .forKeyShare("cache")
-    .execute();
-  return rows.map(({ mode, ...cache }) => ({
-    ...cache,
-    readable: mode === null || READABLE_MODES.includes(mode),
-    writable: mode !== null && WRITABLE_MODES.includes(mode),
-  }));
-}
-
-export interface AbsentOutput {
-  readonly build_id: string;
-  readonly name: string;
-  readonly store_path: string | null;
-}
-
-/** Outputs of these builds that no store which their organization reads (`listReadableStores`) holds undamaged. */
-export async function listAbsentOutputs(db: Kysely<Database>, buildIds: readonly string[]): Promise<AbsentOutput[]> {
-  const result = await sql<AbsentOutput>`
-    select o.build_id, o.name, o.store_path
-    from build b join build_output o on o.build_id = b.id
-    where b.id = any(${buildIds}::uuid[]) and not exists (
-      select from (
-        select id from cache where kind = 1 and organization_id = b.organization_id and active
-        union all
-        select c.id from organization_cache s join cache c on c.id = s.cache_id
-        where s.organization_id = b.organization_id and s.mode = any(${READABLE_MODES}::smallint[])
-          and c.kind = 0 and c.active
-      ) readable
-      join cache_path p on p.cache_id = readable.id and p.hash = left(o.store_path, 32) and p.store_path = o.store_path
-      join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null)`.execute(db);
-  return result.rows;
 }
 
 /** Which of `hashes` these stores hold with a sound NAR. The path is named too: the caller compares the whole of it. */

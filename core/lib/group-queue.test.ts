@@ -25,7 +25,7 @@ function slowQueue(options: Partial<GroupQueueOptions<string, string>> = {}) {
   return { queue, groups, release };
 }
 
-test("what comes while a group is under way goes together in the next one, in order, and each is told its own", async () => {
+test("what comes while a group is under way goes into the next one, in order, and each is told its own", async () => {
   const { queue, groups, release } = slowQueue();
   const first = queue.add("a");
   await expect.poll(() => groups.length).toBe(1);

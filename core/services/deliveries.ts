@@ -1,7 +1,7 @@
 import type { Kysely, Transaction } from "kysely";
-import { lockStoresForSigning } from "../db/cache-paths.ts";
 import { failureKind } from "../db/failure.ts";
 import type { NewNar } from "../db/nars.ts";
+import { lockStoresForSigning } from "../db/organization-stores.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { equalBytes, toHex } from "../lib/bytes.ts";

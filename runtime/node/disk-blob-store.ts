@@ -31,8 +31,8 @@ export function objectPath(key: string): string {
 
 /**
  * Objects as files, one a key. An object is written under another name in the same file system, flushed, and then
- * linked to its own name, which fails where that exists. One process may use a root at a time, unless all say that it is
- * shared.
+ * linked to its own name, which fails where that exists. One process may use a root at a time, unless all say that it
+ * is shared.
  */
 export async function openDiskBlobStore(
   root: string,

@@ -70,7 +70,7 @@ test.each([
   expect(Buffer.compare(await bodyOf(unpacked), nar)).toBe(0);
 });
 
-test("a small file is proven without a decoder's stream, and with anything amiss it is refused as a large one is", async () => {
+test("a small file is proven in one go, and with anything amiss it is refused as a large one is", async () => {
   await using bench = await withCacheBench();
   let streams = 0;
   const decompress: typeof bench.deps.codec.decompress = (...given) => {

@@ -1,16 +1,26 @@
 import { createHash } from "node:crypto";
 import { sql } from "kysely";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { toHex } from "#core/lib/bytes.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
-import type { StorePath } from "#core/nix/store-path.ts";
-import { commitResting } from "#core/services/cache-commit-upstreams.ts";
+import { makeSourcePath, type StorePath } from "#core/nix/store-path.ts";
+import { Deliveries, type Delivery } from "#core/services/deliveries.ts";
+import { storeObject } from "#core/services/nar-receive.ts";
 import { openUpstreamPath } from "#core/services/upstream-open.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "#test/support/nix.ts";
 import { buildIn, type Fault, type UpstreamCache, withUpstreamCache } from "#test/support/upstream-cache.ts";
 import { decompress } from "#worker/codec.ts";
-import { type CacheBench, newId, storeFile, type TestCache, withCacheBench } from "./support.ts";
+import {
+  type CacheBench,
+  fileNar,
+  narHashOf,
+  newId,
+  randomContent,
+  type TestCache,
+  withCacheBench,
+} from "./support.ts";
 
 const nix = nixAvailable();
 const NOWHERE = "http://no-such-host.invalid";
@@ -228,17 +238,30 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
     await expect(collect(cut?.body ?? streamOf(), 10_000_000)).rejects.toThrow("cut off");
   });
 
-  test("a reference that nobody has recorded is looked for once, before a commit is refused", async () => {
-    const path = await storeFile(bench, "rests", { references: [paths.xz as StorePath] });
-    const deps = { ...bench.deps, upstreams: server(), secretKeyOf: bench.secretKeyOf };
-    const commit = { cacheIds: [cache.id], organizationId: null, paths: [path] };
+  test("a reference that nobody has recorded is looked for once, before a delivery is refused", async () => {
+    const organizationId = await bench.makeOrganization();
+    await bench.makeInternalStore(organizationId);
+    await bench.subscribe(organizationId, cache.id, 0);
+    const { secretKeyOf } = bench;
+    const deps = { ...bench.deps, upstreams: server(), secretKeyOf, retry: DEFAULT_RETRY_POLICY, leaseMs: 60_000 };
+    const deliveries = new Deliveries(deps);
+    const nar = await fileNar(randomContent(32));
+    const narHash = await narHashOf(nar);
+    const references = [paths.xz as StorePath];
+    const path = { storePath: await makeSourcePath("rests", narHash.digest, references), narHash, references };
+    const upload = { narHash, narSize: nar.length, compression: "none", body: streamOf(nar) } as const;
+    const object = await storeObject(deps, upload);
+    const delivery: Delivery = {
+      paths: [{ target: "output", path: { ...path, deriver: null, ca: null }, object }],
+      result: null,
+    };
     upstream.fault = () => ({ status: 404 });
-    await expect(commitResting(deps, commit, [])).rejects.toThrow(
+    await expect(deliveries.add(organizationId, delivery)).rejects.toThrow(
       "which neither this cache nor an upstream of it holds",
     );
     await age("2 hours");
     upstream.fault = () => null;
-    expect((await commitResting(deps, commit, [])).added).toHaveLength(1);
+    expect(await deliveries.add(organizationId, delivery)).toBe("recorded");
     expect(upstream.requests).toHaveLength(2);
   });
 

@@ -113,7 +113,7 @@ test("what comes while a transaction is under way goes together into the next on
   expect(await transactionsOf("cache_path")).toBe(2);
 });
 
-test("a bad neighbour fails alone, changes nothing, and its objects are still there to be delivered again", async () => {
+test("a bad neighbour fails alone, changes nothing, and its objects are there to be delivered again", async () => {
   const [good, bad, last] = await Promise.all([leased("good"), leased("bad"), leased("last")]);
   const broken = await deliveryOf(bad, [MISSING]);
   const others = [await deliveryOf(good), broken, await deliveryOf(last)];
@@ -168,7 +168,7 @@ test("one NAR that several deliver is stored once", async () => {
   expect((await Promise.all(all.map(hasObject))).filter(Boolean)).toHaveLength(1);
 });
 
-test("outputs may refer to each other in whatever order they are named, and are offered with their result", async () => {
+test("outputs may refer to each other in whatever order they come, and are offered with their result", async () => {
   const build = await leased("several");
   const other = parseStorePathBaseName(`${"2".repeat(32)}-several-dev`) as StorePath;
   const paths = [await stored(build.output, [other]), await stored(other, [build.output])];
@@ -183,7 +183,7 @@ test("a success whose output nobody delivered is a failure that is tried again",
   expect(await statusOf(build)).toBe(BuildStatus.FailedTransient);
 });
 
-test("a connection that dies in the middle of a group leaves nothing of it, and what is delivered again is taken", async () => {
+test("a connection that dies in the middle of a group leaves nothing, and all can be delivered again", async () => {
   const builds = await Promise.all(["a", "b"].map(leased));
   const all = await Promise.all(builds.map((build) => deliveryOf(build)));
   const locked = Promise.withResolvers<void>();

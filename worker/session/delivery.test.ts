@@ -80,7 +80,7 @@ function accepting(server: FakeServer): Promise<string>[] {
   return bodies;
 }
 
-test("a result leaves with the uploads it rests on, before any answer, and its acknowledgement speaks for them", async () => {
+test("a result leaves with the uploads it rests on, before any answer, and one answer speaks for all", async () => {
   const server = connect();
   const bodies = accepting(server);
   attempt.log(utf8("built\n"));
@@ -114,7 +114,7 @@ test("after a refusal only what the server does not have is sent again, and then
   expect(await Promise.all(bodies)).toEqual(["abc", "def", expect.stringContaining("the disk is full"), "abc"]);
 });
 
-test("an upload that is refused for good ends the delivery, and another result with the end of the log follows", async () => {
+test("an upload refused for good ends the delivery; another result and the rest of the log follow", async () => {
   const server = connect();
   const bodies = accepting(server);
   attempt.log(utf8("built\n"));

@@ -7,8 +7,8 @@ import {
   recordBuildEnds,
 } from "../../db/build-ends.ts";
 import { type LockedBuild, lockWaitingDependents, moveBuilds } from "../../db/build-transitions.ts";
-import { type AbsentOutput, listAbsentOutputs } from "../../db/cache-paths.ts";
 import { endLockedEvaluations } from "../../db/evaluation-end.ts";
+import { type AbsentOutput, listAbsentOutputs } from "../../db/organization-stores.ts";
 import type { Database } from "../../db/schema.ts";
 import { attemptReason, decideFailure, type RetryPolicy } from "../../domain/failure.ts";
 import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";

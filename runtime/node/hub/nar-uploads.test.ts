@@ -56,7 +56,7 @@ async function status(): Promise<number> {
     .status;
 }
 
-test("an upload that waits for its result is offered with it and not before, without an answer of its own", async () => {
+test("an upload that waits for its result is offered with it and not before, without its own answer", async () => {
   await push(1, build.output);
   await new Promise((resolve) => setTimeout(resolve, 100));
   expect([await isOffered(build.output), worker.count("nar_committed")]).toEqual([false, 0]);
