@@ -5,15 +5,22 @@ import type { DispatchScore } from "./tables/scheduling.ts";
 /** Whose jobs are shown. Those of public organizations always are. */
 export interface BoardScope {
   readonly everything: boolean;
-  /** Jobs of the organizations that this user belongs to. */
+  /** Jobs of the organizations that this user belongs to, with a role that holds one of `permissions`. */
   readonly userId: string | null;
+  readonly permissions: number;
   /** Of these only this one. */
   readonly organizationId: string | null;
 }
 
-const isMember = ({ everything, userId, organizationId }: BoardScope): RawBuilder<boolean> => sql<boolean>`(
+const isMember = ({
+  everything,
+  userId,
+  permissions,
+  organizationId,
+}: BoardScope): RawBuilder<boolean> => sql<boolean>`(
   ${everything}::boolean or exists (
-    select from organization_member m where m.organization_id = o.id and m.user_id = ${userId}
+    select from organization_member m join role r on r.id = m.role_id
+    where m.organization_id = o.id and m.user_id = ${userId} and (r.permissions & ${permissions}::integer) <> 0
       and (${organizationId}::uuid is null or m.organization_id = ${organizationId})))`;
 
 const isShown = (scope: BoardScope): RawBuilder<boolean> => sql<boolean>`(o.public or ${isMember(scope)})`;

@@ -19,6 +19,7 @@ import {
   listScores,
 } from "../db/board-jobs.ts";
 import type { Actor } from "../domain/actor.ts";
+import { organizationMask } from "../domain/permissions.ts";
 import { describeRule, RULE_NAMES } from "../domain/scheduling/rules.ts";
 import { summarizeScores } from "../domain/scheduling/summary.ts";
 import { DomainError } from "../errors.ts";
@@ -95,7 +96,12 @@ export async function summarizeScoring(
 /** A superuser sees everything, but not through a key: those are for what they were made for. */
 function scopeOf({ user, key }: Actor): BoardScope {
   const userId = key?.cacheId ? null : (user?.id ?? null);
-  return { everything: user?.superuser === true && !key, userId, organizationId: key?.organizationId ?? null };
+  return {
+    everything: user?.superuser === true && !key,
+    userId,
+    permissions: organizationMask(["viewOrg"]) & (key?.permissions ?? ~0),
+    organizationId: key?.organizationId ?? null,
+  };
 }
 
 function viewJob(row: BoardJobRow): DispatchedJob {

@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { DispatchedJob } from "#core/api/board.ts";
+import { ORGANIZATION_ROLE } from "#core/domain/permissions.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import {
   insertAttempt,
@@ -107,6 +108,19 @@ test("jobs of others are counted and not shown; the public ones are, without the
   await api.db.updateTable("user_account").set({ superuser: true }).where("id", "=", superuser.id).execute();
   expect(ids((await api.ask("GET", "/board/jobs/dispatched", superuser)).message.jobs)).toContain(own.attempt);
   await api.db.updateTable("user_account").set({ superuser: false }).where("id", "=", superuser.id).execute();
+});
+
+test("a key shows jobs where it may view its organization, and nowhere else", async () => {
+  const { attempt } = await runningBuild(api.organizationId, "keyed");
+  await insertOrganization(api.db, { name: "elsewhere", members: { [api.admin.id]: ORGANIZATION_ROLE.Admin } });
+  const statusWith = async (key: object): Promise<number> => {
+    const { message } = await api.ask("POST", "/user/keys", api.admin, { name: `key ${newId()}`, ...key });
+    return (await api.ask("GET", `/board/jobs/${attempt}`, { ...api.admin, token: message })).status;
+  };
+  expect(await statusWith({ permissions: ["viewOrg"] })).toBe(200);
+  expect(await statusWith({ permissions: ["viewOrg"], organization: "acme" })).toBe(200);
+  expect(await statusWith({ permissions: ["triggerEvaluation"] })).toBe(404);
+  expect(await statusWith({ permissions: ["viewOrg"], organization: "elsewhere" })).toBe(404);
 });
 
 test("what could begin is listed, queued evaluations first and the longest ready next", async () => {
