@@ -29,28 +29,33 @@ export async function findCacheObstacle(
 
 /**
  * Evaluations that waited for a cache or for room in one, and whose organization has both by now, are queued; others
- * change from one reason to the other. Returns those that are queued.
+ * change from one reason to the other. Returns those that are queued. Each organization is looked at once, and locks
+ * come in id order.
  */
 export async function queueEvaluationsWithCache(
   db: Kysely<Database>,
 ): Promise<readonly { readonly id: string; readonly organization_id: string }[]> {
   const { rows } = await sql<{ id: string; organization_id: string; status: number }>`
-    with waiting as (
-      select e.id, e.waiting_reason ->> 'kind' as kind,
-        exists (${writableCaches(sql`e.organization_id`)}) as writable,
-        exists (${writableCaches(sql`e.organization_id`)} and ${hasRoom}) as room
-      from evaluation e
+    with waiting as materialized (
+      select e.id, e.organization_id, e.waiting_reason ->> 'kind' as kind from evaluation e
       where e.waiting_reason is not null and e.status = 4
         and e.waiting_reason ->> 'kind' in ('no_cache', 'cache_storage_full')
+    ), cached as materialized (
+      select o.id, exists (${writableCaches(sql`o.id`)}) as writable, exists (${writableCaches(sql`o.id`)} and ${hasRoom}) as room
+      from (select distinct organization_id as id from waiting) o
+    ), changed as materialized (
+      select e.id, w.kind, c.writable, c.room
+      from waiting w join cached c on c.id = w.organization_id join evaluation e on e.id = w.id
+      where c.room or c.writable <> (w.kind = 'cache_storage_full')
+      order by e.id for no key update of e
     )
     update evaluation e set
-      status = case when w.room then 0 else 4 end,
-      waiting_reason = case when not w.room
-        then jsonb_build_object('kind', case when w.writable then 'cache_storage_full' else 'no_cache' end) end,
+      status = case when c.room then 0 else 4 end,
+      waiting_reason = case when not c.room
+        then jsonb_build_object('kind', case when c.writable then 'cache_storage_full' else 'no_cache' end) end,
       updated_at = gradient_now()
-    from waiting w
-    where e.id = w.id and e.status = 4 and e.waiting_reason ->> 'kind' = w.kind
-      and (w.room or w.writable <> (w.kind = 'cache_storage_full'))
+    from changed c
+    where e.id = c.id and e.status = 4 and e.waiting_reason ->> 'kind' = c.kind
     returning e.id, e.organization_id, e.status`.execute(db);
   return rows.filter(({ status }) => status === 0);
 }
