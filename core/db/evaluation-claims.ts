@@ -16,7 +16,9 @@ export async function listQueuedEvaluations(
     from unnest(${organizationIds}::uuid[]) as o(id)
     cross join lateral (
       select id, organization_id, source, trusted, priority, ordinal from evaluation
-      where status = 0 and organization_id = o.id
+      -- One with a lease is a fault, which the audit mends; until then it must not stop the whole pass.
+      where status = 0 and organization_id = o.id and not exists (
+        select from attempt a where a.evaluation_id = evaluation.id and a.finished_at is null)
       order by priority desc, ordinal limit ${limit}) e
     order by e.priority desc, e.ordinal`.execute(db);
   return rows;

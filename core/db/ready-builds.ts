@@ -73,8 +73,10 @@ export async function listCandidates(
         prefer_local_build, timeout_seconds, max_silent_seconds, transient_failures,
         greatest(extract(epoch from gradient_now() - coalesce(ready_at, updated_at)) * 1000, 0)::float8 as waited_ms
       from build
+      -- One with a lease is a fault, which the audit mends; until then it must not stop the whole pass.
       where status = 1 and organization_id = q."organizationId" and system = q.system
         and required_features = q."requiredFeatures" and priority = q.priority
+        and not exists (select from attempt a where a.build_id = build.id and a.finished_at is null)
       order by organization_id, system, required_features, priority, ready_at, id limit q."limit") b
     left join build_history h on h.organization_id = b."organizationId" and h.system = b.system
       and h.package_name = gradient_package_name(b.name)`.execute(db);

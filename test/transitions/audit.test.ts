@@ -96,14 +96,17 @@ test.each([
   expect(await evaluationState(world, id)).toBe("Completed");
 });
 
-test("a lease of a build that does not run is ended", async () => {
+test("a lease of a build that does not run is ended, and until then it stops nothing else", async () => {
   await chain();
   const build = await claimOne(world, "b");
   await sql`update build set status = 1 where name = 'b'`.execute(world.db);
+  await evaluate(world, [node("other")]);
+  expect([...(await claim(world)).keys()]).toEqual(["other"]);
 
   expect(await audit()).toEqual({ lease: 1 });
 
   expect(world.notified).toContain(`abort ${build.attemptId}`);
+  expect([...(await claim(world)).keys()]).toEqual(["b"]);
 });
 
 test("an evaluation that nobody evaluates is queued again, and an attempt at one that is over ends", async () => {
