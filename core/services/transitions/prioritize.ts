@@ -56,11 +56,9 @@ export async function raisePriorities(deps: PriorityDeps): Promise<void> {
 
 async function raiseEvaluation({ db, notifier }: PriorityDeps, id: string, priority: number): Promise<void> {
   const ids = await listLessUrgent(db, id, { priority, limit: BELOW_MAX });
+  if (ids.length === 0) return;
   for (const chunk of chunksOf(ids.sort(), CHUNK)) await raiseBuilds(db, chunk, priority);
-  const { organization_id } = await db
-    .selectFrom("evaluation")
-    .select("organization_id")
-    .where("id", "=", id)
-    .executeTakeFirstOrThrow();
-  if (ids.length > 0) notifier.notify("work", organization_id);
+  const row = await db.selectFrom("evaluation").select("organization_id").where("id", "=", id).executeTakeFirst();
+  // Deleted meanwhile, it has no builds.
+  if (row) notifier.notify("work", row.organization_id);
 }
