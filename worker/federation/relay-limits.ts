@@ -7,7 +7,7 @@ import { STREAMS_OPEN_MAX } from "#core/protocol/limits.ts";
 export const RELAY_BUILDS_MAX = 176;
 /** Bodies that go to the server at a time, beside logs. */
 export const RELAY_BODIES_MAX = 64;
-/** Logs that go to the server at a time: a build has one still when its outputs are on their way and its place is free. */
+/** Logs that go to the server at a time. Builds whose outputs are on their way have one still, beside their places. */
 export const RELAY_LOGS_MAX: number = RELAY_BUILDS_MAX;
 /** Questions of all workers together that wait for the server's answer. */
 const RELAY_QUESTIONS_MAX = 2048;
