@@ -9,11 +9,8 @@ const SESSIONS_MAX = 3;
 const STEPS_MAX = 120;
 
 export interface Campaign {
-  readonly seed: number;
-  readonly sessions: number;
-  readonly received: number;
-  /** Why each session ended. */
-  readonly ends: readonly string[];
+  /** Types of the messages that the attackers were sent. */
+  readonly kinds: ReadonlySet<string>;
 }
 
 /** Sessions of hostile workers of the bench's organization, all of one seed. Throws when they saw what they must not. */
@@ -23,7 +20,6 @@ export async function attack(bench: HubBench, victim: Victim, seed: number): Pro
   const workerId = random.chance(0.3) ? victim.worker.workerId : uuid(random);
   const sessions = random.between(1, SESSIONS_MAX);
   const received: string[] = [];
-  const ends: string[] = [];
   await bench.addRegistration(workerId, bench.organizationId, "the attacker's token").catch(() => {});
   for (let i = 0; i < sessions; i++) {
     await bench.addEvaluation();
@@ -39,7 +35,6 @@ export async function attack(bench: HubBench, victim: Victim, seed: number): Pro
     bench.hub.accept(theirs);
     await worker.run(random.between(1, STEPS_MAX));
     received.push(...worker.received);
-    ends.push(worker.closed ?? "done");
   }
   for (const text of received) {
     const leaked = victim.secrets.find((secret) => text.includes(secret));
@@ -47,7 +42,7 @@ export async function attack(bench: HubBench, victim: Victim, seed: number): Pro
   }
   if (victim.worker.closed !== null)
     throw new Error(`seed ${seed}: the victim's session ended: ${victim.worker.closed}`);
-  return { seed, sessions, received: received.length, ends };
+  return { kinds: new Set(received.flatMap((text) => /^\{"type":"(\w+)"/.exec(text)?.[1] ?? [])) };
 }
 
 function uuid(random: Random): string {

@@ -39,7 +39,6 @@ const ARCHITECTURE = { architectures: ["x86_64-linux"], system_features: [], max
 export class HostileWorker {
   /** All that it was ever sent, as text. */
   readonly received: string[] = [];
-  readonly sentTypes = new Map<string, number>();
   closed: string | null = null;
   readonly #socket: Socket;
   readonly #options: HostileOptions;
@@ -75,7 +74,8 @@ export class HostileWorker {
     const random = this.#random;
     if (random.chance(0.1)) await this.#step();
     const capabilities = { ...CAPABILITIES, sign: random.chance(0.5) };
-    this.#send({ type: "init_connection", version: PROTOCOL_VERSION, worker_id: workerId, capabilities });
+    const version = random.chance(0.05) ? random.pick([0, PROTOCOL_VERSION + 1, 2 ** 53 - 1]) : PROTOCOL_VERSION;
+    this.#send({ type: "init_connection", version, worker_id: workerId, capabilities });
     if (!(await this.#heard("auth_challenge"))) return;
     if (random.chance(0.1)) await this.#step();
     const others = foreign.ids.map((peer) => ({ peer, token }));
@@ -319,7 +319,6 @@ export class HostileWorker {
   }
 
   #send(message: WorkerMessage): void {
-    this.sentTypes.set(message.type, (this.sentTypes.get(message.type) ?? 0) + 1);
     this.#sendRaw(JSON.stringify(message));
   }
 
