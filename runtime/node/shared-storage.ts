@@ -38,7 +38,8 @@ async function readName(path: string): Promise<string | null> {
 async function makeName(path: string): Promise<string> {
   const name = randomUUID();
   const draft = `${path}.${name}`;
-  await writeFile(draft, `${name}\n`, { flag: "wx", mode: 0o600 });
+  // On the disk before it is named: an empty name would keep every server from starting.
+  await writeFile(draft, `${name}\n`, { flag: "wx", mode: 0o600, flush: true });
   try {
     await link(draft, path);
     return name;

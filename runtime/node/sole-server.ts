@@ -27,21 +27,24 @@ export async function takeServerPlace(
 ): Promise<ServerPlace> {
   const lock: AdvisoryLock = { id: LOCK_ID, shared, name: shared ? "shared server" : "sole server" };
   const closing = new AbortController();
-  let held = await tryAgainAndAgain(target, lock);
-  if (!held) throw new Error(shared ? REFUSED_SHARED : REFUSED_ALONE);
+  const first = await tryAgainAndAgain(target, lock, closing.signal);
+  if (!first) throw new Error(shared ? REFUSED_SHARED : REFUSED_ALONE);
 
+  let taken: Promise<HeldLock | null> = Promise.resolve(first);
   const keep = async (): Promise<string> => {
     for (;;) {
+      const held = await taken;
+      if (!held && !closing.signal.aborted) return "another server has taken over the database, or it does not answer";
       await held?.ended;
       if (closing.signal.aborted) return await new Promise(() => {});
       log.warn("the connection that holds this server's place was lost; it is made anew");
-      held = await takeAgain(target, lock, closing.signal);
-      if (!held && !closing.signal.aborted) return "another server has taken over the database, or it does not answer";
+      taken = takeAgain(target, lock, closing.signal);
     }
   };
   const release = async (): Promise<void> => {
     closing.abort();
-    await held?.release();
+    // Also what is taken anew at this moment: left open, it would keep the process alive.
+    await (await taken)?.release();
   };
   return { lost: keep(), release };
 }
@@ -57,7 +60,7 @@ const REFUSED_SHARED =
 async function takeAgain(target: ConnectionTarget, lock: AdvisoryLock, signal: AbortSignal): Promise<HeldLock | null> {
   for (let attempt = 0; attempt < RECONNECT_TRIES && !signal.aborted; attempt++) {
     try {
-      return await tryAgainAndAgain(target, lock);
+      return await tryAgainAndAgain(target, lock, signal);
     } catch {
       await sleep(PAUSE_MS, undefined, { signal }).catch(() => {});
     }
@@ -66,11 +69,15 @@ async function takeAgain(target: ConnectionTarget, lock: AdvisoryLock, signal: A
 }
 
 /** Null when others have it; throws when the database does not answer. */
-async function tryAgainAndAgain(target: ConnectionTarget, lock: AdvisoryLock): Promise<HeldLock | null> {
-  for (let attempt = 1; attempt <= TRIES; attempt++) {
+async function tryAgainAndAgain(
+  target: ConnectionTarget,
+  lock: AdvisoryLock,
+  signal: AbortSignal,
+): Promise<HeldLock | null> {
+  for (let attempt = 1; attempt <= TRIES && !signal.aborted; attempt++) {
     const held = await tryAdvisoryLock(target, lock);
     if (held) return held;
-    await sleep(PAUSE_MS);
+    await sleep(PAUSE_MS, undefined, { signal }).catch(() => {});
   }
   return null;
 }
