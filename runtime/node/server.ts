@@ -45,7 +45,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const mayMakeSecrets = config.database.url === null && !existsSync(postgresFolder(config));
   const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), mayMakeSecrets);
-  const stopping = new AbortController();
+  const closing = new AbortController();
   const postgres = config.database.url === null ? await startOwnPostgres(config, loggers) : null;
   if (postgres) started.defer(() => postgres.stop());
   const target: ConnectionTarget = postgres ? postgres.address : { url: config.database.url as string };
@@ -62,9 +62,11 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   const { fetch, uses } = composition;
-  const flushing = flushUses(uses, stopping.signal, loggers);
+  // Stopped after the requests: their uses count, too.
+  const flushes = new AbortController();
+  const flushing = flushUses(uses, flushes.signal, loggers);
   started.defer(async () => {
-    stopping.abort();
+    flushes.abort();
     await flushing;
   });
 
@@ -82,9 +84,9 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const { address } = config.listen;
   return {
     url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
-    failed: Promise.race([endOf(postgres, stopping.signal), ...(place ? [place.lost] : [])]),
+    failed: Promise.race([endOf(postgres, closing.signal), ...(place ? [place.lost] : [])]),
     close: async () => {
-      stopping.abort();
+      closing.abort();
       await running.disposeAsync();
     },
   };
@@ -117,9 +119,9 @@ function postgresFolder(config: Config): string {
 }
 
 /** Never resolves for a database that is not ours, or when it ends because we stop. */
-async function endOf(postgres: RunningPostgres | null, stopping: AbortSignal): Promise<string> {
+async function endOf(postgres: RunningPostgres | null, closing: AbortSignal): Promise<string> {
   const reason = await postgres?.ended;
-  if (reason !== undefined && !stopping.aborted) return `its PostgreSQL ${reason}`;
+  if (reason !== undefined && !closing.aborted) return `its PostgreSQL ${reason}`;
   return await new Promise(() => {});
 }
 
