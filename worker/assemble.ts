@@ -10,6 +10,7 @@ import type { AttemptLink } from "./link.ts";
 import { createMachineMetrics } from "./machine-metrics.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
 import type { Stoppable } from "./main-signals.ts";
+import { OrganizationPlaces } from "./organization-places.ts";
 import { watchPeers } from "./peers-watch.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
 import { OrganizationStores } from "./store/organization-stores.ts";
@@ -23,8 +24,9 @@ export interface AssembledWorker extends AsyncDisposable {
 /** Puts the worker together: the store's connections, the executors of both kinds of job, and the session. */
 export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
   const { config, loggers, workerId, facts, signer, connection } = prepared;
-  const stores = openStores(prepared);
-  const evaluations = new Evaluations(prepared);
+  const places = new OrganizationPlaces(config.dataDir, prepared.evaluatorUser);
+  const stores = openStores(prepared, places);
+  const evaluations = new Evaluations(prepared, places);
   const build = async (job: BuildJob, aterm: Uint8Array, link: AttemptLink): Promise<BuildResult> => {
     const { drv_path: drvPath, inputs, timeout_ms: timeoutMs, max_silent_ms: maxSilentMs } = job;
     const request = { drvPath, aterm, inputs, timeoutMs, maxSilentMs };
@@ -77,7 +79,10 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
 }
 
 /** The machine's store, and those that organizations get of their own when the worker serves several. */
-function openStores({ config, loggers, facts, evaluatorUser, signer }: PreparedWorker): OrganizationStores {
+function openStores(
+  { config, loggers, facts, signer }: PreparedWorker,
+  places: OrganizationPlaces,
+): OrganizationStores {
   const connections = new Places(config.daemonConnectionsMax, systemClock);
   const deps = { config, signer, connections, log: loggers.build };
   return new OrganizationStores({
@@ -85,11 +90,11 @@ function openStores({ config, loggers, facts, evaluatorUser, signer }: PreparedW
     shared: config.sharedStore,
     dataDir: config.dataDir,
     daemon: {
-      folderMode: evaluatorUser === null ? 0o700 : 0o711,
       nixCommand: config.nixCommand,
       variables: config.childVariables,
       settings: privateDaemonSettings({ evaluatorUserName: config.evaluatorUser, minFreeBytes: facts.minFreeBytes }),
     },
+    groupOf: async (organization) => (await places.of(organization)).user?.gid ?? null,
     open: (store) => privateWorkStore(store, deps),
     clock: systemClock,
     log: loggers.main,

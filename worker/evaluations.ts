@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { EvaluationResult } from "#core/protocol/worker-messages.ts";
@@ -8,31 +7,30 @@ import { LocalSubstituter, type SubstituterSource } from "./evaluation/local-sub
 import { SshAgents } from "./evaluation/ssh-agent.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
-import { LeftEvaluators } from "./left-evaluators.ts";
+import { markVariables, socketFolderPrefix, workerMark } from "./left-processes.ts";
 import type { AttemptLink } from "./link.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
+import type { OrganizationPlace, OrganizationPlaces } from "./organization-places.ts";
 import { checkedNar } from "./store/checked-nar.ts";
 import type { WorkStore } from "./store/organization-stores.ts";
 
 /** The evaluations of a worker: what they share, and where each organization's are kept apart. */
 export class Evaluations implements AsyncDisposable {
   readonly #prepared: PreparedWorker;
+  readonly #places: OrganizationPlaces;
   readonly #evaluators: EvaluatorPool;
-  readonly #agents = new SshAgents();
+  readonly #agents: SshAgents;
   readonly #substituter: LocalSubstituter;
 
-  constructor(prepared: PreparedWorker) {
+  constructor(prepared: PreparedWorker, places: OrganizationPlaces) {
     this.#prepared = prepared;
+    this.#places = places;
     const { config, loggers } = prepared;
     this.#substituter = new LocalSubstituter(loggers.eval);
-    const left = new LeftEvaluators(config.dataDir);
+    this.#agents = new SshAgents(socketFolderPrefix(workerMark(config.dataDir)));
     this.#evaluators = new EvaluatorPool({
       evaluatorsMax: config.evaluatorsMax,
       evaluationsPerProcessMax: config.evaluationsPerEvaluatorMax,
-      onStarted: (pid) => left.note(pid),
-      onEnded: (pid) => {
-        left.forget(pid).catch((error: unknown) => loggers.eval.warn("an evaluator's note stays", { error }));
-      },
     });
   }
 
@@ -51,7 +49,8 @@ export class Evaluations implements AsyncDisposable {
     link: AttemptLink,
     substituterUrl: string | null,
   ): Promise<EvaluationResult> {
-    return await runEvaluation(job, link, { ...this.#environmentFor(store, job, link), substituterUrl });
+    const place = await this.#places.of(job.organization);
+    return await runEvaluation(job, link, { ...this.#environmentFor(store, place, link), substituterUrl });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -61,22 +60,23 @@ export class Evaluations implements AsyncDisposable {
 
   #environmentFor(
     store: WorkStore,
-    job: EvaluationJob,
+    place: OrganizationPlace,
     link: AttemptLink,
   ): Omit<EvaluationJobEnvironment, "substituterUrl"> {
-    const { config, loggers, evaluatorUser } = this.#prepared;
+    const { config, loggers } = this.#prepared;
+    const variables = { ...config.childVariables, ...markVariables(config.dataDir) };
     return {
       // What one organization has fetched answers no other organization's evaluation.
-      dataDir: join(config.dataDir, "evaluation", job.organization),
+      dataDir: place.folder,
       nixCommand: config.nixCommand,
       gitCommand: config.gitCommand,
       evalJobsCommand: config.evalJobsCommand,
-      variables: config.childVariables,
+      variables,
       nixRemote: store.nixRemote,
       storeRoot: store.daemonStore.root,
       allowLocalSources: config.allowLocalSources,
       allowImportFromDerivation: config.capabilities.build,
-      evaluatorUser,
+      evaluatorUser: place.user,
       sshProgram: config.sshCommand,
       sshAgentSocket: null,
       sshKnownHostsFile: config.sshKnownHostsFile,
@@ -95,7 +95,7 @@ export class Evaluations implements AsyncDisposable {
           await ensureInputs(connection, { inputs: paths, outputs: [] }, link, deps);
         }, take);
       },
-      holdKey: (secretKey) => this.#agents.hold(secretKey, { variables: config.childVariables, user: evaluatorUser }),
+      holdKey: (secretKey) => this.#agents.hold(secretKey, { variables, user: place.user }),
     };
   }
 }

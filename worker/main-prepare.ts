@@ -4,13 +4,15 @@ import { clearGcRoots } from "./build/gc-roots.ts";
 import { readWorkerConfig, type WorkerConfig, WorkerConfigError } from "./config.ts";
 import type { Environment } from "./config-reader.ts";
 import { ListenError } from "./dial-listener.ts";
+import { removeLeftOverrides } from "./evaluation/input-overrides.ts";
 import type { ProcessUser } from "./evaluation/process.ts";
 import { EvaluatorUserError, requireEvaluatorUser } from "./evaluator-user.ts";
 import { type AssembledRelay, assembleRelay } from "./federation/assemble-relay.ts";
 import { makeFolder } from "./folders.ts";
 import { IdentityError, loadWorkerId } from "./identity.ts";
-import { LeftEvaluators } from "./left-evaluators.ts";
+import { endLeftProcesses, removeLeftSockets } from "./left-processes.ts";
 import { createLoggers, type WorkerLoggers } from "./logger.ts";
+import { EVALUATION_FOLDER } from "./organization-places.ts";
 import { openServerConnection, type ServerConnection } from "./server-connection.ts";
 import { loadSigner, type Signer, SigningKeyError } from "./signing-key.ts";
 import { endLeftDaemons } from "./store/left-daemon.ts";
@@ -66,7 +68,9 @@ async function prepareStore({ config, loggers, workerId }: Begun): Promise<Prepa
   await makeGcRootsFolder(config);
   // No attempt of an earlier process is still built here.
   await clearGcRoots(config.gcRootsDir ?? "");
-  await new LeftEvaluators(config.dataDir).end();
+  await endLeftProcesses(config.dataDir);
+  await removeLeftSockets(config.dataDir);
+  await removeLeftOverrides(join(config.dataDir, EVALUATION_FOLDER));
   await endLeftDaemons(join(config.dataDir, STORES_FOLDER), systemClock);
   const keyPlace = { file: config.signingKeyFile, dataDir: config.dataDir, workerId };
   const signer = config.capabilities.sign ? await loadSigner(keyPlace) : null;

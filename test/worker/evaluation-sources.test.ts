@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fetchSource } from "#worker/evaluation/fetch.ts";
 import { prepareWorker } from "#worker/main-prepare.ts";
+import { type OrganizationPlace, OrganizationPlaces } from "#worker/organization-places.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
 import { pathWithNix } from "../support/nix-path.ts";
 import { commitFiles, environmentFor, evaluateRepository, flakeOf, makeRepository } from "./evaluation-setup.ts";
@@ -117,6 +118,40 @@ describe.skipIf(!nix.ok)("where an evaluation gets its files", () => {
     expect(record.errors["packages/b"]).toMatch(/[Pp]ermission denied|forbidden in restricted mode/);
     expect(record.errors["packages/c"]).toMatch(/[Pp]ermission denied|unlocked input/);
   });
+
+  test.skipIf(!isRoot)(
+    "evaluators of one organization read nothing of another's, though they are one user",
+    async () => {
+      await chmod(daemon.folder, 0o711);
+      const places = new OrganizationPlaces(join(daemon.folder, "worker-of-two"), { uid: 65_534, gid: 65_534 });
+      const [theirs, own] = [await places.of("theirs"), await places.of("own")];
+      const { port } = server.address() as AddressInfo;
+      const evaluateFor = async ({ folder, user }: OrganizationPlace, outputs: string) => {
+        const repository = await makeRepository(daemon, { "flake.nix": flakeOf(outputs) });
+        const url = `http://127.0.0.1:${port}/${repository.folder.slice(daemon.folder.length + 1)}/.git`;
+        const environment = { evaluatorUser: user, dataDir: folder, allowLocalSources: false };
+        return await evaluateRepository(
+          daemon,
+          { ...repository, url },
+          { job: { wildcard: "packages.#" }, environment },
+        );
+      };
+      const first = await evaluateFor(theirs, `{ packages.a = mk "a" "" {}; }`);
+      expect(Object.keys(first.entryPoints)).toEqual(["packages/a"]);
+
+      const steal = (name: string) =>
+        `"\${builtins.fetchTree { type = "path"; path = "${theirs.folder}/${name}"; rev = "${"0".repeat(40)}"; }}"`;
+      const second = await evaluateFor(
+        own,
+        `{ packages.a = mk "a" "" {}; packages.b = mk "b" "" { x = ${steal("repositories")}; };
+         packages.c = mk "c" "" { x = ${steal("evaluator-home")}; }; }`,
+      );
+      expect(Object.keys(second.entryPoints)).toEqual(["packages/a"]);
+      for (const name of ["packages/b", "packages/c"]) {
+        expect(second.errors[name]).toMatch(/[Pp]ermission denied|unlocked input/);
+      }
+    },
+  );
 
   test("a worker for strangers' flakes starts only where they cannot read its files", async () => {
     const environment = {

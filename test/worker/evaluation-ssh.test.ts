@@ -1,4 +1,5 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -128,5 +129,26 @@ describe.skipIf(!nix.ok || !ssh.ok)(`repositories over ssh${why && `: ${why}`}`,
     await again[Symbol.asyncDispose]();
     await expect(list()).rejects.toThrow();
     await expect(agents.hold("no key", { variables, user: null })).rejects.toThrow("ssh-add does not take it");
+  });
+
+  test("the key is gone with a worker that is killed", async () => {
+    const script = `
+      import { SshAgents } from "#worker/evaluation/ssh-agent.ts";
+      const options = { variables: { PATH: process.env.PATH }, user: null };
+      const { socketPath } = await new SshAgents().hold(process.env.SECRET_KEY, options);
+      process.stdout.write(socketPath + "\\n");
+      setInterval(() => {}, 1_000);
+    `;
+    const env = { PATH: process.env.PATH, SECRET_KEY: secretKey, TMPDIR: daemon.folder };
+    const worker = spawn(process.execPath, ["--input-type=module", "-e", script], { env });
+    const [line] = (await once(worker.stdout, "data")) as [Buffer];
+    const list = async () =>
+      await run("ssh-add", ["-l"], { env: { ...variables, SSH_AUTH_SOCK: line.toString().trim() } }).then(
+        ({ stdout }) => stdout,
+        () => "nobody answers",
+      );
+    expect(await list()).toContain("acme@gradient");
+    worker.kill("SIGKILL");
+    await expect.poll(list).toBe("nobody answers");
   });
 });

@@ -41,7 +41,6 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
   });
 
   const daemonOptions = (): OrganizationStoresOptions["daemon"] => ({
-    folderMode: 0o700,
     nixCommand: "nix",
     variables: { PATH: pathWithNix(), NIX_CONF_DIR: machine.env.NIX_CONF_DIR ?? "" },
     settings: privateDaemonSettings({ evaluatorUserName: null, minFreeBytes: 0 }),
@@ -64,6 +63,7 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
         shared: false,
         dataDir: overrides.dataDir ?? folder.path,
         daemon: daemonOptions(),
+        groupOf: async () => null,
         open: async (store) => workStore(store),
         clock: systemClock,
         log,
@@ -182,7 +182,7 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
   test("a daemon that a killed worker left behind is ended, and no process that got its id later", async () => {
     await using folder = await withTemporaryFolder();
     const own = join(folder.path, STORES_FOLDER, A);
-    const left = await PrivateDaemon.start({ ...daemonOptions(), folder: own, clock: systemClock });
+    const left = await PrivateDaemon.start({ ...daemonOptions(), folder: own, group: null, clock: systemClock });
     const noted = await readFile(join(own, "daemon.stat"), "utf8");
     const pid = Number.parseInt(noted, 10);
     expect(await isRunning(pid)).toBe(true);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isInputName, matchesInput } from "#core/nix/input-pattern.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
@@ -27,6 +27,15 @@ export interface OverrideContext {
 /** A reference as a flake writes it: a URL, or attributes. */
 type Reference = string | Readonly<Record<string, unknown>>;
 
+const OVERRIDES_FOLDER = "overrides";
+
+/** What a killed worker was about, in the folders of all organizations. Before the first evaluation. */
+export async function removeLeftOverrides(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => [] as string[]);
+  const left = names.map((name) => join(folder, name, OVERRIDES_FOLDER));
+  await Promise.all(left.map((path) => rm(path, { recursive: true, force: true })));
+}
+
 /** The settings under which newest means newest, and not the newest of the last hour. */
 const REFRESH = ["--option", "tarball-ttl", "0", "--no-write-lock-file"];
 
@@ -47,7 +56,7 @@ export async function overrideInputs(
   const chosen = chooseInputs(described.lock, overrides, context);
   if (chosen.size === 0) return { flakeReference, isWrapped: false };
 
-  const wrapper = join(environment.dataDir, "overrides", randomUUID());
+  const wrapper = join(environment.dataDir, OVERRIDES_FOLDER, randomUUID());
   try {
     await mkdir(wrapper, { recursive: true });
     await chmod(wrapper, 0o755);

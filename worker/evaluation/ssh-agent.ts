@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chown, mkdtemp, rm } from "node:fs/promises";
+import { chmod, chown, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,6 +32,11 @@ interface Agent {
   holders: number;
 }
 
+/**
+ * The agent ends with the worker, however that ends: then the pipe is closed that the shell reads. The agent's own end
+ * is the shell's too.
+ */
+const KEEPER = `(ssh-agent -D -a "$0"; kill -9 $$) & read -r line; kill -9 0`;
 const START_MS_MAX = 10_000;
 const POLL_MS = 5;
 const OUTPUT_BYTES_MAX = 64 * 1024;
@@ -42,13 +47,19 @@ const OUTPUT_BYTES_MAX = 64 * 1024;
  */
 export class SshAgents {
   readonly #agents = new Map<string, Promise<Agent>>();
+  readonly #folderPrefix: string;
+
+  /** Folders of sockets begin like this: not below the data folder, where their paths are too long (unix(7)). */
+  constructor(folderPrefix: string = join(tmpdir(), "gradient-ssh-")) {
+    this.#folderPrefix = folderPrefix;
+  }
 
   /** Throws `EvaluationError` when the agent cannot be started or does not take the key. */
   async hold(secretKey: string, options: SshAgentOptions): Promise<HeldKey> {
     const name = createHash("sha256")
       .update(JSON.stringify([secretKey, options.user]))
       .digest("hex");
-    const starting = this.#agents.get(name) ?? startAgent(secretKey, options);
+    const starting = this.#agents.get(name) ?? startAgent(secretKey, this.#folderPrefix, options);
     this.#agents.set(name, starting);
     let agent: Agent;
     try {
@@ -72,13 +83,16 @@ export class SshAgents {
   }
 }
 
-async function startAgent(secretKey: string, options: SshAgentOptions): Promise<Agent> {
-  // Not below the data folder: a socket's path has 107 bytes at most (unix(7)).
-  const folder = await mkdtemp(join(tmpdir(), "gradient-ssh-"));
+async function startAgent(secretKey: string, folderPrefix: string, options: SshAgentOptions): Promise<Agent> {
+  const folder = await mkdtemp(folderPrefix);
   const socketPath = join(folder, "agent");
   try {
-    if (options.user) await chown(folder, options.user.uid, options.user.gid);
-    const process = await start("ssh-agent", ["-D", "-a", socketPath], folder, options);
+    // Evaluators of other organizations are the same user, in another group.
+    if (options.user) {
+      await chown(folder, (await stat(folder)).uid, options.user.gid);
+      await chmod(folder, 0o770);
+    }
+    const process = await start("/bin/sh", ["-c", KEEPER, socketPath], folder, options);
     const agent = { folder, socketPath, process, holders: 0 };
     try {
       await addKey(secretKey, agent, options);

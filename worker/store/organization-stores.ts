@@ -22,7 +22,9 @@ export interface OrganizationStoresOptions {
   /** Everybody works in the machine's store: whoever set this vouches for all organizations to each other. */
   readonly shared: boolean;
   readonly dataDir: string;
-  readonly daemon: Omit<PrivateDaemonOptions, "folder" | "clock">;
+  readonly daemon: Omit<PrivateDaemonOptions, "folder" | "group" | "clock">;
+  /** The group of those who evaluate for an organization. Null: it is the worker itself. */
+  readonly groupOf: (organization: string) => Promise<number | null>;
   /** Connections to the daemon of such a store. */
   readonly open: (store: DaemonStore) => Promise<WorkStore>;
   readonly clock: Clock;
@@ -128,9 +130,9 @@ export class OrganizationStores implements AsyncDisposable {
   }
 
   async #open(organization: string): Promise<PrivateStore> {
-    const { dataDir, daemon: options, clock, log } = this.#options;
+    const { dataDir, daemon: options, groupOf, clock, log } = this.#options;
     const folder = join(dataDir, STORES_FOLDER, organization);
-    const daemon = await PrivateDaemon.start({ ...options, folder, clock });
+    const daemon = await PrivateDaemon.start({ ...options, folder, group: await groupOf(organization), clock });
     const store = await this.#options.open(daemon.store).catch(async (error: unknown) => {
       await daemon.stop(clock);
       throw error;

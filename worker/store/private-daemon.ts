@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, chown, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { type Clock, SECOND, sleep } from "#core/lib/clock.ts";
 import type { DaemonStore } from "../daemon/store-url.ts";
 import { makeFolder } from "../folders.ts";
@@ -9,8 +9,8 @@ import { endLeftDaemon, PID_FILE } from "./left-daemon.ts";
 export interface PrivateDaemonOptions {
   /** Absolute. Holds the store, the socket and the daemon's home; it is made if it is not there. */
   readonly folder: string;
-  /** Who may look into the folder beside its owner: nobody, or an evaluator's user, who has to pass through it. */
-  readonly folderMode: 0o700 | 0o711;
+  /** Who may pass through the folder beside its owner. Null: nobody. */
+  readonly group: number | null;
   readonly nixCommand: string;
   /** The daemon's environment; nothing else is inherited. */
   readonly variables: Readonly<Record<string, string>>;
@@ -113,14 +113,18 @@ export class PrivateDaemon {
   }
 }
 
-async function prepare({ folder, folderMode, clock }: PrivateDaemonOptions): Promise<DaemonStore> {
+async function prepare({ folder, group, clock }: PrivateDaemonOptions): Promise<DaemonStore> {
   const store = { socketPath: join(folder, "socket"), root: join(folder, "root") };
   if (Buffer.byteLength(store.socketPath) > SOCKET_PATH_BYTES_MAX) {
     throw new PrivateDaemonError(
       `${store.socketPath} is too long for a socket: name a shorter folder in GRADIENT_WORKER_DATA_DIR`,
     );
   }
-  await makeFolder(folder, folderMode);
+  // To get there an evaluator has to pass through the folder above, which others may see neither.
+  await makeFolder(dirname(folder), group === null ? 0o700 : 0o711);
+  await makeFolder(folder, 0o700);
+  if (group !== null) await chown(folder, (await stat(folder)).uid, group);
+  await chmod(folder, group === null ? 0o700 : 0o710);
   await makeFolder(store.root, 0o755);
   await makeFolder(join(folder, "home"), 0o700);
   await endLeftDaemon(folder, clock);
