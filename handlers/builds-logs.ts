@@ -8,15 +8,12 @@ import { utf8 } from "#core/lib/bytes.ts";
 import { type ByteStream, toReadableStream } from "#core/lib/streams.ts";
 import { describeLog, readLogChunk, readLogLines, readWholeLog, searchLog } from "#core/services/build-logs.ts";
 import { type FollowDeps, followLog } from "#core/services/build-logs-follow.ts";
-import { openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
+import { JSON_LINES, openStream, StreamPlaces, UNBUFFERED, USER_MADE } from "./builds-streams.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readQuery } from "./parse.ts";
 
-/** A log holds what a builder wrote: no browser may run it. */
-const USER_MADE = { "content-security-policy": "sandbox", "x-content-type-options": "nosniff" };
 const TEXT = { "content-type": "text/plain; charset=utf-8", ...USER_MADE };
-const JSON_LINES = { "content-type": "application/x-ndjson; charset=utf-8", ...USER_MADE };
 
 /** `/builds/{build}/log`: whole, in parts, searched, and as it grows. Logs are streamed, whatever their size. */
 export function buildLogRoutes(deps: FollowDeps): Hono<AppEnv> {

@@ -70,3 +70,13 @@ export const UNBUFFERED: Readonly<Record<string, string>> = {
   "cache-control": "no-cache, no-store",
   "x-accel-buffering": "no",
 };
+
+/** What a builder wrote: no browser may run it. */
+export const USER_MADE: Readonly<Record<string, string>> = {
+  "content-security-policy": "sandbox",
+  "x-content-type-options": "nosniff",
+};
+export const JSON_LINES: Readonly<Record<string, string>> = {
+  "content-type": "application/x-ndjson; charset=utf-8",
+  ...USER_MADE,
+};

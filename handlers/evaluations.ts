@@ -4,10 +4,11 @@ import { BuildsQuery, type EvaluationFrame } from "#core/api/evaluations.ts";
 import { ACTIVE_EVALUATION } from "#core/domain/states.ts";
 import { success } from "#core/http/envelope.ts";
 import { listArtefacts } from "#core/services/downloads.ts";
+import { type EvaluationLogDeps, followEvaluationLogs } from "#core/services/evaluation-logs-follow.ts";
 import { actOnEvaluation, getEvaluation, listBuildsOf, listMessagesOf } from "#core/services/evaluations.ts";
 import { watchEvaluation } from "#core/services/evaluations-watch.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
-import { openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
+import { JSON_LINES, openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readJson, readQuery } from "./parse.ts";
@@ -15,10 +16,14 @@ import { readId, readJson, readQuery } from "./parse.ts";
 /** The id of an event after which there are no others. */
 const LAST_EVENT = "ended";
 
+/** Each reads all logs of an evaluation. */
+const LOG_READERS_MAX = 32;
+
 /** `/evals`: one run over a commit, its builds and its messages. */
-export function evaluationRoutes(deps: ProjectDeps): Hono<AppEnv> {
+export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const places = new StreamPlaces();
+  const logPlaces = new StreamPlaces(LOG_READERS_MAX);
 
   app.get("/:id", async (c) => {
     return c.json(success(await getEvaluation(deps, c.get("actor"), readId(c, "id", "evaluation id"))));
@@ -33,6 +38,13 @@ export function evaluationRoutes(deps: ProjectDeps): Hono<AppEnv> {
   app.get("/:id/builds", async (c) => {
     const id = readId(c, "id", "evaluation id");
     return c.json(success(await listBuildsOf(deps, c.get("actor"), id, readQuery(c, BuildsQuery))));
+  });
+
+  app.post("/:id/builds", signedIn, async (c) => {
+    const id = readId(c, "id", "evaluation id");
+    const follow = (signal: AbortSignal) => followEvaluationLogs(deps, c.get("actor"), id, signal);
+    const body = await openStream(logPlaces, follow, (text) => `${JSON.stringify(text ?? "")}\n`);
+    return c.body(body, 200, { ...JSON_LINES, ...UNBUFFERED });
   });
 
   app.get("/:id/artefacts", async (c) => {
