@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ByteStream } from "#core/lib/streams.ts";
+import { NarParseError, validateNar } from "#core/nix/nar-reader.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
 import { decompress } from "../codec.ts";
@@ -38,7 +39,8 @@ export async function* checkedNar({ info, compression, body }: FetchedNar): Asyn
   let size = 0;
   let held: Uint8Array | null = null;
   try {
-    for await (const chunk of nar) {
+    // The daemon of Nix 2.8 takes folders whose entries are out of order: not one NAR a tree any more.
+    for await (const chunk of validateNar(nar)) {
       if (chunk.length === 0) continue;
       size += chunk.length;
       if (size > info.nar_size) throw corrupt(`it is longer than the ${info.nar_size} bytes it should have`);
@@ -50,6 +52,7 @@ export async function* checkedNar({ info, compression, body }: FetchedNar): Asyn
     // What a decoder makes of a broken connection is "truncated": the cause is what counts.
     if (source.failure) throw source.failure;
     if (error instanceof CorruptNarError) throw error;
+    if (error instanceof NarParseError) throw corrupt(`it is no NAR: ${error.message}`, { cause: error });
     throw corrupt(`it cannot be read as ${compression}: ${(error as Error).message}`, { cause: error });
   }
   if (size < info.nar_size) throw corrupt(`it ends after ${size} of ${info.nar_size} bytes`);
