@@ -41,6 +41,8 @@ export interface BuildView {
   readonly output: Readonly<Record<string, string>>;
   /** The attempt whose log is shown; `GET /board/jobs/{job}` says why its worker was chosen. */
   readonly job: string | null;
+  /** Why it failed; null while it has not. */
+  readonly error: string | null;
   /** What that attempt took; null until it ended, and where its worker measured nothing. */
   readonly metrics: BuildMetrics | null;
   /** How urgent it is, from -10 to 10. */

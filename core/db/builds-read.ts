@@ -1,4 +1,5 @@
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
+import { BuildStatus, FAILED_BUILD } from "../domain/states.ts";
 import { attemptOfLink, shownBuildStatus, shownUpdatedAt } from "./builds-read-expressions.ts";
 import type { Database } from "./schema.ts";
 import type { AttemptMetrics } from "./tables/build-results.ts";
@@ -51,12 +52,31 @@ export async function listDependencyLinks(
     .execute();
 }
 
+/** What of the direct dependencies failed in the link's evaluation, those that failed by themselves first. */
+export async function listFailedDependencies(
+  db: Kysely<Database>,
+  link: Pick<BuildLink, "evaluation_id" | "build_id">,
+  limit: number,
+): Promise<BuildLink[]> {
+  return await links(db)
+    .innerJoin("build_edge", "build_edge.dependency_id", "evaluation_build.build_id")
+    .where("build_edge.build_id", "=", link.build_id)
+    .where("evaluation_build.evaluation_id", "=", link.evaluation_id)
+    .where(shownBuildStatus, "in", [...FAILED_BUILD])
+    .orderBy(sql`${shownBuildStatus} = ${BuildStatus.DependencyFailed}`)
+    .orderBy("build.name")
+    .limit(limit)
+    .execute();
+}
+
 export interface AttemptOfLink extends AttemptMetrics {
   readonly id: string;
   readonly worker_id: string;
   readonly finished_at: Date | null;
   readonly log_bytes: number;
   readonly log_lines: number;
+  /** Why it failed. */
+  readonly message: string | null;
 }
 
 const METRIC_COLUMNS = [
@@ -74,7 +94,7 @@ export async function findAttemptOfLink(db: Kysely<Database>, linkId: string): P
     .selectFrom("evaluation_build")
     .innerJoin("attempt", (join) => join.on(attemptOfLink))
     .select(["attempt.id", "attempt.worker_id", "attempt.finished_at", "attempt.log_bytes", "attempt.log_lines"])
-    .select(METRIC_COLUMNS)
+    .select(["attempt.message", ...METRIC_COLUMNS])
     .where("evaluation_build.id", "=", linkId)
     .executeTakeFirst();
 }

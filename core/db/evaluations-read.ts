@@ -148,6 +148,12 @@ export async function listEvaluationMessages(
     .execute();
 }
 
+/** Its text; undefined when there is none of this id. */
+export async function findEvaluationMessage(db: Kysely<Database>, id: string): Promise<string | undefined> {
+  const row = await db.selectFrom("evaluation_message").select("message").where("id", "=", id).executeTakeFirst();
+  return row?.message;
+}
+
 function neighbour(direction: "previous" | "next"): RawBuilder<string | null> {
   const [comparison, order] = direction === "previous" ? ([sql`<`, sql`desc`] as const) : ([sql`>`, sql`asc`] as const);
   return sql<string | null>`(

@@ -13,6 +13,7 @@ import {
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { buildStatusName, OPEN_BUILD } from "../domain/states.ts";
 import { type OrganizationNeed, requireOrganizationOf } from "./access.ts";
+import { explainFailure } from "./build-failure.ts";
 import { explainBuild } from "./builds-waiting.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { estimateBuild } from "./estimates.ts";
@@ -48,6 +49,7 @@ export async function getBuild(deps: ReadDeps, actor: Actor, id: string): Promis
       outputs.flatMap(({ name, store_path }) => (store_path === null ? [] : [[name, store_path]])),
     ),
     job: attempt?.id ?? null,
+    error: await explainFailure(deps, link, attempt),
     metrics: attempt ? metricsOf(attempt) : null,
     priority: standing?.priority ?? 0,
     ...(waiting && { waiting_reason: waiting }),

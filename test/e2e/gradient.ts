@@ -24,11 +24,14 @@ export interface Gradient extends AsyncDisposable {
 export const ORGANIZATION = "acme";
 export const CACHE = "main";
 
-/** Extra settings go into the environments of both programs. */
-export async function withGradient(settings: Readonly<Record<string, string>> = {}): Promise<Gradient> {
+/** Extra settings go into the environments of both programs, those of Nix into the machine's nix.conf. */
+export async function withGradient(
+  settings: Readonly<Record<string, string>> = {},
+  nixSettings: Readonly<Record<string, string>> = {},
+): Promise<Gradient> {
   await using started = new AsyncDisposableStack();
   const folder: TemporaryFolder = started.use(await withTemporaryFolder());
-  const daemon = started.use(await withNixDaemon());
+  const daemon = started.use(await withNixDaemon({ settings: nixSettings }));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const serverEnv = {

@@ -63,6 +63,7 @@ test("a build shows what its evaluation saw, and the worker and outputs without 
     worker: null,
     output: { out: `tool-${build}` },
     job: null,
+    error: null,
     metrics: null,
     priority: 0,
     waiting_reason: { kind: "dependencies", count: 0 },
@@ -87,6 +88,24 @@ test("a build shows what its evaluation saw, and the worker and outputs without 
     worker: await workerOf(first),
     status: "FailedPermanent",
   });
+});
+
+test("a failed build says why: its attempt's words, or which of its inputs failed", async () => {
+  const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const broken = await insertBuild(api.db, { organizationId, name: "broken", status: 4 });
+  const between = await insertBuild(api.db, { organizationId, name: "between", status: 6, needs: [broken] });
+  const fine = await insertBuild(api.db, { organizationId, name: "fine", status: 3 });
+  const top = await insertBuild(api.db, { organizationId, name: "top", status: 6, needs: [between, broken, fine] });
+  const attempt = await insertAttempt(api.db, { organizationId, buildId: broken, ranMs: 1 });
+  const message = "builder failed with exit code 3";
+  await api.db.updateTable("attempt").set({ message, outcome: 3 }).where("id", "=", attempt).execute();
+  const links = new Map<string, string>();
+  for (const build of [broken, between, fine, top]) links.set(build, await linkBuild(api.db, evaluation, build));
+  const errorOf = async (build: string) => (await api.ask("GET", `/builds/${links.get(build)}`)).message.error;
+  expect(await errorOf(broken)).toBe(message);
+  expect(await errorOf(between)).toBe("it needs broken, which failed");
+  expect(await errorOf(top)).toBe("it needs broken, between, which failed");
+  expect(await errorOf(fine)).toBe(null);
 });
 
 test("dependencies are those of the same evaluation, by name", async () => {

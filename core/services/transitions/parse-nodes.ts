@@ -34,6 +34,8 @@ export interface ParsedNode {
 /** The system of derivations that Nix builds by itself: any worker takes them. */
 const BUILTIN_SYSTEM = "builtin";
 
+const ADDRESS_BY_INPUT = "leave out `__contentAddressed = true`, there or in nixpkgs' `contentAddressedByDefault`";
+
 /** The longest name that a store path can have; systems and features that a worker can offer are no longer. */
 const WORD_LENGTH_MAX = 211;
 const FEATURES_MAX = 256;
@@ -111,8 +113,14 @@ function toNode(
 }
 
 function unsupportedKind(facts: DerivationFacts): string | null {
-  if (facts.isImpure) return "impure derivations are not built: their result may not be cached";
-  if (facts.isContentAddressed) return "floating content-addressed derivations are not supported";
-  if (facts.isDeferred) return "it rests on a floating content-addressed derivation, which is not supported";
+  if (facts.isImpure) {
+    return "it is an impure derivation (`__impure`), which is not built here: what it makes may not be cached";
+  }
+  if (facts.isContentAddressed) {
+    return `it is a floating content-addressed derivation, which is not built here: ${ADDRESS_BY_INPUT}`;
+  }
+  if (facts.isDeferred) {
+    return `it needs a floating content-addressed derivation, which is not built here: ${ADDRESS_BY_INPUT}`;
+  }
   return null;
 }
