@@ -132,7 +132,7 @@ describe("derivation files", () => {
     expect(args[1]).toBe(`echo "${"\n".repeat(8 * 2 ** 20)}" > $out\n`);
   });
 
-  test("what would take a hundred times its size in memory is refused: outputs of inputs, values of structured attributes", () => {
+  test("outputs of inputs and values of structured attributes that would take far more memory are refused", () => {
     const names = Array.from({ length: 900 }, (_, i) => `"${String(i).padStart(3, "0")}"`).join(",");
     const inputs = Array.from(
       { length: 230 },

@@ -13,7 +13,7 @@ export interface Campaign {
   readonly kinds: ReadonlySet<string>;
 }
 
-/** Sessions of hostile workers of the bench's organization, all of one seed. Throws when they saw what they must not. */
+/** Sessions of hostile workers of one organization, all of one seed. Throws when they saw what they must not. */
 export async function attack(bench: HubBench, victim: Victim, seed: number): Promise<Campaign> {
   const random = new Random(seed);
   // One of them bears the id of the victim's worker: any organization may register any id.

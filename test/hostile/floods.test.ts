@@ -118,7 +118,7 @@ test("logs that are begun faster than they can be looked for end the session", a
   await expect.poll(() => worker.closed, { timeout: 10_000 }).toMatch(/^too many messages: \d+ of \d+ characters wait/);
 });
 
-test("an evaluation has no more messages and derivations than its limits allow, however its worker counts", async () => {
+test("an evaluation has no more messages and derivations than its limits allow", async () => {
   const limits = { ...HUB_LIMITS.evaluation, attributesMax: 1, messagesMax: 1, derivationsMax: 1 };
   const made = await start({ limits: { ...HUB_LIMITS, evaluation: limits } });
   const { worker, evaluation: attempt } = await busy(made);

@@ -8,29 +8,12 @@ import { encodeFrame } from "#core/protocol/frame.ts";
 import { PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { ServerMessage } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import { parseWorkerMessage, type WorkerMessage } from "#core/protocol/worker-messages.ts";
+import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { fileNar } from "#test/cache/support.ts";
 import type { Random } from "#test/sim/random.ts";
 import { CAPABILITIES } from "#test/support/fake-worker.ts";
-import { damage, mutate } from "./mutate.ts";
-
-type Of<T extends WorkerMessage["type"]> = Extract<WorkerMessage, { type: T }>;
-
-export interface HostileOptions {
-  readonly random: Random;
-  readonly workerId: string;
-  readonly organizationId: string;
-  readonly token: string;
-  /** Ids and store paths of others, which it names wherever there is room for one. */
-  readonly foreign: { readonly ids: readonly string[]; readonly paths: readonly StorePath[] };
-}
-
-interface Held {
-  readonly id: string;
-  readonly kind: "evaluation" | "build";
-}
-
-const ARCHITECTURE = { architectures: ["x86_64-linux"], system_features: [], max_concurrent_builds: 4 };
+import { HostileMessages, type HostileOptions } from "./hostile-messages.ts";
+import { damage } from "./mutate.ts";
 
 /**
  * A worker that one organization has let in and that means ill. What it says is made of valid messages, some of them
@@ -43,15 +26,14 @@ export class HostileWorker {
   readonly #socket: Socket;
   readonly #options: HostileOptions;
   readonly #random: Random;
+  readonly #words: HostileMessages;
   readonly #messages: ServerMessage[] = [];
-  readonly #held: Held[] = [];
-  #number = 1;
-  #stream = 1;
 
   constructor(socket: Socket, options: HostileOptions) {
     this.#socket = socket;
     this.#options = options;
     this.#random = options.random;
+    this.#words = new HostileMessages(options);
     socket.onMessage = (data) => this.#receive(data);
     socket.onClose = (reason) => {
       this.closed = reason;
@@ -82,7 +64,7 @@ export class HostileWorker {
     this.#send({ type: "auth_response", tokens: [{ peer: organizationId, token }, ...others] });
     if (!(await this.#heard("init_ack"))) return;
     if (random.chance(0.1)) await this.#step();
-    this.#send(this.#describe(foreign.ids.slice(0, random.below(foreign.ids.length + 1))));
+    this.#send(this.#words.describe(foreign.ids.slice(0, random.below(foreign.ids.length + 1))));
     if (!(await this.#heard("attempts"))) return;
     this.#send({ type: "request_job", kind: "build", free: 4 });
     this.#send({ type: "request_job", kind: "evaluation", free: 4 });
@@ -92,9 +74,9 @@ export class HostileWorker {
   async #step(): Promise<void> {
     const random = this.#random;
     const action = random.weighted<() => void | Promise<void>>([
-      [30, async () => this.#send(await this.#message())],
-      [20, async () => this.#sendRaw(this.#mutated(await this.#message()))],
-      [0.3, async () => this.#sendRaw(damage(random, JSON.stringify(await this.#message())))],
+      [30, async () => this.#send(await this.#words.message())],
+      [20, async () => this.#sendRaw(this.#words.mutated(await this.#words.message()))],
+      [0.3, async () => this.#sendRaw(damage(random, JSON.stringify(await this.#words.message())))],
       [12, () => this.#frames()],
       [8, () => this.#upload()],
       [6, () => this.#batch()],
@@ -102,128 +84,6 @@ export class HostileWorker {
       [0.3, () => this.#sendRaw(random.bytes(new Uint8Array(random.below(80_000))))],
     ]);
     await action();
-  }
-
-  /** Changed, and mostly such that it still is a message: what is none ends the session. */
-  #mutated(message: WorkerMessage): string {
-    for (let tries = 0; tries < 20; tries++) {
-      const mutated = mutate(this.#random, message);
-      if (this.#random.chance(0.001) || isMessage(mutated)) return JSON.stringify(mutated);
-    }
-    return JSON.stringify(message);
-  }
-
-  async #message(): Promise<WorkerMessage> {
-    const random = this.#random;
-    const attempt = this.#attempt();
-    const paths = Array.from({ length: random.pick([0, 1, 3, 1_000]) }, () => this.#path());
-    const made: readonly (() => WorkerMessage)[] = [
-      () => ({ type: "request_job", kind: random.pick(["build", "evaluation"]), free: random.pick([0, 1, 1e9]) }),
-      () => ({ type: "assign_job_response", attempt, accepted: random.chance(0.7), reason: "no" }),
-      () => ({ type: "job_update", attempt, phase: random.pick(["fetching", "building", "evaluating_flake"]) }),
-      () => this.#evaluationMessage(attempt),
-      () => ({
-        type: "cache_query",
-        query: this.#next(),
-        attempt,
-        paths,
-        hashes: paths.map((path) => path.slice(11, 43)),
-      }),
-      () => ({ type: "nar_request", request: this.#next(), attempt, path: this.#path() }),
-      () => this.#resumed(attempt),
-      () => ({
-        type: "query_derivations",
-        query: this.#next(),
-        attempt,
-        derivations: paths.map((path) => ({ drv_path: path, outputs: [path, ...paths.slice(0, 3)] })),
-      }),
-      () => ({ type: "log_open", attempt, offset: random.chance(0.03) ? 2 ** 40 : 0, stream: this.#streamId(true) }),
-      () => this.#result(attempt),
-      () => ({ type: "credit", stream: this.#streamId(), offset: random.pick([0, 1, 2 ** 20, 2 ** 53 - 1]) }),
-      () => ({ type: "stream_stop", stream: this.#streamId() }),
-      () => ({ type: "heartbeat" }),
-      () => ({ type: "reauth_request" }),
-      () => ({ ...this.#describe([]), attempts: null }),
-      () => ({
-        type: "worker_metrics",
-        cpu_usage_pct: 100,
-        ram_free_mb: random.pick([0, 2 ** 53 - 1]),
-        disk_speed_mbps: 1e308,
-        network_speed_mbps: null,
-      }),
-      () => ({ type: "auth_response", tokens: [{ peer: this.#id(), token: "x" }] }),
-      () => ({ type: "draining" }),
-    ];
-    const rare = made.length - 2;
-    return (made[random.chance(0.004) ? rare + random.below(2) : random.below(rare)] as () => WorkerMessage)();
-  }
-
-  #evaluationMessage(attempt: string): Of<"eval_message"> {
-    const random = this.#random;
-    const attribute = random.pick<string[] | null>([null, [], ["a", "\u0000", "\ud800"], Array(64).fill("x")]);
-    const message = random.pick(["hello", "\0", "\ud800", "m".repeat(65_536)]);
-    const numbers = { sequence: random.pick([this.#next(), 0, 2 ** 53 - 1]), level: "error" as const };
-    return { type: "eval_message", attempt, message, source: "evaluator", attribute, ...numbers };
-  }
-
-  #resumed(attempt: string): Of<"nar_request"> {
-    const resume = { file: "0".repeat(64), offset: 2 ** 53 - 1 };
-    return { type: "nar_request", request: this.#next(), attempt, path: this.#path(), resume };
-  }
-
-  #result(attempt: string): Of<"job_result"> {
-    const isEvaluation = this.#held.find(({ id }) => id === attempt)?.kind === "evaluation";
-    if (isEvaluation === this.#random.chance(0.02)) return this.#buildResult(attempt);
-    const source = { reference: "path:/etc", wrapped: false, paths: [this.#path()] };
-    const result = { kind: "evaluation", status: "completed", failure: null, source } as const;
-    return { type: "job_result", attempt, result };
-  }
-
-  #buildResult(attempt: string): Of<"job_result"> {
-    const random = this.#random;
-    const huge = 2 ** 53 - 1;
-    const path = `${this.#path()}/../../etc/passwd`;
-    const product = { output: "out", type: "file", subtype: "", name: "a\0b/../..", path, size: huge };
-    const missing = [this.#path(), this.#path()];
-    const failure = {
-      class: random.pick(["permanent", "transient", "inputs_unavailable"] as const),
-      message: "no\0",
-      missing,
-    };
-    const failed = random.chance(0.5);
-    return {
-      type: "job_result",
-      attempt,
-      uploads: random.pick([[], [1], [random.below(this.#number + 1)], [2 ** 53 - 1]]),
-      result: {
-        kind: "build",
-        status: failed ? "failed" : random.pick(["built", "already_valid"]),
-        outputs: [{ name: "out", path: this.#path() }],
-        failure: failed ? failure : null,
-        build_ms: random.pick([0, 365 * 24 * 3_600_000]),
-        metrics: {
-          cpu_user_ms: huge,
-          cpu_system_ms: huge,
-          peak_memory_bytes: huge,
-          io_read_bytes: huge,
-          io_write_bytes: null,
-        },
-        products: random.chance(0.3) ? [product] : [],
-      },
-    };
-  }
-
-  #describe(attempts: readonly string[]): Of<"worker_capabilities"> {
-    const random = this.#random;
-    return {
-      type: "worker_capabilities",
-      groups: random.pick([[ARCHITECTURE], [ARCHITECTURE], Array(64).fill(ARCHITECTURE)]),
-      max_concurrent_evaluations: random.pick([1, 2 ** 53 - 1]),
-      cpu_count: 2 ** 53 - 1,
-      ram_total_mb: 0,
-      signing_key: random.pick(["evil:AAAA", `key-${random.below(1e9)}:${"A".repeat(43)}=`]),
-      attempts: [...attempts],
-    };
   }
 
   /** A NAR whose announcement and bytes may be anything. */
@@ -235,17 +95,17 @@ export class HostileWorker {
     const compression = random.pick(["none", "zstd"] as const);
     const body = compression === "none" ? nar : random.pick([() => zstdCompressSync(nar), bomb, () => nar])();
     const hash = random.chance(0.7) ? createHash("sha256").update(nar).digest() : random.bytes(new Uint8Array(32));
-    const stream = this.#streamId(true);
+    const stream = this.#words.streamId(true);
     this.#send({
       type: "nar_push",
-      upload: random.pick([this.#next(), 1]),
-      attempt: this.#attempt(),
+      upload: random.pick([this.#words.next(), 1]),
+      attempt: this.#words.attempt(),
       target: random.pick(["source", "output"]),
       info: {
-        path: this.#path(),
+        path: this.#words.path(),
         nar_hash: toHex(new Uint8Array(hash)),
         nar_size: random.pick([nar.length, nar.length, 0, 2 ** 53 - 1]),
-        references: random.pick([[], [this.#path()]]),
+        references: random.pick([[], [this.#words.path()]]),
         deriver: null,
         ca: random.pick([null, "fixed:r:sha256:nothing"]),
       },
@@ -274,11 +134,11 @@ export class HostileWorker {
     const references = /"(\/nix\/store\/[^"]+\.drv)"/.exec(inputs)?.[1];
     const path = await makeTextPath(`${name}.drv`, aterm, references ? [references as StorePath] : []);
     const node = { drv_path: random.pick([path, path, foreign]), size: aterm.length, pruned: random.chance(0.3) };
-    const stream = this.#streamId(true);
+    const stream = this.#words.streamId(true);
     this.#send({
       type: "eval_batch",
-      attempt: this.#attempt(),
-      sequence: random.pick([this.#next(), 0]),
+      attempt: this.#words.attempt(),
+      sequence: random.pick([this.#words.next(), 0]),
       nodes: random.pick([[node], [node, node], []]),
       entry_points: [{ attribute: ["a"], drv_path: random.pick([path, foreign]) }],
       content: { stream, size: random.pick([aterm.length, aterm.length, 2 ** 53 - 1, 0]) },
@@ -305,12 +165,12 @@ export class HostileWorker {
     const random = this.#random;
     const body = random.bytes(new Uint8Array(random.pick([0, 1, 100, 65_536])));
     const offset = random.pick([0, 0, 100, 2 ** 53 - 1]);
-    const stream = random.chance(0.05) ? this.#streamId() : 2 ** 31 + random.below(100);
+    const stream = random.chance(0.05) ? this.#words.streamId() : 2 ** 31 + random.below(100);
     this.#frame({ stream, offset, end: random.chance(0.2), aborted: random.chance(0.1), body });
   }
 
   async #flood(): Promise<void> {
-    const message = JSON.stringify(await this.#message());
+    const message = JSON.stringify(await this.#words.message());
     for (let i = this.#random.pick([50, 500]); i > 0; i--) this.#sendRaw(message);
   }
 
@@ -334,7 +194,7 @@ export class HostileWorker {
     this.received.push(data);
     const message = JSON.parse(data) as ServerMessage;
     this.#messages.push(message);
-    if (message.type === "assign_job") this.#held.push({ id: message.attempt, kind: message.job.kind });
+    if (message.type === "assign_job") this.#words.held.push({ id: message.attempt, kind: message.job.kind });
     if (message.type === "nar_offer" && this.#random.chance(0.5)) {
       this.#send({ type: "credit", stream: message.stream, offset: 2 ** 53 - 1 });
     }
@@ -347,40 +207,5 @@ export class HostileWorker {
       await sleep(2);
     }
     return true;
-  }
-
-  #next(): number {
-    return this.#number++;
-  }
-
-  #streamId(fresh = false): number {
-    if (fresh && this.#random.chance(0.995)) return this.#stream++;
-    return this.#random.pick([this.#stream++, Math.max(1, this.#stream - 2), 1, 2 ** 32 - 1]);
-  }
-
-  /** One that it holds, mostly. */
-  #attempt(): string {
-    const random = this.#random;
-    if (this.#held.length > 0 && random.chance(0.7)) return random.pick(this.#held).id;
-    return this.#id();
-  }
-
-  #id(): string {
-    const { foreign, organizationId, workerId } = this.#options;
-    return this.#random.pick([...foreign.ids, organizationId, workerId]);
-  }
-
-  #path(): StorePath {
-    const own = `/nix/store/${"2".repeat(32)}-${this.#random.pick(["a", "b", "c"])}` as StorePath;
-    return this.#random.pick([...this.#options.foreign.paths, own]);
-  }
-}
-
-function isMessage(value: unknown): boolean {
-  try {
-    parseWorkerMessage(JSON.parse(JSON.stringify(value)));
-    return true;
-  } catch {
-    return false;
   }
 }

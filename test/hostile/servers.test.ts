@@ -5,12 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
-import { concatBytes, toHex, utf8 } from "#core/lib/bytes.ts";
+import { toHex, utf8 } from "#core/lib/bytes.ts";
 import { streamOf } from "#core/lib/streams.ts";
 import { makeTextPath, type StorePath } from "#core/nix/store-path.ts";
-import { encodeFrame } from "#core/protocol/frame.ts";
-import { SERVER_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
-import type { EvaluationJob, ServerMessage } from "#core/protocol/server-messages.ts";
+import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { WebSocketAdapter } from "#runtime/node/hub/websocket.ts";
 import { Random } from "#test/sim/random.ts";
@@ -19,7 +17,8 @@ import { DaemonConnection } from "#worker/daemon/connection.ts";
 import { type Service, startService } from "../e2e/process.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
 import { type TemporaryFolder, withTemporaryFolder } from "../support/temporary-folder.ts";
-import { damage, mutate } from "./mutate.ts";
+import { narStart, nested, tree } from "./forged-nars.ts";
+import { harass } from "./harass.ts";
 
 type Of<T extends WorkerMessage["type"]> = Extract<WorkerMessage, { type: T }>;
 /** What a hostile server sends when it is asked for a path. */
@@ -195,7 +194,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
     await expectUnharmed();
   });
 
-  test("inputs whose bytes are not what was announced are never imported, and never written anywhere else", async () => {
+  test("inputs that are not what was announced are never imported, and never written anywhere else", async () => {
     const aterm = derivation(`"${INPUT}"`);
     const drvPath = await makeTextPath("thing.drv", aterm, [INPUT]);
     const wrong = { nar_hash: "0".repeat(64) };
@@ -225,7 +224,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
     for (const [number, forge] of forgeries.entries()) {
       const words = await assign({ aterm, drvPath, inputs: [INPUT] }, forge);
       expect([number, await connection.queryValidPaths([INPUT])]).toEqual([number, new Set()]);
-      expect([number, words]).toEqual([number, expect.stringMatching(/input is damaged|path|session/)]);
+      expect([number, words]).toEqual([number, expect.stringMatching(/input|session/)]);
     }
     expect(await readdir(join(daemon.root, "nix/store"))).not.toContain(`${"6".repeat(32)}-another`);
 
@@ -236,7 +235,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
     expect(await residentBytes()).toBeLessThan(400 * MIB);
   });
 
-  test("repositories and commits that are commands, files or other worker's folders are refused with words", async () => {
+  test("repositories that are commands or somebody's folders are refused with words", async () => {
     const marker = join(folder.path, "outside", "evil");
     const repositories = [
       `--upload-pack=touch ${marker}`,
@@ -283,7 +282,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
     for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
       const server = await session();
       server.onMessage = () => {};
-      await harass(server, new Random(seed)).catch((error: unknown) => {
+      await harass(server, new Random(seed), [newAttempt(), newAttempt()]).catch((error: unknown) => {
         throw new Error(`seed ${seed}`, { cause: error });
       });
       server.connection.close(1001, "enough");
@@ -302,122 +301,4 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
     );
     expect(await residentBytes()).toBeLessThan(400 * MIB);
   }, 600_000);
-
-  /** A session of a server that has gone mad. */
-  async function harass(server: FakeServer, random: Random): Promise<void> {
-    const ids = [newAttempt(), newAttempt(), ORGANIZATION];
-    const stream = () => random.pick([1, 2, 3, 2 ** 32 - 1]);
-    const job = {
-      kind: "build" as const,
-      build: ids[0] as string,
-      organization: ORGANIZATION,
-      drv_path: `/nix/store/${"7".repeat(32)}-a.drv` as StorePath,
-      inputs: Array.from({ length: random.pick([0, 1, 20_000]) }, () => INPUT),
-      timeout_ms: 0,
-      max_silent_ms: 0,
-    };
-    const info = {
-      path: INPUT,
-      nar_hash: "0".repeat(64),
-      nar_size: 2 ** 53 - 1,
-      references: [],
-      deriver: null,
-      ca: null,
-    };
-    const messages: readonly (() => ServerMessage)[] = [
-      () => ({
-        type: "assign_job",
-        attempt: random.pick(ids),
-        job: { ...job, drv: { stream: stream(), size: random.pick([0, 2 ** 53 - 1]) } },
-      }),
-      () => ({ type: "abort_job", attempt: random.pick(ids), reason: "no" }),
-      () => ({ type: "attempts", held: [{ attempt: random.pick(ids), log_bytes: 2 ** 53 - 1 }] }),
-      () => ({ type: "job_result_ack", attempt: random.pick(ids) }),
-      () => ({ type: "eval_batch_ack", attempt: random.pick(ids), sequence: 0, error: null }),
-      () => ({ type: "cache_status", query: random.below(5), present: Array.from({ length: 1_000 }, () => info) }),
-      () => ({ type: "derivation_status", query: random.below(5), known: [] }),
-      () => ({ type: "query_error", query: random.below(5), message: "no" }),
-      () => ({
-        type: "nar_offer",
-        request: random.below(5),
-        info,
-        compression: "zstd",
-        file_size: null,
-        stream: stream(),
-      }),
-      () => ({ type: "nar_abort", request: random.below(5), stream: stream(), reason: "no" }),
-      () => ({ type: "nar_committed", upload: random.below(5) }),
-      () => ({ type: "nar_refused", upload: random.below(5), message: "no", retry: true }),
-      () => ({ type: "credit", stream: stream(), offset: 2 ** 53 - 1 }),
-      () => ({ type: "stream_stop", stream: stream() }),
-      () => ({ type: "auth_challenge", peers: Array.from({ length: 1_000 }, () => ORGANIZATION) }),
-      () => ({ type: "auth_update", authorized_peers: [], failed_peers: [{ peer_id: ORGANIZATION, reason: "no" }] }),
-      () => ({ type: "draining" }),
-      () => ({ type: "heartbeat" }),
-    ];
-    for (let step = random.between(5, 80); step > 0 && server.closed === null; step--) {
-      const text = JSON.stringify((random.pick(messages) as () => ServerMessage)());
-      const data = random.weighted<() => string | Uint8Array>([
-        [60, () => text],
-        [10, () => JSON.stringify(mutate(random, JSON.parse(text)))],
-        [1, () => damage(random, text)],
-        [0.2, () => "x".repeat(SERVER_MESSAGE_BYTES_MAX + 1)],
-        [
-          20,
-          () =>
-            encodeFrame({
-              stream: stream(),
-              offset: 0,
-              end: random.chance(0.3),
-              aborted: random.chance(0.1),
-              body: random.bytes(new Uint8Array(100)),
-            }),
-        ],
-        [1, () => random.bytes(new Uint8Array(random.below(1_000)))],
-      ])();
-      await server.socket.send(data).catch(() => {});
-    }
-    await sleep(random.below(30));
-  }
 });
-
-function word(text: string | Uint8Array): Uint8Array {
-  const bytes = typeof text === "string" ? utf8(text) : text;
-  const made = new Uint8Array(8 + Math.ceil(bytes.length / 8) * 8);
-  new DataView(made.buffer).setBigUint64(0, BigInt(bytes.length), true);
-  made.set(bytes, 8);
-  return made;
-}
-
-const words = (...texts: (string | Uint8Array)[]): Uint8Array => concatBytes(texts.map(word));
-
-/** A NAR of a folder whose files may have names that no file can have. */
-function tree(...files: readonly (readonly [name: string, content: string])[]): Uint8Array {
-  const entries = files.flatMap(([name, content]) => [
-    ...["entry", "(", "name", name, "node", "(", "type", "regular", "contents", content, ")", ")"],
-  ]);
-  return words("nix-archive-1", "(", "type", "directory", ...entries, ")");
-}
-
-/** Folders in folders. */
-function nested(depth: number): Uint8Array {
-  const begin = Array.from({ length: depth }, () => [
-    "(",
-    "type",
-    "directory",
-    "entry",
-    "(",
-    "name",
-    "a",
-    "node",
-  ]).flat();
-  const end = Array.from({ length: 2 * depth }, () => ")");
-  return words("nix-archive-1", ...begin, "(", "type", "regular", "contents", "x", ")", ...end);
-}
-
-/** The beginning of a file of that size. */
-function narStart(size: number): Uint8Array {
-  const length = new Uint8Array(8);
-  new DataView(length.buffer).setBigUint64(0, BigInt(size), true);
-  return concatBytes([words("nix-archive-1", "(", "type", "regular", "contents"), length]);
-}

@@ -53,7 +53,7 @@ async function shared() {
   return { worker, ours: { ...builds[0], attempt: attemptOf(builds[0].id) }, theirs: attemptOf(builds[1].id) };
 }
 
-test("a result cannot name the upload of another attempt: it would put one organization's path into another's cache", async () => {
+test("a result cannot name the upload of another attempt, which may be another organization's", async () => {
   const { worker, ours, theirs } = await shared();
   await push(worker, 1, ours.attempt, ours.output);
   worker.send({ type: "job_result", attempt: theirs, uploads: [1], result: BUILT });
