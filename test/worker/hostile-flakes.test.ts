@@ -1,7 +1,9 @@
+import { execFileSync } from "node:child_process";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fetchFlake } from "#worker/evaluation/evaluate.ts";
+import { gitVariables } from "#worker/evaluation/git.ts";
 import { type GitServer, withGitServer } from "../support/git.ts";
 import { type NixDaemon, nixAvailable, nixOutput, withNixDaemon } from "../support/nix.ts";
 import { commitFiles, environmentFor, evaluateRepository, flakeOf, MAKE, makeRepository } from "./evaluation-setup.ts";
@@ -68,6 +70,25 @@ describe.skipIf(!nix.ok)("a flake that wants more than its own files", () => {
 
     expect(outcome).toMatchObject({ outcome: "failed", message: expect.stringContaining("has no lock") });
     expect(JSON.stringify(outcome)).not.toContain("secret");
+  });
+
+  test("an attribute whose name fits no row is an error, and the others are found", async () => {
+    const long = `builtins.concatStringsSep "" (builtins.genList (n: "x") 5000)`;
+    const flake = flakeOf(`{ packages = { a = mk "a" "" {}; \${${long}} = mk "b" "" {}; }; }`);
+    const repository = await makeRepository(daemon, { "flake.nix": flake });
+    const record = await evaluateRepository(daemon, repository, { job: { wildcard: "packages.*" } });
+    expect([record.outcome, Object.keys(record.entryPoints)]).toEqual([{ outcome: "completed" }, ["packages/a"]]);
+    expect(record.errors[""]).toMatch(/^packages\.x+…: an attribute's name has at most 4096 characters/);
+    expect(record.batches.flatMap(({ nodes }) => nodes)).toHaveLength(1);
+  });
+
+  test("what git does after a fetch of Nix's stays in the evaluator's group", async () => {
+    const repository = await makeRepository(daemon, { "flake.nix": flakeOf("{ }") });
+    const env = { ...process.env, ...gitVariables(environmentFor(daemon), "/dev/null") };
+    const asked = ["gc.autoDetach", "maintenance.autoDetach", "safe.directory"].map((name) =>
+      execFileSync("git", ["-C", repository.folder, "config", name], { env, encoding: "utf8" }).trim(),
+    );
+    expect(asked).toEqual(["false", "false", "*"]);
   });
 
   async function addToStore(folder: string): Promise<string> {

@@ -1,6 +1,7 @@
 import { access } from "node:fs/promises";
 import { AttributePatternError, type AttributePatterns, parseAttributePatterns } from "#core/nix/attribute-pattern.ts";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
+import { tooLongName } from "./attribute-length.ts";
 import type { AttributePath } from "./attribute-order.ts";
 import { type GraphBatch, GraphBatches } from "./batches.ts";
 import { DerivationFiles } from "./derivation-files.ts";
@@ -210,8 +211,9 @@ class Evaluation {
     const take = async (group: InstantiatedGroup) => {
       count += group.found.length + group.errors.length;
       this.#report(group.errors);
-      for await (const node of walk.walk(group.found.map(({ drvPath }) => drvPath))) await batches.add(node);
-      batches.addEntryPoints(group.found);
+      const found = this.#withoutLongNames(group.found);
+      for await (const node of walk.walk(found.map(({ drvPath }) => drvPath))) await batches.add(node);
+      batches.addEntryPoints(found);
       await batches.flush();
     };
     const answered: AttributePath[] = [];
@@ -270,6 +272,15 @@ class Evaluation {
   #check(): void {
     throwIfAborted(this.#environment.signal);
     if (performance.now() > this.#deadline) throw timedOut();
+  }
+
+  /** The server takes a batch whole or not at all. */
+  #withoutLongNames(found: InstantiatedGroup["found"]): InstantiatedGroup["found"] {
+    return found.filter(({ attribute }) => {
+      const text = tooLongName(attribute);
+      if (text !== null) this.#messages.add({ level: "error", text, source: "evaluation", attribute: null });
+      return text === null;
+    });
   }
 
   #report(errors: readonly AttributeError[]): void {

@@ -100,6 +100,8 @@ export class EvaluatorProcess {
     const done = new Promise<null>((resolve) => {
       this.#task = { onLine, done: () => resolve(null) };
     });
+    // What earlier evaluations had to say is not this one's.
+    this.#process.forgetOutput();
     this.#process.input?.write(`${lines.join("\n")}\n`);
     if (this.kind === "single") this.#process.input?.end();
     const end = await Promise.race([done, this.#ended]);

@@ -1,4 +1,5 @@
 import type { StorePath } from "#core/nix/store-path.ts";
+import { SUBSTITUTER_ADDRESS } from "./local-substituter.ts";
 import { parseNixErrorText } from "./nix-error-text.ts";
 import { describeNixError, type NixErrorReport, parseNixLogLine } from "./nix-log.ts";
 import type { StopReason } from "./process.ts";
@@ -69,7 +70,7 @@ export class EvaluatorStderr {
   read(line: string): boolean {
     if (this.#thrown) return false;
     try {
-      return this.#read(line);
+      return this.#read(line.replace(SUBSTITUTER_ADDRESS, "gradient://caches"));
     } catch (error) {
       this.#thrown = { error };
       this.#process?.stop("aborted");

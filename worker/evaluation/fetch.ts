@@ -69,7 +69,7 @@ export async function fetchSource(
     folder,
     deadline: performance.now() + timeoutMs,
   });
-  return await locks.run(folder, () => fetching.run());
+  return await locks.run(folder, () => fetching.run(), environment.signal);
 }
 
 /** What is looked at of a commit. */
@@ -266,7 +266,7 @@ function describeCommit({ commit }: CommitObjects): CommitInfo {
 export async function tidyRepository(folder: string, environment: EvaluationEnvironment): Promise<void> {
   const tidying = () =>
     runGit(environment, ["-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"], { folder, timeoutMs: TIDY_MS_MAX });
-  await locks.run(folder, tidying).catch((error: unknown) => {
+  await locks.run(folder, tidying, environment.signal).catch((error: unknown) => {
     if (!(error instanceof EvaluationError)) environment.log.warn("a repository was not tidied", { folder, error });
   });
 }

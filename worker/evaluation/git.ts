@@ -28,6 +28,14 @@ const STDERR_BYTES_MAX = 16 * 1024 * 1024;
 const WORDS_LINES_MAX = 6;
 const SIZE_POLL_MS = 1_000;
 
+const CONFIGURATION: readonly (readonly [string, string])[] = [
+  // An evaluator that runs as another user reads repositories that belong to the worker.
+  ["safe.directory", "*"],
+  // What tidies up behind a fetch of Nix's would leave its group, and with it all limits.
+  ["gc.autoDetach", "false"],
+  ["maintenance.autoDetach", "false"],
+];
+
 /**
  * Variables under which git asks nobody, reads nobody's configuration and speaks only the transports allowed here.
  * `learnedHosts` is a file of the user that git runs as.
@@ -40,13 +48,19 @@ export function gitVariables(environment: EvaluationEnvironment, learnedHosts: s
     GIT_CONFIG_SYSTEM: "/dev/null",
     GIT_TERMINAL_PROMPT: "0",
     GIT_ASKPASS: "",
-    // An evaluator that runs as another user reads repositories that belong to the worker.
-    GIT_CONFIG_COUNT: "1",
-    GIT_CONFIG_KEY_0: "safe.directory",
-    GIT_CONFIG_VALUE_0: "*",
+    ...configurationVariables(CONFIGURATION),
     GIT_SSH_COMMAND: sshCommand(environment, learnedHosts),
     LC_ALL: "C",
   };
+}
+
+/** git-config(1), "GIT_CONFIG_COUNT". */
+function configurationVariables(settings: readonly (readonly [string, string])[]): Record<string, string> {
+  const named = settings.flatMap(([key, value], index) => [
+    [`GIT_CONFIG_KEY_${index}`, key],
+    [`GIT_CONFIG_VALUE_${index}`, value],
+  ]);
+  return { GIT_CONFIG_COUNT: String(settings.length), ...Object.fromEntries(named) };
 }
 
 /**

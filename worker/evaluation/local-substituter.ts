@@ -23,6 +23,9 @@ export interface OpenSubstituter extends Disposable {
   readonly url: string;
 }
 
+/** Who writes down what Nix says leaves the secret out. */
+export const SUBSTITUTER_ADDRESS: RegExp = /http:\/\/127\.0\.0\.1:\d{1,5}\/[0-9a-f]{32}/g;
+
 const HASH = "[0-9abcdfghijklmnpqrsvwxyz]{32}";
 const ROUTE = new RegExp(`^/([0-9a-f]{32})/(?:(nix-cache-info)|(${HASH})\\.narinfo|nar/(${HASH})\\.nar)$`);
 /** Before the public caches of the machine's configuration, whose priority is 40. */

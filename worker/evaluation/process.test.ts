@@ -58,6 +58,26 @@ test("time, output and abort end a process and are told apart", async () => {
   expect((await runProcess(shell("while true; do echo text >&2; done"))).stopped).toBe("too_much_output");
 });
 
+test("what has left the process's group does not keep its end from being told", async () => {
+  const marked = { environment: { PATH: "/usr/bin:/bin", LEFT_THE_GROUP: "1" } };
+  const { code, stdout } = await runProcess(shell("setsid sh -c 'echo $$; exec sleep 6' & sleep 0.2", marked));
+  expect([code, await isAlive(Number(stdout))]).toEqual([0, true]);
+});
+
+test("what a process that goes on has written can be forgotten: then the limit counts anew", async () => {
+  const script = "while read -r line; do head -c 900 /dev/zero >&2; echo >&2; done";
+  const lines: string[] = [];
+  const onStderrLine = (line: string) => void lines.push(line);
+  const running = await startProcess(shell(script, { hasInput: true, onStderrLine }));
+  for (let round = 1; round <= 3; round++) {
+    running.forgetOutput();
+    running.input?.write("go\n");
+    await expect.poll(() => lines.length).toBe(round);
+  }
+  running.input?.write("go\n");
+  expect((await running.ended).stopped).toBe("too_much_output");
+});
+
 test("a command that is not there, or whose arguments are too long, is an error of its own", async () => {
   await expect(runProcess(shell("", { command: "no-such-command" }))).rejects.toThrow(ProcessStartError);
   await expect(runProcess(shell("x".repeat(3_000_000)))).rejects.toThrow(ProcessStartError);

@@ -52,6 +52,8 @@ export interface RunningProcess {
   readonly pid: number;
   /** Its standard input. Null without `hasInput`. What is written after its end is lost without an error. */
   readonly input: Writable | null;
+  /** The limit of its standard error counts from now on: for a process that does one thing after the other. */
+  forgetOutput(): void;
   /** Never rejects. */
   readonly ended: Promise<ProcessEnd>;
   /** Kills the process and all its children. The first reason given is the one reported. */
@@ -63,6 +65,8 @@ export class ProcessStartError extends Error {
   override readonly name = "ProcessStartError";
 }
 
+/** What a process wrote before it ended is read much faster. */
+const PIPES_MS_MAX = 2_000;
 const MEMORY_POLL_MS = 500;
 /** The kernel's choice when memory runs out: an evaluator before the worker (lesson of many worker deaths). */
 const OOM_SCORE_ADJUSTMENT = "600";
@@ -83,23 +87,30 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   options.signal?.addEventListener("abort", abort, { once: true });
   if (options.signal?.aborted) abort();
   const stdout = collectStdout(child, options, () => stop("too_much_output"));
-  const flushStderr = readStderr(child, options, () => stop("too_much_output"));
+  const stderr = readStderr(child, options, () => stop("too_much_output"));
 
   const ended = new Promise<ProcessEnd>((resolve) => {
-    // What the process left behind would keep its pipes open for ever.
-    child.once("exit", () => killGroup(pid));
+    // What the process left behind would keep its pipes open for ever, also where it has left the group.
+    child.once("exit", () => {
+      killGroup(pid);
+      const close = setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, PIPES_MS_MAX);
+      child.once("close", () => clearTimeout(close));
+    });
     child.once("close", (code, signal) => {
       clearTimeout(timer);
       clearInterval(watch);
       options.signal?.removeEventListener("abort", abort);
-      flushStderr();
+      stderr.flush();
       const stdoutBytes = stdout();
       resolve({ code, signal, stopped, stdoutBytes, stdout: stdoutBytes.toString("utf8") });
     });
   });
   // Its end is told by `ended`.
   child.stdin?.on("error", () => {});
-  return { pid, input: child.stdin, ended, stop };
+  return { pid, input: child.stdin, forgetOutput: stderr.forget, ended, stop };
 }
 
 /** Runs a process to its end. */
@@ -157,7 +168,11 @@ function collectStdout(
   return () => Buffer.concat(parts);
 }
 
-function readStderr(child: ChildProcess, options: ProcessOptions, stop: () => void): () => void {
+function readStderr(
+  child: ChildProcess,
+  options: ProcessOptions,
+  stop: () => void,
+): { readonly flush: () => void; readonly forget: () => void } {
   const splitter = new LineSplitter((line) => options.onStderrLine?.(line));
   let length = 0;
   assert(child.stderr, "standard error is piped");
@@ -166,7 +181,10 @@ function readStderr(child: ChildProcess, options: ProcessOptions, stop: () => vo
     if (length > options.stderrBytesMax) stop();
     else splitter.push(part);
   });
-  return () => splitter.end();
+  const forget = () => {
+    length = 0;
+  };
+  return { flush: () => splitter.end(), forget };
 }
 
 function watchMemory(pid: number, bytesMax: number | null, stop: () => void): NodeJS.Timeout | undefined {
