@@ -28,6 +28,19 @@ export const edgeLacksOutput: RawBuilder<boolean> = sql<boolean>`exists (
   select from build_output o where o.build_id = e.dependency_id and o.name = any(e.outputs) and not o.available)`;
 
 /**
+ * The open builds (`id`) that wait for an output of the build `d`; `lacks` says of the edge `e` that they do. Here and
+ * below each `offset 0` keeps the order, from the edges up: without statistics of a graph that has just been reported
+ * PostgreSQL would rather read all builds, for each one anew.
+ */
+export const openBuildsLacking = (lacks: RawBuilder<boolean> = edgeLacksOutput): RawBuilder<{ id: string }> => sql<{
+  id: string;
+}>`
+  select e.build_id as id
+  from (select build_id, dependency_id, outputs from build_edge where dependency_id = d.id offset 0) e
+  join lateral (select from build where build.id = e.build_id and status in (0, 1, 2, 8) offset 0) b on true
+  where ${lacks}`;
+
+/**
  * Which of these builds are to be opened again because an open build wants what they lack, and what they need in turn,
  * as far down as outputs are missing. A build whose edges nobody recorded ends the way down. `assumeLost`: as if every
  * output of these were gone. `allWanted`: as if an open build wanted each.
@@ -37,17 +50,19 @@ export async function listBuildsToReopen(
   lostIds: readonly string[],
   { assumeLost, allWanted = false }: { readonly assumeLost: boolean; readonly allWanted?: boolean },
 ): Promise<string[]> {
-  const lacks = sql`((${assumeLost} and e.dependency_id = any(${lostIds})) or ${edgeLacksOutput})`;
+  const lacks = sql<boolean>`((${assumeLost} and e.dependency_id = any(${lostIds})) or ${edgeLacksOutput})`;
   const result = await sql<{ id: string }>`
     with recursive reopened as (
       select d.id, d.pruned_at from build d
-      where d.id = any(${lostIds}) and d.status not in (0, 1, 2, 8) and (${allWanted} or exists (
-        select from build_edge e join build b on b.id = e.build_id
-        where e.dependency_id = d.id and b.status in (0, 1, 2, 8) and ${lacks}))
+      where d.id = any(${lostIds}) and d.status not in (0, 1, 2, 8)
+        and (${allWanted} or exists (${openBuildsLacking(lacks)}))
       union
       select d.id, d.pruned_at
-      from reopened r join build_edge e on e.build_id = r.id join build d on d.id = e.dependency_id
-      where r.pruned_at is null and d.status not in (0, 1, 2, 8) and ${lacks}
+      from reopened r
+      cross join lateral (select dependency_id, outputs from build_edge where build_id = r.id offset 0) e
+      cross join lateral (
+        select id, pruned_at from build where id = e.dependency_id and status not in (0, 1, 2, 8) offset 0) d
+      where r.pruned_at is null and ${lacks}
     )
     select id from reopened order by id`.execute(db);
   return result.rows.map(({ id }) => id);

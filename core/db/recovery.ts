@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
-import { edgeLacksOutput } from "./loss.ts";
+import { openBuildsLacking } from "./loss.ts";
 import type { Database } from "./schema.ts";
 import { databaseNowPlus } from "./time.ts";
 
@@ -44,9 +44,7 @@ export async function deleteMetNeeds(db: Kysely<Database>): Promise<void> {
     with met as (
       delete from recovery_need n where not exists (
         select from build d where d.id = n.build_id and (${lacksSource} or (
-          d.pruned_at is not null and d.status in (3, 5, 7) and exists (
-            select from build_edge e join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
-            where e.dependency_id = d.id and ${edgeLacksOutput}))))
+          d.pruned_at is not null and d.status in (3, 5, 7) and exists (${openBuildsLacking()}))))
       returning build_id
     )
     update build set retry_at = gradient_now()
@@ -80,12 +78,11 @@ export async function listStuckEvaluations(db: Kysely<Database>, limit: number):
       coalesce(v.recovers_id, v.id) as root_id
     from recovery_need n join build d on d.id = n.build_id
     cross join lateral (
-      select e.build_id as id from build_edge e join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
-      where e.dependency_id = d.id and ${edgeLacksOutput} and d.status in (3, 5, 7)
+      ${openBuildsLacking()} and d.status in (3, 5, 7)
       union all
       select d.id where d.status in (0, 1, 2, 8)
     ) w
-    join evaluation_build l on l.build_id = w.id
+    cross join lateral (select evaluation_id from evaluation_build where build_id = w.id offset 0) l
     join evaluation v on v.id = l.evaluation_id and v.status in (0, 1, 2, 3, 4, 8)
     order by n.since, n.build_id, v.ordinal
     limit ${limit}`.execute(db);
