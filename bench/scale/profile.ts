@@ -8,12 +8,13 @@ import { percentile } from "./latency.ts";
 import { type Phase, runScale } from "./run.ts";
 
 // Where the time of `npm run bench -- scale` goes: one size, with what each statement cost.
-//   node bench/scale/profile.ts [--nodes N] [--uploads] [--ingest-only] [--cpu FOLDER] [--top K]
+//   node bench/scale/profile.ts [--nodes N] [--uploads] [--build-ms MS] [--ingest-only] [--cpu FOLDER] [--top K]
 
 const { values } = parseArgs({
   options: {
     nodes: { type: "string", default: "10000" },
     uploads: { type: "boolean", default: false },
+    "build-ms": { type: "string", default: "0" },
     "ingest-only": { type: "boolean", default: false },
     cpu: { type: "string" },
     top: { type: "string", default: "25" },
@@ -91,6 +92,7 @@ const result = await runScale({
   nodes,
   ingestOnly: values["ingest-only"],
   uploads: values.uploads,
+  buildMs: Number(values["build-ms"]),
   environment,
   aroundPhase: around,
   prepare: withStatements,

@@ -25,6 +25,8 @@ const CONNECTIONS = 64;
 export interface ScaleOptions {
   readonly nodes: number;
   readonly uploads: boolean;
+  /** See `WorkersOrder`. By default builds end at once. */
+  readonly buildMs?: number;
   readonly ingestOnly?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
   /** Called around each phase, for who wants to know what the database did in it. */
@@ -52,7 +54,7 @@ export interface ScaleResult {
 
 /** One graph, from the report of its derivations to the end of its last build, on an installation of its own. */
 export async function runScale(options: ScaleOptions): Promise<ScaleResult> {
-  const { nodes, uploads } = options;
+  const { nodes, uploads, buildMs = 0 } = options;
   await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "gradient-scale-"));
   stack.defer(() => rm(folder, { recursive: true, force: true }));
@@ -75,7 +77,7 @@ export async function runScale(options: ScaleOptions): Promise<ScaleResult> {
     socketPath,
   };
   const server = await Child.start(stack, "server-process.ts", serverOrder, options.environment);
-  const workersOrder: WorkersOrder = { ...installation, socketPath, folder, slots: SLOTS, nodes, uploads };
+  const workersOrder: WorkersOrder = { ...installation, socketPath, folder, slots: SLOTS, nodes, uploads, buildMs };
   const workers = await Child.start(stack, "workers-process.ts", workersOrder, options.environment);
   const { edges } = workers.greeting as { edges: number };
 

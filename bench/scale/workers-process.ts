@@ -1,5 +1,6 @@
 import { connect } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock } from "#core/lib/clock.ts";
 import { streamOf } from "#core/lib/streams.ts";
 import type { Logger } from "#core/ports/logger.ts";
@@ -22,6 +23,8 @@ export interface WorkersOrder {
   readonly nodes: number;
   /** Whether builds upload what they made; otherwise it is in the cache before they begin. */
   readonly uploads: boolean;
+  /** How long a build takes on average: each between half and one and a half of it. */
+  readonly buildMs: number;
 }
 
 /** Nodes of one report, as the worker sends them. */
@@ -62,6 +65,7 @@ function startAgent(workerId: string, kind: "evaluator" | "builder", open: () =>
     build: async (job, _aterm, link) => {
       const { outputs } = byPath.get(job.drv_path) as GraphNode;
       link.phase("building");
+      if (order.buildMs > 0) await sleep(order.buildMs * (0.5 + Math.random()));
       link.builderEnded();
       if (order.uploads) for (const output of outputs) await upload(output, link);
       const made = outputs.map(({ name, path }) => ({ name, path }));
