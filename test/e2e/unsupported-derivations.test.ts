@@ -32,11 +32,35 @@ const FLOATING = `it is a floating content-addressed derivation, which is not bu
 const DEFERRED = `it needs a floating content-addressed derivation, which is not built here: ${ADVICE}`;
 const IMPURE = "it is an impure derivation (`__impure`), which is not built here: what it makes may not be cached";
 
+/** 2.18 and later read what makes a derivation that makes one; `builtins.outputOf` is from then. */
+const [major = 0, minor = 0] = nix.ok ? nix.version.split(".").map(Number) : [];
+const knowsDynamic = major > 2 || (major === 2 && minor >= 18);
+
+const DYNAMIC_FLAKE = `{
+  outputs = { self }: let
+    mk = name: script: extra: derivation ({
+      inherit name; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" script ]; PATH = "/usr/bin:/bin";
+    } // extra);
+    maker = mk "made.drv" "echo > $out" {
+      __contentAddressed = true; outputHashMode = "text"; outputHashAlgo = "sha256";
+    };
+    dynamic = mk "dynamic" "cat \${builtins.outputOf maker.outPath "out"} > $out" {};
+  in {
+    packages.x86_64-linux = {
+      inherit dynamic;
+      above = mk "above-dynamic" "cat \${dynamic} > $out" {};
+      beside = mk "beside-dynamic" "echo > $out" {};
+    };
+  };
+}
+`;
+
 describe.skipIf(!nix.ok)(`derivations whose outputs nobody knows before the build${reason}`, () => {
   let gradient: Gradient;
 
   beforeAll(async () => {
-    const features = "nix-command flakes ca-derivations impure-derivations";
+    const kinds = knowsDynamic ? " dynamic-derivations" : "";
+    const features = `nix-command flakes ca-derivations impure-derivations${kinds}`;
     gradient = await withGradient({}, { "experimental-features": features });
   }, 60_000);
 
@@ -75,4 +99,38 @@ describe.skipIf(!nix.ok)(`derivations whose outputs nobody knows before the buil
       });
     }
   });
+
+  test.skipIf(!knowsDynamic)("attributes that need a dynamic one fail alone", async () => {
+    const { api, folder } = gradient;
+    const url = await commitFlake(join(folder, "dynamic"), { "flake.nix": DYNAMIC_FLAKE }, "A commit");
+    const id = await api.evaluate(await addProject(api, "dynamic", url, "packages.*"));
+    expect((await api.waitForEnd(id)).status).toBe("Failed");
+    const errors = (await api.messages(id)).filter(({ level }) => level === "Error");
+    const message = expect.stringMatching(/-dynamic\.drv needs .*: dynamic derivations are not built here$/);
+    expect(errors).toMatchObject([
+      { message, entry_points: ["packages.x86_64-linux.above"] },
+      { message, entry_points: ["packages.x86_64-linux.dynamic"] },
+    ]);
+    expect((await api.builds(id)).map((build) => [shortName(build), build.status])).toEqual([
+      ["beside-dynamic", "Completed"],
+    ]);
+  });
+});
+
+describe.skipIf(!nix.ok)(`with a Nix that does not know such derivations${reason}`, () => {
+  test("an attribute says that turning the feature on does not help", async () => {
+    await using gradient = await withGradient({}, { "experimental-features": "nix-command flakes" });
+    const { api, folder } = gradient;
+    const url = await commitFlake(join(folder, "repository"), { "flake.nix": FLAKE }, "A commit");
+    const id = await api.evaluate(await addProject(api, "site", url, "packages.*"));
+    expect((await api.waitForEnd(id)).status).toBe("Failed");
+    const messages = (await api.messages(id)).filter(({ level }) => level === "Error");
+    expect(messages.map(({ entry_points: [attribute] }) => attribute).sort()).toEqual(
+      ["above", "deferred", "impure"].map((name) => `packages.x86_64-linux.${name}`),
+    );
+    for (const { message } of messages) {
+      expect(message).toMatch(/^experimental Nix feature '(?:ca|impure)-derivations' is disabled/);
+      expect(message).toMatch(/\nTurning the feature on does not help: /);
+    }
+  }, 60_000);
 });

@@ -8,6 +8,9 @@ export interface DerivationFile {
   readonly derivation: Derivation;
 }
 
+const DYNAMIC =
+  "needs what a derivation makes that is itself made by a build (`builtins.outputOf`): dynamic derivations are not built here";
+
 /** Reads `.drv` files from the real folder of a store and proves that they are what their paths say. */
 export class DerivationFiles {
   readonly #storeRoot: string;
@@ -18,7 +21,10 @@ export class DerivationFiles {
     this.#bytesMax = bytesMax;
   }
 
-  /** Throws `EvaluationError`: without one of its derivations a graph means nothing. */
+  /**
+   * Throws `EvaluationError`: without one of its derivations a graph means nothing. Its code is `derivation_unsupported`
+   * where the file is sound, and of a kind that is not built.
+   */
   async read(path: StorePath): Promise<DerivationFile> {
     const aterm = await this.#readBytes(path);
     try {
@@ -26,6 +32,7 @@ export class DerivationFiles {
       if (await verifyDerivationPath(path, aterm, derivation)) return { aterm, derivation };
     } catch (error) {
       if (!(error instanceof DerivationParseError)) throw error;
+      if (error.isDynamic) throw new EvaluationError("derivation_unsupported", `${path} ${DYNAMIC}`, { cause: error });
       throw unreadable(path, error.message, error);
     }
     throw unreadable(path, "its content does not belong to its path: verify the store (`nix store verify --all`)");

@@ -9,6 +9,7 @@ export type EvaluationErrorCode =
   | "too_many_attributes"
   | "too_many_derivations"
   | "derivation_unreadable"
+  | "derivation_unsupported"
   | "evaluator_unusable"
   | "timed_out"
   | "aborted";
@@ -22,6 +23,11 @@ export class EvaluationError extends Error {
     super(message, options);
     this.code = code;
   }
+}
+
+/** A derivation is sound, and of a kind that is not built: what needs it fails, and nothing else. */
+export function isUnsupported(error: unknown): error is EvaluationError {
+  return error instanceof EvaluationError && error.code === "derivation_unsupported";
 }
 
 /** Throws when the evaluation was called off. */

@@ -1,6 +1,7 @@
 import { access } from "node:fs/promises";
 import { AttributePatternError, type AttributePatterns, parseAttributePatterns } from "#core/nix/attribute-pattern.ts";
 import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
+import { withAdvice } from "./advice.ts";
 import { tooLongName } from "./attribute-length.ts";
 import type { AttributePath } from "./attribute-order.ts";
 import { type GraphBatch, GraphBatches } from "./batches.ts";
@@ -20,6 +21,7 @@ import { NixEvaluator } from "./nix-eval.ts";
 import { sentSourceOf, type TakenSource, takeSentSource } from "./sent-source.ts";
 import { type StoredSource, storedReferences, storeSource } from "./stored-source.ts";
 import { type AskKnown, DerivationWalk } from "./walk.ts";
+import { walkAttributes } from "./walk-attributes.ts";
 
 export interface EvaluationJob {
   readonly repository: string;
@@ -211,8 +213,9 @@ class Evaluation {
     const take = async (group: InstantiatedGroup) => {
       count += group.found.length + group.errors.length;
       this.#report(group.errors);
-      const found = this.#withoutLongNames(group.found);
-      for await (const node of walk.walk(found.map(({ drvPath }) => drvPath))) await batches.add(node);
+      const named = this.#withoutLongNames(group.found);
+      const { found, errors } = await walkAttributes(walk, named, (node) => batches.add(node));
+      this.#report(errors);
       batches.addEntryPoints(found);
       await batches.flush();
     };
@@ -285,7 +288,7 @@ class Evaluation {
 
   #report(errors: readonly AttributeError[]): void {
     for (const { attribute, error } of errors) {
-      this.#messages.add({ level: "error", text: error, source: "evaluation", attribute });
+      this.#messages.add({ level: "error", text: withAdvice(error), source: "evaluation", attribute });
     }
   }
 

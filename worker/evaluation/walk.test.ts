@@ -2,10 +2,12 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { utf8 } from "#core/lib/bytes.ts";
 import { derivationReferences, printDerivation } from "#core/nix/derivation.ts";
 import { derivationPath, type StorePath } from "#core/nix/store-path.ts";
 import { DerivationFiles } from "./derivation-files.ts";
 import { DerivationWalk, type KnownQuestion, type WalkedNode } from "./walk.ts";
+import { walkAttributes } from "./walk-attributes.ts";
 
 const MEBIBYTE = 1024 * 1024;
 let root: string;
@@ -67,7 +69,7 @@ function startWalk({ known = () => false, derivationsMax = 1_000_000, bytesMax =
     for await (const node of walk.walk(roots)) nodes.push(node);
     return nodes;
   };
-  return { give, calls };
+  return { walk, give, calls };
 }
 
 test("a chain of 20 000 derivations is walked without a deep stack, in few questions", async () => {
@@ -159,3 +161,54 @@ function printable(value: string): Uint8Array {
     env: new Map([["value", value]]),
   });
 }
+
+/** As Nix writes one that needs what `made.drv` builds a derivation for. */
+async function writeDynamic(name: string): Promise<StorePath> {
+  const bytes = utf8(
+    `DrvWithVersion("xp-dyn-drv",[("out","","","")],[("/nix/store/${"1".repeat(32)}-made.drv.drv",([],[("out",["out"])` +
+      `]))],[],"x86_64-linux","/bin/sh",[],[("name","${name}"),("out","")])`,
+  );
+  const path = await derivationPath(name, bytes, []);
+  await writeFile(root + path, bytes);
+  return path;
+}
+
+test("what needs a dynamic derivation fails alone, and the rest is given as if it had not been asked for", async () => {
+  const shared = await write("shared");
+  const dynamic = await writeDynamic("dynamic");
+  const middle = await write("middle", [
+    [dynamic, "out"],
+    [shared, "out"],
+  ]);
+  const roots = {
+    bad: await write("bad", [[middle, "out"]]),
+    alone: dynamic,
+    good: await write("good", [[shared, "out"]]),
+    kept: await write("kept", [[middle, "dev"]]),
+  };
+  const { walk } = startWalk({ known: ({ drvPath, outputs }) => drvPath === middle && outputs[0]?.name === "dev" });
+  const given: string[] = [];
+  const found = Object.entries(roots).map(([name, drvPath]) => ({ attribute: [name], drvPath }));
+  const outcome = await walkAttributes(walk, found, async ({ drvPath, pruned }) => {
+    given.push(`${drvPath.slice(44, -4)}${pruned ? " (pruned)" : ""}`);
+  });
+  const error = expect.stringMatching(/-dynamic\.drv needs .* dynamic derivations are not built here$/);
+  expect(outcome.errors).toEqual([
+    { attribute: ["bad"], error },
+    { attribute: ["alone"], error },
+  ]);
+  expect(outcome.found.map(({ attribute }) => attribute[0])).toEqual(["good", "kept"]);
+  expect(given).toEqual(["shared", "good", "middle (pruned)", "kept"]);
+});
+
+test("a dynamic derivation below what is there already is in nobody's way", async () => {
+  const middle = await write("middle-there", [[await writeDynamic("dynamic-below"), "out"]]);
+  const top = await write("top", [[middle, "out"]]);
+  const { walk } = startWalk({ known: ({ drvPath }) => drvPath === middle });
+  const given: string[] = [];
+  const outcome = await walkAttributes(walk, [{ attribute: ["top"], drvPath: top }], async ({ drvPath, pruned }) => {
+    given.push(`${drvPath.slice(44, -4)}${pruned ? " (pruned)" : ""}`);
+  });
+  expect(outcome.errors).toEqual([]);
+  expect(given).toEqual(["middle-there (pruned)", "top"]);
+});

@@ -1,7 +1,7 @@
 import type { DerivationOutput } from "#core/nix/derivation.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { DerivationFiles } from "./derivation-files.ts";
-import { EvaluationError } from "./errors.ts";
+import { EvaluationError, isUnsupported } from "./errors.ts";
 
 /** A derivation of the graph. Every derivation it needs was given before it. */
 export interface WalkedNode {
@@ -64,6 +64,8 @@ interface Node {
 export class DerivationWalk {
   readonly #options: WalkOptions;
   readonly #nodes = new Map<StorePath, Node>();
+  /** What became wanted in this walk. */
+  #wants: { readonly node: Node; readonly name: string }[] = [];
   #keptBytes = 0;
   #given = 0;
   #expanded = 0;
@@ -77,16 +79,37 @@ export class DerivationWalk {
     return this.#given;
   }
 
-  /** Of the roots all outputs are wanted. Throws `EvaluationError`. */
+  /**
+   * Of the roots all outputs are wanted. Throws `EvaluationError`: of the code `derivation_unsupported` before anything
+   * is given, and other roots may be walked then.
+   */
   async *walk(roots: readonly StorePath[]): AsyncGenerator<WalkedNode> {
     const rootNodes = await this.#load(roots);
-    for (const node of rootNodes) for (const name of node.outputs.keys()) node.wanted.add(name);
+    this.#wants = [];
+    for (const node of rootNodes) for (const name of node.outputs.keys()) this.#want(node, name);
     await this.#settle(rootNodes);
+    this.#wants = [];
     for (const root of rootNodes) yield* this.#give(root);
   }
 
-  /** Decides for everything that the roots need whether it is known. */
+  /** Decides for everything that the roots need whether it is known. Of what it cannot decide nothing is left. */
   async #settle(roots: readonly Node[]): Promise<void> {
+    const expanded: Node[] = [];
+    try {
+      await this.#decide(roots, expanded);
+    } catch (error) {
+      for (const node of expanded) node.isExpanded = false;
+      this.#expanded -= expanded.length;
+      for (const { node, name } of this.#wants) {
+        node.wanted.delete(name);
+        node.askedFor = 0;
+        node.isKnown = false;
+      }
+      throw error;
+    }
+  }
+
+  async #decide(roots: readonly Node[], expanded: Node[]): Promise<void> {
     let frontier = [...roots];
     let waveSize = Math.max(FIRST_WAVE, roots.length);
     while (frontier.length > 0) {
@@ -104,7 +127,7 @@ export class DerivationWalk {
       await this.#lookAhead(wave, Math.min(waveSize, QUESTIONS_MAX));
       await this.#ask([...wave]);
       for (const node of asked) if (!node.isKnown) confirmed.push(node);
-      frontier = [...rest, ...(await this.#expand(confirmed))];
+      frontier = [...rest, ...(await this.#expand(confirmed, expanded))];
       waveSize *= WAVE_GROWTH;
     }
   }
@@ -116,13 +139,23 @@ export class DerivationWalk {
   async #lookAhead(wave: Set<Node>, size: number): Promise<void> {
     for (let level = [...wave]; level.length > 0 && wave.size < size; ) {
       const next: Node[] = [];
-      for (const child of await this.#loadInputs(level)) {
+      for (const child of await this.#tryInputs(level)) {
         if (wave.size === size) break;
         if (child.askedFor > 0 || wave.has(child)) continue;
         wave.add(child);
         next.push(child);
       }
       level = next;
+    }
+  }
+
+  /** None where one is of a kind that is not built: it matters only when it turns out to be needed. */
+  async #tryInputs(nodes: readonly Node[]): Promise<Node[]> {
+    try {
+      return await this.#loadInputs(nodes);
+    } catch (error) {
+      if (isUnsupported(error)) return [];
+      throw error;
     }
   }
 
@@ -135,11 +168,13 @@ export class DerivationWalk {
     }
   }
 
-  async #expand(nodes: readonly Node[]): Promise<Node[]> {
+  async #expand(nodes: readonly Node[], expanded: Node[]): Promise<Node[]> {
     const children = await this.#loadInputs(nodes);
     for (const node of nodes) {
-      if (!node.isExpanded) this.#expanded++;
+      if (node.isExpanded) continue;
       node.isExpanded = true;
+      expanded.push(node);
+      this.#expanded++;
     }
     this.#limit(this.#expanded);
     return children;
@@ -152,23 +187,36 @@ export class DerivationWalk {
     const children = await this.#load([...paths]);
     for (const node of nodes) {
       for (const [path, names] of node.inputs) {
-        const wanted = this.#nodes.get(path)?.wanted;
-        for (const name of names) wanted?.add(name);
+        for (const name of names) this.#want(this.#nodes.get(path) as Node, name);
       }
     }
     return children;
   }
 
+  #want(node: Node, name: string): void {
+    if (node.wanted.has(name)) return;
+    node.wanted.add(name);
+    this.#wants.push({ node, name });
+  }
+
   async #load(paths: readonly StorePath[]): Promise<Node[]> {
     const missing = [...new Set(paths)].filter((path) => !this.#nodes.has(path));
     let next = 0;
+    let failure: { readonly error: unknown } | null = null;
     const read = async () => {
-      for (let path = missing[next++]; path !== undefined; path = missing[next++]) {
-        this.#options.check();
-        this.#nodes.set(path, await this.#read(path));
+      try {
+        for (let path = missing[next++]; path !== undefined && !failure; path = missing[next++]) {
+          this.#options.check();
+          this.#nodes.set(path, await this.#read(path));
+        }
+      } catch (error) {
+        failure ??= { error };
       }
     };
+    // All of them end before this does: the walk goes on where a derivation is only of a kind that is not built.
     await Promise.all(Array.from({ length: Math.min(READS_AT_ONCE, missing.length) }, read));
+    const failed = failure as { readonly error: unknown } | null;
+    if (failed) throw failed.error;
     return paths.map((path) => this.#nodes.get(path) as Node);
   }
 
