@@ -67,7 +67,7 @@ const DAEMON_CONNECTIONS_MIN = 4;
 
 /** What evaluators, git and ssh need of our environment; whatever else is in it may be a secret. */
 const CHILD_VARIABLES = [
-  /^(?:PATH|LANG|LC_.*|TZ|TMPDIR|SSH_AUTH_SOCK)$/,
+  /^(?:PATH|LANG|LC_.*|TZ|TMPDIR)$/,
   /^(?:SSL_CERT_FILE|SSL_CERT_DIR|CURL_CA_BUNDLE|GIT_SSL_CAINFO)$/,
   /^NIX_(?:SSL_CERT_FILE|CONF_DIR|PATH)$/,
   /^(?:https?|no|all)_proxy$/i,

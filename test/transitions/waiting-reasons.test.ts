@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { setDraining } from "#core/db/scheduler-state.ts";
 import { uuidV4 } from "#core/lib/ids.ts";
+import { approveEvaluation } from "#core/services/transitions/approve.ts";
 import { reconcileWaiting } from "#core/services/transitions/waiting.ts";
 import { insertCacheOf } from "../support/rows.ts";
 import { node, SYSTEM } from "./nodes.ts";
@@ -175,4 +176,24 @@ test("reasons that others give are left alone", async () => {
   await connect({ workerId: uuidV4() });
   await reconcileWaiting(world.deps);
   expect([await evaluationState(world, id), await reasonOf(id)]).toEqual(["Waiting", reason]);
+});
+
+test("what a stranger proposed waits for a member, whatever workers there are, and begins when one vouches for it", async () => {
+  const { id, attemptId } = await startEvaluation(world);
+  await sql`update attempt set finished_at = gradient_now(), outcome = 4 where id = ${attemptId}`.execute(world.db);
+  await sql`update evaluation set status = 0, trusted = false where id = ${id}`.execute(world.db);
+  await connect({ workerId: uuidV4() });
+  await reconcileWaiting(world.deps);
+  const reason = { kind: "approval", pr_number: null, pr_author: null };
+  expect([await evaluationState(world, id), await reasonOf(id)]).toEqual(["Waiting", reason]);
+  await reconcileWaiting(world.deps);
+  expect(await reasonOf(id)).toEqual(reason);
+
+  await approveEvaluation(world.deps, id);
+  const { trusted } = await world.db
+    .selectFrom("evaluation")
+    .select("trusted")
+    .where("id", "=", id)
+    .executeTakeFirstOrThrow();
+  expect([await evaluationState(world, id), await reasonOf(id), trusted]).toEqual(["Queued", null, true]);
 });

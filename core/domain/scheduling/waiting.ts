@@ -18,12 +18,14 @@ export function explainQueued(
   evaluation: Pick<QueuedEvaluation, "fetched" | "trusted"> & { readonly organizationId: string },
   { workers, draining }: Fleet,
 ): WaitingReason | null {
+  // No worker gets it as it is, whoever comes: a member has to vouch for it.
+  if (!evaluation.trusted) return { kind: "approval", pr_number: null, pr_author: null };
   if (draining) return { kind: "draining" };
   const { organizationId, fetched } = evaluation;
   const parts = nextParts(evaluation);
   if (workers.some((worker) => parts.some((part) => canEvaluate(organizationId, part, worker)))) return null;
   const connected_workers = connectedTo(organizationId, workers).length;
-  return { kind: "eval_workers", capability: fetched || parts.length === 0 ? "eval" : "fetch", connected_workers };
+  return { kind: "eval_workers", capability: fetched ? "eval" : "fetch", connected_workers };
 }
 
 /** Why ready builds of an evaluation are not begun; null when there are none that wait for more than a free place. */

@@ -4,8 +4,8 @@ import { DomainError } from "../../errors.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 
 /**
- * Lets an evaluation begin that waits for a member to look at it; it may have to wait for something else then. Throws
- * `not_found`, or `conflict` when it does not wait for approval.
+ * Lets an evaluation begin that waits for a member to look at it; it may have to wait for something else then. The member
+ * vouches for it: it is trusted from now on. Throws `not_found`, or `conflict` when it does not wait for approval.
  */
 export async function approveEvaluation(deps: TransitionDeps, evaluationId: string): Promise<void> {
   await transition(deps, async (trx, wakeups) => {
@@ -18,7 +18,7 @@ export async function approveEvaluation(deps: TransitionDeps, evaluationId: stri
     const obstacle = await findCacheObstacle(trx, evaluation.organization_id);
     const reason = obstacle === null ? null : JSON.stringify({ kind: obstacle });
     await sql`
-      update evaluation set status = ${obstacle === null ? 0 : 4}, waiting_reason = ${reason}::jsonb,
+      update evaluation set status = ${obstacle === null ? 0 : 4}, waiting_reason = ${reason}::jsonb, trusted = true,
         updated_at = gradient_now()
       where id = ${evaluationId}`.execute(trx);
     wakeups.work(evaluation.organization_id);
