@@ -195,7 +195,7 @@ test("an output that is one file is offered as a whole", async () => {
 });
 
 test("downloads are refused like the build itself, and a token in the address opens one build's files", async () => {
-  const { link } = await offering(site(), [{ path: "a.iso" }]);
+  const { link, evaluation } = await offering(site(), [{ path: "a.iso" }]);
   const other = await offering(site(), [{ path: "a.iso" }]);
   const path = `/builds/${link}/download/a.iso`;
   for (const user of [api.stranger, null]) {
@@ -218,6 +218,8 @@ test("downloads are refused like the build itself, and a token in the address op
   }
   expect((await withToken(`/builds/${other.link}/download/a.iso`, token)).status).toBe(401);
   expect((await withToken(`/builds/${newId()}/download/a.iso`, token)).status).toBe(401);
+  const sibling = await linkBuild(api.db, evaluation, other.build);
+  expect((await withToken(`/builds/${sibling}/download/a.iso`, token)).status).toBe(401);
   // It opens files, and nothing else: neither as a token of the API nor at another address.
   expect((await api.fetch("GET", "/user", { ...api.viewer, token })).status).toBe(401);
   expect((await withToken(`/builds/${link}/downloads`, token)).status).toBe(404);
