@@ -101,3 +101,11 @@ describe("addresses of repositories", () => {
     );
   });
 });
+
+test("parameters of a flake are refused with what is expected instead, those of a forge are not", () => {
+  for (const parameter of ["dir=sub", "submodules=1", "x=y&lfs=1", "ref=main"]) {
+    const parse = () => parseRepositoryUrl(`https://example.org/repository?${parameter}`, { allowLocal: false });
+    expect(parse, parameter).toThrow("write the plain URL. The flake is at the top of the default branch");
+  }
+  expect(() => parseRepositoryUrl("https://example.org/git?p=repository.git", { allowLocal: false })).not.toThrow();
+});

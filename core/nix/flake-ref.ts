@@ -14,6 +14,8 @@ const URL_LENGTH_MAX = 2048;
 /** ssh and git decode what they are given. */
 const DASH = /^(?:-|%2d)/i;
 const HOST = /^(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?|\[[0-9A-Fa-f:.]+\])$/;
+/** As in references of flakes. What forges may have behind a ? is another matter. */
+const FLAKE_PARAMETER = /[?&](?:dir|submodules|lfs|ref|rev|shallow|allRefs|narHash)=/;
 const SHORT_SSH = /^([A-Za-z0-9_][A-Za-z0-9._-]*)@([^:/@]+):(?!\/\/)(.+)$/;
 
 /**
@@ -45,7 +47,12 @@ export function redactUrl(text: string): string {
 }
 
 function readUrl(scheme: string, rest: string, isFlakeReference: boolean, allowLocal: boolean): RepositoryUrl {
-  if (isFlakeReference && rest.includes("?")) fail("it holds parameters behind a ?: write the plain URL");
+  if (isFlakeReference ? rest.includes("?") : FLAKE_PARAMETER.test(rest)) {
+    fail(
+      "it holds parameters behind a ?: write the plain URL. The flake is at the top of the default branch, " +
+        "without submodules and Git LFS",
+    );
+  }
   switch (scheme) {
     case "file":
       if (!rest.startsWith("/")) fail("a file URL is written file:///absolute/path");

@@ -5,6 +5,7 @@ import { withAdvice } from "./advice.ts";
 import { tooLongName } from "./attribute-length.ts";
 import type { AttributePath } from "./attribute-order.ts";
 import { type GraphBatch, GraphBatches } from "./batches.ts";
+import { type BroughtFlake, bringFlake, type FetchJob, type FetchSink } from "./bring-flake.ts";
 import { DerivationFiles } from "./derivation-files.ts";
 import { type AttributeError, type Candidate, discover, nothingMatched } from "./discover.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
@@ -13,52 +14,30 @@ import { evaluateJobs, type FoundDerivation } from "./eval-jobs.ts";
 import type { ReadablePlaces } from "./evaluator-setup.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import type { FlakeSource } from "./expressions.ts";
-import { type CommitInfo, fetchSource, tidyRepository } from "./fetch.ts";
-import { type InputOverride, overrideInputs } from "./input-overrides.ts";
 import { type InstantiatedGroup, instantiate } from "./instantiate.ts";
-import { type EvaluationMessage, MessageFilter } from "./messages.ts";
+import { MessageFilter } from "./messages.ts";
 import { NixEvaluator } from "./nix-eval.ts";
-import { sentSourceOf, type TakenSource, takeSentSource } from "./sent-source.ts";
 import { type StoredSource, storedReferences, storeSource } from "./stored-source.ts";
 import { type AskKnown, DerivationWalk } from "./walk.ts";
 import { walkAttributes } from "./walk-attributes.ts";
 
-export interface EvaluationJob {
-  readonly repository: string;
-  readonly commit: string;
+export interface EvaluationJob extends FetchJob {
   /** The text of the attribute patterns. */
   readonly wildcard: string;
-  /** Inputs that are not to be what the flake's lock says. */
-  readonly overrides: readonly InputOverride[];
   /** Where the flake was brought by somebody else. Null: it is fetched from the repository. */
   readonly stored: StoredSource | null;
-  /** For the whole, fetching included. */
-  readonly timeoutMs: number;
   readonly maxAttributes: number;
   readonly maxDerivations: number;
   /** Warnings and notices; errors are always told. */
   readonly maxMessages: number;
 }
 
-/** What brings a flake into the store and evaluates nothing. */
-export type FetchJob = Pick<EvaluationJob, "repository" | "commit" | "overrides" | "timeoutMs">;
-
-export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
-
 /** Where results go. Everything but phases and messages sets the pace: the evaluation waits for it. */
-export interface EvaluationSink {
-  phase(phase: EvaluationPhase): void;
-  commitInfo(info: CommitInfo): void;
-  message(message: EvaluationMessage): void;
-  /** Makes the paths valid in the store. */
-  takeStored(paths: readonly StorePath[]): Promise<void>;
+export interface EvaluationSink extends FetchSink {
   readonly known: AskKnown;
   sources(paths: readonly StorePath[]): Promise<void>;
   batch(batch: GraphBatch): Promise<void>;
 }
-
-/** What a fetch tells and asks for. */
-export type FetchSink = Pick<EvaluationSink, "phase" | "commitInfo" | "message" | "takeStored">;
 
 export type EvaluationOutcome =
   /** The last batch went out. Single attributes may have failed: each was an error message. */
@@ -119,43 +98,6 @@ async function outcomeOf<T>(
     }
     throw error;
   }
-}
-
-interface BroughtFlake {
-  readonly flake: FlakeSource;
-  /** The repository. */
-  readonly folder: string;
-}
-
-async function bringFlake(
-  job: FetchJob,
-  environment: EvaluationEnvironment,
-  sink: FetchSink,
-  deadline: number,
-): Promise<BroughtFlake> {
-  sink.phase("fetching");
-  const source = await bringSource(job, environment, sink, deadline);
-  const { flakeReference, folder } = source;
-  if (job.overrides.length === 0) return { flake: { flakeReference, isWrapped: false }, folder };
-  const warn = (text: string) => sink.message({ level: "warning", text, source: "fetch", attribute: null });
-  return { flake: await overrideInputs(source, job.overrides, { environment, deadline, warn }), folder };
-}
-
-async function bringSource(
-  job: FetchJob,
-  environment: EvaluationEnvironment,
-  sink: FetchSink,
-  deadline: number,
-): Promise<TakenSource> {
-  const sent = sentSourceOf(job);
-  if (sent !== null) {
-    await sink.takeStored([sent.path]);
-    return await takeSentSource(sent, environment, deadline);
-  }
-  const source = await fetchSource(job, environment, job.timeoutMs);
-  void tidyRepository(source.folder, environment);
-  sink.commitInfo(source.commitInfo);
-  return source;
 }
 
 class Evaluation {

@@ -21,6 +21,8 @@ export interface FetchedSource {
   readonly flakeReference: string;
   readonly folder: string;
   readonly commitInfo: CommitInfo;
+  /** The text of flake.lock. Null: there is none, or it is a link. */
+  readonly lock: string | null;
 }
 
 export interface CommitInfo {
@@ -103,7 +105,7 @@ class Fetching {
     const commitInfo = describeCommit(objects);
     this.#checkFlake(objects);
     const reference = `git+file://${encodeURI(folder)}?ref=refs/gradient/${commit}&rev=${commit}`;
-    return { flakeReference: reference, folder, commitInfo };
+    return { flakeReference: reference, folder, commitInfo, lock: objects.isLockLink ? null : objects.lock };
   }
 
   /** What there is of a commit that was fetched before, mostly nothing. */

@@ -28,6 +28,16 @@ export function findLocalInputs(text: string): LocalInput[] {
   return found;
 }
 
+/** The inputs of the flake itself that are folders of it and known by their hash, as versions before 2.26 write them. */
+export function findRelativeInputs(text: string): string[] {
+  const nodes = Object.values(parseNodes(text)).map((node) => node?.locked as Readonly<Record<string, unknown>> | null);
+  return nodes.flatMap((locked) => {
+    const { type, path, narHash } = locked ?? {};
+    const isKnown = type === "path" && typeof path === "string" && typeof narHash === "string";
+    return isKnown && isInside(path) ? [path] : [];
+  });
+}
+
 /** Throws `EvaluationError` (`local_source_refused`) when there are such inputs. */
 export function refuseLocalInputs(text: string, isExempt: (input: string) => boolean = () => false): void {
   const local = findLocalInputs(text).find(({ input }) => !isExempt(input));

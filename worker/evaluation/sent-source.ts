@@ -16,6 +16,8 @@ export interface TakenSource {
   readonly flakeReference: string;
   /** Where Nix may work. */
   readonly folder: string;
+  /** The text of flake.lock. Null: there is none. */
+  readonly lock: string | null;
 }
 
 const NO_COMMIT = /^0+$/;
@@ -43,7 +45,8 @@ export async function takeSentSource(
   if (!(await isPlainFolder(root)) || !(await isPlainFile(join(root, "flake.nix")))) {
     throw new EvaluationError("flake_missing", "the source has no flake.nix at its top: send the flake's own folder");
   }
-  if (!environment.allowLocalSources) await checkLock(join(root, "flake.lock"));
+  const lock = await readLock(join(root, "flake.lock"));
+  if (lock !== null && !environment.allowLocalSources) refuseLocalInputs(lock);
   const folder = environment.dataDir;
   const answer = await askNix(environment, {
     args: ["path-info", "--json", path],
@@ -51,16 +54,16 @@ export async function takeSentSource(
     deadline,
   });
   const narHash = readNarHash(answer);
-  return { flakeReference: `path:${path}?narHash=${encodeURIComponent(narHash)}`, folder };
+  return { flakeReference: `path:${path}?narHash=${encodeURIComponent(narHash)}`, folder, lock };
 }
 
-async function checkLock(lockFile: string): Promise<void> {
+async function readLock(lockFile: string): Promise<string | null> {
   const bytes = await readPlainFile(lockFile, LOCK_BYTES_MAX).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
     if (!(error instanceof NotPlainError)) throw error;
     throw new EvaluationError("flake_broken", `flake.lock is not read: ${error.message}`, { cause: error });
   });
-  if (bytes !== null) refuseLocalInputs(bytes.toString("utf8"));
+  return bytes?.toString("utf8") ?? null;
 }
 
 /** Nix 2.19 and later answer with an object by path, earlier ones with a list. */
