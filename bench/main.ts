@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { benchCi } from "./ci.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
+import { benchLong } from "./long.ts";
 import { describeMachine } from "./machine.ts";
 import { benchMemory } from "./memory.ts";
 import { benchNar } from "./nar.ts";
@@ -16,6 +17,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   narinfo: benchNarinfo,
   nar: benchNar,
   memory: benchMemory,
+  long: benchLong,
   scale: benchScale,
 };
 

@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { utf8 } from "#core/lib/bytes.ts";
 import { isUuid } from "#core/lib/ids.ts";
+import { GrowingBytes } from "./growing-bytes.ts";
 
 /** Logs up to this size never touch the disk. */
 const MEMORY_BYTES_MAX = 256 * 1024;
@@ -29,14 +30,16 @@ export async function clearSpools(folder: string): Promise<void> {
  */
 export class LogSpool {
   readonly #path: string;
-  readonly #memory: Uint8Array[] = [];
-  #memoryLength = 0;
+  readonly #memory = new GrowingBytes();
+  /** On its way to the file. */
+  readonly #unwritten = new GrowingBytes();
   /** All that was appended. */
   #length = 0;
   /** All that is in the file, or in memory. */
   #writtenLength = 0;
   #file: Promise<FileHandle> | null = null;
   #writing: Promise<void> = Promise.resolve();
+  #isWriting = false;
   /** What stands in the place of all that could not be written. */
   #epilogue: Uint8Array | null = null;
   #ended = false;
@@ -49,21 +52,13 @@ export class LogSpool {
   append(bytes: Uint8Array): void {
     if (this.#ended || this.#epilogue || bytes.length === 0) return;
     this.#length += bytes.length;
-    const copy = bytes.slice();
     if (this.#file === null && this.#length <= MEMORY_BYTES_MAX) {
-      this.#memory.push(copy);
-      this.#memoryLength = this.#length;
+      this.#memory.append(bytes);
       this.#writtenLength = this.#length;
       return this.#wake();
     }
-    this.#file ??= open(this.#path, "wx+", 0o600);
-    const file = this.#file;
-    this.#writing = this.#writing
-      .then(async () => {
-        if (!this.#epilogue) await this.#write(await file, copy);
-      })
-      .catch((error: unknown) => this.#giveUp(error))
-      .finally(() => this.#wake());
+    this.#unwritten.append(bytes);
+    if (!this.#isWriting) this.#writing = this.#writeAll();
   }
 
   /** How much was appended. */
@@ -91,7 +86,7 @@ export class LogSpool {
     while (offset >= this.#writtenLength && !this.#epilogue && !(this.#ended && offset >= this.#length)) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
-    if (offset < this.#memoryLength) return this.#fromMemory(offset);
+    if (offset < this.#memory.length) return this.#memory.from(offset);
     if (offset < this.#writtenLength) return await this.#fromFile(offset);
     const rest = this.#epilogue?.subarray(offset - this.#writtenLength);
     return rest && rest.length > 0 ? rest : null;
@@ -99,16 +94,34 @@ export class LogSpool {
 
   async close(): Promise<void> {
     this.end();
-    if (this.#file === null) return;
     await this.#writing;
+    if (this.#file === null) return;
     const handle = await this.#file.catch(() => null);
     await handle?.close();
     await rm(this.#path, { force: true });
   }
 
+  /** What comes while a part is written goes along with the next: a write for each line would take far longer. */
+  async #writeAll(): Promise<void> {
+    this.#isWriting = true;
+    try {
+      this.#file ??= open(this.#path, "wx+", 0o600);
+      const file = await this.#file;
+      while (this.#unwritten.length > 0) {
+        await this.#write(file, this.#unwritten.take());
+        this.#wake();
+      }
+    } catch (error) {
+      this.#unwritten.take();
+      this.#giveUp(error);
+      this.#wake();
+    }
+    this.#isWriting = false;
+  }
+
   async #write(handle: FileHandle, bytes: Uint8Array): Promise<void> {
     for (let start = 0; start < bytes.length; ) {
-      const at = this.#writtenLength - this.#memoryLength;
+      const at = this.#writtenLength - this.#memory.length;
       const { bytesWritten } = await handle.write(bytes, start, bytes.length - start, at);
       start += bytesWritten;
       this.#writtenLength += bytesWritten;
@@ -123,18 +136,9 @@ export class LogSpool {
   async #fromFile(offset: number): Promise<Uint8Array> {
     const handle = await (this.#file as Promise<FileHandle>);
     const buffer = new Uint8Array(Math.min(READ_BYTES_MAX, this.#writtenLength - offset));
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset - this.#memoryLength);
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset - this.#memory.length);
     if (bytesRead === 0) throw new Error(`${this.#path} is shorter than what was written to it`);
     return buffer.subarray(0, bytesRead);
-  }
-
-  #fromMemory(offset: number): Uint8Array {
-    let start = 0;
-    for (const part of this.#memory) {
-      if (offset < start + part.length) return part.subarray(offset - start);
-      start += part.length;
-    }
-    throw new RangeError("offset is beyond what is in memory");
   }
 
   #wake(): void {
