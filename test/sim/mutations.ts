@@ -7,7 +7,7 @@ export interface Mutation {
   readonly to: string;
 }
 
-/** Deliberate mistakes that seeds of the simulation have to notice: docs/decisions/0060-simulation.md says which did. */
+/** Deliberate mistakes that seeds have to notice: docs/decisions/0060-simulation.md says which did. */
 export const MUTATIONS: readonly Mutation[] = [
   {
     what: "a result is recorded before it is acknowledged",

@@ -25,8 +25,8 @@ export function settingArguments(socketFolder: string, settings: PostgresSetting
     max_parallel_maintenance_workers: "0",
     // Compiling a plan costs more than running it when every query is short.
     jit: "off",
-    // For spinning disks it is 4, and a few hundred rows are looked for by reading their whole table: the end of a build
-    // cost 1.5 times as much in a graph of 10,000, and twice where builds end a few at a time.
+    // For spinning disks it is 4, and a few hundred rows are looked for by reading their whole table: the end of a
+    // build cost 1.5 times as much in a graph of 10,000, and twice where builds end a few at a time.
     random_page_cost: "1.1",
     timezone: "UTC",
     log_timezone: "UTC",
