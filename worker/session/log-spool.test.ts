@@ -56,6 +56,24 @@ test("a long log is the same from disk, and its file is gone when it is over", a
   expect(await readdir(folder.path)).toEqual([]);
 });
 
+test("a million lines of two bytes cost little more memory than their bytes", async () => {
+  const spool = new LogSpool(spoolPath(folder.path, ATTEMPT));
+  const before = process.memoryUsage().rss;
+  const line = utf8("y\n");
+  for (let i = 0; i < 1_000_000; i++) spool.append(line);
+  spool.end();
+  expect(process.memoryUsage().rss - before).toBeLessThan(100 * 2 ** 20);
+
+  let [pieces, offset] = [0, 0];
+  for (let bytes = await spool.read(0); bytes !== null; bytes = await spool.read(offset)) {
+    offset += bytes.length;
+    pieces++;
+  }
+  expect(offset).toBe(2_000_000);
+  expect(pieces).toBeLessThan(50);
+  await spool.close();
+});
+
 test("a reader waits for what is written next", async () => {
   const spool = new LogSpool(spoolPath(folder.path, ATTEMPT));
   const first = spool.read(0);
