@@ -10,7 +10,8 @@ export interface StuckEvaluation {
   readonly build_id: string;
   readonly drv_path: string;
   readonly evaluation_id: string;
-  readonly status: number;
+  /** What it rests on is still being found out. */
+  readonly evaluating: boolean;
   /** The evaluation itself, or for a recovery the one that it recovers. */
   readonly root_id: string;
 }
@@ -71,10 +72,13 @@ const lacksSource = sql`(d.status in (0, 1, 2, 8) and exists (
     where p.hash = left(s.store_path, 32) and p.store_path = s.store_path
       and ((c.kind = 1 and c.organization_id = d.organization_id) or (c.kind = 0 and o.mode in (0, 1))))))`;
 
+/** The evaluation `v` has not been evaluated. One that waits may do so for builds. */
+const isEvaluating = sql`(v.status in (0, 1, 2, 8) or (v.status = 4 and v.building_started_at is null))`;
+
 /** The active evaluations behind each need, oldest need first. */
 export async function listStuckEvaluations(db: Kysely<Database>, limit: number): Promise<StuckEvaluation[]> {
   const result = await sql<StuckEvaluation>`
-    select distinct n.since, n.build_id, d.drv_path, v.id as evaluation_id, v.status, v.ordinal,
+    select distinct n.since, n.build_id, d.drv_path, v.id as evaluation_id, ${isEvaluating} as evaluating, v.ordinal,
       coalesce(v.recovers_id, v.id) as root_id
     from recovery_need n join build d on d.id = n.build_id
     cross join lateral (
@@ -92,13 +96,13 @@ export async function listStuckEvaluations(db: Kysely<Database>, limit: number):
 export interface RecoveryRound {
   readonly root_id: string;
   readonly id: string;
-  readonly status: number;
+  readonly evaluating: boolean;
 }
 
 /** Every recovery of these evaluations there has been, the newest first. */
 export async function listRecoveries(db: Kysely<Database>, rootIds: readonly string[]): Promise<RecoveryRound[]> {
   const result = await sql<RecoveryRound>`
-    select recovers_id as root_id, id, status from evaluation
+    select recovers_id as root_id, id, ${isEvaluating} as evaluating from evaluation v
     where recovers_id = any(${rootIds}::uuid[]) order by ordinal desc`.execute(db);
   return result.rows;
 }

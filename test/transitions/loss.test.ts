@@ -310,6 +310,22 @@ test("after three recoveries in vain what waits fails, and says why", async () =
   expect((await messages.executeTakeFirstOrThrow()).message).toMatch(/vanished.*3 evaluations/);
 });
 
+test("an output is recovered also for an evaluation whose other builds wait for a worker", async () => {
+  await putPath(world, outputPathOf("a"));
+  const id = await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] }), node("other")]);
+  await lose("a");
+  const reason = JSON.stringify({ kind: "workers", unmet: [], connected_workers: 0, available_architectures: [] });
+  await sql`update evaluation set status = 4, waiting_reason = ${reason}::jsonb where id = ${id}`.execute(world.db);
+
+  await tendRecoveries(world.deps);
+
+  const recovery = await takeRecovery();
+  await ingest(world, recovery, [node("a")]);
+  await finishEvaluation(world, recovery);
+  await build("a", "b", "other");
+  expect(await evaluationState(world, id)).toBe("Completed");
+});
+
 test("what was given up is recovered after all when a restart asks for it", async () => {
   await putPath(world, outputPathOf("a"));
   const id = await evaluate(world, [node("a", { pruned: true }), node("b", { needs: ["a"] })]);

@@ -14,13 +14,7 @@ import {
   showRecovery,
 } from "../../db/recovery.ts";
 import { inTransaction } from "../../db/transaction.ts";
-import {
-  ACTIVE_EVALUATION,
-  BuildStatus,
-  EvaluationStatus,
-  MessageLevel,
-  SUCCESSFUL_BUILD,
-} from "../../domain/states.ts";
+import { BuildStatus, MessageLevel, SUCCESSFUL_BUILD } from "../../domain/states.ts";
 import { MINUTE } from "../../lib/clock.ts";
 import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { concludeBuilds, failDependents } from "./build-end.ts";
@@ -92,18 +86,13 @@ function decide(
   const roots = [...new Set(waiting.map(({ root_id }) => root_id))];
   for (const root of roots) {
     const own = rounds.get(root) ?? [];
-    const running = started.get(root) ?? own.find(({ status }) => isEvaluated(status))?.id;
+    const running = started.get(root) ?? own.find(({ evaluating }) => evaluating)?.id;
     if (running !== undefined) return { kind: "wait", id: running, roundsLeft: Math.max(0, ROUNDS_MAX - own.length) };
   }
   // It is under evaluation itself, and may come across what is missing.
-  if (waiting.some(({ status }) => isEvaluated(status))) return { kind: "wait", id: null, roundsLeft: 0 };
+  if (waiting.some(({ evaluating }) => evaluating)) return { kind: "wait", id: null, roundsLeft: 0 };
   const rootId = roots.find((root) => (rounds.get(root)?.length ?? 0) < ROUNDS_MAX);
   return rootId === undefined ? { kind: "give_up" } : { kind: "begin", rootId };
-}
-
-/** Not ended, and what it rests on is still being found out. */
-function isEvaluated(status: number): boolean {
-  return status !== EvaluationStatus.Building && (ACTIVE_EVALUATION as readonly number[]).includes(status);
 }
 
 /** Null when it has begun already, or there is nothing left to recover. */
@@ -117,7 +106,7 @@ async function begin(deps: TransitionDeps, rootId: string): Promise<string | nul
     // Evaluations of one project begin one after the other; so do two servers that both see the need.
     if (!root || !(await lockProjectToEvaluate(trx, root.project_id))) return null;
     const rounds = await listRecoveries(trx, [rootId]);
-    if (rounds.length >= ROUNDS_MAX || rounds.some(({ status }) => isEvaluated(status))) return null;
+    if (rounds.length >= ROUNDS_MAX || rounds.some(({ evaluating }) => evaluating)) return null;
     const id = uuidV7(deps.clock.now(), deps.random);
     if (!(await insertRecovery(trx, id, rootId))) return null;
     deps.log.warn("an output that vanished is recovered by evaluating its commit again", {
