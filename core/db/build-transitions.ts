@@ -72,14 +72,20 @@ export const waitingAboveThose = (those: RawBuilder<unknown>): RawBuilder<{ buil
   build_id: string;
 }>`
   with recursive above as (
-    select e.build_id from build_edge e join build b on b.id = e.build_id
-    where e.dependency_id = ${those} and not e.satisfied and b.status in (0, 1, 8)
+    select w.build_id from (${waitingOn(those)}) w
     union
-    select e.build_id from build_edge e join above on e.dependency_id = above.build_id
-    join build b on b.id = e.build_id
-    where not e.satisfied and b.status in (0, 1, 8)
+    select w.build_id from above cross join lateral (${waitingOn(sql`above.build_id`)}) w
   )
   select build_id from above`;
+
+/**
+ * What waits for these directly. Each `offset 0` keeps the order, from the edges up: how many there are above is never
+ * known, and PostgreSQL would rather read the edges of all builds, once for each step.
+ */
+const waitingOn = (those: RawBuilder<unknown>) => sql`
+  select e.build_id
+  from (select build_id from build_edge where dependency_id = ${those} and not satisfied offset 0) e
+  join lateral (select from build where build.id = e.build_id and status in (0, 1, 8) offset 0) b on true`;
 
 /** Failed builds whose pause is over go back into the queue. Returns their organizations. */
 export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {

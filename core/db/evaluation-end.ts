@@ -162,7 +162,8 @@ export async function lockBuildsOnlyNeededBy(trx: Transaction<Database>, evaluat
         and l.outcome is null and b.status in (0, 1, 2, 8)
         and e.organization_id = (select organization_id from evaluation where id = ${evaluationId})
       union
-      select d.dependency_id from needed join build_edge d on d.build_id = needed.id and not d.satisfied
+      select d.dependency_id from needed cross join lateral (
+        select dependency_id from build_edge where build_id = needed.id and not satisfied offset 0) d
     )
     select id from needed where id = any(${ids})`.execute(trx);
   const keep = new Set(needed.rows.map(({ id }) => id));

@@ -138,12 +138,12 @@ export async function lockEvaluationsAbove(
     with recursive above as (
       select id as build_id, id as above_id from build where id = any(${buildIds})
       union
-      select a.build_id, b.id
-      from above a join build_edge e on e.dependency_id = a.above_id and ${edgeLacksOutput}
-      join build b on b.id = e.build_id and b.status in (0, 1, 2, 8)
+      select a.build_id, w.id
+      from above a cross join lateral (select a.above_id as id) d cross join lateral (${openBuildsLacking()}) w
     )
     select distinct l.evaluation_id, a.build_id
-    from above a join evaluation_build l on l.build_id = a.above_id
+    from above a
+    cross join lateral (select evaluation_id from evaluation_build where build_id = a.above_id offset 0) l
     join evaluation v on v.id = l.evaluation_id and v.status in (0, 1, 2, 3, 4, 8)
     where not exists (
       select from evaluation_build own

@@ -21,7 +21,8 @@ export async function listLostInputs(
     with recursive above as (
       select ${buildId}::uuid as id
       union
-      select e.build_id from above a join build_edge e on e.dependency_id = a.id
+      select e.build_id from above a cross join lateral (
+        select build_id from build_edge where dependency_id = a.id offset 0) e
     )
     select o.build_id, o.name, o.store_path
     from build_output o join build d on d.id = o.build_id join build b on b.id = ${buildId}

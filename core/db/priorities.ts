@@ -7,7 +7,8 @@ export async function listOpenBelow(db: Kysely<Database>, buildId: string, limit
     with recursive below as (
       select id from build where id = ${buildId} and status in (0, 1, 2, 8)
       union
-      select e.dependency_id from below join build_edge e on e.build_id = below.id and not e.satisfied
+      select e.dependency_id from below cross join lateral (
+        select dependency_id from build_edge where build_id = below.id and not satisfied offset 0) e
     )
     select id from below limit ${limit}`.execute(db);
   return rows.map(({ id }) => id);

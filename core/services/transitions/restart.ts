@@ -192,9 +192,11 @@ async function lockFailed(
         select l.build_id as id from evaluation_build l join build b on b.id = l.build_id
         where l.evaluation_id = ${evaluationId} and b.status in (4, 5, 6, 9) and ${own}
         union
-        select e.dependency_id
-        from failed join build_edge e on e.build_id = failed.id and not e.satisfied
-        join build b on b.id = e.dependency_id and b.status in (4, 5, 6, 9)
+        select b.id
+        from failed cross join lateral (
+          select dependency_id from build_edge where build_id = failed.id and not satisfied offset 0) e
+        cross join lateral (
+          select id from build where id = e.dependency_id and status in (4, 5, 6, 9) offset 0) b
       )
       select id from failed ${above})
     order by id for no key update`.execute(trx);
@@ -205,10 +207,11 @@ const failedAbove = (evaluationId: string, buildId: string) => sql`
   with recursive above as (
     select ${buildId}::uuid as id
     union
-    select e.build_id
-    from above join build_edge e on e.dependency_id = above.id and not e.satisfied
-    join build b on b.id = e.build_id and b.status = 6
-    join evaluation_build l on l.build_id = e.build_id and l.evaluation_id = ${evaluationId}
+    select b.id
+    from above cross join lateral (
+      select build_id from build_edge where dependency_id = above.id and not satisfied offset 0) e
+    cross join lateral (select id from build where id = e.build_id and status = 6 offset 0) b
+    join evaluation_build l on l.build_id = b.id and l.evaluation_id = ${evaluationId}
   )
   select id from above`;
 
