@@ -1,16 +1,20 @@
+import { join } from "node:path";
+import { DAY } from "#core/lib/clock.ts";
 import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { EvaluationResult } from "#core/protocol/worker-messages.ts";
 import { ensureInputs } from "./build/inputs.ts";
 import { EvaluatorPool } from "./evaluation/evaluator-pool.ts";
+import { repositoryLocks } from "./evaluation/fetch.ts";
 import { LocalSubstituter, type SubstituterSource } from "./evaluation/local-substituter.ts";
 import { SshAgents } from "./evaluation/ssh-agent.ts";
+import { removeUnusedRepositories } from "./evaluation/unused-repositories.ts";
 import { type EvaluationJobEnvironment, runEvaluation } from "./evaluation-job.ts";
 import { uploadSources } from "./evaluation-sources.ts";
 import { markVariables, socketFolderPrefix, workerMark } from "./left-processes.ts";
 import type { AttemptLink } from "./link.ts";
 import type { PreparedWorker } from "./main-prepare.ts";
-import type { OrganizationPlace, OrganizationPlaces } from "./organization-places.ts";
+import { EVALUATION_FOLDER, type OrganizationPlace, type OrganizationPlaces } from "./organization-places.ts";
 import { checkedNar } from "./store/checked-nar.ts";
 import type { WorkStore } from "./store/organization-stores.ts";
 
@@ -22,11 +26,15 @@ export class Evaluations implements AsyncDisposable {
   readonly #agents: SshAgents;
   readonly #substituter: LocalSubstituter;
 
+  readonly #tidying: NodeJS.Timeout;
+
   constructor(prepared: PreparedWorker, places: OrganizationPlaces) {
     this.#prepared = prepared;
     this.#places = places;
     const { config, loggers } = prepared;
     this.#substituter = new LocalSubstituter(loggers.eval);
+    this.#tidying = setInterval(() => void this.#tidy(), DAY).unref();
+    void this.#tidy();
     this.#agents = new SshAgents(socketFolderPrefix(workerMark(config.dataDir)));
     this.#evaluators = new EvaluatorPool({
       evaluatorsMax: config.evaluatorsMax,
@@ -53,7 +61,15 @@ export class Evaluations implements AsyncDisposable {
     return await runEvaluation(job, link, { ...this.#environmentFor(store, place, link), substituterUrl });
   }
 
+  /** Repositories that nobody asks for any more. */
+  async #tidy(): Promise<void> {
+    const { config, loggers } = this.#prepared;
+    const removed = await removeUnusedRepositories(join(config.dataDir, EVALUATION_FOLDER), repositoryLocks);
+    if (removed > 0) loggers.eval.info("repositories were removed that were not used for 30 days", { removed });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#tidying);
     await this.#evaluators.close();
     await this.#substituter[Symbol.asyncDispose]();
   }

@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
-import { chmod } from "node:fs/promises";
+import { chmod, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fetchSource } from "#worker/evaluation/fetch.ts";
+import { noteUse } from "#worker/evaluation/unused-repositories.ts";
 import { prepareWorker } from "#worker/main-prepare.ts";
 import { type OrganizationPlace, OrganizationPlaces } from "#worker/organization-places.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "../support/nix.ts";
@@ -62,7 +63,12 @@ describe.skipIf(!nix.ok)("where an evaluation gets its files", () => {
 
     const source = (commit: string) => fetchSource({ repository: repository.url, commit }, environment, 30_000);
     const fetched = await Promise.all([...commits, ...commits].map(source));
-    expect(new Set(fetched.map(({ folder }) => folder)).size).toBe(1);
+    const folders = [...new Set(fetched.map(({ folder }) => folder))];
+    expect(folders).toHaveLength(1);
+    // What is not used for long is removed: a commit that is there already is a use too.
+    await noteUse(folders[0] as string, new Date(0));
+    await source(repository.commit);
+    expect(Date.now() - (await stat(folders[0] as string)).mtimeMs).toBeLessThan(60_000);
     expect(fetched.map(({ commitInfo }) => commitInfo.message).slice(0, 4)).toEqual([
       "first commit",
       "file 0",

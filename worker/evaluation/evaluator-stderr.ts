@@ -23,6 +23,8 @@ export interface EvaluatorListener {
 
 const PLAIN_LINES_MAX = 8;
 const MESSAGE_LENGTH_MAX = 8_000;
+const LOCK_REFUSED =
+  /cannot (?:update (?:flake|unlocked) .*input|write modified lock file)|lock file .* but|requires lock file changes/;
 const LOCAL_REFUSED = /in pure eval mode|forbidden in restricted mode/;
 
 /** Reads what an evaluator writes: our reports, warnings and traces for people, and how it failed. */
@@ -136,11 +138,7 @@ export class EvaluatorStderr {
 }
 
 function withAdvice(words: string): string {
-  if (
-    /cannot update (?:flake|unlocked) .*input|lock file .* but|requires lock file changes|cannot write modified lock file/.test(
-      words,
-    )
-  ) {
+  if (LOCK_REFUSED.test(words)) {
     return `${words}\nflake.lock does not fit flake.nix: run \`nix flake lock\` and commit the result`;
   }
   if (words.includes("allow-import-from-derivation")) {

@@ -8,6 +8,7 @@ import { type GitOptions, type GitResult, runGit, withoutCredentials } from "./g
 import { isGitLink, parseCommitObject, parseGitObjects } from "./git-objects.ts";
 import { refuseLocalInputs } from "./lock-file.ts";
 import { isRepository, packBytes, removeLeftovers } from "./repository-folder.ts";
+import { noteUse, REPOSITORIES_FOLDER } from "./unused-repositories.ts";
 
 export interface Source {
   /** Any URL that git takes, with or without Nix's `git+` in front. */
@@ -45,7 +46,8 @@ const DAMAGED =
   /corrupt|bad object|not a git repository|unable to read|loose object|missing (?:blob|tree)|bad ref|reference broken/i;
 const QUIET = ["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "fetch.unpackLimit=1"];
 
-const locks = new FolderLocks();
+/** Of the folders of repositories. */
+export const repositoryLocks: FolderLocks = new FolderLocks();
 
 /**
  * Brings a commit into the repository kept for this URL, by its name first (it may be on no branch), and checks that
@@ -64,14 +66,14 @@ export async function fetchSource(
     );
   }
   const name = createHash("sha256").update(url).digest("hex");
-  const folder = join(environment.dataDir, "repositories", name);
+  const folder = join(environment.dataDir, REPOSITORIES_FOLDER, name);
   const fetching = new Fetching(environment, {
     url,
     commit: source.commit,
     folder,
     deadline: performance.now() + timeoutMs,
   });
-  return await locks.run(folder, () => fetching.run(), environment.signal);
+  return await repositoryLocks.run(folder, () => fetching.run(), environment.signal);
 }
 
 /** What is looked at of a commit. */
@@ -102,6 +104,7 @@ class Fetching {
   async run(): Promise<FetchedSource> {
     const { folder, commit } = this.#target;
     const objects = (await this.#seen()) ?? (await this.#fetchOrDrop());
+    await noteUse(folder);
     const commitInfo = describeCommit(objects);
     this.#checkFlake(objects);
     const reference = `git+file://${encodeURI(folder)}?ref=refs/gradient/${commit}&rev=${commit}`;
@@ -268,7 +271,7 @@ function describeCommit({ commit }: CommitObjects): CommitInfo {
 export async function tidyRepository(folder: string, environment: EvaluationEnvironment): Promise<void> {
   const tidying = () =>
     runGit(environment, ["-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"], { folder, timeoutMs: TIDY_MS_MAX });
-  await locks.run(folder, tidying, environment.signal).catch((error: unknown) => {
+  await repositoryLocks.run(folder, tidying, environment.signal).catch((error: unknown) => {
     if (!(error instanceof EvaluationError)) environment.log.warn("a repository was not tidied", { folder, error });
   });
 }

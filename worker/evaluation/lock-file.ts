@@ -28,7 +28,7 @@ export function findLocalInputs(text: string): LocalInput[] {
   return found;
 }
 
-/** The inputs of the flake itself that are folders of it and known by their hash, as versions before 2.26 write them. */
+/** Inputs that are folders of the flake and known by their hash, as versions before 2.26 write them. */
 export function findRelativeInputs(text: string): string[] {
   const nodes = Object.values(parseNodes(text)).map((node) => node?.locked as Readonly<Record<string, unknown>> | null);
   return nodes.flatMap((locked) => {
