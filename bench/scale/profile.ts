@@ -82,8 +82,8 @@ function describe(name: string, { ms, cpu, serverPeakBytes }: Phase): string {
   const rate = Math.round((nodes / ms) * 1000);
   const total = cpu.server + cpu.workers + cpu.postgres;
   return (
-    `${name}: ${Math.round(ms)} ms (${rate}/s); CPU a node: server ${each(cpu.server)}, workers ${each(cpu.workers)}, ` +
-    `postgres ${each(cpu.postgres)}, all ${each(total)} (two cores: ${Math.round((2000 * nodes) / total)}/s); ` +
+    `${name}: ${Math.round(ms)} ms (${rate}/s); CPU a node: server ${each(cpu.server)}, ` +
+    `workers ${each(cpu.workers)}, postgres ${each(cpu.postgres)}, all ${each(total)} (two cores: ${Math.round((2000 * nodes) / total)}/s); ` +
     `server's peak ${Math.round(serverPeakBytes / 1e6)} MB`
   );
 }

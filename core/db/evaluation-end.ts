@@ -22,7 +22,8 @@ const waitsForOneOf = (builds: RawBuilder<unknown>) => sql`exists (
  */
 const hasOpenBuild = sql`case
   when ${waitsForOneOf(sql`
-    select a.build_id as id from attempt a where a.finished_at is null and a.build_id is not null order by a.build_id desc`)}
+    select a.build_id as id from attempt a where a.finished_at is null and a.build_id is not null
+    order by a.build_id desc`)}
   then true
   when ${waitsForOneOf(sql`
     select b.id from build b where b.status = 1 and b.organization_id = e.organization_id
