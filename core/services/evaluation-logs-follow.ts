@@ -18,7 +18,7 @@ const LOOK_INTERVAL_MS: number = 1 * SECOND;
 const LOOK_PAUSE_FACTOR = 10;
 /** Longer than a transaction that assigns builds takes: rows show up at their commit with the time before it. */
 const OVERLAP_MS: number = 10 * SECOND;
-/** Of builds that go on for others when the evaluation ended, or ended just then: their last lines may be on the way. */
+/** Of builds that ended just when the evaluation did, or go on for others: last lines may be on the way. */
 const LATE_LINES_MS: number = 3 * SECOND;
 const SIGN_INTERVAL_MS: number = 15 * SECOND;
 const STREAM_MS_MAX: number = 6 * HOUR;

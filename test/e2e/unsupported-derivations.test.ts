@@ -68,7 +68,7 @@ describe.skipIf(!nix.ok)(`derivations whose outputs nobody knows before the buil
     await gradient?.[Symbol.asyncDispose]();
   });
 
-  test("they end with the reason and what to do, in the evaluation and on each build; the others are built", async () => {
+  test("they end with the reason and what to do, in messages and on each build; the others are built", async () => {
     const { api, folder } = gradient;
     const url = await commitFlake(join(folder, "repository"), { "flake.nix": FLAKE }, "A commit");
     const project = await addProject(api, "site", url, "packages.*");

@@ -74,7 +74,7 @@ class Followed {
   }
 }
 
-test("the logs of an ended evaluation come whole, each line with the build's name, in the order of the builds", async () => {
+test("logs of an ended evaluation come whole, build after build, each line with its build's name", async () => {
   const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId, status: 5 });
   await writes(evaluation, "zlib", "configure\nmake\n");
   await writes(evaluation, "app", "a\n\nthe end");

@@ -9,7 +9,7 @@ export interface DerivationFile {
 }
 
 const DYNAMIC =
-  "needs what a derivation makes that is itself made by a build (`builtins.outputOf`): dynamic derivations are not built here";
+  "needs what a derivation makes that a build makes (`builtins.outputOf`): dynamic derivations are not built here";
 
 /** Reads `.drv` files from the real folder of a store and proves that they are what their paths say. */
 export class DerivationFiles {
@@ -32,7 +32,7 @@ export class DerivationFiles {
       if (await verifyDerivationPath(path, aterm, derivation)) return { aterm, derivation };
     } catch (error) {
       if (!(error instanceof DerivationParseError)) throw error;
-      if (error.isDynamic) throw new EvaluationError("derivation_unsupported", `${path} ${DYNAMIC}`, { cause: error });
+      if (error.isDynamic) throw unsupported(path, error);
       throw unreadable(path, error.message, error);
     }
     throw unreadable(path, "its content does not belong to its path: verify the store (`nix store verify --all`)");
@@ -48,4 +48,8 @@ export class DerivationFiles {
 
 function unreadable(path: StorePath, reason: string, cause?: unknown): EvaluationError {
   return new EvaluationError("derivation_unreadable", `${path} cannot be read: ${reason}`, { cause });
+}
+
+function unsupported(path: StorePath, cause: DerivationParseError): EvaluationError {
+  return new EvaluationError("derivation_unsupported", `${path} ${DYNAMIC}`, { cause });
 }
