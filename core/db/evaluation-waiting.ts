@@ -41,7 +41,8 @@ export async function queueEvaluationsWithCache(
       where e.waiting_reason is not null and e.status = 4
         and e.waiting_reason ->> 'kind' in ('no_cache', 'cache_storage_full')
     ), cached as materialized (
-      select o.id, exists (${writableCaches(sql`o.id`)}) as writable, exists (${writableCaches(sql`o.id`)} and ${hasRoom}) as room
+      select o.id, exists (${writableCaches(sql`o.id`)}) as writable,
+        exists (${writableCaches(sql`o.id`)} and ${hasRoom}) as room
       from (select distinct organization_id as id from waiting) o
     ), changed as materialized (
       select e.id, w.kind, c.writable, c.room

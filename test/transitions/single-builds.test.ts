@@ -102,7 +102,7 @@ test("a build is aborted while its evaluation goes on, and what that reports abo
   expect(await evaluationState(world, evaluation.id)).toBe("Failed");
 });
 
-test("what is taken out of an evaluation that goes on and is reported on top of it does not keep it from its end", async () => {
+test("what is reported above a build that was taken out does not keep the evaluation from its end", async () => {
   const evaluation = await startEvaluation(world);
   await ingest(world, evaluation, [node("early")]);
   const other = await evaluate(world, [node("early")]);
