@@ -22,8 +22,8 @@ export class DerivationFiles {
   }
 
   /**
-   * Throws `EvaluationError`: without one of its derivations a graph means nothing. Its code is `derivation_unsupported`
-   * where the file is sound, and of a kind that is not built.
+   * Throws `EvaluationError`: without one of its derivations a graph means nothing. Where the file is sound, and of a
+   * kind that is not built, its code is `derivation_unsupported`.
    */
   async read(path: StorePath): Promise<DerivationFile> {
     const aterm = await this.#readBytes(path);
