@@ -14,10 +14,10 @@ const EVALUATION_MS_MAX = 1_800_000;
 const MEMORY = { valueMax: 250 } as const;
 
 const NOTES = [
-  `\`long\`: a chain is ${LINKS} derivations each of which needs the one before; the figure is the time that Gradient ` +
-    "takes for a link beyond what `nix build` does, evaluation, upload and signature of each link included.",
-  "`long`: the log is lines of 100 bytes, with the worker's limits on logs raised to twice its size. The server keeps " +
-    "the first 512 MiB of it. Memory is `VmHWM`, as for `memory`.",
+  `\`long\`: a chain is ${LINKS} derivations each of which needs the one before; the figure is the time that ` +
+    "Gradient takes for a link beyond what `nix build` does, evaluation, upload and signature of each link included.",
+  "`long`: the log is lines of 100 bytes, with the worker's limits on logs raised to twice its size. The server " +
+    "keeps the first 512 MiB of it. Memory is `VmHWM`, as for `memory`.",
 ];
 
 /** What takes long by its nature: a chain of builds, and a log without end. */

@@ -31,7 +31,8 @@ export class EvaluationLimits {
     const before = this.#derivations.get(attemptId) ?? (await countBuildsOfAttempt(this.#deps.db, attemptId));
     const count = before + derivations;
     if (count > max + REPEATED_BATCHES_MAX * EVAL_BATCH_NODES_MAX) {
-      return `the evaluation needs more than ${max} derivations (GRADIENT_EVALUATION_MAX_DERIVATIONS): narrow the patterns`;
+      const option = "GRADIENT_EVALUATION_MAX_DERIVATIONS";
+      return `the evaluation needs more than ${max} derivations (${option}): narrow the patterns`;
     }
     this.#derivations.set(attemptId, count);
     return null;
