@@ -81,9 +81,12 @@ function describe(name: string, { ms, cpu, serverPeakBytes }: Phase): string {
   const each = (value: number) => `${(value / nodes).toFixed(3)} ms`;
   const rate = Math.round((nodes / ms) * 1000);
   const total = cpu.server + cpu.workers + cpu.postgres;
+  const onTwoCores = Math.round((2_000 * nodes) / total);
   return (
     `${name}: ${Math.round(ms)} ms (${rate}/s); CPU a node: server ${each(cpu.server)}, ` +
-    `workers ${each(cpu.workers)}, postgres ${each(cpu.postgres)}, all ${each(total)} (two cores: ${Math.round((2000 * nodes) / total)}/s); ` +
+    `workers ${each(cpu.workers)}, postgres ${each(cpu.postgres)}, ` +
+    `all ${each(total)} ` +
+    `(two cores: ${onTwoCores}/s); ` +
     `server's peak ${Math.round(serverPeakBytes / 1e6)} MB`
   );
 }
