@@ -29,8 +29,8 @@ export async function ensureRequestProject(
   await sql`
     insert into project (id, organization_id, name, display_name, description, repository, wildcard, concurrency,
       managed, created_by)
-    values (${id}, ${organizationId}, ${REQUEST_PROJECT}, 'Build Requests', 'Sources that people sent to have them built',
-      '', '*', 2, true, ${createdBy})
+    values (${id}, ${organizationId}, ${REQUEST_PROJECT}, 'Build Requests',
+      'Sources that people sent to have them built', '', '*', 2, true, ${createdBy})
     on conflict (organization_id, name) do nothing`.execute(db);
   return (await found()) ?? { id };
 }

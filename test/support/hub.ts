@@ -31,7 +31,7 @@ export interface HubBench extends AsyncDisposable {
   registered(options?: { builds?: number; organizationId?: string }): Promise<FakeWorker>;
   /** A queued evaluation. */
   addEvaluation(): Promise<string>;
-  /** A build that is ready, of an evaluation that is building; of the bench's own organization and project by default. */
+  /** A build that is ready, of an evaluation that builds; of the bench's own organization and project by default. */
   addBuild(name: string, owner?: { organizationId: string; projectId: string }): Promise<BenchBuild>;
 }
 

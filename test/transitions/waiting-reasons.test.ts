@@ -178,7 +178,7 @@ test("reasons that others give are left alone", async () => {
   expect([await evaluationState(world, id), await reasonOf(id)]).toEqual(["Waiting", reason]);
 });
 
-test("what a stranger proposed waits for a member, whatever workers there are, and begins when one vouches for it", async () => {
+test("what a stranger proposed waits for a member, whatever workers there are, until one vouches for it", async () => {
   const { id, attemptId } = await startEvaluation(world);
   await sql`update attempt set finished_at = gradient_now(), outcome = 4 where id = ${attemptId}`.execute(world.db);
   await sql`update evaluation set status = 0, trusted = false where id = ${id}`.execute(world.db);

@@ -5,7 +5,7 @@ import { type TransitionDeps, transition } from "./deps.ts";
 
 /**
  * Lets an evaluation begin that waits for a member to look at it; it may have to wait for something else then. The
- * member vouches for it: it is trusted from now on. Throws `not_found`, or `conflict` when it does not wait for approval.
+ * member vouches for it: it is trusted from now on. Throws `not_found`, or `conflict` when it waits for no approval.
  */
 export async function approveEvaluation(deps: TransitionDeps, evaluationId: string): Promise<void> {
   await transition(deps, async (trx, wakeups) => {
