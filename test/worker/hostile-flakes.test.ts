@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -70,6 +71,34 @@ describe.skipIf(!nix.ok)("a flake that wants more than its own files", () => {
 
     expect(outcome).toMatchObject({ outcome: "failed", message: expect.stringContaining("has no lock") });
     expect(JSON.stringify(outcome)).not.toContain("secret");
+  });
+
+  test("a repository beside the flake's own is not read by a path that begins like it", async () => {
+    const other = await makeRepository(daemon, { "s.txt": "of another repository" });
+    const repository = await makeRepository(daemon, { readme: "not yet a flake" });
+    const url = servedAs(repository.folder);
+    const dataDir = join(daemon.folder, "beside");
+    const kept = join(dataDir, "repositories", createHash("sha256").update(url).digest("hex"));
+    const spellings = [kept, `${kept}/../../..`, `${kept}/%2e%2e/../..`].map((start, index) => {
+      const place = index === 0 ? other.folder : `${start}/${basename(other.folder)}`;
+      return `packages.a${index} = mk "a${index}" "" { read = builtins.readFile ((builtins.fetchTree {
+        type = "git"; url = "file://${place}"; rev = "${other.commit}"; }) + "/s.txt"); };`;
+    });
+    const commit = await commitFiles(
+      repository.folder,
+      { "flake.nix": flakeOf(`{ ${spellings.join("\n")} }`) },
+      "read",
+    );
+    const job = { wildcard: "packages.*" };
+    const environment = { ...STRICT, dataDir };
+    const { outcome, batches, messages } = await evaluateRepository(
+      daemon,
+      { folder: kept, url, commit },
+      { job, environment },
+    );
+    expect(outcome).toMatchObject({ outcome: "completed" });
+    expect(batches.flatMap(({ nodes }) => nodes)).toEqual([]);
+    expect(messages.filter(({ level }) => level === "error")).toHaveLength(3);
   });
 
   test("an attribute whose name fits no row is an error, and the others are found", async () => {

@@ -22,7 +22,7 @@ export function evaluatorSetup(
 
 /** What a flake may read on this machine. */
 export interface ReadablePlaces {
-  /** Of the repository. */
+  /** Of the repository, whose commit Nix takes before it evaluates; what is beside it stays out of reach. */
   readonly folder: string;
   /**
    * References of flakes in the store, whole. Never the beginning of one: `path:/nix/store/../../etc` begins like them,
@@ -87,9 +87,12 @@ export async function makeEvaluatorHome({ dataDir, evaluatorUser }: EvaluationEn
   return home;
 }
 
-/** Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. */
-function allowedUris({ folder, references }: ReadablePlaces): string {
+/**
+ * Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. A folder of this machine
+ * is never one: `git+file:///folder/../other` begins like it.
+ */
+function allowedUris({ references }: ReadablePlaces): string {
   const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
   const forges = ["tarball+http://", "file+https://", "file+http://", "github:", "gitlab:", "sourcehut:"];
-  return [...schemes, ...forges, `git+file://${folder}`, ...references].join(" ");
+  return [...schemes, ...forges, ...references].join(" ");
 }
