@@ -19,12 +19,16 @@ export class Channel {
   readonly #accept: (socket: Socket) => void;
   #received: Buffer = Buffer.alloc(0);
   #outgoing: Buffer[] = [];
+  #waiting: (() => void)[] = [];
   #next = 1;
 
   /** `accept` is given each socket that the other side opens, which it does by sending something. */
   constructor(stream: Stream, accept: (socket: Socket) => void) {
     this.#stream = stream;
     this.#accept = accept;
+    stream.on("drain", () => {
+      for (const resolve of this.#waiting.splice(0)) resolve();
+    });
     stream.on("data", (bytes: Buffer) => this.#receive(bytes));
     stream.on("close", () => {
       for (const socket of [...this.#sockets.values()]) socket.ended("the other process has ended");
@@ -42,7 +46,7 @@ export class Channel {
     header.writeUInt8(kind, 8);
     if (this.#outgoing.push(header, body) === 2) setImmediate(() => this.#flush());
     if (!this.#stream.writableNeedDrain) return Promise.resolve();
-    return new Promise((resolve) => void this.#stream.once("drain", resolve));
+    return new Promise((resolve) => void this.#waiting.push(resolve));
   }
 
   forget(socket: number): void {

@@ -52,12 +52,6 @@ export const MUTATIONS: readonly Mutation[] = [
     to: "await beatServer(this.#deps); await expireLeases(this.#deps);",
   },
   {
-    what: "a newer session ends the older one",
-    file: "runtime/node/hub/hub.ts",
-    from: "if (proved.every(isTaken)) connection.close(4409",
-    to: "if (proved.every(isTaken) && !connection) (connection as typeof connection).close(4409",
-  },
-  {
     what: "a build begins when everything it needs is there",
     file: "core/db/graph.ts",
     from: "when b.status = 0 and b.pending_dependencies + delta.change = 0 then 1",
@@ -98,11 +92,5 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "core/services/transitions/leases.ts",
     from: "await loseSuspects(deps);",
     to: "void loseSuspects;",
-  },
-  {
-    what: "what a worker refuses is offered to others",
-    file: "runtime/node/hub/worker-jobs.ts",
-    from: "if (!message.accepted) this.#refused(message);",
-    to: "if (!message.accepted) void this.#refused;",
   },
 ];
