@@ -88,8 +88,8 @@ export async function makeEvaluatorHome({ dataDir, evaluatorUser }: EvaluationEn
 }
 
 /**
- * Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. A folder of this machine
- * is never one: `git+file:///folder/../other` begins like it.
+ * Nix compares prefixes that end in a slash or are the whole, and newer versions whole schemes. A folder of this
+ * machine is never one: `git+file:///folder/../other` begins like it.
  */
 function allowedUris({ references }: ReadablePlaces): string {
   const schemes = ["https://", "http://", "ssh://", "git+https://", "git+http://", "git+ssh://", "tarball+https://"];
