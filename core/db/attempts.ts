@@ -65,14 +65,16 @@ export async function endAttempts(
     .execute();
 }
 
-export async function markAttemptStarted(db: Kysely<Database>, id: string): Promise<void> {
-  await db
-    .updateTable("attempt")
-    .set({ started_at: databaseNow })
-    .where("id", "=", id)
-    .where("started_at", "is", null)
-    .where("finished_at", "is", null)
-    .execute();
+/** Of those that have ended it is not changed: their results said it. */
+export async function markAttemptsStarted(
+  db: Kysely<Database>,
+  attempts: readonly { readonly id: string; readonly runningMs: number }[],
+): Promise<void> {
+  await sql`
+    update attempt set started_at = gradient_now() - s.running_ms * interval '1 millisecond'
+    from unnest(${attempts.map(({ id }) => id)}::uuid[], ${attempts.map(({ runningMs }) => runningMs)}::float8[])
+      as s(id, running_ms)
+    where attempt.id = s.id and started_at is null and finished_at is null`.execute(db);
 }
 
 /**

@@ -1,9 +1,9 @@
-import { markAttemptStarted } from "#core/db/attempts.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { WorkerConnection, WorkMessage } from "#core/protocol/session-host.ts";
 import { writeLog } from "#core/services/build-log-write.ts";
 import { advanceEvaluation } from "#core/services/transitions/evaluation-progress.ts";
+import { attemptStartsOf } from "./attempt-starts.ts";
 import type { HubDeps } from "./deps.ts";
 import { EvaluationLimits } from "./evaluation-limits.ts";
 import { receiveBatch, receiveEvaluationMessage } from "./evaluation-reports.ts";
@@ -43,7 +43,6 @@ export interface AttemptMessagesOptions {
   readonly failed: (error: unknown) => void;
 }
 
-const START_RECORDED_AFTER_MS = 500;
 /** Batches of one session that are read at a time, each of up to `EVAL_BATCH_BYTES_MAX`. */
 const BATCHES_AT_ONCE = 2;
 
@@ -51,8 +50,6 @@ const BATCHES_AT_ONCE = 2;
 export class AttemptMessages {
   readonly #deps: HubDeps;
   readonly #options: AttemptMessagesOptions;
-  /** Builds whose beginning is about to be recorded. */
-  readonly #starting = new Set<string>();
   readonly #batches = new Semaphore(BATCHES_AT_ONCE);
   readonly #limits: EvaluationLimits;
 
@@ -88,13 +85,7 @@ export class AttemptMessages {
 
   async #update({ attempt, phase, commit }: Of<"job_update">): Promise<void> {
     if (phase !== "building") return await advanceEvaluation(this.#deps, attempt, phase, commit);
-    if (this.#starting.has(attempt) || !this.#options.heldBy(attempt)) return;
-    this.#starting.add(attempt);
-    // A short build's result says when it began: it is spared a transaction of its own.
-    this.#deps.clock.schedule(START_RECORDED_AFTER_MS, () => {
-      const recorded = this.#options.inOrder(attempt, () => markAttemptStarted(this.#deps.db, attempt));
-      void recorded.finally(() => this.#starting.delete(attempt));
-    });
+    if (this.#options.heldBy(attempt)) attemptStartsOf(this.#deps).add(attempt);
   }
 
   async #batch(message: Of<"eval_batch">): Promise<void> {

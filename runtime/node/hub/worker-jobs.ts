@@ -9,6 +9,7 @@ import { endEvaluationAttempt } from "#core/services/transitions/evaluation-prog
 import type { WorkerGrant } from "#core/services/worker-auth.ts";
 import { AssignmentSender } from "./assignment-sender.ts";
 import { AttemptMessages } from "./attempt-messages.ts";
+import { attemptStartsOf } from "./attempt-starts.ts";
 import type { HubDeps } from "./deps.ts";
 import { recordOrFail } from "./hopeless-reports.ts";
 import { type LeasedAttempt, loadLeasedAttempts } from "./leased-attempts.ts";
@@ -193,6 +194,7 @@ export class WorkerJobs implements SessionWork {
   /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
   abort(attemptId: string, reason: string): void {
     if (!this.#attempts.delete(attemptId)) return;
+    attemptStartsOf(this.#deps).forget(attemptId);
     this.#logs.forget(attemptId);
     this.#uploads.forget(attemptId);
     this.options.connection.send({ type: "abort_job", attempt: attemptId, reason });
@@ -270,6 +272,7 @@ export class WorkerJobs implements SessionWork {
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
+    attemptStartsOf(this.#deps).forget(attempt);
     this.#logs.forget(attempt);
     this.#uploads.forget(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
