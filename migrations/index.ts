@@ -11,6 +11,8 @@ import * as createBuildResults from "./20261122T011500Z-create-build-results.ts"
 import * as shareDatabase from "./20261122T011600Z-share-database.ts";
 import * as sealLogs from "./20261122T011800Z-seal-logs.ts";
 import * as createBuildRequests from "./20261122T011900Z-create-build-requests.ts";
+import * as watchIntegrity from "./20261122T013800Z-watch-integrity.ts";
+import * as createAdminTasks from "./20261122T013900Z-create-admin-tasks.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -26,6 +28,8 @@ const migrations: Record<string, Migration> = {
   "20261122T011600Z-share-database": shareDatabase,
   "20261122T011800Z-seal-logs": sealLogs,
   "20261122T011900Z-create-build-requests": createBuildRequests,
+  "20261122T013800Z-watch-integrity": watchIntegrity,
+  "20261122T013900Z-create-admin-tasks": createAdminTasks,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -13,6 +13,26 @@ CREATE OR REPLACE FUNCTION public.gradient_package_name(name text)
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$ select regexp_replace(name, '-[^a-zA-Z].*$', '') $function$;
 
+create table admin_task (
+  id uuid not null,
+  kind text not null,
+  status smallint not null default 0,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  parameters jsonb not null,
+  progress jsonb,
+  report jsonb,
+  error text,
+  cancel_wanted boolean not null default false,
+  constraint admin_task_pkey PRIMARY KEY (id),
+  constraint admin_task_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL
+);
+CREATE UNIQUE INDEX admin_task_active_key ON admin_task (kind) WHERE (status = ANY (ARRAY[0, 1]));
+CREATE INDEX admin_task_created_by_idx ON admin_task (created_by);
+CREATE INDEX admin_task_created_idx ON admin_task (created_at);
+
 create table api_key (
   id uuid not null,
   owner_id uuid not null,
@@ -387,6 +407,12 @@ create table evaluation_message (
 );
 CREATE INDEX evaluation_message_idx ON evaluation_message (evaluation_id, created_at);
 
+create table integrity_count (
+  name text not null,
+  value bigint not null,
+  constraint integrity_count_pkey PRIMARY KEY (name)
+);
+
 create table nar (
   nar_hash bytea not null,
   nar_size bigint not null,
@@ -397,10 +423,29 @@ create table nar (
   created_at timestamp with time zone not null default gradient_now(),
   verified_at timestamp with time zone not null default gradient_now(),
   damaged_at timestamp with time zone,
+  unpacked_at timestamp with time zone not null default gradient_now(),
   constraint nar_pkey PRIMARY KEY (nar_hash),
   constraint nar_object_key_key UNIQUE (object_key)
 );
 CREATE INDEX nar_damaged_idx ON nar (damaged_at) WHERE (damaged_at IS NOT NULL);
+CREATE INDEX nar_object_order_idx ON nar (object_key COLLATE "C");
+CREATE INDEX nar_verified_idx ON nar (verified_at) WHERE (damaged_at IS NULL);
+
+create table nar_damage (
+  object_key text not null,
+  nar_hash bytea not null,
+  fault text not null,
+  message text not null,
+  found_at timestamp with time zone not null default gradient_now(),
+  attempts integer not null default 0,
+  retry_at timestamp with time zone not null default gradient_now(),
+  problem text,
+  healed_at timestamp with time zone,
+  healed_by text,
+  constraint nar_damage_pkey PRIMARY KEY (object_key)
+);
+CREATE INDEX nar_damage_found_idx ON nar_damage (found_at);
+CREATE INDEX nar_damage_open_idx ON nar_damage (retry_at) WHERE (healed_at IS NULL);
 
 create table nar_file (
   file_hash bytea not null,
@@ -522,6 +567,14 @@ create table scheduler_state (
   history_until timestamp with time zone not null default gradient_now(),
   constraint scheduler_state_pkey PRIMARY KEY (id),
   constraint scheduler_state_is_one_row CHECK ((id = 1))
+);
+
+create table scrub_state (
+  singleton boolean not null default true,
+  rows_after text,
+  rows_finished_at timestamp with time zone,
+  constraint scrub_state_pkey PRIMARY KEY (singleton),
+  constraint scrub_state_singleton_check CHECK (singleton)
 );
 
 create table sealed_log (

@@ -1,5 +1,6 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type { AdminTaskTable } from "./tables/admin-task.ts";
 import type {
   BuildRequestFileTable,
   BuildRequestTable,
@@ -9,6 +10,7 @@ import type {
 } from "./tables/build-requests.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
+import type { IntegrityCountTable, NarDamageTable, ScrubStateTable } from "./tables/integrity.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
@@ -28,6 +30,10 @@ export interface Database {
   organization_cache: OrganizationCacheTable;
   nar: NarTable;
   nar_file: NarFileTable;
+  nar_damage: NarDamageTable;
+  integrity_count: IntegrityCountTable;
+  scrub_state: ScrubStateTable;
+  admin_task: AdminTaskTable;
   cache_path: CachePathTable;
   cache_upstream: CacheUpstreamTable;
   upstream_path: UpstreamPathTable;
@@ -196,7 +202,10 @@ export interface NarTable {
   compression: string;
   object_key: string;
   created_at: CreatedAt;
+  /** When the file's hash was last seen to be right. */
   verified_at: Defaulted<Date>;
+  /** The same of the NAR's own hash. */
+  unpacked_at: Defaulted<Date>;
   damaged_at: Date | null;
 }
 export type NarRow = Selectable<NarTable>;

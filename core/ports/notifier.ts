@@ -16,6 +16,18 @@ export interface Notifier {
  * - `registration`: a worker's registration changed; the subject is `organization id/worker id`.
  * - `path`: a path of a cache changed or went; the subject is `cache id/hash`.
  * - `session`: a session of a worker has opened, and older ones may have ended by that; the subject is the worker's id.
+ * - `damage`: a stored NAR is to be repaired; the subject is its hash in hexadecimal digits, or `all`.
+ * - `task`: an administrative task was asked for or is to end; the subject is its id.
  * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.
  */
-export type Topic = "work" | "evaluation" | "log" | "abort" | "registration" | "path" | "session" | "missed";
+export type Topic =
+  | "work"
+  | "evaluation"
+  | "log"
+  | "abort"
+  | "registration"
+  | "path"
+  | "session"
+  | "damage"
+  | "task"
+  | "missed";

@@ -17,7 +17,18 @@ const PENDING_MAX = 10_000;
 const RECONNECT_MS_MIN = 100;
 const RECONNECT_MS_MAX = 5_000;
 
-const TOPICS: readonly Topic[] = ["work", "evaluation", "log", "abort", "registration", "path", "session", "missed"];
+const TOPICS: readonly Topic[] = [
+  "work",
+  "evaluation",
+  "log",
+  "abort",
+  "registration",
+  "path",
+  "session",
+  "damage",
+  "task",
+  "missed",
+];
 const SUBJECT_LENGTH_MAX = 200;
 
 export interface RunningNotifier extends Notifier {

@@ -1,0 +1,31 @@
+import type { ColumnType, Generated, Selectable } from "kysely";
+import type { NarFault, NarHealer } from "../../domain/nar-health.ts";
+
+/** An object that was found damaged, once. */
+export interface NarDamageTable {
+  object_key: string;
+  nar_hash: Uint8Array;
+  fault: NarFault;
+  message: string;
+  found_at: ColumnType<Date, Date | undefined, never>;
+  /** Repairs that were tried in vain. */
+  attempts: Generated<number>;
+  retry_at: Generated<Date>;
+  /** Why the last repair was in vain. */
+  problem: string | null;
+  healed_at: Date | null;
+  healed_by: NarHealer | null;
+}
+export type NarDamageRow = Selectable<NarDamageTable>;
+
+/** Counts since the beginning; see `IntegrityCount`. */
+export interface IntegrityCountTable {
+  name: string;
+  value: number;
+}
+
+export interface ScrubStateTable {
+  singleton: Generated<boolean>;
+  rows_after: string | null;
+  rows_finished_at: Date | null;
+}
