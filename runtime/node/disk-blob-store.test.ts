@@ -4,15 +4,28 @@ import { mkdir, readdir, readlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { streamOf } from "#core/lib/streams.ts";
-import { testBlobStore } from "#test/conformance/blob-store.ts";
+import { PAGE_OBJECTS, testBlobStore } from "#test/conformance/blob-store.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { objectPath, openDiskBlobStore } from "./disk-blob-store.ts";
 
 describe("disk", () => {
   testBlobStore(async () => {
     const folder = await withTemporaryFolder();
-    return { store: await openDiskBlobStore(folder.path), [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
+    const store = await openDiskBlobStore(folder.path, { pageObjects: PAGE_OBJECTS });
+    return { store, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
   });
+});
+
+test("what lies in the folder and is no object is not listed", async () => {
+  await using folder = await withTemporaryFolder();
+  const store = await openDiskBlobStore(folder.path);
+  await store.put("nar/abc/1", streamOf(Uint8Array.of(1)));
+  await writeFile(join(folder.path, "storage-id"), "a name");
+  await writeFile(join(folder.path, "nar", "ab", "a file"), "of somebody else's");
+  await mkdir(join(folder.path, "nar", "ab", "abc@folder"));
+  await writeFile(join(folder.path, "nar", "ab", ".hidden@1"), "");
+
+  expect((await store.list("")).objects.map(({ key }) => key)).toEqual(["nar/abc/1"]);
 });
 
 test("different keys are different files", () => {

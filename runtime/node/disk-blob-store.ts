@@ -1,19 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, readdir, rm, stat, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, readdir, rm, stat, unlink, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DomainError } from "#core/errors.ts";
 import { assert } from "#core/lib/assert.ts";
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { Blob, BlobStore, ByteRange } from "#core/ports/blob-store.ts";
+import { assertKeyPrefix, assertObjectKey } from "#core/ports/object-key.ts";
+import { listFolder } from "./disk-blob-list.ts";
 import { hasCode, syncFolder } from "./files.ts";
 
 /** Large reads cost a third of the processor time of Node's default of 64 KiB. */
 const READ_BYTES = 256 * 1024;
-/**
- * Two to four names, none of which begins with a dot: a key can neither leave the folder nor reach unfinished files.
- */
-const KEY = /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,79}\/){1,3}[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
+/** As S3 has them. */
+const PAGE_OBJECTS = 1_000;
 const SHARD_LENGTH = 2;
 const UNFINISHED = ".unfinished";
 /** No upload pauses for so long: it would have timed out. */
@@ -24,7 +24,7 @@ const ABANDONED_MS = 86_400_000;
  * of its own for each NAR would take a block of the disk, and one folder for all of them grows slow.
  */
 export function objectPath(key: string): string {
-  assert(KEY.test(key), `not a key of an object: ${JSON.stringify(key)}`);
+  assertObjectKey(key);
   const [kind, ...names] = key.split("/") as [string, string, ...string[]];
   return join(kind, names[0].slice(0, SHARD_LENGTH), names.join("@"));
 }
@@ -36,7 +36,7 @@ export function objectPath(key: string): string {
  */
 export async function openDiskBlobStore(
   root: string,
-  { shared = false }: { readonly shared?: boolean } = {},
+  { shared = false, pageObjects = PAGE_OBJECTS }: { readonly shared?: boolean; readonly pageObjects?: number } = {},
 ): Promise<BlobStore> {
   const unfinished = join(root, UNFINISHED);
   // What a crash left behind has no name and nobody who waits for it.
@@ -53,6 +53,12 @@ export async function openDiskBlobStore(
     get: async (key, range) => await get(pathOf(key), range),
     head: async (key) => await head(pathOf(key)),
     delete: async (key) => await remove(pathOf(key)),
+    async list(prefix, after = "") {
+      assertKeyPrefix(prefix);
+      return await listFolder(root, { prefix, after, pageObjects });
+    },
+    copy: async (from, to) => await copy(pathOf(from), pathOf(to)),
+    filePath: objectPath,
   };
 }
 
@@ -69,6 +75,21 @@ async function removeAbandoned(folder: string): Promise<void> {
   }
 }
 
+/** A second name for the same file: its bytes never change. */
+async function copy(from: string, to: string): Promise<{ size: number } | null> {
+  try {
+    const now = new Date();
+    // Whatever clears up by age must find the new name as young as it is.
+    await utimes(from, now, now);
+    await linkInto(from, to);
+    await syncFolder(dirname(to));
+    return { size: (await stat(to)).size };
+  } catch (error) {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return null;
+    throw refused(error);
+  }
+}
+
 async function put(path: string, temporary: string, body: ByteStream): Promise<{ size: number }> {
   try {
     const size = await writeWhole(temporary, body);
@@ -76,17 +97,20 @@ async function put(path: string, temporary: string, body: ByteStream): Promise<{
     await syncFolder(dirname(path));
     return { size };
   } catch (error) {
-    if (hasCode(error, "EEXIST")) {
-      throw new DomainError("already_exists", "an object with this key exists", { cause: error });
-    }
-    if (hasCode(error, "ENOSPC") || hasCode(error, "EDQUOT")) {
-      throw new DomainError("service_unavailable", "the server's storage is full: try again later", { cause: error });
-    }
-    throw error;
+    throw refused(error);
   } finally {
     // It is not there when it could not be made.
     await unlink(temporary).catch(() => {});
   }
+}
+
+/** The error in words for the client, where it is one that has some. */
+function refused(cause: unknown): unknown {
+  if (hasCode(cause, "EEXIST")) return new DomainError("already_exists", "an object with this key exists", { cause });
+  if (hasCode(cause, "ENOSPC") || hasCode(cause, "EDQUOT")) {
+    return new DomainError("service_unavailable", "the server's storage is full: try again later", { cause });
+  }
+  return cause;
 }
 
 /** Its folder is made when it is missing, which it is once in the life of a store. */

@@ -1,10 +1,13 @@
 import { expect, test } from "vitest";
 import { collect, streamOf } from "#core/lib/streams.ts";
-import type { BlobStore } from "#core/ports/blob-store.ts";
+import type { BlobStore, StoredObject } from "#core/ports/blob-store.ts";
 
+/** Empty, and with pages of `PAGE_OBJECTS`. */
 export interface BlobStoreUnderTest extends AsyncDisposable {
   readonly store: BlobStore;
 }
+
+export const PAGE_OBJECTS = 3;
 
 const LIMIT = 16 * 1024 * 1024;
 
@@ -14,6 +17,8 @@ type Make = () => Promise<BlobStoreUnderTest>;
 export function testBlobStore(make: Make): void {
   testObjects(make);
   testInterruptions(make);
+  testLists(make);
+  testCopies(make);
   testKeys(make);
 }
 
@@ -127,7 +132,107 @@ function testKeys(make: Make): void {
     await expect(made.store.get(key)).rejects.toThrow("not a key");
     await expect(made.store.head(key)).rejects.toThrow("not a key");
     await expect(made.store.delete(key)).rejects.toThrow("not a key");
+    await expect(made.store.copy(key, "nar/abc/1")).rejects.toThrow("not a key");
   });
+
+  test.each(["nar", "/", "../", "nar/.", ".unfinished/", "nar//"])("nothing is listed below %j", async (prefix) => {
+    await using made = await make();
+    await expect(made.store.list(prefix)).rejects.toThrow("not a prefix");
+  });
+}
+
+function testLists(make: Make): void {
+  test("everything that is there is listed once, in the order of the keys, page by page", async () => {
+    await using made = await make();
+    const keys = [
+      "log/zz1",
+      "nar/aa-1/1",
+      "nar/aa/0",
+      "nar/aa/1",
+      "nar/aa0/1",
+      "nar/b-/1",
+      "nar-old/aa/1",
+      "staging/aa/1",
+    ];
+    for (const [index, key] of keys.entries()) await made.store.put(key, streamOf(new Uint8Array(index)));
+
+    const pages = await pagesOf(made.store, "");
+
+    expect(pages.flat().map(({ key }) => key)).toEqual(keys.toSorted());
+    expect(Math.max(...pages.map(({ length }) => length))).toBe(PAGE_OBJECTS);
+    for (const { key, size } of pages.flat()) expect(size).toBe(keys.indexOf(key));
+  });
+
+  test("a prefix ends a name, and what is not below it is not listed", async () => {
+    await using made = await make();
+    for (const key of ["nar/aa/1", "nar/aa/2", "nar/aab/1", "nar-old/aa/1", "log/aa"]) {
+      await made.store.put(key, streamOf());
+    }
+
+    const keysBelow = async (prefix: string) => (await pagesOf(made.store, prefix)).flat().map(({ key }) => key);
+
+    expect(await keysBelow("nar/")).toEqual(["nar/aa/1", "nar/aa/2", "nar/aab/1"]);
+    expect(await keysBelow("nar/aa/")).toEqual(["nar/aa/1", "nar/aa/2"]);
+    expect(await keysBelow("other/")).toEqual([]);
+  });
+
+  test("an object that is being put is not listed, and says afterwards when it was stored", async () => {
+    await using made = await make();
+    const half = Promise.withResolvers<void>();
+    const rest = Promise.withResolvers<void>();
+    async function* slow() {
+      yield new Uint8Array(300_000);
+      half.resolve();
+      await rest.promise;
+    }
+    const putting = made.store.put("nar/abc/1", slow());
+    await half.promise;
+
+    expect(await made.store.list("")).toEqual({ objects: [], next: null });
+    rest.resolve();
+    await putting;
+
+    const { objects } = await made.store.list("");
+    expect(Math.abs(Date.now() - (objects[0]?.storedAt.getTime() ?? 0))).toBeLessThan(10_000);
+  });
+}
+
+function testCopies(make: Make): void {
+  test("a copy is an object of its own, as young as the copying", async () => {
+    await using made = await make();
+    const data = crypto.getRandomValues(new Uint8Array(60_000));
+    await made.store.put("staging/abc/1", streamOf(data));
+
+    expect(await made.store.copy("staging/abc/1", "nar/abc/1")).toEqual({ size: 60_000 });
+    await made.store.delete("staging/abc/1");
+
+    expect(await read(made.store, "nar/abc/1")).toEqual(data);
+    expect(await made.store.head("staging/abc/1")).toBeNull();
+    const { objects } = await made.store.list("nar/");
+    expect(Math.abs(Date.now() - (objects[0]?.storedAt.getTime() ?? 0))).toBeLessThan(10_000);
+  });
+
+  test("what is not there is not copied, and a copy replaces nothing", async () => {
+    await using made = await make();
+    await made.store.put("nar/abc/1", streamOf(Uint8Array.of(1)));
+    await made.store.put("nar/abc/2", streamOf(Uint8Array.of(2)));
+
+    expect(await made.store.copy("nar/abd/1", "nar/abc/3")).toBeNull();
+    await expect(made.store.copy("nar/abc/1", "nar/abc/2")).rejects.toMatchObject({ code: "already_exists" });
+
+    expect(await read(made.store, "nar/abc/2")).toEqual(Uint8Array.of(2));
+    expect(await made.store.head("nar/abc/3")).toBeNull();
+  });
+}
+
+async function pagesOf(store: BlobStore, prefix: string): Promise<(readonly StoredObject[])[]> {
+  const pages: (readonly StoredObject[])[] = [];
+  for (let after: string | null | undefined; after !== null; ) {
+    const page = await store.list(prefix, after);
+    pages.push(page.objects);
+    after = page.next;
+  }
+  return pages;
 }
 
 async function read(

@@ -1,9 +1,7 @@
 import type { Kysely } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 import { uuidV7 } from "#core/lib/ids.ts";
-import { collect } from "#core/lib/streams.ts";
 import { generateKeyPair, type SecretKey, sign } from "#core/nix/signature.ts";
-import type { BlobStore } from "#core/ports/blob-store.ts";
 import type { Codec } from "#core/ports/codec.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { Outbound } from "#core/ports/outbound.ts";
@@ -11,6 +9,7 @@ import { Upstreams } from "#core/services/upstreams.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
 import type { HubDeps } from "#runtime/node/hub/deps.ts";
 import { Hub } from "#runtime/node/hub/hub.ts";
+import { memoryBlobs } from "../support/memory-blobs.ts";
 import type { SimulatedDatabase } from "./database.ts";
 import type { Network } from "./network.ts";
 import type { Random } from "./random.ts";
@@ -19,7 +18,6 @@ import type { WakeUps } from "./wake-ups.ts";
 
 export const LEASE_MS = 60_000;
 export const RETRY = { attemptsMax: 3, backoffMs: 5_000 };
-const BLOB_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface ServerMachine {
   readonly number: number;
@@ -100,7 +98,7 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
   };
   return {
     ...common,
-    blobs: memoryBlobs(machine.blobs),
+    blobs: memoryBlobs(machine.blobs, { now: () => new Date(process.clock.now()) }),
     codec: identityCodec,
     hasher: nodeHasher,
     passwords: { hash: async (secret) => secret, verify: async (stored, secret) => stored === secret },
@@ -141,33 +139,6 @@ export function makeLogger(process: SimulatedProcess): Logger {
     with: () => logger,
   };
   return logger;
-}
-
-function memoryBlobs(objects: Map<string, Uint8Array>): BlobStore {
-  return {
-    async put(key, body) {
-      const bytes = await collect(body, BLOB_BYTES_MAX);
-      if (objects.has(key)) throw new Error(`${key} exists`);
-      objects.set(key, bytes);
-      return { size: bytes.length };
-    },
-    async get(key, range) {
-      const bytes = objects.get(key);
-      if (!bytes) return null;
-      const part = range ? bytes.subarray(range.start, range.start + range.length) : bytes;
-      async function* body(): AsyncGenerator<Uint8Array> {
-        for (let at = 0; at < part.length; at += 65_536) yield part.subarray(at, at + 65_536);
-      }
-      return { size: bytes.length, body: body(), discard: async () => {} };
-    },
-    async head(key) {
-      const bytes = objects.get(key);
-      return bytes ? { size: bytes.length } : null;
-    },
-    async delete(key) {
-      objects.delete(key);
-    },
-  };
 }
 
 /** What is said to be zstd is the NAR itself: compression is not what is looked at here. */

@@ -13,6 +13,8 @@ const failing: BlobStore = {
   get: () => Promise.resolve(null),
   head: () => Promise.resolve(null),
   delete: () => Promise.resolve(),
+  list: () => Promise.resolve({ objects: [], next: null }),
+  copy: () => Promise.resolve(null),
 };
 
 test("an upload that cannot be stored is refused for now, and its sender waits for nothing", async () => {
