@@ -10,10 +10,11 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create index nar_verified_idx on nar (verified_at) where damaged_at is null;
     create index nar_object_order_idx on nar (object_key collate "C");
 
-    -- One row an object that was found damaged. Without healed_at it is what is left to repair, as long as the NAR's
-    -- row says so too.
+    -- One row each time that an object was found damaged. Without healed_at it is what is left to repair, as long as
+    -- the NAR's row says so too.
     create table nar_damage (
-      object_key text primary key,
+      id bigint generated always as identity primary key,
+      object_key text not null,
       nar_hash bytea not null,
       fault text not null,
       message text not null,
@@ -24,13 +25,14 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       healed_at timestamptz,
       healed_by text
     );
+    create unique index nar_damage_open_key on nar_damage (object_key) where healed_at is null;
     create index nar_damage_open_idx on nar_damage (retry_at) where healed_at is null;
     create index nar_damage_found_idx on nar_damage (found_at);
     insert into nar_damage (object_key, nar_hash, fault, message, found_at)
     select object_key, nar_hash, 'missing', 'it was found before reasons were recorded', damaged_at
     from nar where damaged_at is not null;
 
-    -- What was verified, found and repaired since the beginning.
+    -- What was verified since the beginning; and what was found and repaired, as far as nar_damage no longer tells.
     create table integrity_count (
       name text primary key,
       value bigint not null

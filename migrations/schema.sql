@@ -254,6 +254,7 @@ create table cache (
   managed boolean not null default false,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
+  pull_through boolean not null default false,
   constraint cache_pkey PRIMARY KEY (id),
   constraint cache_name_key UNIQUE (name),
   constraint cache_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
@@ -287,11 +288,13 @@ create table cache_path (
   signatures text[] not null default '{}'::text[],
   created_at timestamp with time zone not null default gradient_now(),
   last_used_at timestamp with time zone not null default gradient_now(),
+  incomplete_at timestamp with time zone,
   constraint cache_path_pkey PRIMARY KEY (cache_id, hash),
   constraint cache_path_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
   constraint cache_path_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash),
   constraint cache_path_hash_length CHECK ((length(hash) = 32))
 );
+CREATE INDEX cache_path_incomplete_idx ON cache_path (cache_id, hash) WHERE (incomplete_at IS NOT NULL);
 CREATE INDEX cache_path_nar_idx ON cache_path (nar_hash);
 
 create table cache_role (
@@ -311,14 +314,24 @@ create table cache_upstream (
   cache_id uuid not null,
   kind smallint not null,
   display_name text not null,
-  url text not null,
+  url text,
   public_keys text[] not null,
   mode smallint not null default 1,
   created_at timestamp with time zone not null default gradient_now(),
+  added_by uuid,
+  upstream_cache_id uuid,
+  remote_cache text,
+  api_key bytea,
   constraint cache_upstream_pkey PRIMARY KEY (id),
-  constraint cache_upstream_url_key UNIQUE (cache_id, url),
-  constraint cache_upstream_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+  constraint cache_upstream_url_key UNIQUE NULLS NOT DISTINCT (cache_id, url, remote_cache, upstream_cache_id),
+  constraint cache_upstream_added_by_fkey FOREIGN KEY (added_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint cache_upstream_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_upstream_upstream_cache_id_fkey FOREIGN KEY (upstream_cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_upstream_is_whole CHECK ((((kind = 0) AND (upstream_cache_id IS NOT NULL) AND (upstream_cache_id <> cache_id) AND (url IS NULL)) OR ((kind = 1) AND (url IS NOT NULL) AND (remote_cache IS NOT NULL)) OR ((kind = 2) AND (url IS NOT NULL))))
 );
+CREATE INDEX cache_upstream_added_by_idx ON cache_upstream (added_by);
+CREATE INDEX cache_upstream_cache_idx ON cache_upstream (upstream_cache_id);
+CREATE INDEX cache_upstream_url_idx ON cache_upstream (url);
 
 create table entry_point (
   id uuid not null,
@@ -432,6 +445,7 @@ CREATE INDEX nar_object_order_idx ON nar (object_key COLLATE "C");
 CREATE INDEX nar_verified_idx ON nar (verified_at) WHERE (damaged_at IS NULL);
 
 create table nar_damage (
+  id bigint not null generated always as identity,
   object_key text not null,
   nar_hash bytea not null,
   fault text not null,
@@ -442,10 +456,11 @@ create table nar_damage (
   problem text,
   healed_at timestamp with time zone,
   healed_by text,
-  constraint nar_damage_pkey PRIMARY KEY (object_key)
+  constraint nar_damage_pkey PRIMARY KEY (id)
 );
 CREATE INDEX nar_damage_found_idx ON nar_damage (found_at);
 CREATE INDEX nar_damage_open_idx ON nar_damage (retry_at) WHERE (healed_at IS NULL);
+CREATE UNIQUE INDEX nar_damage_open_key ON nar_damage (object_key) WHERE (healed_at IS NULL);
 
 create table nar_file (
   file_hash bytea not null,
@@ -651,6 +666,18 @@ create table source_upload_part (
   constraint source_upload_part_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES source_upload(id) ON DELETE CASCADE
 );
 
+create table upstream_metric (
+  upstream_id uuid not null,
+  hour timestamp with time zone not null,
+  requests bigint not null,
+  latency_ms bigint not null,
+  hits bigint not null,
+  misses bigint not null,
+  failures bigint not null,
+  constraint upstream_metric_pkey PRIMARY KEY (upstream_id, hour),
+  constraint upstream_metric_upstream_id_fkey FOREIGN KEY (upstream_id) REFERENCES cache_upstream(id) ON DELETE CASCADE
+);
+
 create table upstream_path (
   upstream_id uuid not null,
   hash text not null,
@@ -667,6 +694,7 @@ create table upstream_path (
   ca text,
   signatures text[],
   seen_at timestamp with time zone not null default gradient_now(),
+  file_hash_algorithm text not null default 'sha256'::text,
   constraint upstream_path_pkey PRIMARY KEY (upstream_id, hash),
   constraint upstream_path_upstream_id_fkey FOREIGN KEY (upstream_id) REFERENCES cache_upstream(id) ON DELETE CASCADE,
   constraint upstream_path_hash_length CHECK ((length(hash) = 32)),

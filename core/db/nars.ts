@@ -1,4 +1,6 @@
 import { type Insertable, type Kysely, sql, type Transaction } from "kysely";
+import type { NarHealer } from "../domain/nar-health.ts";
+import { recordNarHealed } from "./nar-health.ts";
 import type { Database, NarRow, NarTable } from "./schema.ts";
 import { databaseNow } from "./time.ts";
 
@@ -49,8 +51,16 @@ export async function insertNars(trx: Transaction<Database>, nars: readonly NewN
   return result.rows.map((row) => row.nar_hash);
 }
 
-/** Puts a new object in the place of a damaged one. The caller holds the row (`lockNarsForUpdate`). */
-export async function replaceNarObject(trx: Transaction<Database>, nar: NewNar): Promise<NarRow> {
+/**
+ * Puts a new object, whose bytes were proven, in the place of a damaged one, and records who brought it. The caller
+ * holds the row (`lockNarsForUpdate`).
+ */
+export async function replaceNarObject(
+  trx: Transaction<Database>,
+  nar: NewNar,
+  healedBy: NarHealer = "push",
+): Promise<NarRow> {
+  await recordNarHealed(trx, nar.nar_hash, healedBy);
   return await trx
     .updateTable("nar")
     .set({
@@ -59,6 +69,7 @@ export async function replaceNarObject(trx: Transaction<Database>, nar: NewNar):
       compression: nar.compression,
       object_key: nar.object_key,
       verified_at: databaseNow,
+      unpacked_at: databaseNow,
       damaged_at: null,
     })
     .where("nar_hash", "=", nar.nar_hash)
@@ -77,24 +88,6 @@ export async function insertNarFile(
     .values({ file_hash: fileHash, nar_hash: narHash })
     .onConflict((conflict) => conflict.column("file_hash").doNothing())
     .execute();
-}
-
-/**
- * Takes one object out of service. False when that object is not the NAR's any more or was marked before: a reader that
- * is slow to notice cannot hit what has replaced it.
- */
-export async function markNarDamaged(
-  db: Kysely<Database>,
-  { narHash, objectKey }: { readonly narHash: Uint8Array; readonly objectKey: string },
-): Promise<boolean> {
-  const result = await db
-    .updateTable("nar")
-    .set({ damaged_at: databaseNow })
-    .where("nar_hash", "=", narHash)
-    .where("object_key", "=", objectKey)
-    .where("damaged_at", "is", null)
-    .executeTakeFirst();
-  return result.numUpdatedRows > 0n;
 }
 
 /** The undamaged NAR that a file name of this cache leads to; only NARs that a path of the cache names. */

@@ -1,6 +1,9 @@
 import type { Kysely } from "kysely";
-import { listPathsOfNar, markNarDamaged } from "../db/nars.ts";
+import { markNarDamaged } from "../db/nar-health.ts";
+import { listPathsOfNar } from "../db/nars.ts";
 import type { Database } from "../db/schema.ts";
+import type { NarFault } from "../domain/nar-health.ts";
+import { toHex } from "../lib/bytes.ts";
 import { formatHash, type Hash } from "../nix/hash.ts";
 import type { Logger } from "../ports/logger.ts";
 import type { Notifier } from "../ports/notifier.ts";
@@ -10,19 +13,34 @@ export interface NarDamageDeps {
   readonly db: Kysely<Database>;
   readonly notifier: Notifier;
   readonly log: Logger;
+  /** Told of each stored file that was read to its end and was right. Absent: nobody keeps account of it. */
+  readonly proofs?: NarProofs;
+}
+
+export interface NarProofs {
+  /** Costs next to nothing and never throws. */
+  proven(nar: Nar): void;
+}
+
+export interface NarDamage {
+  readonly fault: NarFault;
+  /** For the operator. */
+  readonly message: string;
 }
 
 /**
  * Takes a NAR out of service because its object is gone or is not what it was. From the commit on no narinfo and no
- * file name leads to it, on every server, until the same NAR is stored again. Never throws: whoever found the damage
+ * file name leads to it, on every server, until it is repaired or the same NAR is stored again. Never throws: whoever found the damage
  * has an answer to end, and when the mark cannot be made now the next reader makes it.
  */
-export async function reportDamage(deps: NarDamageDeps, nar: Nar, reason: string): Promise<void> {
-  const fields = { narHash: formatHash(nar.narHash, "nix32"), objectKey: nar.objectKey, reason };
+export async function reportDamage(deps: NarDamageDeps, nar: Nar, damage: NarDamage): Promise<void> {
+  const fields = { narHash: formatHash(nar.narHash, "nix32"), objectKey: nar.objectKey, reason: damage.message };
   try {
-    const marked = await markNarDamaged(deps.db, { narHash: nar.narHash.digest, objectKey: nar.objectKey });
+    const object = { narHash: nar.narHash.digest, objectKey: nar.objectKey };
+    const marked = await markNarDamaged(deps.db, object, damage);
     if (marked) deps.log.error("a stored NAR is damaged and was taken out of service", fields);
     await announceNarPaths(deps, nar.narHash);
+    if (marked) deps.notifier.notify("damage", toHex(nar.narHash.digest));
   } catch (error) {
     deps.log.error("a stored NAR is damaged and could not be taken out of service", { ...fields, error });
   }

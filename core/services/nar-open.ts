@@ -47,8 +47,13 @@ async function openSound(deps: NarOpenDeps, nar: Nar, range?: ByteRange): Promis
 
 async function hasRightSize(deps: NarOpenDeps, nar: Nar, object: { readonly size: number } | null): Promise<boolean> {
   if (object?.size === nar.fileSize) return true;
-  const found = object ? `the object has ${object.size} bytes, not ${nar.fileSize}` : "the object is missing";
-  await reportDamage(deps, nar, found);
+  await reportDamage(
+    deps,
+    nar,
+    object
+      ? { fault: "size", message: `the object has ${object.size} bytes, not ${nar.fileSize}` }
+      : { fault: "missing", message: "the object is missing" },
+  );
   return false;
 }
 
@@ -63,8 +68,10 @@ async function* provenBody(deps: NarOpenDeps, nar: Nar, body: ByteStream): Async
     held = chunk;
   }
   if (size !== nar.fileSize || !equalBytes(hash.digest(), nar.fileHash.digest)) {
-    await reportDamage(deps, nar, "the object's bytes do not have the hash they were stored with");
+    const message = "the object's bytes do not have the hash they were stored with";
+    await reportDamage(deps, nar, { fault: "file_hash", message });
     throw new NarDamagedError(`the object ${nar.objectKey} is damaged`);
   }
+  deps.proofs?.proven(nar);
   if (held) yield held;
 }

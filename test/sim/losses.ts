@@ -66,6 +66,6 @@ export class Losses {
     this.#paths.add(lost.store_path);
     this.#keys.add(lost.object_key);
     this.#options.blobs.delete(lost.object_key);
-    if (isSeen) await reportDamage(deps, narOf(lost), "its object is gone");
+    if (isSeen) await reportDamage(deps, narOf(lost), { fault: "missing", message: "its object is gone" });
   }
 }

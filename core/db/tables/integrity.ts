@@ -1,8 +1,9 @@
-import type { ColumnType, Generated, Selectable } from "kysely";
+import type { ColumnType, Generated, GeneratedAlways, Selectable } from "kysely";
 import type { NarFault, NarHealer } from "../../domain/nar-health.ts";
 
-/** An object that was found damaged, once. */
+/** An object that was found damaged, once. One that is damaged now has one row without `healed_at`. */
 export interface NarDamageTable {
+  id: GeneratedAlways<number>;
   object_key: string;
   nar_hash: Uint8Array;
   fault: NarFault;
@@ -18,7 +19,7 @@ export interface NarDamageTable {
 }
 export type NarDamageRow = Selectable<NarDamageTable>;
 
-/** Counts since the beginning; see `IntegrityCount`. */
+/** By `IntegrityCount`: what `nar_damage` tells besides is to be added. */
 export interface IntegrityCountTable {
   name: string;
   value: number;
