@@ -19,8 +19,8 @@ export interface BlobStore {
   delete(key: string): Promise<void>;
   /**
    * The objects below `prefix` (whole names that end with a slash; "" is everything), in the order of their keys and a
-   * page at a time: pass `next` of one page as `after` to get the following one. What is put or deleted meanwhile may be
-   * in a page or not.
+   * page at a time: pass `next` of one page as `after` to get the following one. What is put or deleted meanwhile may
+   * be in a page or not.
    */
   list(prefix: string, after?: string): Promise<ObjectPage>;
   /**
@@ -75,7 +75,7 @@ export interface PresignedAccess {
   readUrl(key: string, lifetimeMs: number): Promise<string>;
   /** For one PUT of exactly so many bytes. */
   writeUrl(key: string, size: number, lifetimeMs: number): Promise<string>;
-  /** Begins an upload in parts and names it. Nothing is visible until it is finished; one left alone must be dropped. */
+  /** Begins an upload in parts and names it. Nothing is visible until it is finished; who gives up drops it. */
   beginParts(key: string): Promise<string>;
   /** For PUTs of exactly so many bytes; its answer's `ETag` header goes to `finishParts`. Parts count from 1. */
   partUrl(key: string, part: UploadPart, lifetimeMs: number): Promise<string>;
