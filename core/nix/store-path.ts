@@ -61,7 +61,7 @@ export async function makeTextPath(
   content: Uint8Array,
   references: readonly StorePath[],
 ): Promise<StorePath> {
-  return makePath(withReferences("text", references), await sha256(content), name);
+  return makeHashedPath(withReferences("text", references), await sha256(content), name);
 }
 
 /** Where the derivation called `name` (without `.drv`) with these ATerm bytes belongs. Throws `StorePathNameError`. */
@@ -79,7 +79,7 @@ export function makeSourcePath(
   narSha256: Uint8Array,
   references: readonly StorePath[],
 ): Promise<StorePath> {
-  return makePath(withReferences("source", references), narSha256, name);
+  return makeHashedPath(withReferences("source", references), narSha256, name);
 }
 
 /** Where a fixed output without references goes. `recursive`: the hash is of its NAR, else of the flat file. */
@@ -89,10 +89,16 @@ export async function makeFixedOutputPath(
 ): Promise<StorePath> {
   if (recursive && hash.algorithm === "sha256") return makeSourcePath(name, hash.digest, []);
   const inner = `fixed:out:${recursive ? "r:" : ""}${hash.algorithm}:${toHex(hash.digest)}:`;
-  return makePath("output:out", await sha256(utf8(inner)), name);
+  return makeHashedPath("output:out", await sha256(utf8(inner)), name);
 }
 
-async function makePath(type: string, digest: Uint8Array, name: string): Promise<StorePath> {
+/** Where an output of the input-addressed derivation called `name` goes. Throws `StorePathNameError`. */
+export function makeOutputPath(output: string, derivationHash: Uint8Array, name: string): Promise<StorePath> {
+  return makeHashedPath(`output:${output}`, derivationHash, output === "out" ? name : `${name}-${output}`);
+}
+
+/** The rule that all others end in. `type` says what was hashed. Throws `StorePathNameError`. */
+export async function makeHashedPath(type: string, digest: Uint8Array, name: string): Promise<StorePath> {
   if (!isStorePathName(name)) {
     const shown = JSON.stringify(name.slice(0, 300));
     const rule = `1 to ${NAME_LENGTH_MAX} letters, digits or +-._?= are allowed`;
