@@ -11,8 +11,16 @@ import * as createBuildResults from "./20261122T011500Z-create-build-results.ts"
 import * as shareDatabase from "./20261122T011600Z-share-database.ts";
 import * as sealLogs from "./20261122T011800Z-seal-logs.ts";
 import * as createBuildRequests from "./20261122T011900Z-create-build-requests.ts";
+import * as listNars from "./20261122T013000Z-list-nars.ts";
+import * as takeUploads from "./20261122T013200Z-take-uploads.ts";
+import * as widenUpstreams from "./20261122T013400Z-widen-upstreams.ts";
+import * as markIncompletePaths from "./20261122T013500Z-mark-incomplete-paths.ts";
 import * as watchIntegrity from "./20261122T013800Z-watch-integrity.ts";
 import * as createAdminTasks from "./20261122T013900Z-create-admin-tasks.ts";
+import * as createRetention from "./20261122T014000Z-create-retention.ts";
+import * as queueWhatIsLost from "./20261122T014100Z-queue-what-is-lost.ts";
+import * as countCacheUsage from "./20261122T014200Z-count-cache-usage.ts";
+import * as createRealisations from "./20261122T014400Z-create-realisations.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -28,8 +36,16 @@ const migrations: Record<string, Migration> = {
   "20261122T011600Z-share-database": shareDatabase,
   "20261122T011800Z-seal-logs": sealLogs,
   "20261122T011900Z-create-build-requests": createBuildRequests,
+  "20261122T013000Z-list-nars": listNars,
+  "20261122T013200Z-take-uploads": takeUploads,
+  "20261122T013400Z-widen-upstreams": widenUpstreams,
+  "20261122T013500Z-mark-incomplete-paths": markIncompletePaths,
   "20261122T013800Z-watch-integrity": watchIntegrity,
   "20261122T013900Z-create-admin-tasks": createAdminTasks,
+  "20261122T014000Z-create-retention": createRetention,
+  "20261122T014100Z-queue-what-is-lost": queueWhatIsLost,
+  "20261122T014200Z-count-cache-usage": countCacheUsage,
+  "20261122T014400Z-create-realisations": createRealisations,
 };
 
 export const migrationProvider: MigrationProvider = {

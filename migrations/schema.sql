@@ -134,16 +134,20 @@ create table build (
   created_at timestamp with time zone not null default gradient_now(),
   updated_at timestamp with time zone not null default gradient_now(),
   ready_at timestamp with time zone,
+  resolution smallint not null default 0,
+  realisation_hash bytea,
   constraint build_pkey PRIMARY KEY (id),
   constraint build_key UNIQUE (organization_id, drv_path),
   constraint build_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint build_pruned_cache_id_fkey FOREIGN KEY (pruned_cache_id) REFERENCES cache(id) ON DELETE SET NULL,
-  constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0))
+  constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0)),
+  constraint build_realisation_hash_check CHECK ((octet_length(realisation_hash) = 32))
 );
 CREATE INDEX build_priority_idx ON build (id) WHERE (priority <> 0);
 CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id);
 CREATE INDEX build_queue_idx ON build (organization_id, system, required_features, priority, ready_at, id) WHERE (status = 1);
 CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);
+CREATE INDEX build_unresolved_idx ON build (id) WHERE ((status = 1) AND (resolution = 1));
 
 create table build_derivation (
   build_id uuid not null,
@@ -230,6 +234,16 @@ create table build_request_file (
 );
 CREATE INDEX build_request_file_hash_idx ON build_request_file (request_id, hash);
 
+create table build_resolution (
+  build_id uuid not null,
+  drv_path text not null,
+  realisation_hash bytea,
+  aterm bytea not null,
+  constraint build_resolution_pkey PRIMARY KEY (build_id),
+  constraint build_resolution_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
+  constraint build_resolution_realisation_hash_check CHECK ((octet_length(realisation_hash) = 32))
+);
+
 create table build_source (
   build_id uuid not null,
   store_path text not null,
@@ -264,6 +278,16 @@ create table cache (
 CREATE INDEX cache_created_by_idx ON cache (created_by);
 CREATE UNIQUE INDEX cache_internal_key ON cache (organization_id) WHERE (kind = 1);
 
+create table cache_log (
+  cache_id uuid not null,
+  derivation text not null,
+  log bytea not null,
+  log_size bigint not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_log_pkey PRIMARY KEY (cache_id, derivation),
+  constraint cache_log_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+);
+
 create table cache_member (
   cache_id uuid not null,
   user_id uuid not null,
@@ -294,6 +318,7 @@ create table cache_path (
   constraint cache_path_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash),
   constraint cache_path_hash_length CHECK ((length(hash) = 32))
 );
+CREATE INDEX cache_path_debug_idx ON cache_path (nar_hash) WHERE (store_path ~~ '%-debug'::text);
 CREATE INDEX cache_path_incomplete_idx ON cache_path (cache_id, hash) WHERE (incomplete_at IS NOT NULL);
 CREATE INDEX cache_path_nar_idx ON cache_path (nar_hash);
 
@@ -462,6 +487,14 @@ CREATE INDEX nar_damage_found_idx ON nar_damage (found_at);
 CREATE INDEX nar_damage_open_idx ON nar_damage (retry_at) WHERE (healed_at IS NULL);
 CREATE UNIQUE INDEX nar_damage_open_key ON nar_damage (object_key) WHERE (healed_at IS NULL);
 
+create table nar_debug_file (
+  build_id bytea not null,
+  nar_hash bytea not null,
+  constraint nar_debug_file_pkey PRIMARY KEY (build_id, nar_hash),
+  constraint nar_debug_file_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar_listing(nar_hash) ON DELETE CASCADE
+);
+CREATE INDEX nar_debug_file_nar_idx ON nar_debug_file (nar_hash);
+
 create table nar_file (
   file_hash bytea not null,
   nar_hash bytea not null,
@@ -469,6 +502,46 @@ create table nar_file (
   constraint nar_file_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash) ON DELETE CASCADE
 );
 CREATE INDEX nar_file_nar_idx ON nar_file (nar_hash);
+
+create table nar_listing (
+  nar_hash bytea not null,
+  data bytea,
+  text_bytes bigint not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint nar_listing_pkey PRIMARY KEY (nar_hash),
+  constraint nar_listing_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash) ON DELETE CASCADE
+);
+
+create table nar_upload (
+  id uuid not null,
+  cache_id uuid not null,
+  user_id uuid not null,
+  hash text not null,
+  kind smallint not null,
+  received bigint not null default 0,
+  file_size bigint,
+  storage_upload text,
+  last_used_at timestamp with time zone not null default gradient_now(),
+  constraint nar_upload_pkey PRIMARY KEY (id),
+  constraint nar_upload_of_user UNIQUE (cache_id, user_id, hash, kind),
+  constraint nar_upload_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint nar_upload_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE,
+  constraint nar_upload_announced CHECK ((((kind = 1) = (file_size IS NOT NULL)) AND ((kind = 1) = (storage_upload IS NOT NULL)))),
+  constraint nar_upload_hash CHECK ((length(hash) = 32)),
+  constraint nar_upload_kind CHECK ((kind = ANY (ARRAY[0, 1])))
+);
+CREATE INDEX nar_upload_used_idx ON nar_upload (last_used_at);
+CREATE INDEX nar_upload_user_idx ON nar_upload (user_id);
+
+create table nar_upload_part (
+  upload_id uuid not null,
+  byte_start bigint not null,
+  byte_length bigint not null,
+  object_key text not null,
+  constraint nar_upload_part_pkey PRIMARY KEY (upload_id, byte_start),
+  constraint nar_upload_part_object_key_key UNIQUE (object_key),
+  constraint nar_upload_part_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES nar_upload(id) ON DELETE CASCADE
+);
 
 create table organization (
   id uuid not null,
@@ -557,6 +630,20 @@ create table project_flake_input (
   constraint project_flake_input_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
 );
 
+create table realisation (
+  cache_id uuid not null,
+  derivation_hash bytea not null,
+  output text not null,
+  path_hash text not null,
+  dependents text[] not null default '{}'::text[],
+  signatures text[] not null default '{}'::text[],
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint realisation_pkey PRIMARY KEY (cache_id, derivation_hash, output),
+  constraint realisation_cache_id_path_hash_fkey FOREIGN KEY (cache_id, path_hash) REFERENCES cache_path(cache_id, hash) ON DELETE CASCADE,
+  constraint realisation_derivation_hash_check CHECK ((octet_length(derivation_hash) = 32))
+);
+CREATE INDEX realisation_path_idx ON realisation (cache_id, path_hash);
+
 create table recovery_need (
   build_id uuid not null,
   since timestamp with time zone not null default gradient_now(),
@@ -606,6 +693,23 @@ create table sealed_log (
   constraint sealed_log_object_key_key UNIQUE (object_key),
   constraint sealed_log_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
 );
+
+create table sent_nar (
+  cache_id uuid not null,
+  user_id uuid not null,
+  nar_hash bytea not null,
+  file_hash bytea not null,
+  sent_at timestamp with time zone not null default gradient_now(),
+  constraint sent_nar_pkey PRIMARY KEY (cache_id, user_id, nar_hash),
+  constraint sent_nar_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint sent_nar_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash) ON DELETE CASCADE,
+  constraint sent_nar_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE,
+  constraint sent_nar_file_hash CHECK ((octet_length(file_hash) = 32))
+);
+CREATE INDEX sent_nar_file_idx ON sent_nar (cache_id, user_id, file_hash);
+CREATE INDEX sent_nar_nar_idx ON sent_nar (nar_hash);
+CREATE INDEX sent_nar_sent_idx ON sent_nar (sent_at);
+CREATE INDEX sent_nar_user_idx ON sent_nar (user_id);
 
 create table server (
   id uuid not null,
@@ -695,6 +799,7 @@ create table upstream_path (
   signatures text[],
   seen_at timestamp with time zone not null default gradient_now(),
   file_hash_algorithm text not null default 'sha256'::text,
+  signed boolean not null default false,
   constraint upstream_path_pkey PRIMARY KEY (upstream_id, hash),
   constraint upstream_path_upstream_id_fkey FOREIGN KEY (upstream_id) REFERENCES cache_upstream(id) ON DELETE CASCADE,
   constraint upstream_path_hash_length CHECK ((length(hash) = 32)),

@@ -11,9 +11,24 @@ import type {
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { IntegrityCountTable, NarDamageTable, ScrubStateTable } from "./tables/integrity.ts";
+import type { NarDebugFileTable, NarListingTable } from "./tables/nar-listing.ts";
+import type { BuildResolutionTable, RealisationTable } from "./tables/realisation.ts";
+import type {
+  BlockedPathTable,
+  CachePinRevisionTable,
+  CachePinTable,
+  CacheUsageTable,
+  DiscardedObjectTable,
+  LostPathTable,
+  RetentionPathTable,
+  RetentionStepTable,
+  RetentionSweepTable,
+} from "./tables/retention.ts";
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
+import type { CacheLogTable, NarUploadPartTable, NarUploadTable, SentNarTable } from "./tables/uploads.ts";
+import type { CacheUpstreamTable, UpstreamMetricTable, UpstreamPathTable } from "./tables/upstreams.ts";
 import type { DialState, WorkerSample, WorkerSampleTable } from "./tables/worker-sample.ts";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
@@ -30,13 +45,26 @@ export interface Database {
   organization_cache: OrganizationCacheTable;
   nar: NarTable;
   nar_file: NarFileTable;
+  nar_listing: NarListingTable;
+  nar_debug_file: NarDebugFileTable;
   nar_damage: NarDamageTable;
   integrity_count: IntegrityCountTable;
   scrub_state: ScrubStateTable;
   admin_task: AdminTaskTable;
   cache_path: CachePathTable;
+  cache_usage: CacheUsageTable;
+  cache_pin: CachePinTable;
+  cache_pin_revision: CachePinRevisionTable;
+  blocked_path: BlockedPathTable;
+  lost_path: LostPathTable;
+  discarded_object: DiscardedObjectTable;
+  retention_sweep: RetentionSweepTable;
+  retention_path: RetentionPathTable;
+  retention_step: RetentionStepTable;
+  realisation: RealisationTable;
   cache_upstream: CacheUpstreamTable;
   upstream_path: UpstreamPathTable;
+  upstream_metric: UpstreamMetricTable;
   project: ProjectTable;
   project_flake_input: ProjectFlakeInputTable;
   evaluation: EvaluationTable;
@@ -45,6 +73,7 @@ export interface Database {
   evaluation_build: EvaluationBuildTable;
   build: BuildTable;
   build_derivation: BuildDerivationTable;
+  build_resolution: BuildResolutionTable;
   build_output: BuildOutputTable;
   build_edge: BuildEdgeTable;
   build_source: BuildSourceTable;
@@ -57,6 +86,10 @@ export interface Database {
   source_blob: SourceBlobTable;
   source_upload: SourceUploadTable;
   source_upload_part: SourceUploadPartTable;
+  sent_nar: SentNarTable;
+  nar_upload: NarUploadTable;
+  nar_upload_part: NarUploadPartTable;
+  cache_log: CacheLogTable;
   worker_registration: WorkerRegistrationTable;
   worker_connection: WorkerConnectionTable;
   worker_sample: WorkerSampleTable;
@@ -161,6 +194,8 @@ export interface CacheTable {
   priority: Defaulted<number>;
   local_priority: number | null;
   max_storage_gb: Defaulted<number>;
+  /** It keeps what passes through it from its upstreams. */
+  pull_through: Defaulted<boolean>;
   public_key: string;
   secret_key: Uint8Array;
   managed: Defaulted<boolean>;
@@ -207,6 +242,8 @@ export interface NarTable {
   /** The same of the NAR's own hash. */
   unpacked_at: Defaulted<Date>;
   damaged_at: Date | null;
+  /** When somebody counted on it last without a path that names it. */
+  claimed_at: Defaulted<Date>;
 }
 export type NarRow = Selectable<NarTable>;
 
@@ -231,49 +268,10 @@ export interface CachePathTable {
   signatures: Defaulted<string[]>;
   created_at: CreatedAt;
   last_used_at: Defaulted<Date>;
+  /** Since when a reference of it cannot be had; it is not offered then. */
+  incomplete_at: ColumnType<Date | null, Date | null | undefined, Date | null>;
 }
 export type CachePathRow = Selectable<CachePathTable>;
-
-export interface CacheUpstreamTable {
-  id: string;
-  cache_id: string;
-  /** 2 a binary cache over http or https. */
-  kind: number;
-  display_name: string;
-  /** Without a slash at its end. */
-  url: string;
-  /** `name:base64`. */
-  public_keys: string[];
-  /** 0 read and write, 1 read only, 2 write only. */
-  mode: Defaulted<number>;
-  created_at: CreatedAt;
-}
-export type CacheUpstreamRow = Selectable<CacheUpstreamTable>;
-
-/** An upstream's narinfo; where `found` is false the other columns are null, or what it said before. */
-export interface UpstreamPathTable {
-  upstream_id: string;
-  /** The 32 characters of the store path's hash. */
-  hash: string;
-  found: boolean;
-  /** Base name. */
-  store_path: string | null;
-  /** As the upstream wrote it: relative to its address, or absolute. */
-  url: string | null;
-  compression: string | null;
-  /** Of the file as the upstream keeps it. */
-  file_hash: Uint8Array | null;
-  file_size: number | null;
-  nar_hash: Uint8Array | null;
-  nar_size: number | null;
-  /** Base names. */
-  references: string[] | null;
-  deriver: string | null;
-  ca: string | null;
-  signatures: string[] | null;
-  seen_at: Defaulted<Date>;
-}
-export type UpstreamPathRow = Selectable<UpstreamPathTable>;
 
 export interface ProjectTable {
   id: string;
@@ -371,6 +369,10 @@ export interface BuildTable {
   prefer_local_build: Defaulted<boolean>;
   allow_substitutes: Defaulted<boolean>;
   fixed_output: Defaulted<boolean>;
+  /** 0 is built as it is, 1 is to be resolved before it is given out, 2 is resolved (`build_resolution`). */
+  resolution: Defaulted<number>;
+  /** Of the derivation as it was evaluated; null where its outputs have paths, or nobody said it. */
+  realisation_hash: Uint8Array | null;
   timeout_seconds: number | null;
   max_silent_seconds: number | null;
   status: number;
