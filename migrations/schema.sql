@@ -1,6 +1,70 @@
 -- What the migrations make, read back from the catalog: node scripts/dump-schema.ts writes this file, a test compares it.
 -- For reading and for review; the migrations are what runs.
 
+CREATE OR REPLACE FUNCTION public.gradient_count_other_file()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into cache_usage (cache_id, paths, bytes)
+      select cache_id, 0, count(*) * (new.file_size - old.file_size) from cache_path
+      where nar_hash = new.nar_hash group by cache_id;
+      return null;
+    end $function$;
+
+CREATE OR REPLACE FUNCTION public.gradient_count_other_nar()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into cache_usage (cache_id, paths, bytes)
+      select new.cache_id, 0, (select file_size from nar where nar_hash = new.nar_hash)
+        - (select file_size from nar where nar_hash = old.nar_hash);
+      return null;
+    end $function$;
+
+CREATE OR REPLACE FUNCTION public.gradient_count_paths()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      if tg_op = 'INSERT' then
+        insert into cache_usage (cache_id, paths, bytes)
+        select c.cache_id, count(*), sum(n.file_size) from changed c join nar n on n.nar_hash = c.nar_hash
+        group by c.cache_id;
+      else
+        -- A cache that goes itself takes its rows along.
+        insert into cache_usage (cache_id, paths, bytes)
+        select c.cache_id, -count(*), -sum(n.file_size) from changed c join nar n on n.nar_hash = c.nar_hash
+        where exists (select from cache where cache.id = c.cache_id)
+        group by c.cache_id;
+      end if;
+      return null;
+    end $function$;
+
+CREATE OR REPLACE FUNCTION public.gradient_discard_objects()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into discarded_object (object_key) select object_key from gone order by object_key
+      on conflict (object_key) do nothing;
+      return null;
+    end $function$;
+
+CREATE OR REPLACE FUNCTION public.gradient_lose_paths()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into lost_path (store_path)
+      select distinct g.store_path from gone g
+      where exists (select from build_output o where o.store_path = g.store_path and o.available)
+      order by g.store_path
+      on conflict (store_path) do nothing;
+      return null;
+    end $function$;
+
 CREATE OR REPLACE FUNCTION public.gradient_now()
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -110,6 +174,19 @@ create table attempt_log_chunk (
   constraint attempt_log_chunk_pkey PRIMARY KEY (attempt_id, byte_start),
   constraint attempt_log_chunk_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
 );
+
+create table blocked_path (
+  cache_id uuid not null,
+  hash text not null,
+  reason text not null,
+  blocked_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint blocked_path_pkey PRIMARY KEY (cache_id, hash),
+  constraint blocked_path_blocked_by_fkey FOREIGN KEY (blocked_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint blocked_path_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint blocked_path_hash_length CHECK ((length(hash) = 32))
+);
+CREATE INDEX blocked_path_blocked_by_idx ON blocked_path (blocked_by);
 
 create table build (
   id uuid not null,
@@ -250,6 +327,7 @@ create table build_source (
   constraint build_source_pkey PRIMARY KEY (build_id, store_path),
   constraint build_source_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
 );
+CREATE INDEX build_source_path_idx ON build_source (store_path);
 
 create table cache (
   id uuid not null,
@@ -321,6 +399,40 @@ create table cache_path (
 CREATE INDEX cache_path_debug_idx ON cache_path (nar_hash) WHERE (store_path ~~ '%-debug'::text);
 CREATE INDEX cache_path_incomplete_idx ON cache_path (cache_id, hash) WHERE (incomplete_at IS NOT NULL);
 CREATE INDEX cache_path_nar_idx ON cache_path (nar_hash);
+CREATE INDEX cache_path_reference_idx ON cache_path USING gin ("references");
+CREATE TRIGGER cache_path_count_added AFTER INSERT ON cache_path REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION gradient_count_paths();
+CREATE TRIGGER cache_path_count_gone AFTER DELETE ON cache_path REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION gradient_count_paths();
+CREATE TRIGGER cache_path_count_other AFTER UPDATE OF nar_hash ON cache_path FOR EACH ROW WHEN ((old.nar_hash <> new.nar_hash)) EXECUTE FUNCTION gradient_count_other_nar();
+CREATE TRIGGER cache_path_lose AFTER DELETE ON cache_path REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION gradient_lose_paths();
+
+create table cache_pin (
+  id uuid not null,
+  cache_id uuid not null,
+  name text not null,
+  keep_revisions integer not null,
+  last_revision integer not null default 0,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_pin_pkey PRIMARY KEY (id),
+  constraint cache_pin_key UNIQUE (cache_id, name),
+  constraint cache_pin_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_pin_keeps_one CHECK ((keep_revisions >= 1))
+);
+
+create table cache_pin_revision (
+  pin_id uuid not null,
+  revision integer not null,
+  cache_id uuid not null,
+  hash text not null,
+  store_path text not null,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint cache_pin_revision_pkey PRIMARY KEY (pin_id, revision),
+  constraint cache_pin_revision_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_pin_revision_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint cache_pin_revision_pin_id_fkey FOREIGN KEY (pin_id) REFERENCES cache_pin(id) ON DELETE CASCADE
+);
+CREATE INDEX cache_pin_revision_created_by_idx ON cache_pin_revision (created_by);
+CREATE INDEX cache_pin_revision_path_idx ON cache_pin_revision (cache_id, hash);
 
 create table cache_role (
   id uuid not null,
@@ -357,6 +469,23 @@ create table cache_upstream (
 CREATE INDEX cache_upstream_added_by_idx ON cache_upstream (added_by);
 CREATE INDEX cache_upstream_cache_idx ON cache_upstream (upstream_cache_id);
 CREATE INDEX cache_upstream_url_idx ON cache_upstream (url);
+
+create table cache_usage (
+  id bigint not null generated always as identity,
+  cache_id uuid not null,
+  paths bigint not null,
+  bytes bigint not null,
+  constraint cache_usage_pkey PRIMARY KEY (id),
+  constraint cache_usage_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+);
+CREATE INDEX cache_usage_cache_idx ON cache_usage (cache_id);
+
+create table discarded_object (
+  object_key text not null,
+  since timestamp with time zone not null default gradient_now(),
+  constraint discarded_object_pkey PRIMARY KEY (object_key)
+);
+CREATE INDEX discarded_object_since_idx ON discarded_object (since);
 
 create table entry_point (
   id uuid not null,
@@ -451,6 +580,13 @@ create table integrity_count (
   constraint integrity_count_pkey PRIMARY KEY (name)
 );
 
+create table lost_path (
+  store_path text not null,
+  since timestamp with time zone not null default gradient_now(),
+  constraint lost_path_pkey PRIMARY KEY (store_path)
+);
+CREATE INDEX lost_path_since_idx ON lost_path (since);
+
 create table nar (
   nar_hash bytea not null,
   nar_size bigint not null,
@@ -462,12 +598,15 @@ create table nar (
   verified_at timestamp with time zone not null default gradient_now(),
   damaged_at timestamp with time zone,
   unpacked_at timestamp with time zone not null default gradient_now(),
+  claimed_at timestamp with time zone not null default gradient_now(),
   constraint nar_pkey PRIMARY KEY (nar_hash),
   constraint nar_object_key_key UNIQUE (object_key)
 );
 CREATE INDEX nar_damaged_idx ON nar (damaged_at) WHERE (damaged_at IS NOT NULL);
 CREATE INDEX nar_object_order_idx ON nar (object_key COLLATE "C");
 CREATE INDEX nar_verified_idx ON nar (verified_at) WHERE (damaged_at IS NULL);
+CREATE TRIGGER nar_count_other_file AFTER UPDATE OF file_size ON nar FOR EACH ROW WHEN ((old.file_size <> new.file_size)) EXECUTE FUNCTION gradient_count_other_file();
+CREATE TRIGGER nar_discard AFTER DELETE ON nar REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION gradient_discard_objects();
 
 create table nar_damage (
   id bigint not null generated always as identity,
@@ -651,6 +790,35 @@ create table recovery_need (
   constraint recovery_need_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
 );
 
+create unlogged table retention_path (
+  mark_id uuid not null,
+  hash text not null,
+  store_path text not null,
+  nar_hash bytea not null,
+  file_size bigint not null,
+  last_used_at timestamp with time zone not null,
+  used_at timestamp with time zone not null,
+  doomed boolean not null default false,
+  constraint retention_path_pkey PRIMARY KEY (mark_id, hash)
+);
+
+create unlogged table retention_step (
+  mark_id uuid not null,
+  step integer not null,
+  subject text not null,
+  constraint retention_step_pkey PRIMARY KEY (mark_id, step, subject)
+);
+
+create table retention_sweep (
+  id uuid not null,
+  kind smallint not null,
+  started_at timestamp with time zone not null default gradient_now(),
+  finished_at timestamp with time zone,
+  report jsonb,
+  constraint retention_sweep_pkey PRIMARY KEY (id)
+);
+CREATE INDEX retention_sweep_kind_idx ON retention_sweep (kind, started_at);
+
 create table role (
   id uuid not null,
   organization_id uuid,
@@ -693,6 +861,7 @@ create table sealed_log (
   constraint sealed_log_object_key_key UNIQUE (object_key),
   constraint sealed_log_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
 );
+CREATE TRIGGER sealed_log_discard AFTER DELETE ON sealed_log REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION gradient_discard_objects();
 
 create table sent_nar (
   cache_id uuid not null,
@@ -718,6 +887,7 @@ create table server (
   last_seen_at timestamp with time zone not null default gradient_now(),
   steady_since timestamp with time zone not null default gradient_now(),
   draining boolean not null default false,
+  uses_flushed_at timestamp with time zone,
   constraint server_pkey PRIMARY KEY (id)
 );
 
@@ -748,6 +918,7 @@ create table source_blob (
   constraint source_blob_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
 CREATE INDEX source_blob_used_idx ON source_blob (last_used_at);
+CREATE TRIGGER source_blob_discard AFTER DELETE ON source_blob REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION gradient_discard_objects();
 
 create table source_upload (
   id uuid not null,
@@ -769,6 +940,7 @@ create table source_upload_part (
   constraint source_upload_part_object_key_key UNIQUE (object_key),
   constraint source_upload_part_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES source_upload(id) ON DELETE CASCADE
 );
+CREATE TRIGGER source_upload_part_discard AFTER DELETE ON source_upload_part REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION gradient_discard_objects();
 
 create table upstream_metric (
   upstream_id uuid not null,

@@ -33,7 +33,8 @@ async function tableNames(db: Kysely<Database>): Promise<string[]> {
 async function tableText(db: Kysely<Database>, table: string): Promise<string> {
   const lines = [...(await columns(db, table)), ...(await constraints(db, table))];
   const body = lines.map((line) => `  ${line}`).join(",\n");
-  return `create table ${table} (\n${body}\n);\n${(await looseIndexes(db, table)).join("")}`;
+  const loose = [...(await looseIndexes(db, table)), ...(await triggers(db, table))];
+  return `create ${await kindOf(db, table)} ${table} (\n${body}\n);\n${loose.join("")}`;
 }
 
 async function columns(db: Kysely<Database>, table: string): Promise<string[]> {
@@ -67,4 +68,18 @@ async function looseIndexes(db: Kysely<Database>, table: string): Promise<string
       and not exists (select from pg_constraint where conindid = i.indexrelid and contype in ('p', 'u', 'x'))
     order by c.relname collate "C"`.execute(db);
   return rows.map(({ text }) => `${text.replaceAll("public.", "").replace(" USING btree", "")};\n`);
+}
+
+async function kindOf(db: Kysely<Database>, table: string): Promise<string> {
+  const { rows } = await sql<{ kind: string }>`
+    select case relpersistence when 'u' then 'unlogged table' else 'table' end as kind from pg_class
+    where oid = ${table}::regclass`.execute(db);
+  return rows[0]?.kind ?? "table";
+}
+
+async function triggers(db: Kysely<Database>, table: string): Promise<string[]> {
+  const { rows } = await sql<{ text: string }>`
+    select pg_get_triggerdef(oid) as text from pg_trigger where tgrelid = ${table}::regclass and not tgisinternal
+    order by tgname collate "C"`.execute(db);
+  return rows.map(({ text }) => `${text.replaceAll("public.", "")};\n`);
 }

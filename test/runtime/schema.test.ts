@@ -22,6 +22,8 @@ test("a difference of one column, default, constraint or index shows in the text
     sql`alter table project add constraint extra_check check (extra <> '')`,
     sql`create index extra_idx on project (extra)`,
     sql`create function extra() returns int language sql as 'select 1'`,
+    sql`alter table retention_step set logged`,
+    sql`drop trigger cache_path_lose on cache_path`,
   ]) {
     const last = await schemaText(database.db);
     await change.execute(database.db);

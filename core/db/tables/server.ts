@@ -13,6 +13,8 @@ export interface ServerTable {
   steady_since: Generated<Date>;
   /** It is stopping: its workers go to other servers. */
   draining: Generated<boolean>;
+  /** Of what was asked of its caches before, `cache_path.last_used_at` knows. */
+  uses_flushed_at: Date | null;
 }
 
 /**
