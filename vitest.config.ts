@@ -6,7 +6,7 @@ const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000 };
 
 const config: ViteUserConfig = defineConfig({
   test: {
-    globalSetup: ["test/support/run-folder.ts", "test/support/postgres-server.ts"],
+    globalSetup: ["test/support/run-folder.ts", "test/support/postgres-server.ts", "test/support/radosgw-server.ts"],
     projects: [
       {
         test: {

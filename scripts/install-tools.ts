@@ -42,7 +42,7 @@ function whyNotInstallable(): string | null {
 
 /** Null when all went well, otherwise the reason in a few words. Services that come with a package are not used. */
 function install(missing: readonly FoundTool[], say: (line: string) => void): string | null {
-  const packages = missing.map((tool) => tool.aptPackage);
+  const packages = missing.flatMap((tool) => tool.aptPackage.split(" "));
   say(`installing by apt-get: ${packages.join(" ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   for (const parameters of [["update"], ["install", "--yes", "--no-install-recommends", ...packages]]) {

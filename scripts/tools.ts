@@ -8,7 +8,7 @@ export interface Tool {
   /** The program whose presence counts. */
   readonly command: string;
   readonly versionArguments: readonly string[];
-  /** The Debian package that brings it. */
+  /** The Debian package that brings it, or several, separated by spaces. */
   readonly aptPackage: string;
   /** The tests that are skipped without it. */
   readonly neededBy: string;
@@ -51,6 +51,13 @@ export const TOOLS: readonly Tool[] = [
     versionArguments: ["--version"],
     aptPackage: "postgresql",
     neededBy: "the database tests on the distribution's PostgreSQL",
+  },
+  {
+    name: "radosgw",
+    command: "radosgw",
+    versionArguments: ["--version"],
+    aptPackage: "radosgw ceph-mon ceph-osd",
+    neededBy: "the tests of storage in S3",
   },
 ];
 
