@@ -40,6 +40,23 @@ export async function readAhead(
   return { rest: resumed(parts, iterator) };
 }
 
+/** The first `byteCount` bytes, or all that there are, and the whole body from its beginning. */
+export async function peek(
+  stream: ByteStream,
+  byteCount: number,
+): Promise<{ readonly start: Bytes; readonly body: ByteStream }> {
+  const iterator = stream[Symbol.asyncIterator]();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  while (length < byteCount) {
+    const { done, value } = await iterator.next();
+    if (done) break;
+    parts.push(value);
+    length += value.length;
+  }
+  return { start: concatBytes(parts).slice(0, byteCount), body: resumed(parts, iterator) };
+}
+
 async function* resumed(parts: readonly Uint8Array[], iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
   let finished = false;
   try {

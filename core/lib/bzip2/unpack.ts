@@ -116,7 +116,9 @@ function linkRotations(sorted: Uint32Array, counts: Uint32Array, length: number)
   const starts = new Uint32Array(256);
   for (let byte = 1; byte < 256; byte++) starts[byte] = (starts[byte - 1] as number) + (counts[byte - 1] as number);
   for (let i = 0; i < length; i++) {
-    const place = starts[(sorted[i] as number) & 0xff]++ as number;
+    const byte = (sorted[i] as number) & 0xff;
+    const place = starts[byte] as number;
+    starts[byte] = place + 1;
     sorted[place] = (sorted[place] as number) | (i << 8);
   }
 }
