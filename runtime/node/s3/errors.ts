@@ -17,6 +17,12 @@ export function isConditionFailed(error: unknown): boolean {
   return status === 412 || (status === 409 && (error as S3ServiceException).name === "ConditionalRequestConflict");
 }
 
+/** Whether the client had sent the request before, without seeing an answer that was one. */
+export function wasTriedAgain(error: unknown): boolean {
+  const { cause } = error as Error;
+  return cause instanceof S3ServiceException && (cause.$metadata.attempts ?? 1) > 1;
+}
+
 /** The server knows no conditional writes. */
 export function isNotImplemented(error: unknown): boolean {
   return statusOf(error) === 501;

@@ -1,14 +1,14 @@
+import { createHash } from "node:crypto";
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
-  HeadObjectCommand,
   PutObjectCommand,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { S3Bucket } from "./bucket.ts";
-import { alreadyExists, isConditionFailed, isNotImplemented, storageFailure } from "./errors.ts";
+import { alreadyExists, isConditionFailed, isNotImplemented, storageFailure, wasTriedAgain } from "./errors.ts";
 
 /** Of S3. */
 const PARTS_MAX = 10_000;
@@ -26,18 +26,25 @@ export async function upload(
   const { value: first } = await parts.next();
   const small = first ?? new Uint8Array();
   if (small.length < partBytes) {
-    await conditionally(bucket, key, (condition) =>
-      bucket.client.send(
-        new PutObjectCommand({ ...bucket.at(key), ...condition, Body: small, ContentType: CONTENT_TYPE }),
-      ),
-    );
+    await uploadWhole(bucket, key, small);
     return { size: small.length };
   }
   try {
     return await uploadParts(bucket, key, { first: small, rest: parts });
   } finally {
-    await parts.return();
+    await parts.return(undefined);
   }
+}
+
+async function uploadWhole(bucket: S3Bucket, key: string, Body: Uint8Array): Promise<void> {
+  const whole = { ...bucket.at(key), Body, ContentType: CONTENT_TYPE };
+  await conditionally(bucket, key, (condition) =>
+    bucket.client.send(new PutObjectCommand({ ...whole, ...condition })),
+  ).catch(async (error: unknown) => {
+    // Where the answer to the first attempt was lost, the second one found the object of the first.
+    const version = `"${createHash("md5").update(Body).digest("hex")}"`;
+    if (!wasTriedAgain(error) || (await bucket.head(key))?.version !== version) throw error;
+  });
 }
 
 /** All of `partBytes` but the last one. */
@@ -82,15 +89,18 @@ async function uploadParts(
     await requireAbsent(bucket, key);
     await conditionally(bucket, key, (condition) =>
       client.send(new CompleteMultipartUploadCommand({ ...named, ...condition, MultipartUpload })),
-    );
+    ).catch(async (error: unknown) => {
+      // The answer may have been lost, and there was nothing a moment ago.
+      if ((await bucket.head(key))?.size !== parts.size) throw error;
+    });
   } catch (error) {
     await parts.settled();
     // Best effort: what is left of it is dropped when it is a day old.
     await client.send(new AbortMultipartUploadCommand(named)).catch(() => {});
     throw error;
   }
-  const { ContentLength } = await client.send(new HeadObjectCommand(at)).catch(fail);
-  if (ContentLength !== parts.size) throw fail(new Error(`stored ${ContentLength} bytes of ${parts.size}`));
+  const stored = await bucket.head(key);
+  if (stored?.size !== parts.size) throw fail(new Error(`stored ${stored?.size} bytes of ${parts.size}`));
   return { size: parts.size };
 }
 
