@@ -57,6 +57,8 @@ export async function postponeRepair(
 
 export interface PathToRepair {
   readonly cache_id: string;
+  /** Of an organization's own store; null for a cache. */
+  readonly organization_id: string | null;
   /** Base name. */
   readonly store_path: string;
 }
@@ -69,10 +71,11 @@ export async function listPathsToRepair(
 ): Promise<PathToRepair[]> {
   return await db
     .selectFrom("cache_path")
-    .select(["cache_id", "store_path"])
-    .where("nar_hash", "=", narHash)
-    .orderBy("store_path")
-    .orderBy("cache_id")
+    .innerJoin("cache", "cache.id", "cache_path.cache_id")
+    .select(["cache_path.cache_id", "cache_path.store_path", "cache.organization_id"])
+    .where("cache_path.nar_hash", "=", narHash)
+    .orderBy("cache_path.store_path")
+    .orderBy("cache_path.cache_id")
     .limit(limit)
     .execute();
 }

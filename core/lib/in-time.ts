@@ -1,0 +1,21 @@
+import type { Clock } from "./clock.ts";
+
+/** Something did not happen in time. What it would have brought is for nobody. */
+export class TooLateError extends Error {
+  override readonly name = "TooLateError";
+}
+
+/** What the promise brings, or `TooLateError` after `ms`; `what` begins its message. The work itself is not stopped. */
+export async function inTime<T>(clock: Clock, ms: number, what: string, promise: Promise<T>): Promise<T> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.schedule(ms, () => reject(new TooLateError(`${what} did not come within ${ms / 1_000} s`)));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    cancel();
+    // It may still fail, when nobody looks.
+    promise.catch(() => {});
+  }
+}
