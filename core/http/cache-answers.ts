@@ -4,12 +4,16 @@ import { failure, NOT_FOUND } from "./envelope.ts";
 
 /** A path can be pushed at any moment: nobody may keep the answer that it is not there. */
 const NO_STORE = "no-store";
-const PRIVATE = "private, no-store";
+export const PRIVATE = "private, no-store";
 const YEAR_SECONDS = 365 * 24 * 3_600;
+/** What users made runs nowhere: the page that shows it has no origin, and its type is not guessed. */
+export const USER_MADE = { "content-security-policy": "sandbox", "x-content-type-options": "nosniff" } as const;
+/** Pages of others may read what needs no credentials. */
+export const FOR_ANY_PAGE = { "access-control-allow-origin": "*" } as const;
 
 const NOT_FOUND_BODY = JSON.stringify(failure(NOT_FOUND));
 const CHALLENGE_BODY = envelope("unauthorized", "This cache needs credentials: a token or API key as the password");
-const METHOD_BODY = envelope("bad_request", "Caches are read with GET and HEAD");
+const METHOD_BODY = envelope("bad_request", "This address of a cache is read with GET and HEAD");
 const UNAVAILABLE_BODY = envelope("service_unavailable", "The cache cannot answer now: try again");
 
 /** One second: a proxy may spread a burst, and what was found damaged is gone a second later. */
@@ -39,8 +43,28 @@ export function unavailable(): Response {
   return envelopeResponse(503, UNAVAILABLE_BODY, { "retry-after": "5" });
 }
 
-export function notModified(etag: string, cacheControl: string): Response {
-  return new Response(null, { status: 304, headers: { etag, "cache-control": cacheControl } });
+export function notModified(
+  etag: string,
+  cacheControl: string,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return new Response(null, { status: 304, headers: { ...headers, etag, "cache-control": cacheControl } });
+}
+
+/** `body`: ASCII. */
+export function text(
+  body: string,
+  contentType: string,
+  cacheControl: string,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  const own = { "content-type": contentType, "content-length": String(body.length), "cache-control": cacheControl };
+  return new Response(body, { headers: { ...headers, ...own } });
+}
+
+/** `value`: of ASCII alone. */
+export function json(value: object, cacheControl: string): Response {
+  return text(JSON.stringify(value), "application/json", cacheControl, FOR_ANY_PAGE);
 }
 
 /** The same answer without its body, for HEAD. */

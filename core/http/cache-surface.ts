@@ -1,32 +1,42 @@
-import { utf8 } from "../lib/bytes.ts";
-import { encodeBase32 } from "../nix/base32.ts";
-import { sha256 } from "../nix/hash.ts";
-import { STORE_DIR } from "../nix/store-path.ts";
+import { DomainError } from "../errors.ts";
 import type { Notifier } from "../ports/notifier.ts";
-import { lookUpNarInfo, type ServedCache } from "../services/cache-lookup.ts";
-import type { PathUses } from "../services/cache-uses.ts";
+import type { ServedCache } from "../services/cache-lookup.ts";
+import { lookUpDebugInfo } from "../services/debug-info.ts";
 import { type CacheAccessDeps, CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
+import { answerFile, type CacheServeDeps } from "./cache-file.ts";
+import { answerGradientInfo, answerInfo, type CacheInfoDeps } from "./cache-info.ts";
+import { answerListing } from "./cache-listing.ts";
+import { answerLog, type CacheLogDeps } from "./cache-log.ts";
 import { answerNar, type CacheNarDeps } from "./cache-nar.ts";
-import { type CacheRoute, isCachePath, parseCacheRoute, rawPath } from "./cache-route.ts";
-import { isNotModified } from "./conditional.ts";
-import { NarInfoMemory, type RenderedNarInfo } from "./narinfo-memory.ts";
+import { NarInfoAnswers, type PlainAnswer, type PlainRequest } from "./cache-narinfo.ts";
+import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl } from "./cache-route.ts";
+import { NarInfoMemory } from "./narinfo-memory.ts";
 
-export interface CacheSurfaceDeps extends CacheAccessDeps, CacheNarDeps {
+export interface CacheSurfaceDeps extends CacheAccessDeps, CacheNarDeps, CacheInfoDeps, CacheServeDeps, CacheLogDeps {
   readonly notifier: Notifier;
-  readonly uses: Pick<PathUses, "touch">;
-  /** Whether the client is in the operator's own networks, where caches may have another priority. */
-  isLocalClient?(request: Request): boolean;
+  /** Answers what is neither GET nor HEAD; null where it is not for it. It decides itself who may. */
+  write?(request: Request): Promise<Response | null>;
+  /** The signed JSON of what an output of a derivation without a path of its own became. */
+  realisation?(
+    cache: ServedCache,
+    output: { readonly derivation: string; readonly output: string },
+  ): Promise<string | null>;
 }
 
-/** Null when the path is not below `/cache/`. It never throws. */
-export type CacheSurface = (request: Request) => Promise<Response | null>;
+export interface CacheSurface {
+  /** Null when the path is not below `/cache/`. It never throws. */
+  (request: Request): Promise<Response | null>;
+  /** The hot path: what can be said of memory alone, at once. Null for everything else. */
+  fromMemory(request: PlainRequest): PlainAnswer | null;
+}
 
-const ETAG_LENGTH = 32;
+/** What Nix builds without; everything else says that it cannot answer now. */
+const ABSENT_ON_DOUBT: ReadonlySet<RouteKind> = new Set<RouteKind>(["narinfo", "nar", "relayedNar", "realisation"]);
 
 /**
- * What a Nix client asks a binary cache: `nix-cache-info`, narinfos and NAR files below `/cache/<name>/`. To be mounted
- * ahead of any middleware. It listens to the topics `path` and `missed` for as long as the process lives.
+ * What is asked of a binary cache, below `/cache/<name>/`. To be mounted ahead of any middleware. It listens to the
+ * topics `path` and `missed` for as long as the process lives.
  */
 export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   const door = new CacheDoor(deps);
@@ -46,91 +56,81 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     },
     subscribe: (topic, handler) => deps.notifier.subscribe(topic, handler),
   };
-  const context: Context = { deps: { ...deps, notifier }, memory };
-
-  return async (request) => {
-    const path = rawPath(request.url);
-    if (!isCachePath(path)) return null;
-    const route = parseCacheRoute(path);
-    if (!route) return answer.notFound();
-    const { method } = request;
-    if (method !== "GET" && method !== "HEAD") return answer.methodNotAllowed();
-    try {
-      const cache = door.remembered(route.cache) ?? (await door.enter(route.cache, request));
-      if (cache === "challenge") return answer.challenge();
-      if (cache === "hidden") return answer.notFound();
-      const response = await serve(context, { request, route, cache });
-      return method === "HEAD" && response.body ? answer.withoutBody(response) : response;
-    } catch (error) {
-      deps.log.error("a cache request failed", { error, cache: route.cache, kind: route.kind });
-      // Nix survives a 404 of a path, where a 5xx ends its whole command; nix-cache-info it asks again after a 5xx.
-      return route.kind === "info" ? answer.unavailable() : answer.notFound();
-    }
-  };
+  const narInfos = new NarInfoAnswers(deps, door, memory);
+  const context: Context = { deps: { ...deps, notifier }, door, narInfos };
+  return Object.assign((request: Request) => handle(context, request), {
+    fromMemory: (request: PlainRequest) => narInfos.fromMemory(request),
+  });
 }
 
 interface Context {
   readonly deps: CacheSurfaceDeps;
-  readonly memory: NarInfoMemory;
+  readonly door: CacheDoor;
+  readonly narInfos: NarInfoAnswers;
+}
+
+async function handle(context: Context, request: Request): Promise<Response | null> {
+  const { deps, door } = context;
+  const { path, query } = splitUrl(request.url);
+  if (!isCachePath(path)) return null;
+  const { method } = request;
+  const isRead = method === "GET" || method === "HEAD";
+  const route = parseCacheRoute(path, query);
+  try {
+    const written = isRead ? null : await deps.write?.(request);
+    if (written) return written;
+    if (!route) return answer.notFound();
+    if (!isRead) return answer.methodNotAllowed();
+    const cache = door.remembered(route.cache) ?? (await door.enter(route.cache, request));
+    if (cache === "challenge") return answer.challenge();
+    if (cache === "hidden") return answer.notFound();
+    const response = await serve(context, { request, route, cache, asJson: isJsonAsked(query) });
+    return method === "HEAD" && response.body ? answer.withoutBody(response) : response;
+  } catch (error) {
+    const isBusy = error instanceof DomainError && error.code === "service_unavailable";
+    if (!isBusy) deps.log.error("a cache request failed", { error, cache: route?.cache, kind: route?.kind });
+    // Nix survives a 404 of a path, where a 5xx ends its whole command; nix-cache-info it asks again after a 5xx.
+    return isRead && route && ABSENT_ON_DOUBT.has(route.kind) ? answer.notFound() : answer.unavailable();
+  }
 }
 
 interface Asked {
   readonly request: Request;
   readonly route: CacheRoute;
   readonly cache: ServedCache;
+  readonly asJson: boolean;
 }
 
-function serve(context: Context, { request, route, cache }: Asked): Response | Promise<Response> {
+async function serve({ deps, narInfos }: Context, { request, route, cache, asJson }: Asked): Promise<Response> {
   switch (route.kind) {
-    case "info":
-      return answerInfo(context.deps, request, cache);
     case "narinfo":
-      return answerNarInfo(context, { request, cache, hash: route.hash });
+      return await narInfos.answer(request, { cache, hash: route.hash, asJson });
     case "nar":
-      return answerNar(context.deps, { request, cache, fileHash: route.fileHash });
+      return await answerNar(deps, { request, cache, fileHash: route.fileHash });
+    case "relayedNar":
+      return (await deps.relay?.nar(cache, route.file, request)) ?? answer.notFound();
+    case "info":
+      return answerInfo(deps, { request, cache, asJson });
+    case "gradientInfo":
+      return answerGradientInfo(deps, { cache, asJson });
+    case "listing":
+      return await answerListing(deps, { request, cache, hash: route.hash });
+    case "file":
+      return await answerFile(deps, { request, cache, hash: route.hash, file: route.file });
+    case "log":
+      return await answerLog(deps, { request, cache, derivation: route.derivation });
+    case "debugInfo": {
+      const found = await lookUpDebugInfo(deps, { cacheId: cache.id, buildId: route.buildId });
+      return found ? answer.json(found, answer.shortCacheControl(cache)) : answer.notFound();
+    }
+    case "realisation": {
+      const text = await deps.realisation?.(cache, route);
+      return text ? answer.text(text, "application/json", answer.shortCacheControl(cache)) : answer.notFound();
+    }
   }
 }
 
-function answerInfo(deps: CacheSurfaceDeps, request: Request, cache: ServedCache): Response {
-  const differsByClient = cache.localPriority !== null && deps.isLocalClient !== undefined;
-  const priority = (differsByClient && deps.isLocalClient?.(request) ? cache.localPriority : null) ?? cache.priority;
-  const text = `StoreDir: ${STORE_DIR}\nWantMassQuery: 1\nPriority: ${priority}\n`;
-  return new Response(text, {
-    headers: {
-      "content-type": "text/x-nix-cache-info",
-      "content-length": String(text.length),
-      "cache-control": differsByClient ? "private, no-store" : answer.shortCacheControl(cache),
-    },
-  });
-}
-
-async function answerNarInfo(
-  { deps, memory }: Context,
-  { request, cache, hash }: { readonly request: Request; readonly cache: ServedCache; readonly hash: string },
-): Promise<Response> {
-  const key = `${cache.id}/${hash}`;
-  const narInfo = memory.get(key) ?? (await memory.load(key, () => rendered(deps, { cacheId: cache.id, hash })));
-  if (!narInfo) return answer.notFound();
-  deps.uses.touch(key);
-  const cacheControl = answer.shortCacheControl(cache);
-  if (isNotModified(request.headers, narInfo.etag)) return answer.notModified(narInfo.etag, cacheControl);
-  return new Response(narInfo.text, {
-    headers: {
-      "content-type": "text/x-nix-narinfo",
-      "content-length": narInfo.contentLength,
-      etag: narInfo.etag,
-      "cache-control": cacheControl,
-    },
-  });
-}
-
-async function rendered(
-  deps: CacheSurfaceDeps,
-  path: { readonly cacheId: string; readonly hash: string },
-): Promise<RenderedNarInfo | null> {
-  const text = await lookUpNarInfo(deps, path);
-  if (text === null) return null;
-  const bytes = utf8(text);
-  const etag = `"${encodeBase32(await sha256(bytes)).slice(0, ETAG_LENGTH)}"`;
-  return { text, etag, contentLength: String(bytes.length) };
+/** `?json`, with or without a value. */
+function isJsonAsked(query: string): boolean {
+  return query !== "" && new URLSearchParams(query).has("json");
 }

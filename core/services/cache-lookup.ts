@@ -4,7 +4,8 @@ import { findServedNar } from "../db/nars.ts";
 import type { Database } from "../db/schema.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import { printNarInfo } from "../nix/narinfo.ts";
-import { narInfoOf } from "./cache-path.ts";
+import type { StorePath } from "../nix/store-path.ts";
+import { narInfoOf, storedPath } from "./cache-path.ts";
 import { type Nar, narOf } from "./nar.ts";
 
 export interface CacheLookupDeps {
@@ -36,6 +37,15 @@ export async function lookUpNarInfo(
 ): Promise<string | null> {
   const row = await findPathWithNar(db, path);
   return row ? printNarInfo(narInfoOf(row)) : null;
+}
+
+/** A path of the cache and the NAR it is served from. Null as for `lookUpNarInfo`. */
+export async function lookUpPath(
+  { db }: CacheLookupDeps,
+  path: { readonly cacheId: string; readonly hash: string },
+): Promise<{ readonly storePath: StorePath; readonly nar: Nar } | null> {
+  const row = await findPathWithNar(db, path);
+  return row ? { storePath: storedPath(row.store_path), nar: narOf(row) } : null;
 }
 
 /** What a file name of this cache leads to, also when it was stored anew since. Null as for `lookUpNarInfo`. */

@@ -2,7 +2,6 @@ import type { Actor } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { byteStringOfText } from "../nix/byte-string.ts";
-import type { NarEvent } from "../nix/nar.ts";
 import { narEntry } from "../nix/nar-entry.ts";
 import { readNar } from "../nix/nar-reader.ts";
 import { parseStorePathBaseName } from "../nix/store-path.ts";
@@ -11,8 +10,8 @@ import type { Hasher } from "../ports/hasher.ts";
 import { OutboundError } from "../ports/outbound.ts";
 import { requireProduct } from "./downloads.ts";
 import { requireDigest } from "./nar-check.ts";
+import { entryBody } from "./nar-entry-body.ts";
 import { NarDamagedError, type NarOpenDeps } from "./nar-open.ts";
-import { tarOf } from "./nar-tar.ts";
 import type { OpenedPath } from "./opened-path.ts";
 import { openPath } from "./paths-availability.ts";
 import type { UpstreamOpenDeps } from "./upstream-open.ts";
@@ -34,8 +33,6 @@ export interface Download {
 }
 
 const COMPRESSIONS: readonly string[] = ["none", "zstd", "xz", "gzip", "bzip2", "br"] satisfies Compression[];
-/** What is compressed as it is sent is compressed quickly. */
-const ZSTD_LEVEL = 1;
 
 /**
  * A file that a build offers, out of the NAR of its output; a folder as a tar file, compressed with zstd. The last
@@ -54,16 +51,11 @@ export async function openDownload(
   const opened = storePath && (await fromStorage(() => openPath(deps, organizationId, storePath)));
   if (!opened) throw absent();
   const events = narEntry(readNar(unpacked(deps, opened)), below.map(byteStringOfText));
-  const { value: first } = await fromStorage(() => events.next());
+  const entry = await fromStorage(() => entryBody(deps.codec, events, product.name));
+  if (!entry) throw absent();
   const { name, subtype } = product;
-  const discard = async () => void (await events.return(undefined));
-  if (first?.kind === "file") return { fileName: name, subtype, size: first.size, body: contentOf(events), discard };
-  if (first?.kind === "directory") {
-    const body = deps.codec.compressZstd(tarOf(continued(first, events), name), { level: ZSTD_LEVEL });
-    return { fileName: `${name}.tar.zst`, subtype, size: null, body, discard };
-  }
-  await discard();
-  throw absent();
+  const fileName = entry.kind === "archive" ? `${name}.tar.zst` : name;
+  return { fileName, subtype, size: entry.size, body: entry.body, discard: entry.discard };
 }
 
 /** What is found out before the first byte is an answer of its own; afterwards only the body can be cut. */
@@ -75,15 +67,6 @@ async function fromStorage<T>(read: () => Promise<T>): Promise<T> {
     if (!(cause instanceof UpstreamFailedError || cause instanceof OutboundError)) throw cause;
     throw new DomainError("service_unavailable", "The upstream cache that has the file does not answer now", { cause });
   }
-}
-
-async function* contentOf(events: AsyncGenerator<NarEvent>): AsyncGenerator<Uint8Array> {
-  for await (const event of events) if (event.kind === "content") yield event.bytes;
-}
-
-async function* continued(first: NarEvent, rest: AsyncGenerator<NarEvent>): AsyncGenerator<NarEvent> {
-  yield first;
-  yield* rest;
 }
 
 /** The NAR's bytes, and an error in the place of their end when they are not what the narinfo says. */

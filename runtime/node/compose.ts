@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { HttpBindings } from "@hono/node-server";
 import { networkContains } from "#core/domain/ip-address.ts";
 import { DomainError } from "#core/errors.ts";
-import { createCacheSurface } from "#core/http/cache-surface.ts";
+import { type CacheSurface, createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
 import { cacheToken } from "#core/http/credentials.ts";
 import { systemClock } from "#core/lib/clock.ts";
@@ -13,8 +13,12 @@ import { authenticate } from "#core/services/authenticate.ts";
 import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
 import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
+import type { DebugIndexDeps } from "#core/services/debug-info.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createEvaluationControl } from "#core/services/evaluations-control.ts";
+import type { NarProofs } from "#core/services/nar-damage.ts";
+import { NarListings } from "#core/services/nar-listings.ts";
+import { type CollectedProofs, createNarProofs } from "#core/services/nar-proofs.ts";
 import { createSshKeys } from "#core/services/organization-key.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
@@ -46,9 +50,13 @@ export interface Parts {
 
 export interface Composition {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response>;
+  /** What is answered before anything else looks at the request. */
+  readonly fromMemory: CacheSurface["fromMemory"];
   readonly hub: HubDeps;
   readonly uses: PathUses;
+  readonly proofs: CollectedProofs;
   readonly logs: Omit<LogSealDeps, "log">;
+  readonly debugIndex: DebugIndexDeps;
   /** Lets go of connections to others. */
   readonly close: () => void;
 }
@@ -62,16 +70,26 @@ export async function compose(parts: Parts): Promise<Composition> {
   const shared = parts.storage !== null;
   const blobs = await openDiskBlobStore(config.sharedStoragePath ?? join(config.basePath, "storage"), { shared });
   const secrets = await createSecretBox(parts.secrets.crypt);
-  const common = { clock: systemClock, random: systemRandom, notifier, hasher: nodeHasher, codec: nodeCodec, blobs };
+  const proofs = createNarProofs({ db: databases.scheduler });
+  const common = {
+    proofs,
+    clock: systemClock,
+    random: systemRandom,
+    notifier,
+    hasher: nodeHasher,
+    codec: nodeCodec,
+    blobs,
+  };
   const outbound = createOutbound(config.outbound);
   const { upstreamQueriesMax } = config;
-  const upstreamDeps = { ...common, db: databases.scheduler, log: loggers.cache, outbound, upstreamQueriesMax };
+  const viaName = new URL(config.serveUrl).host;
+  const served = { ...common, db: databases.scheduler, log: loggers.cache };
+  const upstreamDeps = { ...served, secrets, outbound, viaName, upstreamQueriesMax };
   const hub: HubDeps = {
     ...common,
     server: { id: uuidV7(systemClock.now(), systemRandom), storage: parts.storage },
     db: databases.scheduler,
     log: loggers.proto,
-    outbound,
     dialWorker: createWorkerDial(config.outbound),
     upstreams: new Upstreams(upstreamDeps),
     passwords: argon2Hasher,
@@ -119,19 +137,31 @@ export async function compose(parts: Parts): Promise<Composition> {
     },
   } satisfies AppDeps);
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
-  const cache = cacheFetch(parts, { blobs, uses });
-  const fetch: Composition["fetch"] = async (request, env) => (await cache(request, env)) ?? app.fetch(request, env);
+  const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
+  const cache = cacheFetch(parts, { blobs, proofs, uses, listings });
+  const fetch: Composition["fetch"] = async (request, env) =>
+    (await cache.fetch(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
-  return { fetch, hub, uses, logs, close: () => outbound.close() };
+  const debugIndex = { db: databases.web, log: loggers.cache, listings };
+  return { fetch, fromMemory: cache.fromMemory, hub, uses, proofs, logs, debugIndex, close: () => outbound.close() };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */
 function cacheFetch(
   { config, databases, loggers, notifier, secrets }: Parts,
-  { blobs, uses }: { readonly blobs: BlobStore; readonly uses: PathUses },
-): (request: Request, env: HttpBindings) => Promise<Response | null> {
+  parts: {
+    readonly blobs: BlobStore;
+    readonly proofs: NarProofs;
+    readonly uses: PathUses;
+    readonly listings: NarListings;
+  },
+): {
+  readonly fetch: (request: Request, env: HttpBindings) => Promise<Response | null>;
+  readonly fromMemory: CacheSurface["fromMemory"];
+} {
   const db = databases.scheduler;
-  const deps = { db, clock: systemClock, settings: settingsOf(config, secrets) };
+  const settings = settingsOf(config, secrets);
+  const deps = { db, clock: systemClock, settings };
   // The surface knows requests only; who sent one is asked for where credentials came with it.
   const environments = new WeakMap<Request, HttpBindings>();
   const addressOf = (request: Request): string => {
@@ -140,11 +170,12 @@ function cacheFetch(
   };
   const surface = createCacheSurface({
     ...deps,
-    blobs,
+    ...parts,
     hasher: nodeHasher,
+    codec: nodeCodec,
     notifier,
-    uses,
     log: loggers.cache,
+    instance: settings,
     async authenticate(request) {
       const token = cacheToken(request.headers);
       if (token === null) return null;
@@ -158,10 +189,15 @@ function cacheFetch(
       return (await unlessRefused(requireCache({ db }, actor, name, "readStore"))) !== null;
     },
   });
-  return (request, env) => {
-    // An entry for every request would be a third of a hot narinfo's cost.
-    if (request.headers.has("authorization") || request.url.endsWith("/nix-cache-info")) environments.set(request, env);
-    return surface(request);
+  return {
+    fromMemory: surface.fromMemory,
+    fetch(request, env) {
+      // An entry for every request would be a third of a hot narinfo's cost.
+      if (request.headers.has("authorization") || request.url.includes("/nix-cache-info")) {
+        environments.set(request, env);
+      }
+      return surface(request);
+    },
   };
 }
 

@@ -2,13 +2,12 @@ import { existsSync } from "node:fs";
 import type { IncomingMessage, Server } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createAdaptorServer } from "@hono/node-server";
 import { clientAddress } from "#core/http/client-address.ts";
-import type { PathUses } from "#core/services/cache-uses.ts";
 import { openBaseFolder } from "./base-folder.ts";
 import { type Composition, compose } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { type Databases, openDatabases } from "./database.ts";
+import { createHttpServer } from "./http-server.ts";
 import { Hub } from "./hub/hub.ts";
 import { attachProtoEndpoint } from "./hub/websocket.ts";
 import { listen, stopListening } from "./listen.ts";
@@ -61,22 +60,25 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
-  const { fetch, uses } = composition;
   // Stopped after the requests: their uses count, too.
   const flushes = new AbortController();
-  const flushing = flushUses(uses, flushes.signal, loggers);
+  const flushing = flushUses(composition, flushes.signal, loggers);
   started.defer(async () => {
     flushes.abort();
     await flushing;
   });
 
-  const server = createAdaptorServer({ fetch: fetch as Parameters<typeof createAdaptorServer>[0]["fetch"] }) as Server;
+  const server = createHttpServer(composition);
   const hub = await attachHub(server, composition, config);
   // Together: a server that only listened no more would wait for workers, who stay.
   started.defer(async () => {
     await Promise.all([stopListening(server, REQUEST_GRACE_MS), hub.close()]);
   });
-  const onceOnly = startOnceOnlyLoops(target, composition, { loggers, auditIntervalMs: config.auditIntervalMs });
+  const onceOnly = startOnceOnlyLoops(target, composition, {
+    loggers,
+    auditIntervalMs: config.auditIntervalMs,
+    integrity: config.integrity,
+  });
   started.defer(() => onceOnly.close());
   const port = await listen(server, config.listen);
 
@@ -126,9 +128,10 @@ async function endOf(postgres: RunningPostgres | null, closing: AbortSignal): Pr
 }
 
 /** Once more at the end: retention counts on it. */
-async function flushUses(uses: PathUses, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
+async function flushUses({ uses, proofs }: Composition, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
   do {
     await sleep(USES_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
     await uses.flush().catch((error: unknown) => cache.warn("uses of cached paths were not recorded yet", { error }));
+    await proofs.flush().catch((error: unknown) => cache.warn("which NARs were right was not recorded", { error }));
   } while (!stopping.aborted);
 }

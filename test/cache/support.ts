@@ -18,6 +18,7 @@ import { type CommitResult, type CommittedPath, commitPaths } from "#core/servic
 import { makeCacheKey } from "#core/services/cache-key.ts";
 import { createSecretKeys, type SecretKeyOf } from "#core/services/cache-sign.ts";
 import type { Nar } from "#core/services/nar.ts";
+import { NarListings } from "#core/services/nar-listings.ts";
 import { type NarReceiveDeps, receiveNar } from "#core/services/nar-receive.ts";
 import { createSecretBox, type SecretBox } from "#core/services/secret-box.ts";
 import type { UpstreamOpenDeps } from "#core/services/upstream-open.ts";
@@ -60,6 +61,7 @@ export async function withCacheBench(): Promise<CacheBench> {
   const blobFolder = `${folder.path}/blobs`;
   const outbound = createOutbound({ allowed: [parseIpNetwork("127.0.0.1/32") as IpNetwork], privateAllowed: true });
   stack.defer(() => outbound.close());
+  const secrets = await createSecretBox(utf8("0123456789abcdef"));
   const common = {
     db: database.db,
     blobs: await openDiskBlobStore(blobFolder),
@@ -71,9 +73,10 @@ export async function withCacheBench(): Promise<CacheBench> {
     random: systemRandom,
     outbound,
     upstreamQueriesMax: 32,
+    viaName: "cache.example.org",
+    secrets,
   };
   const deps = { ...common, upstreams: new Upstreams(common) };
-  const secrets = await createSecretBox(utf8("0123456789abcdef"));
   const secretKeyOf = createSecretKeys(secrets);
   const { db } = deps;
   return {
@@ -115,6 +118,8 @@ export async function withCacheBench(): Promise<CacheBench> {
       createCacheSurface({
         ...deps,
         uses: { touch: () => {} },
+        listings: new NarListings(deps),
+        instance: { version: "1.2.3", serveUrl: SETTINGS.serveUrl },
         authenticate: async () => null,
         canReadCache: async () => false,
         ...overrides,

@@ -1,0 +1,75 @@
+import { type ByteStream, toReadableStream } from "../lib/streams.ts";
+import type { ByteRange } from "../ports/blob-store.ts";
+import { notModified } from "./cache-answers.ts";
+import { allowsRange, isNotModified } from "./conditional.ts";
+import { contentRange, parseRange } from "./range.ts";
+
+/** A body of a known size that can be opened anywhere. */
+export interface ByteSource {
+  readonly size: number;
+  readonly etag: string;
+  readonly cacheControl: string;
+  /** Besides those of size, range and caching. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Whether a range of it is the same bytes tomorrow. */
+  readonly resumable: boolean;
+  /** For HEAD. */
+  isThere(): Promise<boolean>;
+  /** Null, or `isLost` of what is thrown before the first byte: it is gone. */
+  open(range: ByteRange | null): Promise<ByteStream | null>;
+  isLost(error: unknown): boolean;
+}
+
+/** Answers GET and HEAD with conditions and ranges. Null when the body is gone. */
+export async function answerBytes(request: Request, source: ByteSource): Promise<Response | null> {
+  const { size, etag, cacheControl, resumable } = source;
+  if (isNotModified(request.headers, etag)) return notModified(etag, cacheControl);
+  // Without `Accept-Ranges` Nix gives up on a download that broke off.
+  const headers = { ...source.headers, "accept-ranges": "bytes", etag, "cache-control": cacheControl };
+  if (request.method === "HEAD") {
+    if (!(await source.isThere())) return null;
+    return new Response(null, { headers: { ...headers, "content-length": String(size) } });
+  }
+  const mayResume = resumable && allowsRange(request.headers, etag);
+  const range = mayResume ? parseRange(request.headers.get("range"), size) : null;
+  if (range === "unsatisfiable") {
+    return new Response(null, { status: 416, headers: { "content-range": contentRange(range, size) } });
+  }
+  const body = await opened(source, range);
+  if (!body) return null;
+  if (!range) return new Response(body, { headers: { ...headers, "content-length": String(size) } });
+  const partHeaders = { "content-length": String(range.length), "content-range": contentRange(range, size) };
+  return new Response(body, { status: 206, headers: { ...headers, ...partHeaders } });
+}
+
+async function opened(source: ByteSource, range: ByteRange | null): Promise<ReadableStream<Uint8Array> | null> {
+  try {
+    const body = await source.open(range);
+    return body && (await readable(body));
+  } catch (error) {
+    if (source.isLost(error)) return null;
+    throw error;
+  }
+}
+
+/**
+ * Reads up to the first chunk that may be given out, so that what is found by then is an answer of its own and not a
+ * broken body; and the source is open, so that cancelling the stream closes it.
+ */
+export async function readable(source: ByteStream): Promise<ReadableStream<Uint8Array>> {
+  const iterator = source[Symbol.asyncIterator]();
+  return toReadableStream(continued(await iterator.next(), iterator));
+}
+
+function continued(first: IteratorResult<Uint8Array>, rest: AsyncIterator<Uint8Array>): ByteStream {
+  let read: IteratorResult<Uint8Array> | null = first;
+  const iterator: AsyncIterator<Uint8Array> = {
+    next() {
+      const result = read;
+      read = null;
+      return result ? Promise.resolve(result) : rest.next();
+    },
+    return: async () => (await rest.return?.()) ?? { done: true, value: undefined },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
+}

@@ -1,0 +1,122 @@
+import { utf8 } from "../lib/bytes.ts";
+import { encodeBase32 } from "../nix/base32.ts";
+import { formatHash, sha256 } from "../nix/hash.ts";
+import { type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
+import { storePathBaseName } from "../nix/store-path.ts";
+import { type CacheLookupDeps, lookUpNarInfo, type ServedCache } from "../services/cache-lookup.ts";
+import type { PathUses } from "../services/cache-uses.ts";
+import type { CacheDoor } from "./cache-access.ts";
+import * as answer from "./cache-answers.ts";
+import type { CacheRelay } from "./cache-relay.ts";
+import { isKnown, isNotModified } from "./conditional.ts";
+import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
+
+export interface NarInfoDeps extends CacheLookupDeps {
+  readonly uses: Pick<PathUses, "touch">;
+  readonly relay?: CacheRelay;
+}
+
+/** An answer made of memory alone, for a runtime that can send it without a `Response`. */
+export interface PlainAnswer {
+  readonly status: 200 | 304;
+  /** Names and values in turn. */
+  readonly headers: string[];
+  /** Empty where the answer has no body. */
+  readonly text: string;
+}
+
+/** What `fromMemory` looks at. */
+export interface PlainRequest {
+  readonly method: string | undefined;
+  /** As it stands in the request's first line. */
+  readonly target: string | undefined;
+  readonly ifNoneMatch: string | undefined;
+}
+
+const PREFIX = "/cache/";
+const SUFFIX = ".narinfo";
+const CONTENT_TYPE = "text/x-nix-narinfo";
+const ETAG_LENGTH = 32;
+
+export class NarInfoAnswers {
+  readonly #deps: NarInfoDeps;
+  readonly #door: CacheDoor;
+  readonly #memory: NarInfoMemory;
+
+  constructor(deps: NarInfoDeps, door: CacheDoor, memory: NarInfoMemory) {
+    this.#deps = deps;
+    this.#door = door;
+    this.#memory = memory;
+  }
+
+  /**
+   * A narinfo of a public cache that is in memory; null for everything else. The names are looked up as they are: what
+   * no cache can hold is found nowhere.
+   */
+  fromMemory({ method, target, ifNoneMatch }: PlainRequest): PlainAnswer | null {
+    if (!target?.endsWith(SUFFIX) || !target.startsWith(PREFIX) || (method !== "GET" && method !== "HEAD")) return null;
+    const slash = target.indexOf("/", PREFIX.length);
+    const cache = this.#door.remembered(target.slice(PREFIX.length, slash));
+    if (!cache) return null;
+    const key = `${cache.id}/${target.slice(slash + 1, -SUFFIX.length)}`;
+    const narInfo = this.#memory.get(key);
+    if (!narInfo) return null;
+    this.#deps.uses.touch(key);
+    const { text, etag, contentLength } = narInfo;
+    const cacheControl = answer.shortCacheControl(cache);
+    if (ifNoneMatch !== undefined && isKnown(ifNoneMatch, etag)) {
+      return { status: 304, headers: ["etag", etag, "cache-control", cacheControl], text: "" };
+    }
+    const headers = ["content-type", CONTENT_TYPE, "content-length", contentLength];
+    headers.push("etag", etag, "cache-control", cacheControl);
+    return { status: 200, headers, text: method === "HEAD" ? "" : text };
+  }
+
+  async answer(
+    request: Request,
+    { cache, hash, asJson }: { readonly cache: ServedCache; readonly hash: string; readonly asJson: boolean },
+  ): Promise<Response> {
+    const key = `${cache.id}/${hash}`;
+    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash)));
+    if (!narInfo) return answer.notFound();
+    this.#deps.uses.touch(key);
+    const cacheControl = answer.shortCacheControl(cache);
+    if (asJson) return answer.json(narInfoJson(parseNarInfo(narInfo.text)), cacheControl);
+    if (isNotModified(request.headers, narInfo.etag)) return answer.notModified(narInfo.etag, cacheControl);
+    return new Response(narInfo.text, {
+      headers: {
+        "content-type": CONTENT_TYPE,
+        "content-length": narInfo.contentLength,
+        etag: narInfo.etag,
+        "cache-control": cacheControl,
+      },
+    });
+  }
+
+  async #render(cache: ServedCache, hash: string): Promise<RenderedNarInfo | null> {
+    const own = await lookUpNarInfo(this.#deps, { cacheId: cache.id, hash });
+    const text = own ?? (await this.#deps.relay?.narInfo(cache, hash)) ?? null;
+    if (text === null) return null;
+    const bytes = utf8(text);
+    const etag = `"${encodeBase32(await sha256(bytes)).slice(0, ETAG_LENGTH)}"`;
+    return { text, etag, contentLength: String(bytes.length) };
+  }
+}
+
+/** Fields are called as in the file. `Sig` is the first of `Sigs`; what is absent is null. */
+function narInfoJson(info: NarInfo): object {
+  return {
+    StorePath: info.storePath,
+    URL: info.url,
+    Compression: info.compression,
+    FileHash: info.fileHash && formatHash(info.fileHash, "nix32"),
+    FileSize: info.fileSize,
+    NarHash: formatHash(info.narHash, "nix32"),
+    NarSize: info.narSize,
+    References: info.references.map(storePathBaseName),
+    Deriver: info.deriver && storePathBaseName(info.deriver),
+    Sig: info.signatures[0] ?? null,
+    Sigs: info.signatures,
+    CA: info.ca,
+  };
+}

@@ -1,0 +1,1 @@
+import type { Sender } from "../db/sent-nars.ts";

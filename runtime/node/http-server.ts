@@ -1,0 +1,35 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { getRequestListener } from "@hono/node-server";
+import type { Composition } from "./compose.ts";
+
+const IF_NONE_MATCH = "if-none-match";
+
+/** Answers what is in memory at once, without a `Request` and a `Response`: they are half of a hot narinfo's cost. */
+export function createHttpServer({ fetch, fromMemory }: Pick<Composition, "fetch" | "fromMemory">): Server {
+  const listener = getRequestListener(fetch as Parameters<typeof getRequestListener>[0]);
+  return createServer((request, response) => {
+    if (!answerFromMemory(fromMemory, request, response)) void listener(request, response);
+  });
+}
+
+function answerFromMemory(
+  fromMemory: Composition["fromMemory"],
+  request: IncomingMessage,
+  response: ServerResponse,
+): boolean {
+  const { method, url: target } = request;
+  const answer = fromMemory({ method, target, ifNoneMatch: rawHeader(request, IF_NONE_MATCH) });
+  if (!answer) return false;
+  response.writeHead(answer.status, answer.headers);
+  response.end(answer.text);
+  return true;
+}
+
+/** The first of a header's values; making `request.headers` would cost more than the answer's look-ups. */
+function rawHeader({ rawHeaders }: IncomingMessage, name: string): string | undefined {
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const key = rawHeaders[i] as string;
+    if (key.length === name.length && key.toLowerCase() === name) return rawHeaders[i + 1];
+  }
+  return undefined;
+}
