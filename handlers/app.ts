@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { BuildRequestDeps } from "#core/services/build-requests-deps.ts";
+import type { UpstreamAdminDeps } from "#core/services/caches-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { DownloadDeps } from "#core/services/downloads-open.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
@@ -30,7 +31,13 @@ import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
-export interface AppDeps extends ServiceDeps, ProjectDeps, LogReadDeps, BuildRequestDeps, DownloadDeps {
+export interface AppDeps
+  extends ServiceDeps,
+    ProjectDeps,
+    LogReadDeps,
+    BuildRequestDeps,
+    DownloadDeps,
+    UpstreamAdminDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
     readonly requestBytesMax: number;

@@ -1,14 +1,20 @@
 import { Hono } from "hono";
 import { AddUpstreamBody, ChangeUpstreamBody } from "#core/api/caches-upstreams.ts";
 import { success } from "#core/http/envelope.ts";
-import { addUpstream, changeUpstream, listUpstreams, removeUpstream } from "#core/services/caches-upstreams.ts";
+import {
+  addUpstream,
+  changeUpstream,
+  listUpstreams,
+  removeUpstream,
+  type UpstreamAdminDeps,
+} from "#core/services/caches-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readJson } from "./parse.ts";
 
 /** `/caches/{cache}/upstreams`: caches of others, whose paths need not be built. */
-export function upstreamRoutes(deps: ServiceDeps): Hono<AppEnv> {
+export function upstreamRoutes(deps: ServiceDeps & UpstreamAdminDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.get("/:cache/upstreams", async (c) => {

@@ -15,6 +15,7 @@ export const CreateCacheBody: v.GenericSchema<unknown, CreateCacheBody> = v.obje
   public: v.optional(v.boolean(), false),
   local_priority: v.nullish(wholeNumber(0, PRIORITY_MAX)),
   max_storage_gb: v.optional(wholeNumber(0, STORAGE_GB_MAX), 0),
+  pull_through: v.optional(v.boolean(), false),
 });
 export interface CreateCacheBody {
   readonly name: string;
@@ -26,6 +27,8 @@ export interface CreateCacheBody {
   readonly local_priority?: number | null | undefined;
   /** 0 sets no limit. */
   readonly max_storage_gb: number;
+  /** Keeps what clients get through it from its upstreams. */
+  readonly pull_through: boolean;
 }
 
 export const ChangeCacheBody: v.GenericSchema<unknown, ChangeCacheBody> = v.object({
@@ -35,6 +38,7 @@ export const ChangeCacheBody: v.GenericSchema<unknown, ChangeCacheBody> = v.obje
   priority: v.optional(wholeNumber(0, PRIORITY_MAX)),
   local_priority: v.nullish(wholeNumber(0, PRIORITY_MAX)),
   max_storage_gb: v.optional(wholeNumber(0, STORAGE_GB_MAX)),
+  pull_through: v.optional(v.boolean()),
 });
 export interface ChangeCacheBody {
   readonly name?: string | undefined;
@@ -43,6 +47,7 @@ export interface ChangeCacheBody {
   readonly priority?: number | undefined;
   readonly local_priority?: number | null | undefined;
   readonly max_storage_gb?: number | undefined;
+  readonly pull_through?: boolean | undefined;
 }
 
 export interface CacheView {
@@ -54,6 +59,7 @@ export interface CacheView {
   readonly priority: number;
   readonly local_priority: number | null;
   readonly max_storage_gb: number;
+  readonly pull_through: boolean;
   readonly public_key: string;
   readonly public: boolean;
   readonly created_by: string | null;

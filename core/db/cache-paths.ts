@@ -43,7 +43,7 @@ export async function findServedCache(db: Kysely<Database>, name: string): Promi
     .executeTakeFirst();
 }
 
-/** A path of one cache, when its NAR is sound. */
+/** A path of one cache, when its NAR is sound and its references can be had. */
 export async function findPathWithNar(
   db: Kysely<Database>,
   { cacheId, hash }: { readonly cacheId: string; readonly hash: string },
@@ -55,6 +55,7 @@ export async function findPathWithNar(
     .where("cache_path.cache_id", "=", cacheId)
     .where("cache_path.hash", "=", hash)
     .where("nar.damaged_at", "is", null)
+    .where("cache_path.incomplete_at", "is", null)
     .executeTakeFirst();
 }
 
@@ -114,6 +115,7 @@ export async function listPresentPaths(
     .where(isAnyOf("cache_path.cache_id", cacheIds, "uuid"))
     .where(isAnyOf("cache_path.hash", hashes, "text"))
     .where("nar.damaged_at", "is", null)
+    .where("cache_path.incomplete_at", "is", null)
     .execute();
 }
 
@@ -129,6 +131,7 @@ export async function listPathsWithNar(
     .where(isAnyOf("cache_path.cache_id", cacheIds, "uuid"))
     .where(isAnyOf("cache_path.hash", hashes, "text"))
     .where("nar.damaged_at", "is", null)
+    .where("cache_path.incomplete_at", "is", null)
     .execute();
 }
 
@@ -147,6 +150,7 @@ export async function lockPresentPaths(
     .where("cache_path.cache_id", "=", cacheId)
     .where(isAnyOf("cache_path.hash", hashes, "text"))
     .where("nar.damaged_at", "is", null)
+    .where("cache_path.incomplete_at", "is", null)
     .orderBy("cache_path.hash")
     .forShare()
     .execute();
@@ -167,6 +171,7 @@ export async function insertCachePaths(trx: Transaction<Database>, paths: readon
 
 export type PresentPath = Pick<CachePathRow, "hash" | "store_path" | "nar_hash" | "references" | "signatures"> & {
   readonly damaged: boolean;
+  readonly incomplete: boolean;
 };
 
 /** Rows of one cache with their NAR's state, held in order of their hashes. */
@@ -180,10 +185,11 @@ export async function lockPathsForUpdate(
     .select(["cache_path.hash", "cache_path.store_path", "cache_path.nar_hash"])
     .select(["cache_path.references", "cache_path.signatures"])
     .select((column) => column("nar.damaged_at", "is not", null).$castTo<boolean>().as("damaged"))
+    .select((column) => column("cache_path.incomplete_at", "is not", null).$castTo<boolean>().as("incomplete"))
     .where("cache_path.cache_id", "=", cacheId)
     .where(isAnyOf("cache_path.hash", hashes, "text"))
     .orderBy("cache_path.hash")
-    .forUpdate("cache_path")
+    .forNoKeyUpdate("cache_path")
     .execute();
 }
 
@@ -199,6 +205,7 @@ export async function replaceCachePath(trx: Transaction<Database>, path: NewCach
       ca: path.ca,
       signatures: path.signatures,
       last_used_at: databaseNow,
+      incomplete_at: null,
     })
     .where("cache_id", "=", path.cache_id)
     .where("hash", "=", path.hash)

@@ -19,6 +19,7 @@ export const CACHE_COLUMNS = [
   "cache.priority",
   "cache.local_priority",
   "cache.max_storage_gb",
+  "cache.pull_through",
   "cache.public_key",
   "cache.managed",
   "cache.created_by",
@@ -63,7 +64,15 @@ export async function listSubscriptionsOfMember(
 
 export type CacheChanges = Pick<
   Updateable<CacheTable>,
-  "name" | "display_name" | "description" | "active" | "public" | "priority" | "local_priority" | "max_storage_gb"
+  | "name"
+  | "display_name"
+  | "description"
+  | "active"
+  | "public"
+  | "priority"
+  | "local_priority"
+  | "max_storage_gb"
+  | "pull_through"
 >;
 
 /** Which caches are a user's own: as far as a key's pin reaches, when there is one. */

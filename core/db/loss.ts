@@ -193,7 +193,10 @@ export async function deleteLosses(trx: Transaction<Database>, buildIds: readonl
   await trx.deleteFrom("output_loss").where("build_id", "=", sql<string>`any(${buildIds}::uuid[])`).execute();
 }
 
-/** Recorded as available, and lately found damaged or lost by an upstream. Base names; some cache may have them. */
+/**
+ * Recorded as available, and lately found damaged, lost by an upstream, or without what they refer to. Base names; some
+ * cache may have them.
+ */
 export async function listSuspectPaths(db: Kysely<Database>, limit: number): Promise<string[]> {
   const result = await sql<{ store_path: string }>`
     select p.store_path from nar n join cache_path p on p.nar_hash = n.nar_hash
@@ -203,6 +206,10 @@ export async function listSuspectPaths(db: Kysely<Database>, limit: number): Pro
     select u.store_path from upstream_path u
     where not u.found and u.store_path is not null and u.seen_at > gradient_now() - interval '1 hour'
       and exists (select from build_output o where o.store_path = u.store_path and o.available)
+    union
+    select p.store_path from cache_path p
+    where p.incomplete_at > gradient_now() - interval '1 hour'
+      and exists (select from build_output o where o.store_path = p.store_path and o.available)
     limit ${limit}`.execute(db);
   return result.rows.map((row) => row.store_path);
 }

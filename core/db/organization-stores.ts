@@ -53,6 +53,7 @@ export async function listAbsentOutputs(db: Kysely<Database>, buildIds: readonly
           and c.kind = 0 and c.active
       ) readable
       join cache_path p on p.cache_id = readable.id and p.hash = left(o.store_path, 32) and p.store_path = o.store_path
+        and p.incomplete_at is null
       join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null)`.execute(db);
   return result.rows;
 }

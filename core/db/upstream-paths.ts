@@ -1,6 +1,7 @@
 import { type Expression, type Kysely, type SqlBool, sql } from "kysely";
 import { DAY, HOUR } from "../lib/clock.ts";
-import type { Database, UpstreamPathRow } from "./schema.ts";
+import type { Database } from "./schema.ts";
+import type { UpstreamPathRow } from "./tables/upstreams.ts";
 import { databaseNow } from "./time.ts";
 
 /** How long an upstream's word is taken that it has a path. */
@@ -35,6 +36,7 @@ const COLUMNS = [
   "url",
   "compression",
   "file_hash",
+  "file_hash_algorithm",
   "file_size",
   "nar_hash",
   "nar_size",
@@ -42,6 +44,7 @@ const COLUMNS = [
   "deriver",
   "ca",
   "signatures",
+  "signed",
 ] as const;
 
 /** Answers that still count, found and not found. */
@@ -60,11 +63,16 @@ export async function listRecordedPaths(
 
 /**
  * Which paths the upstreams of these caches have, as it was recorded a short while ago, and of which cache they are
- * upstreams. The path is named too: the caller compares the whole of it.
+ * upstreams. The path is named too: the caller compares the whole of it. `locked`: a loss waits for the transaction, so
+ * that it finds what rests on these.
  */
 export async function listUpstreamProofs(
   db: Kysely<Database>,
-  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+  {
+    cacheIds,
+    hashes,
+    locked = false,
+  }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[]; readonly locked?: boolean },
 ): Promise<{ cache_id: string; store_path: string | null }[]> {
   return await db
     .selectFrom("upstream_path")
@@ -75,6 +83,9 @@ export async function listUpstreamProofs(
     .where(isAnyOf("upstream_path.hash", hashes, "text"))
     .where("upstream_path.found", "=", true)
     .where(isYounger(sql`${PROOF_MS}::int`))
+    .$if(locked, (query) =>
+      query.orderBy("upstream_path.upstream_id").orderBy("upstream_path.hash").forShare("upstream_path"),
+    )
     .execute();
 }
 

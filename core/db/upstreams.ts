@@ -1,40 +1,76 @@
-import type { Insertable, Kysely, Updateable } from "kysely";
-import type { CacheUpstreamRow, CacheUpstreamTable, Database } from "./schema.ts";
+import { type Expression, type Insertable, type Kysely, type SqlBool, sql, type Updateable } from "kysely";
+import type { Database } from "./schema.ts";
+import type { CacheUpstreamRow, CacheUpstreamTable } from "./tables/upstreams.ts";
 
-export type UpstreamChanges = Pick<Updateable<CacheUpstreamTable>, "display_name" | "mode" | "url" | "public_keys">;
+/** What an upstream is. The numbers are those of the database. */
+export const UpstreamKind = { Internal: 0, Gradient: 1, Http: 2 } as const;
 
-/** Modes that let a cache read what its upstream has: read and write, read only. */
-const READABLE_MODES = [0, 1];
-const HTTP = 2;
+export type UpstreamChanges = Pick<
+  Updateable<CacheUpstreamTable>,
+  "display_name" | "mode" | "url" | "public_keys" | "api_key"
+>;
+export type ReadableUpstream = Pick<
+  CacheUpstreamRow,
+  "id" | "cache_id" | "kind" | "display_name" | "url" | "public_keys" | "upstream_cache_id" | "remote_cache" | "api_key"
+>;
 
-/** Upstreams of all caches that can be asked, the oldest first. */
-export async function listReadableUpstreams(
-  db: Kysely<Database>,
-  limit: number,
-): Promise<Pick<CacheUpstreamRow, "id" | "cache_id" | "url" | "public_keys">[]> {
+/**
+ * Of rows `u` of `cache_upstream`: whether what the upstream has may be given out. Another cache of this server that is
+ * not public is open only through one that is not public either, and only while whoever added it may still read it.
+ */
+export const isReadableUpstream: Expression<SqlBool> = sql<SqlBool>`(
+  u.mode in (0, 1) and (u.kind <> 0 or exists (
+    select from cache c, cache source
+    where c.id = u.cache_id and source.id = u.upstream_cache_id and source.kind = 0 and source.active
+      and (source.public or (not c.public and exists (
+        select from user_account a where a.id = u.added_by and a.active and (
+          exists (
+            select from cache_member m join cache_role r on r.id = m.role_id
+            where m.cache_id = source.id and m.user_id = a.id and r.permissions & 2 <> 0)
+          or exists (
+            select from organization_cache s join organization_member o on o.organization_id = s.organization_id
+            where s.cache_id = source.id and s.mode in (0, 1) and o.user_id = a.id))))))))`;
+
+/** Upstreams of all caches that can be asked now, the oldest first. */
+export async function listReadableUpstreams(db: Kysely<Database>, limit: number): Promise<ReadableUpstream[]> {
   return await db
-    .selectFrom("cache_upstream")
-    .select(["id", "cache_id", "url", "public_keys"])
-    .where("kind", "=", HTTP)
-    .where("mode", "in", READABLE_MODES)
-    .orderBy("id")
+    .selectFrom("cache_upstream as u")
+    .select(["u.id", "u.cache_id", "u.kind", "u.display_name", "u.url", "u.public_keys"])
+    .select(["u.upstream_cache_id", "u.remote_cache", "u.api_key"])
+    .where(isReadableUpstream)
+    .orderBy("u.id")
     .limit(limit)
     .execute();
 }
 
-export async function listUpstreamsOfCache(db: Kysely<Database>, cacheId: string): Promise<CacheUpstreamRow[]> {
-  return await db.selectFrom("cache_upstream").selectAll().where("cache_id", "=", cacheId).orderBy("id").execute();
+export type ListedUpstream = CacheUpstreamRow & { readonly upstream_cache_name: string | null };
+
+export async function listUpstreamsOfCache(db: Kysely<Database>, cacheId: string): Promise<ListedUpstream[]> {
+  return await db
+    .selectFrom("cache_upstream as u")
+    .leftJoin("cache as source", "source.id", "u.upstream_cache_id")
+    .selectAll("u")
+    .select("source.name as upstream_cache_name")
+    .where("u.cache_id", "=", cacheId)
+    .orderBy("u.id")
+    .execute();
+}
+
+export async function findUpstream(
+  db: Kysely<Database>,
+  { id, cacheId }: { readonly id: string; readonly cacheId: string },
+): Promise<CacheUpstreamRow | undefined> {
+  return await db
+    .selectFrom("cache_upstream")
+    .selectAll()
+    .where("id", "=", id)
+    .where("cache_id", "=", cacheId)
+    .executeTakeFirst();
 }
 
 /** Fails on `cache_upstream_url_key`. */
-export async function insertUpstream(
-  db: Kysely<Database>,
-  upstream: Omit<Insertable<CacheUpstreamTable>, "kind">,
-): Promise<void> {
-  await db
-    .insertInto("cache_upstream")
-    .values({ ...upstream, kind: HTTP })
-    .execute();
+export async function insertUpstream(db: Kysely<Database>, upstream: Insertable<CacheUpstreamTable>): Promise<void> {
+  await db.insertInto("cache_upstream").values(upstream).execute();
 }
 
 /** Fails on `cache_upstream_url_key`. False when the cache has no such upstream. */
@@ -63,4 +99,31 @@ export async function deleteUpstream(
     .where("cache_id", "=", cacheId)
     .executeTakeFirst();
   return numDeletedRows > 0n;
+}
+
+/** Rows of all caches for what `id` leads to: what it has lost, it has lost for each of them. */
+export async function listSameUpstreams(db: Kysely<Database>, id: string): Promise<string[]> {
+  const result = await sql<{ id: string }>`
+    select same.id from cache_upstream u join cache_upstream same
+      on same.url = u.url and same.remote_cache is not distinct from u.remote_cache
+    where u.id = ${id}`.execute(db);
+  return result.rows.map((row) => row.id);
+}
+
+/**
+ * Which paths the caches of this server hold that these rest on, and which of these it is. Base names: the caller
+ * compares the whole of them.
+ */
+export async function listInternalPaths(
+  db: Kysely<Database>,
+  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
+): Promise<{ cache_id: string; store_path: string }[]> {
+  const result = await sql<{ cache_id: string; store_path: string }>`
+    select u.cache_id, p.store_path
+    from cache_upstream u
+    join cache_path p on p.cache_id = u.upstream_cache_id and p.hash = any(${hashes}::text[])
+      and p.incomplete_at is null
+    join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null
+    where u.cache_id = any(${cacheIds}::uuid[]) and u.kind = 0 and ${isReadableUpstream}`.execute(db);
+  return result.rows;
 }

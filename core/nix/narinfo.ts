@@ -1,4 +1,4 @@
-import { formatHash, type Hash, parseHash } from "./hash.ts";
+import { formatHash, type Hash, type HashAlgorithm, parseHash } from "./hash.ts";
 import { parseStorePath, parseStorePathBaseName, type StorePath, storePathBaseName } from "./store-path.ts";
 
 /** What a binary cache says about one path. */
@@ -11,7 +11,7 @@ export interface NarInfo {
   /** Of the compressed file. Nix does not check it. */
   readonly fileHash: Hash | null;
   readonly fileSize: number | null;
-  /** SHA-256 of the NAR before compression: this is what is signed. */
+  /** Of the NAR before compression: this is what is signed. SHA-256, but see `parseForeignNarInfo`. */
   readonly narHash: Hash;
   readonly narSize: number;
   /** In the order of the file, each once; a path may name itself. */
@@ -56,12 +56,21 @@ const FIELDS = new Set([
  * line break, and carriage returns are refused. Throws `NarInfoParseError`.
  */
 export function parseNarInfo(text: string): NarInfo {
+  return readNarInfo(text, ["sha256"]);
+}
+
+/** As `parseNarInfo`, for caches that were written with BLAKE3: `narHash` may be one then. */
+export function parseForeignNarInfo(text: string): NarInfo {
+  return readNarInfo(text, ["sha256", "blake3"]);
+}
+
+function readNarInfo(text: string, narHashes: readonly HashAlgorithm[]): NarInfo {
   const { values, signatures } = readFields(text);
   const required = (name: string) => values.get(name) ?? fail(`the field ${name} is missing`);
   const narSize = readSize("NarSize", required("NarSize"));
   if (narSize === 0) fail("NarSize is 0");
   const narHash = readHash("NarHash", required("NarHash"));
-  if (narHash.algorithm !== "sha256") fail("NarHash is not a SHA-256");
+  if (!narHashes.includes(narHash.algorithm)) fail("NarHash is not a SHA-256");
   const fileHash = values.get("FileHash");
   const fileSize = values.get("FileSize");
   return {

@@ -20,6 +20,8 @@ export interface OutboundOptions {
   /** A longer body ends with an `OutboundError`. */
   readonly bytesMax: number;
   readonly signal?: AbortSignal;
+  /** Sent to the origin of the address only: not to where it redirects to. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface OutboundAnswer {

@@ -138,7 +138,7 @@ async function lent(
     }
   }
   const missing = [...referrers.keys()].filter((path) => !found.has(path));
-  const upstream = missing.length > 0 ? await upstreamPathsOf(db, upstreamsOf, missing) : new Map();
+  const upstream = missing.length > 0 ? await upstreamPathsOf(db, upstreamsOf, missing, { locked: true }) : new Map();
   const absent = missing.filter((path) => !upstream.has(path));
   if (absent[0]) throw new MissingReferenceError(referrers.get(absent[0]) as StorePath, absent);
   return Array.from(found.values(), ({ row }) => candidateOf(row));

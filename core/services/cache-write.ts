@@ -82,17 +82,18 @@ interface Meeting {
   readonly path: Candidate;
 }
 
-/** The row that was there first stays, unless its NAR cannot be served any more. */
+/** The row that was there first stays, unless it cannot be served any more. */
 async function settle(trx: Transaction<Database>, target: Target, { row, path }: Meeting): Promise<void> {
   const { cacheId, written } = target;
   const differs =
     row.store_path !== storePathBaseName(path.storePath) || !equalBytes(row.nar_hash, path.narHash.digest);
-  if (differs && !row.damaged) {
+  const offered = !row.damaged && !row.incomplete;
+  if (differs && offered) {
     written.differing.push({ ...cached(target, path.storePath), narHash: sha256Of(row.nar_hash) });
     return;
   }
   const subject = `${cacheId}/${row.hash}`;
-  if (differs) {
+  if (differs || row.incomplete) {
     await replaceCachePath(trx, await rowOf(target, path));
     written.added.push(cached(target, path.storePath));
     written.changed.push(subject);

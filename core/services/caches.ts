@@ -86,6 +86,7 @@ export async function createCache(
     priority: body.priority,
     local_priority: body.local_priority ?? null,
     max_storage_gb: body.max_storage_gb,
+    pull_through: body.pull_through,
     created_by: creator.id,
     ...(await makeCacheKey(deps, id, name)),
   };
@@ -118,6 +119,7 @@ export async function changeCache(
   }
   if (body.local_priority !== undefined) changes.local_priority = body.local_priority;
   if (body.max_storage_gb !== undefined) changes.max_storage_gb = body.max_storage_gb;
+  if (body.pull_through !== undefined) changes.pull_through = body.pull_through;
   await updateCache(deps.db, cache.id, changes).catch(nameTaken);
   announce(deps, cache.id);
   return cache.id;
@@ -157,6 +159,7 @@ function viewCache(row: CacheRowView, mask: number): CacheView {
     priority,
     local_priority,
     max_storage_gb,
+    pull_through: row.pull_through,
     public_key: row.public_key,
     public: row.public,
     created_by: row.created_by,

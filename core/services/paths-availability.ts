@@ -1,7 +1,9 @@
-import type { Kysely } from "kysely";
+import type { Kysely, Transaction } from "kysely";
 import { listPathsWithNar, listPresentPaths, listReadableStores } from "../db/cache-paths.ts";
+import { holdPresentPaths, listLendingCaches } from "../db/held-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { listUpstreamPaths, listUpstreamProofs } from "../db/upstream-paths.ts";
+import { listInternalPaths } from "../db/upstreams.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import { narInfoOf, storedPath } from "./cache-path.ts";
@@ -24,6 +26,20 @@ export async function availablePaths(
 ): Promise<Map<StorePath, string>> {
   const cacheIds = (await listReadableStores(db, organizationId)).map((store) => store.id);
   return await pathsInStores(db, cacheIds, storePaths);
+}
+
+/** As `availablePaths`; none of them goes before the transaction ends, and a sweep sees then what it wrote down. */
+export async function heldPaths(
+  trx: Transaction<Database>,
+  organizationId: string,
+  storePaths: readonly StorePath[],
+): Promise<Map<StorePath, string>> {
+  const cacheIds = (await listReadableStores(trx, organizationId)).map((store) => store.id);
+  const lending = await listLendingCaches(trx, cacheIds);
+  for (const chunk of lending.length > 0 ? chunksOf(storePaths, CHUNK) : []) {
+    await holdPresentPaths(trx, { cacheIds: lending, hashes: chunk.map(storePathHash) });
+  }
+  return await pathsInStores(trx, cacheIds, storePaths);
 }
 
 /** As `availablePaths`, and those that an upstream of such a cache has. Its silence counts as "not available". */
@@ -50,16 +66,19 @@ export async function provenUpstreamPaths(
   return await upstreamPathsOf(db, cacheIds, storePaths);
 }
 
-/** As `provenUpstreamPaths`, of these caches. */
+/** As `provenUpstreamPaths`, of these caches. `locked`: what is proven cannot be lost before the transaction ends. */
 export async function upstreamPathsOf(
   db: Kysely<Database>,
   cacheIds: readonly string[],
   storePaths: readonly StorePath[],
+  { locked = false }: { readonly locked?: boolean } = {},
 ): Promise<Map<StorePath, string>> {
   const asked = new Set(storePaths);
   const proven = new Map<StorePath, string>();
   for (const chunk of cacheIds.length > 0 ? chunksOf([...asked], CHUNK) : []) {
-    for (const row of await listUpstreamProofs(db, { cacheIds, hashes: chunk.map(storePathHash) })) {
+    const hashes = chunk.map(storePathHash);
+    const remote = await listUpstreamProofs(db, { cacheIds, hashes, locked });
+    for (const row of [...remote, ...(await listInternalPaths(db, { cacheIds, hashes }))]) {
       const path = storedPath(row.store_path ?? "");
       if (asked.has(path)) proven.set(path, row.cache_id);
     }
@@ -81,7 +100,8 @@ export async function pathsWithinReach(
   const others = storePaths.filter((path) => !reached.has(path));
   for (const chunk of cacheIds.length > 0 ? chunksOf(others, CHUNK) : []) {
     const hashes = chunk.map(storePathHash);
-    const rows = await listUpstreamPaths(db, { cacheIds, hashes });
+    const remote = await listUpstreamPaths(db, { cacheIds, hashes });
+    const rows = [...remote, ...(await listInternalPaths(db, { cacheIds, hashes }))];
     const known = new Set(rows.map((row) => storedPath(row.store_path ?? "")));
     for (const path of chunk) if (known.has(path)) reached.add(path);
   }

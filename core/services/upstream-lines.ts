@@ -3,7 +3,8 @@ import { type Clock, sleep } from "../lib/clock.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { Logger } from "../ports/logger.ts";
 import { OutboundError } from "../ports/outbound.ts";
-import { isHopeless, type Upstream } from "./upstream-probe.ts";
+import type { RemoteUpstream } from "./upstream.ts";
+import { isHopeless } from "./upstream-probe.ts";
 
 export interface UpstreamLineDeps {
   readonly clock: Clock;
@@ -32,7 +33,7 @@ export class UpstreamLines {
     this.#deps = deps;
   }
 
-  of(upstream: Upstream): UpstreamLine {
+  of(upstream: RemoteUpstream): UpstreamLine {
     return this.#line(upstream);
   }
 
@@ -41,7 +42,7 @@ export class UpstreamLines {
    * waited for again. Throws the last failure; `OutboundError` at once while the upstream is left alone because it did
    * not answer.
    */
-  async attempt<T>(upstream: Upstream, request: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async attempt<T>(upstream: RemoteUpstream, request: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const { breaker } = this.#line(upstream);
     for (let tries = 0; ; tries++) {
       if (!breaker.enter()) throw new OutboundError("unreachable", `${upstream.url} has not answered lately`);
@@ -61,7 +62,7 @@ export class UpstreamLines {
   }
 
   /** Whoever waits for an answer when an upstream is given up on waits no longer. */
-  #failed(upstream: Upstream, error: unknown): void {
+  #failed(upstream: RemoteUpstream, error: unknown): void {
     const line = this.#line(upstream);
     const { log } = this.#deps;
     const opened = line.breaker.failed({ hopeless: isHopeless(error) });
@@ -71,7 +72,7 @@ export class UpstreamLines {
     line.givenUp = new AbortController();
   }
 
-  #line({ id, url }: Upstream) {
+  #line({ id, url }: RemoteUpstream) {
     const key = `${id} ${url}`;
     let line = this.#lines.get(key);
     if (!line) {

@@ -1,19 +1,25 @@
 import { fromUtf8 } from "../lib/bytes.ts";
+import { SECOND } from "../lib/clock.ts";
 import { collect } from "../lib/streams.ts";
-import { NARINFO_BYTES_MAX, type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
-import type { PublicKey } from "../nix/signature.ts";
-import { type StorePath, storePathHash } from "../nix/store-path.ts";
+import { NARINFO_BYTES_MAX, type NarInfo, parseForeignNarInfo } from "../nix/narinfo.ts";
+import { storePathHash } from "../nix/store-path.ts";
 import type { Logger } from "../ports/logger.ts";
 import { type Outbound, OutboundError } from "../ports/outbound.ts";
-import { isTrusted } from "./upstream-trust.ts";
+import type { RemoteUpstream, UpstreamQuestion } from "./upstream.ts";
+import { isContentAddressed, isSigned } from "./upstream-trust.ts";
 
-/** A cache of others, as it is asked. */
-export interface Upstream {
-  readonly id: string;
-  readonly cacheId: string;
-  /** Without a slash at its end. */
-  readonly url: string;
-  readonly keys: readonly PublicKey[];
+export interface UpstreamProbeDeps {
+  readonly outbound: Outbound;
+  readonly log: Logger;
+  /** How this server names itself to upstreams, which may rest on it in their turn. */
+  readonly viaName: string;
+}
+
+/** A narinfo that is to be believed. */
+export interface SeenPath {
+  readonly info: NarInfo;
+  /** By one of the upstream's keys. Else its content address alone speaks for it. */
+  readonly signed: boolean;
 }
 
 /** It answers, but not with what was asked for: 5xx, or a text that is no narinfo. */
@@ -22,11 +28,13 @@ export class UpstreamFailedError extends Error {
 }
 
 /** One narinfo, to the end of its body. */
-const TIMEOUT_MS = 5_000;
+export const NARINFO_TIMEOUT_MS: number = 5 * SECOND;
 /** A bucket that may not be listed says 403 for what it does not have; Nix takes it as "not there" too. */
 const ABSENT: readonly number[] = [403, 404, 410];
-/** What the workers read. A path in another form is built rather than fetched in vain. */
+/** What is read here. A path in another form is built rather than fetched in vain. */
 const COMPRESSIONS: readonly string[] = ["none", "xz", "zstd", "gzip", "br"];
+/** Servers that rest on each other in a row. */
+const HOPS_MAX = 8;
 
 export function isAbsent(status: number): boolean {
   return ABSENT.includes(status);
@@ -37,23 +45,26 @@ export function isAbsent(status: number): boolean {
  * believed (which is logged). Throws `OutboundError` or `UpstreamFailedError` when it could not be found out.
  */
 export async function probeUpstream(
-  { outbound, log }: { readonly outbound: Outbound; readonly log: Logger },
-  { url, keys }: Upstream,
-  path: StorePath,
+  deps: UpstreamProbeDeps,
+  upstream: RemoteUpstream,
+  question: UpstreamQuestion,
   signal: AbortSignal,
-): Promise<NarInfo | null> {
-  const text = await fetchText(outbound, `${url}/${storePathHash(path)}.narinfo`, signal);
+): Promise<SeenPath | null> {
+  const { url, keys } = upstream;
+  const text = await fetchText(deps, upstream, question, signal);
   if (text === null) return null;
   const info = readNarInfo(text, url);
   const ignore = (reason: string) => {
-    log.warn("what an upstream says of a path is ignored", { upstream: url, path, reason });
+    deps.log.warn("what an upstream says of a path is ignored", { upstream: url, path: info.storePath, reason });
     return null;
   };
-  if (info.storePath !== path) return ignore(`it answers with ${info.storePath}`);
+  const isAsked = question.path ? info.storePath === question.path : storePathHash(info.storePath) === question.hash;
+  if (!isAsked) return ignore(`it was asked for ${question.path ?? question.hash}`);
   if (!COMPRESSIONS.includes(info.compression)) return ignore(`it is compressed as ${info.compression}`);
-  if (!(await isTrusted(info, keys))) return ignore("none of the upstream's public keys has signed it");
+  const signed = await isSigned(info, keys);
+  if (!signed && !(await isContentAddressed(info))) return ignore("none of the upstream's public keys has signed it");
   if (!narUrl(url, info.url)) return ignore("its file has another scheme than the upstream's address");
-  return info;
+  return { info, signed };
 }
 
 /** Where the file of a narinfo is. Null for an address that must not be followed. */
@@ -64,9 +75,42 @@ export function narUrl(upstreamUrl: string, url: string): string | null {
   return isPlain && resolved.protocol === new URL(upstreamUrl).protocol ? resolved.href : null;
 }
 
-async function fetchText(outbound: Outbound, url: string, signal: AbortSignal): Promise<string | null> {
-  const options = { timeoutMs: TIMEOUT_MS, idleTimeoutMs: TIMEOUT_MS, bytesMax: NARINFO_BYTES_MAX, signal };
-  const answer = await outbound.get(url, options);
+/** What a request to `url` carries beside what every request does. Credentials stay with the upstream's origin. */
+export function upstreamHeaders(
+  { viaName }: Pick<UpstreamProbeDeps, "viaName">,
+  { url: upstreamUrl, authorization }: RemoteUpstream,
+  url: string,
+  via: string | null | undefined,
+): Record<string, string> {
+  const own = `1.1 ${viaName}`;
+  const isOwn = new URL(url).origin === new URL(upstreamUrl).origin;
+  return {
+    via: via ? `${via}, ${own}` : own,
+    ...(authorization !== null && isOwn && { authorization }),
+  };
+}
+
+/** RFC 9110 section 7.6.3: whether a request has come by this server already, or by too many others. */
+export function isRoundTrip(viaName: string, via: string | null | undefined): boolean {
+  if (!via) return false;
+  const received = via.split(",").map((hop) => hop.trim().split(/\s+/)[1]);
+  return received.length >= HOPS_MAX || received.includes(viaName);
+}
+
+async function fetchText(
+  deps: UpstreamProbeDeps,
+  upstream: RemoteUpstream,
+  { hash, via }: UpstreamQuestion,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const url = `${upstream.url}/${hash}.narinfo`;
+  const answer = await deps.outbound.get(url, {
+    timeoutMs: NARINFO_TIMEOUT_MS,
+    idleTimeoutMs: NARINFO_TIMEOUT_MS,
+    bytesMax: NARINFO_BYTES_MAX,
+    signal,
+    headers: upstreamHeaders(deps, upstream, url, via),
+  });
   if (answer.status !== 200) {
     answer.discard();
     if (isAbsent(answer.status)) return null;
@@ -83,7 +127,7 @@ async function fetchText(outbound: Outbound, url: string, signal: AbortSignal): 
 /** A text that is no narinfo may be a proxy's or a portal's page: it says nothing of the path. */
 function readNarInfo(text: string, url: string): NarInfo {
   try {
-    return parseNarInfo(text);
+    return parseForeignNarInfo(text);
   } catch (error) {
     throw new UpstreamFailedError(`${url}: ${error instanceof Error ? error.message : error}`, { cause: error });
   }

@@ -4,20 +4,20 @@ import type { NarInfo } from "../nix/narinfo.ts";
 import { fingerprint, type PublicKey, verify } from "../nix/signature.ts";
 import { makeFixedOutputPath, makeSourcePath, storePathName } from "../nix/store-path.ts";
 
-/** Whether one of the keys has signed it, or its path follows from its content. */
-export async function isTrusted(info: NarInfo, keys: readonly PublicKey[]): Promise<boolean> {
+/** Whether one of the keys has signed it. */
+export async function isSigned(info: NarInfo, keys: readonly PublicKey[]): Promise<boolean> {
   const text = fingerprint(info);
   for (const key of keys) {
     for (const signature of info.signatures) if (await verify(key, text, signature)) return true;
   }
-  return await isContentAddressed(info);
+  return false;
 }
 
 /**
- * Fixed outputs only: whoever imports one compares its bytes with the hash again. Other content addresses count only
- * with a signature.
+ * Whether its path follows from its content. Fixed outputs only: whoever imports one compares its bytes with the hash
+ * again. Other content addresses count only with a signature.
  */
-async function isContentAddressed({ ca, storePath, narHash, references }: NarInfo): Promise<boolean> {
+export async function isContentAddressed({ ca, storePath, narHash, references }: NarInfo): Promise<boolean> {
   const match = /^fixed:(r:)?(.+)$/.exec(ca ?? "");
   const hash = match && parseHash(match[2] as string);
   if (!hash) return false;

@@ -1,33 +1,22 @@
-import {
-  deleteStaleAnswers,
-  type FoundUpstreamPath,
-  listRecordedPaths,
-  missReferrers,
-  recordUpstreamAnswers,
-  type UpstreamAnswer,
-} from "../db/upstream-paths.ts";
+import { recordUpstreamAnswers, type UpstreamAnswer } from "../db/upstream-paths.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { SECOND } from "../lib/clock.ts";
 import { Semaphore } from "../lib/semaphore.ts";
-import type { NarInfo } from "../nix/narinfo.ts";
-import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
-import type { Logger } from "../ports/logger.ts";
-import { type Outbound, OutboundError } from "../ports/outbound.ts";
+import { type StorePath, storePathHash } from "../nix/store-path.ts";
+import { type OutboundAnswer, OutboundError } from "../ports/outbound.ts";
+import type { InternalUpstream, RemotePath, RemoteUpstream, UpstreamPath, UpstreamQuestion } from "./upstream.ts";
+import { UpstreamCounter } from "./upstream-counts.ts";
 import { UpstreamDirectory, type UpstreamDirectoryDeps } from "./upstream-directory.ts";
+import { requestFile } from "./upstream-file.ts";
+import { NarHashResolver, type UpstreamHashDeps } from "./upstream-hash.ts";
 import { UpstreamLines } from "./upstream-lines.ts";
-import { narInfoOfRecord, recordOf } from "./upstream-path.ts";
-import { probeUpstream, type Upstream } from "./upstream-probe.ts";
+import { loseUpstreamPath } from "./upstream-losses.ts";
+import { internalAnswers, recordedAnswers, recordOf } from "./upstream-path.ts";
+import { probeUpstream, type SeenPath } from "./upstream-probe.ts";
 
-export interface UpstreamsDeps extends UpstreamDirectoryDeps {
-  readonly outbound: Outbound;
-  readonly log: Logger;
+export interface UpstreamsDeps extends UpstreamDirectoryDeps, UpstreamHashDeps {
   /** Look-ups of the whole server at a time (`GRADIENT_UPSTREAM_QUERY_CONCURRENCY`). */
   readonly upstreamQueriesMax: number;
-}
-
-export interface UpstreamPath {
-  readonly upstream: Upstream;
-  readonly info: NarInfo;
 }
 
 export interface UpstreamFindings {
@@ -35,6 +24,9 @@ export interface UpstreamFindings {
   /** Neither found nor known to be absent: an upstream did not answer. */
   readonly unknown: ReadonlySet<StorePath>;
 }
+
+/** `unknown`: neither found nor known to be absent. Null: no upstream has it. */
+export type UpstreamFinding = UpstreamPath | "unknown" | null;
 
 const CHUNK = 1_000;
 /** A look-up that waited longer for its turn counts as failed. */
@@ -46,12 +38,16 @@ export class Upstreams {
   readonly #directory: UpstreamDirectory;
   readonly #places: Semaphore;
   readonly #lines: UpstreamLines;
+  readonly #counter: UpstreamCounter;
+  readonly #hashes: NarHashResolver;
 
   constructor(deps: UpstreamsDeps) {
     this.#deps = deps;
     this.#directory = new UpstreamDirectory(deps);
     this.#places = new Semaphore(deps.upstreamQueriesMax);
     this.#lines = new UpstreamLines(deps);
+    this.#counter = new UpstreamCounter(deps);
+    this.#hashes = new NarHashResolver(deps);
   }
 
   /**
@@ -59,41 +55,34 @@ export class Upstreams {
    * and then it is recorded. No failure of an upstream is thrown; what the database throws is.
    */
   async find(cacheIds: readonly string[], paths: readonly StorePath[]): Promise<UpstreamFindings> {
-    const upstreams = await this.#directory.upstreamsOf(cacheIds);
     const found = new Map<StorePath, UpstreamPath>();
     const unknown = new Set<StorePath>();
-    if (upstreams.length === 0) return { found, unknown };
     for (const chunk of chunksOf([...new Set(paths)], CHUNK)) {
-      const recorded = await this.#recorded(upstreams, chunk);
-      const answers: UpstreamAnswer[] = [];
-      await Promise.all(
-        chunk.map(async (path) => {
-          const known = recorded.get(path);
-          const finding = known?.hit ?? (await this.#ask(known?.unasked ?? upstreams, path, answers));
-          if (finding === "unknown") unknown.add(path);
-          else if (finding) found.set(path, finding);
-        }),
-      );
-      for (const part of chunksOf(answers, CHUNK)) await recordUpstreamAnswers(this.#deps.db, part);
+      const questions = chunk.map((path) => ({ hash: storePathHash(path), path }));
+      const findings = await this.#answers(cacheIds, questions, { recordMisses: true });
+      for (const [index, path] of chunk.entries()) {
+        const finding = findings[index];
+        if (finding === "unknown") unknown.add(path);
+        else if (finding) found.set(path, finding);
+      }
     }
     return { found, unknown };
   }
 
   /**
-   * The upstream has it no more: nobody is sent there for it again before the next look-up, nor for what refers to it,
-   * whose closure is not whole now.
+   * As `find`, for whoever knows no more than the hash. That none has it is not recorded: anybody may ask for anything.
    */
-  async forget({ upstream, info }: UpstreamPath): Promise<void> {
-    const { db, log } = this.#deps;
-    const { storePath } = info;
-    await recordUpstreamAnswers(db, [{ upstream_id: upstream.id, hash: storePathHash(storePath) }]);
-    let lost = [storePathBaseName(storePath)];
-    let referrers = 0;
-    while (lost.length > 0) {
-      lost = await missReferrers(db, upstream.id, lost);
-      referrers += lost.length;
-    }
-    log.warn("an upstream has lost a path", { upstream: upstream.url, path: storePath, referrers });
+  async findOne(cacheIds: readonly string[], question: UpstreamQuestion): Promise<UpstreamFinding> {
+    const [finding] = await this.#answers(cacheIds, [question], { recordMisses: false });
+    return finding ?? null;
+  }
+
+  /**
+   * The upstream has it no more, or something else than it said: nobody is sent there for it again before the next
+   * look-up, nor for what refers to it, whose closure is not whole now.
+   */
+  async forget(path: RemotePath, reason: string): Promise<void> {
+    await loseUpstreamPath(this.#deps, path, reason);
   }
 
   /**
@@ -101,69 +90,80 @@ export class Upstreams {
    * answer has lost nothing.
    */
   async confirm(cacheIds: readonly string[], paths: readonly StorePath[]): Promise<void> {
-    const upstreams = await this.#directory.upstreamsOf(cacheIds);
-    if (upstreams.length === 0) return;
-    const recorded = await this.#recorded(upstreams, paths);
+    const { remote } = await this.#upstreamsOf(cacheIds);
+    if (remote.length === 0) return;
+    const questions = paths.map((path) => ({ hash: storePathHash(path), path }));
+    const recorded = await recordedAnswers(this.#deps.db, remote, questions);
     const { signal } = new AbortController();
     await Promise.all(
-      [...recorded.values()].map(async ({ hit }) => {
+      Array.from(recorded, async ([question, { hit }]) => {
         if (!hit) return;
-        const info = await this.#probe(hit.upstream, hit.info.storePath, signal).catch(() => undefined);
-        if (info === null) await this.forget(hit);
+        const seen = await this.#probe(hit.upstream, question, signal).catch(() => undefined);
+        if (seen === null) await this.forget(hit, "it answers that it has it not");
       }),
     );
   }
 
-  /** As `UpstreamLines.attempt`. */
-  attempt<T>(upstream: Upstream, request: () => Promise<T>): Promise<T> {
-    return this.#lines.attempt(upstream, request);
+  /**
+   * The file of a path as the upstream keeps it, as `requestFile`; tried again as `UpstreamLines.attempt` does.
+   * `via`: as of `UpstreamQuestion`.
+   */
+  async request(path: RemotePath, via?: string | null): Promise<OutboundAnswer | null> {
+    return await this.#lines.attempt(path.upstream, () => requestFile(this.#deps, path, via));
   }
 
-  /** Removes answers that count no more. */
-  async tidy(): Promise<void> {
-    await deleteStaleAnswers(this.#deps.db);
+  /** Writes what was counted of upstreams since the last time. */
+  async flushCounts(): Promise<void> {
+    await this.#counter.flush();
   }
 
-  /** Of each path of which something is recorded: the first upstream that has it, or else those that were not asked. */
-  async #recorded(
-    upstreams: readonly Upstream[],
-    paths: readonly StorePath[],
-  ): Promise<Map<StorePath, { readonly hit: UpstreamPath | null; readonly unasked: readonly Upstream[] }>> {
-    const rows = await listRecordedPaths(this.#deps.db, {
-      upstreamIds: upstreams.map(({ id }) => id),
-      hashes: paths.map(storePathHash),
-    });
-    const byHash = Map.groupBy(rows, ({ hash }) => hash);
-    return new Map(
-      paths.flatMap((path) => {
-        const known = new Map(byHash.get(storePathHash(path))?.map((row) => [row.upstream_id, row]));
-        if (known.size === 0) return [];
-        const isIt = (upstream: Upstream) => {
-          const row = known.get(upstream.id);
-          return row?.found === true && row.store_path === storePathBaseName(path);
-        };
-        const first = upstreams.find(isIt);
-        const row = first && (known.get(first.id) as FoundUpstreamPath);
-        const hit = first && row ? { upstream: first, info: narInfoOfRecord(row) } : null;
-        return [[path, { hit, unasked: upstreams.filter(({ id }) => !known.has(id)) }]];
+  async #upstreamsOf(cacheIds: readonly string[]): Promise<{
+    readonly internal: readonly InternalUpstream[];
+    readonly remote: readonly RemoteUpstream[];
+  }> {
+    const all = await this.#directory.upstreamsOf(cacheIds);
+    return {
+      internal: all.filter((upstream) => upstream.sourceId !== null),
+      remote: all.filter((upstream) => upstream.sourceId === null),
+    };
+  }
+
+  /** In the order of the questions. */
+  async #answers(
+    cacheIds: readonly string[],
+    questions: readonly UpstreamQuestion[],
+    { recordMisses }: { readonly recordMisses: boolean },
+  ): Promise<UpstreamFinding[]> {
+    const { internal, remote } = await this.#upstreamsOf(cacheIds);
+    const own = await internalAnswers(this.#deps.db, internal, questions);
+    if (remote.length === 0) return questions.map((question) => own.get(question) ?? null);
+    const open = questions.filter((question) => !own.has(question));
+    const recorded = await recordedAnswers(this.#deps.db, remote, open);
+    const answers: UpstreamAnswer[] = [];
+    const findings = await Promise.all(
+      questions.map(async (question) => {
+        const known = own.get(question) ?? recorded.get(question)?.hit;
+        return known ?? (await this.#ask(recorded.get(question)?.unasked ?? remote, question, answers));
       }),
     );
+    const kept = recordMisses ? answers : answers.filter((answer) => "store_path" in answer);
+    for (const part of chunksOf(kept, CHUNK)) await recordUpstreamAnswers(this.#deps.db, part);
+    return findings;
   }
 
   /** Asks all at once; the first that has it is taken, and the others are not waited for. */
   async #ask(
-    upstreams: readonly Upstream[],
-    path: StorePath,
+    upstreams: readonly RemoteUpstream[],
+    question: UpstreamQuestion,
     answers: UpstreamAnswer[],
-  ): Promise<UpstreamPath | "unknown" | null> {
+  ): Promise<RemotePath | "unknown" | null> {
     const found = new AbortController();
     let unknown = false;
     const probes = upstreams.map(async (upstream) => {
       try {
-        const info = await this.#probe(upstream, path, found.signal);
-        const absent = { upstream_id: upstream.id, hash: storePathHash(path) };
-        answers.push(info ? recordOf(upstream.id, info) : absent);
-        if (info) return { upstream, info };
+        const seen = await this.#probe(upstream, question, found.signal);
+        answers.push(seen ? recordOf(upstream.id, seen) : { upstream_id: upstream.id, hash: question.hash });
+        if (seen) return { upstream, ...seen, nar: null };
       } catch {
         unknown = true;
       }
@@ -178,7 +178,7 @@ export class Upstreams {
     }
   }
 
-  async #probe(upstream: Upstream, path: StorePath, found: AbortSignal): Promise<NarInfo | null> {
+  async #probe(upstream: RemoteUpstream, question: UpstreamQuestion, found: AbortSignal): Promise<SeenPath | null> {
     const { clock } = this.#deps;
     const queuedAt = clock.monotonic();
     const { places, givenUp } = this.#lines.of(upstream);
@@ -187,8 +187,29 @@ export class Upstreams {
         throw new OutboundError("aborted", `${upstream.url} was not asked: too many look-ups wait`);
       }
       const signal = AbortSignal.any([found, givenUp.signal]);
-      return await this.#lines.attempt(upstream, () => probeUpstream(this.#deps, upstream, path, signal), signal);
+      return await this.#lines.attempt(upstream, () => this.#countedProbe(upstream, question, signal), signal);
     };
-    return await places.run(() => this.#places.run(ask));
+    const seen = await places.run(() => this.#places.run(ask));
+    return seen && (await this.#hashes.resolved(upstream, seen));
+  }
+
+  async #countedProbe(
+    upstream: RemoteUpstream,
+    question: UpstreamQuestion,
+    signal: AbortSignal,
+  ): Promise<SeenPath | null> {
+    const { clock } = this.#deps;
+    const startedAt = clock.monotonic();
+    const count = (answer: "hits" | "misses" | "failures") =>
+      this.#counter.count(upstream.id, answer, clock.monotonic() - startedAt);
+    try {
+      const seen = await probeUpstream(this.#deps, upstream, question, signal);
+      count(seen ? "hits" : "misses");
+      return seen;
+    } catch (error) {
+      // One that another upstream was faster than says nothing of how this one answers.
+      if (!signal.aborted) count("failures");
+      throw error;
+    }
   }
 }

@@ -23,13 +23,14 @@ export interface RunningOutbound extends Outbound {
 export function createOutbound(rules: OutboundRules): RunningOutbound {
   const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup: checkedLookup(rules) };
   const agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
-  const send: Send = (url, signal, onConnected) => {
+  const send: Send = (url, { signal, more, onConnected }) => {
     refuseForbidden(url, rules);
+    const headers = { ...HEADERS, ...more };
     return new Promise((resolve, reject) => {
       const request =
         url.protocol === "https:"
-          ? httpsGet(url, { agent: agents["https:"], headers: HEADERS, signal })
-          : httpGet(url, { agent: agents["http:"], headers: HEADERS, signal });
+          ? httpsGet(url, { agent: agents["https:"], headers, signal })
+          : httpGet(url, { agent: agents["http:"], headers, signal });
       request.once("response", resolve).once("error", reject);
       request.once("socket", (socket) => {
         if (socket.connecting) socket.once("connect", onConnected);
@@ -45,7 +46,13 @@ export function createOutbound(rules: OutboundRules): RunningOutbound {
   };
 }
 
-type Send = (url: URL, signal: AbortSignal, onConnected: () => void) => Promise<IncomingMessage>;
+interface Sending {
+  readonly signal: AbortSignal;
+  readonly more: Readonly<Record<string, string>>;
+  readonly onConnected: () => void;
+}
+
+type Send = (url: URL, sending: Sending) => Promise<IncomingMessage>;
 
 async function get(send: Send, first: URL, options: OutboundOptions): Promise<OutboundAnswer> {
   const timeout = new AbortController();
@@ -58,7 +65,8 @@ async function get(send: Send, first: URL, options: OutboundOptions): Promise<Ou
   try {
     let url = first;
     for (let redirects = 0; ; redirects++) {
-      const response = await send(url, signal, onConnected);
+      const more = url.origin === first.origin ? (options.headers ?? {}) : {};
+      const response = await send(url, { signal, more, onConnected });
       if (!REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
       response.destroy();
       if (redirects === REDIRECTS_MAX) {

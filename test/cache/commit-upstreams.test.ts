@@ -40,7 +40,7 @@ async function see(cacheId: string, storePath = LIBRARY): Promise<string> {
     signatures: [],
     ca: null,
   };
-  await recordUpstreamAnswers(bench.deps.db, [recordOf(id, info)]);
+  await recordUpstreamAnswers(bench.deps.db, [recordOf(id, { info, signed: true })]);
   return id;
 }
 

@@ -8,6 +8,7 @@ import { makeSourcePath, type StorePath } from "#core/nix/store-path.ts";
 import { Deliveries, type Delivery } from "#core/services/deliveries.ts";
 import { storeObject } from "#core/services/nar-receive.ts";
 import { openUpstreamPath } from "#core/services/upstream-open.ts";
+import { tidyUpstreams } from "#core/services/upstream-review.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "#test/support/nix.ts";
 import { buildIn, type Fault, type UpstreamCache, withUpstreamCache } from "#test/support/upstream-cache.ts";
@@ -102,7 +103,7 @@ describe.skipIf(!nix.ok)(`upstreams of a cache${nix.ok ? "" : ` (skipped: ${nix.
 
   test("an answer is removed when it counts no more: a miss after an hour, a find after a month", async () => {
     const count = async () => {
-      await server().tidy();
+      await tidyUpstreams(bench.deps, server());
       const own = bench.deps.db.selectFrom("cache_upstream").select("id").where("cache_id", "=", cache.id);
       return (await bench.deps.db.selectFrom("upstream_path").select("hash").where("upstream_id", "in", own).execute())
         .length;

@@ -106,14 +106,13 @@ async function appDeps(
   };
   const secrets = await createSecretBox(utf8("a crypt secret of the tests"));
   const outbound = { get: () => Promise.reject(new OutboundError("refused", "these tests have no other machines")) };
-  const common = { db, clock: systemClock, log: quietLogger, notifier, outbound };
+  const ports = { clock: systemClock, log: quietLogger, notifier, outbound, codec: nodeCodec, hasher: nodeHasher };
+  const common = { db, ...ports };
   return {
     ...common,
     random: systemRandom,
-    upstreams: new Upstreams({ ...common, upstreamQueriesMax: 1 }),
+    upstreams: new Upstreams({ ...common, secrets, viaName: "ci.example.com", upstreamQueriesMax: 1 }),
     blobs: memoryBlobs(),
-    codec: nodeCodec,
-    hasher: nodeHasher,
     secretKeyOf: createSecretKeys(secrets),
     sourceBytesMax: 10 * 1024 * 1024,
     passwords: recordingHasher(verified),

@@ -95,16 +95,17 @@ function makeDeps(machine: ServerMachine, process: SimulatedProcess, db: Kysely<
     notifier: machine.wakeUps.open(process),
     log: makeLogger(process),
     outbound: noOutbound,
+    codec: identityCodec,
+    hasher: nodeHasher,
   };
+  const secrets = { open: () => Promise.reject(new Error("no upstream is private here")) };
   return {
     ...common,
     blobs: memoryBlobs(machine.blobs, { now: () => new Date(process.clock.now()) }),
-    codec: identityCodec,
-    hasher: nodeHasher,
     passwords: { hash: async (secret) => secret, verify: async (stored, secret) => stored === secret },
     secretKeyOf: async () => machine.secretKey,
     sshKeyOf: async () => "a private key",
-    upstreams: new Upstreams({ ...common, upstreamQueriesMax: 4 }),
+    upstreams: new Upstreams({ ...common, secrets, viaName: "simulation", upstreamQueriesMax: 4 }),
     retry: RETRY,
     leaseMs: LEASE_MS,
     server: { id: uuidV7(process.clock.now(), random.bytes), storage: machine.storage },

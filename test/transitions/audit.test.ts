@@ -4,6 +4,8 @@ import { insertSession } from "#core/db/sessions.ts";
 import { type AuditDeps, type AuditFindings, auditGraph, pruneSessions } from "#core/services/transitions/audit.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { keepAuditing } from "#runtime/node/audit-loop.ts";
+import { nodeCodec } from "#runtime/node/codec.ts";
+import { nodeHasher } from "#runtime/node/hasher.ts";
 import { recordingLogger } from "../support/recording-logger.ts";
 import { newId } from "../support/rows.ts";
 import { node, outputPathOf } from "./nodes.ts";
@@ -47,7 +49,9 @@ const forEver = new AbortController().signal;
 
 function auditDeps(): AuditDeps {
   const get = () => Promise.reject(new Error("nobody is asked here"));
-  return { ...world.deps, upstreams: new Upstreams({ ...world.deps, outbound: { get }, upstreamQueriesMax: 1 }) };
+  const secrets = { open: get };
+  const ports = { outbound: { get }, codec: nodeCodec, hasher: nodeHasher, secrets, viaName: "ci.example.com" };
+  return { ...world.deps, upstreams: new Upstreams({ ...world.deps, ...ports, upstreamQueriesMax: 1 }) };
 }
 
 async function audit(): Promise<Partial<AuditFindings>> {
