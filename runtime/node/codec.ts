@@ -9,7 +9,9 @@ import {
   zstdDecompressSync,
 } from "node:zlib";
 import type { ByteStream } from "#core/lib/streams.ts";
+import { decodeFrames, writeOneFrame, type ZstdDecoder } from "#core/lib/zstd-streams.ts";
 import type { Codec, Compression } from "#core/ports/codec.ts";
+import { unpackBzip2Aside } from "./bzip2.ts";
 
 /** Node's default of 16 KiB costs more than half of the decoding speed. */
 const CHUNK_BYTES = 256 * 1024;
@@ -18,11 +20,12 @@ const CHUNK_BYTES = 256 * 1024;
  */
 const ZSTD_WINDOW_LOG_MAX = 27;
 
-/** Compression in libuv's threads. It reads every form but bzip2. */
+/** Compression in threads of libuv's, of the packages' and of our own. */
 export const nodeCodec: Codec = {
   decompress(compression, body) {
     if (compression === "none") return body;
-    if (compression === "zstd") return unpackZstd(body);
+    if (compression === "zstd") return decodeFrames(body, openZstd);
+    if (compression === "bzip2") return unpackBzip2Aside(body);
     const decoder = decoderOf(compression);
     return decoder && through(body, decoder);
   },
@@ -39,7 +42,7 @@ export const nodeCodec: Codec = {
   },
   compressZstd(body, { level }) {
     const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
-    return through(body, () => createZstdCompress({ chunkSize: CHUNK_BYTES, params }));
+    return through(body, () => writeOneFrame(createZstdCompress({ chunkSize: CHUNK_BYTES, params })));
   },
 };
 
@@ -48,22 +51,12 @@ interface Unpacked {
   readonly engine: { readonly bytesWritten: number };
 }
 
-/** Node's decoder drops what follows the end of a frame in the same chunk: such a file is refused. */
-async function* unpackZstd(body: ByteStream): AsyncGenerator<Uint8Array> {
+function openZstd(): ZstdDecoder {
   const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
-  const decoder = createZstdDecompress({ chunkSize: CHUNK_BYTES, params });
-  let given = 0;
-  async function* counted(): AsyncGenerator<Uint8Array> {
-    for await (const chunk of body) {
-      given += chunk.length;
-      yield chunk;
-    }
-  }
-  yield* through(counted(), () => decoder);
-  if (decoder.bytesWritten < given) throw new Error("bytes follow the end of a frame");
+  return createZstdDecompress({ chunkSize: CHUNK_BYTES, params });
 }
 
-function decoderOf(compression: Exclude<Compression, "none" | "zstd">): (() => Duplex) | null {
+function decoderOf(compression: Exclude<Compression, "none" | "zstd" | "bzip2">): (() => Duplex) | null {
   switch (compression) {
     case "gzip":
       return () => createGunzip({ chunkSize: CHUNK_BYTES });
@@ -71,8 +64,6 @@ function decoderOf(compression: Exclude<Compression, "none" | "zstd">): (() => D
       return () => createBrotliDecompress({ chunkSize: CHUNK_BYTES });
     case "xz":
       return loadXz();
-    case "bzip2":
-      return null;
   }
 }
 

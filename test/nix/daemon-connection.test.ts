@@ -36,6 +36,12 @@ test("a daemon that hangs up during the handshake is asked about its allowed use
   await rm(folder, { recursive: true });
 });
 
+test("a daemon that hangs up now and then is called again", async () => {
+  await using daemon = await withFakeDaemon({ hangUps: 2 });
+  using connection = await DaemonConnection.open(daemon.socketPath);
+  expect(connection.usable).toBe(true);
+});
+
 test("opening a connection to a silent daemon can be aborted", async () => {
   await using daemon = await withFakeDaemon({ greets: false });
   const opening = DaemonConnection.open(daemon.socketPath, { signal: AbortSignal.timeout(20) });

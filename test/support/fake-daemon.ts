@@ -19,6 +19,8 @@ export interface FakeDaemonOptions {
   readonly onRequest?: (socket: Socket, bytes: Buffer) => void;
   /** Never reads after the handshake. */
   readonly deaf?: boolean;
+  /** So many connections end before they have begun. */
+  readonly hangUps?: number;
 }
 
 /** What a daemon sends when a request failed. */
@@ -35,16 +37,18 @@ export function answer(write: (writer: DaemonWriter) => void): Uint8Array {
 
 /** A daemon that shakes hands properly and then misbehaves as a test wants it to. */
 export async function withFakeDaemon(options: FakeDaemonOptions = {}): Promise<FakeDaemon> {
-  const { minor = 38, greets = true, onRequest, deaf = false } = options;
+  const { minor = 38, greets = true, onRequest, deaf = false, hangUps = 0 } = options;
   const folder = await mkdtemp(join(tmpdir(), "gradient-fake-daemon-"));
   const socketPath = join(folder, "socket");
   const sockets = new Set<Socket>();
   let received = 0;
+  let hungUp = 0;
 
   const handshakeBytes = 16 + (minor >= 38 ? 8 : 0) + 16;
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on("error", () => {});
+    if (hungUp++ < hangUps) return void socket.destroy();
     let seen = 0;
     socket.on("data", (chunk: Buffer) => {
       const before = seen;

@@ -234,7 +234,7 @@ describe.skipIf(!nix.ok)(`inputs of a build (${nix.ok ? nix.version : nix.reason
   });
 
   // On Nix 2.26 one of the two sometimes fails or fetches again: the cause is not found yet.
-  test("builds that need the same path at once fetch it once", { retry: 4 }, async () => {
+  test("builds that need the same path at once fetch it once", async () => {
     const together = await prepare("together");
     const links = [new MemoryLink(together.store), new MemoryLink(together.store)];
     await using pool = new DaemonPool({ socketPath: worker.socketPath, maxConnections: 4 });

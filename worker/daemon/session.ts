@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { assert } from "#core/lib/assert.ts";
 import { MINUTE, SECOND } from "#core/lib/clock.ts";
 import { DaemonConnectionError, DaemonError, DaemonProtocolError } from "#core/nix/daemon/errors.ts";
@@ -32,10 +33,17 @@ export interface OperationChannel {
 }
 
 const HANDSHAKE_MS_MAX = MINUTE;
+/**
+ * Pauses before a connection that broke in its handshake is tried again. Daemons of Nix 2.26 that lay out a new store
+ * at the same time get into each other's way, and one of them dies; one that is just being restarted does, too.
+ */
+const HANDSHAKE_PAUSES_MS = [50, 250];
 /** A daemon that is well answers within a millisecond. */
 const PROBE_MS_MAX = 10 * SECOND;
 /** A path that no store has. */
 const PROBE_PATH = `${STORE_DIR}/${"0".repeat(32)}-probe`;
+
+class HandshakeBrokenError extends DaemonConnectionError {}
 
 /**
  * One conversation with the daemon, one operation at a time.
@@ -57,13 +65,25 @@ export class DaemonSession {
     const timeout = AbortSignal.timeout(HANDSHAKE_MS_MAX);
     const limit = signal ? AbortSignal.any([signal, timeout]) : timeout;
     try {
-      return await DaemonSession.#open(socketPath, limit);
+      return await DaemonSession.#openPatiently(socketPath, limit);
     } catch (error) {
       signal?.throwIfAborted();
       if (!timeout.aborted) throw error;
       const message = `the nix-daemon at ${socketPath} did not answer within ${HANDSHAKE_MS_MAX / SECOND} s`;
       throw new DaemonConnectionError(socketPath, message, { cause: error });
     }
+  }
+
+  static async #openPatiently(socketPath: string, signal: AbortSignal): Promise<DaemonSession> {
+    for (const pauseMs of HANDSHAKE_PAUSES_MS) {
+      try {
+        return await DaemonSession.#open(socketPath, signal);
+      } catch (error) {
+        if (!(error instanceof HandshakeBrokenError)) throw error;
+        await sleep(pauseMs, undefined, { signal });
+      }
+    }
+    return await DaemonSession.#open(socketPath, signal);
   }
 
   static async #open(socketPath: string, signal: AbortSignal): Promise<DaemonSession> {
@@ -82,7 +102,7 @@ export class DaemonSession {
       socket.destroy();
       if (!(error instanceof DaemonConnectionError)) throw error;
       const message = `${error.message} during the handshake: is this user in the daemon's allowed-users?`;
-      throw new DaemonConnectionError(socketPath, message, { cause: error });
+      throw new HandshakeBrokenError(socketPath, message, { cause: error });
     } finally {
       signal.removeEventListener("abort", abort);
     }

@@ -30,7 +30,8 @@ const TRIES_MAX = 5;
 const RETRY_PAUSE_MS = 500;
 
 /**
- * Fetches a path and imports it into the store while it comes, in constant memory; everything it refers to is there.
+ * Fetches a path, unless it is there, and imports it into the store while it comes, in constant memory; everything it
+ * refers to is there.
  * A fetch that is interrupted is begun again. Throws `PathUnavailableError`, `CorruptNarError`,
  * `ReferencesChangedError`, `FetchInterruptedError` after 5 tries, and what the daemon throws.
  */
@@ -49,6 +50,8 @@ export async function importPath(expected: PathInfoField, link: AttemptLink, dep
 }
 
 async function importOnce(expected: PathInfoField, link: AttemptLink, connection: DaemonConnection): Promise<void> {
+  // Another build may have brought it since this one looked.
+  if ((await connection.queryValidPaths([expected.path])).has(expected.path)) return;
   const fetched = await link.fetchNar(expected.path);
   const { info } = fetched;
   let begun = false;
