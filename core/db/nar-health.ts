@@ -188,5 +188,5 @@ function counted(name: IntegrityCount, value: RawBuilder<unknown>, as = "counted
 }
 
 function ago(milliseconds: number): RawBuilder<Date> {
-  return sql<Date>`gradient_now() - ${milliseconds} * interval '1 millisecond'`;
+  return sql<Date>`(gradient_now() - ${milliseconds} * interval '1 millisecond')`;
 }
