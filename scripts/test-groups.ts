@@ -12,8 +12,9 @@ export interface TestGroup {
 
 export const NIX_TESTS: TestGroup = {
   support: "test/support/nix.ts",
-  // They are about dying processes and about a command.
-  except: /^test\/(?:e2e\/faults|quickstart)\.test\.ts$/,
+  // They are about dying processes, a command, refusals, servers, upstreams and strangers.
+  except:
+    /^test\/(?:e2e\/(?:faults|bad-input-(?:connected|start)|two-servers|upstreams|dialled-worker|scale-[a-z]+)|quickstart|hostile\/[a-z]+|cache\/upstreams)\.test\.ts$/,
 };
 
 export const DATABASE_TESTS: TestGroup = {
