@@ -61,7 +61,7 @@ AS $function$
       select distinct g.store_path from gone g
       where exists (select from build_output o where o.store_path = g.store_path and o.available)
       order by g.store_path
-      on conflict (store_path) do nothing;
+      on conflict (store_path) do update set since = gradient_now();
       return null;
     end $function$;
 
@@ -156,11 +156,11 @@ create table attempt (
 );
 CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
 CREATE INDEX attempt_built_idx ON attempt (finished_at) WHERE ((kind = 1) AND (outcome = 1));
-CREATE INDEX attempt_deadline_idx ON attempt (deadline_at) WHERE (finished_at IS NULL);
-CREATE INDEX attempt_evaluation_idx ON attempt (evaluation_id);
+CREATE INDEX attempt_deadline_idx ON attempt (deadline_at) WHERE ((finished_at IS NULL) AND (deadline_at IS NOT NULL));
+CREATE INDEX attempt_evaluation_idx ON attempt (evaluation_id) WHERE (evaluation_id IS NOT NULL);
 CREATE INDEX attempt_log_unsealed_idx ON attempt (finished_at) WHERE ((NOT log_sealed) AND (log_bytes > 0));
-CREATE UNIQUE INDEX attempt_open_build_key ON attempt (build_id) WHERE (finished_at IS NULL);
-CREATE UNIQUE INDEX attempt_open_evaluation_key ON attempt (evaluation_id) WHERE (finished_at IS NULL);
+CREATE UNIQUE INDEX attempt_open_build_key ON attempt (build_id) WHERE ((finished_at IS NULL) AND (build_id IS NOT NULL));
+CREATE UNIQUE INDEX attempt_open_evaluation_key ON attempt (evaluation_id) WHERE ((finished_at IS NULL) AND (evaluation_id IS NOT NULL));
 CREATE INDEX attempt_open_lease_idx ON attempt (lease_expires_at) WHERE (finished_at IS NULL);
 CREATE INDEX attempt_open_worker_idx ON attempt (worker_id) WHERE (finished_at IS NULL);
 CREATE INDEX attempt_organization_idx ON attempt (organization_id);
@@ -221,7 +221,7 @@ create table build (
   constraint build_realisation_hash_check CHECK ((octet_length(realisation_hash) = 32))
 );
 CREATE INDEX build_priority_idx ON build (id) WHERE (priority <> 0);
-CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id);
+CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id) WHERE (pruned_cache_id IS NOT NULL);
 CREATE INDEX build_queue_idx ON build (organization_id, system, required_features, priority, ready_at, id) WHERE (status = 1);
 CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);
 CREATE INDEX build_unresolved_idx ON build (id) WHERE ((status = 1) AND (resolution = 1));
@@ -558,7 +558,7 @@ create table evaluation_build (
   constraint evaluation_build_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
   constraint evaluation_build_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
 );
-CREATE INDEX evaluation_build_attempt_idx ON evaluation_build (attempt_id);
+CREATE INDEX evaluation_build_attempt_idx ON evaluation_build (attempt_id) WHERE (attempt_id IS NOT NULL);
 CREATE INDEX evaluation_build_build_idx ON evaluation_build (build_id);
 
 create table evaluation_message (

@@ -198,18 +198,24 @@ export async function deleteLosses(trx: Transaction<Database>, buildIds: readonl
  * cache may have them.
  */
 export async function listSuspectPaths(db: Kysely<Database>, limit: number): Promise<string[]> {
+  // Each found by an index of its own, and only then looked up: whatever PostgreSQL knows of the sizes of tables, it
+  // must not read all paths every few seconds to find that nothing is wrong with them.
   const result = await sql<{ store_path: string }>`
-    select p.store_path from nar n join cache_path p on p.nar_hash = n.nar_hash
-    where n.damaged_at > gradient_now() - interval '1 hour'
-      and exists (select from build_output o where o.store_path = p.store_path and o.available)
-    union
-    select u.store_path from upstream_path u
-    where not u.found and u.store_path is not null and u.seen_at > gradient_now() - interval '1 hour'
-      and exists (select from build_output o where o.store_path = u.store_path and o.available)
-    union
-    select p.store_path from cache_path p
-    where p.incomplete_at > gradient_now() - interval '1 hour'
-      and exists (select from build_output o where o.store_path = p.store_path and o.available)
+    with damaged as materialized (
+      select nar_hash from nar where damaged_at > gradient_now() - interval '1 hour'
+    ), incomplete as materialized (
+      select store_path from cache_path where incomplete_at > gradient_now() - interval '1 hour'
+    ), suspect as materialized (
+      select p.store_path from damaged cross join lateral (
+        select store_path from cache_path where nar_hash = damaged.nar_hash offset 0) p
+      union
+      select u.store_path from upstream_path u
+      where not u.found and u.store_path is not null and u.seen_at > gradient_now() - interval '1 hour'
+      union
+      select store_path from incomplete
+    )
+    select suspect.store_path from suspect cross join lateral (
+      select from build_output o where o.store_path = suspect.store_path and o.available limit 1) known
     limit ${limit}`.execute(db);
   return result.rows.map((row) => row.store_path);
 }

@@ -254,6 +254,8 @@ export class WorkerJobs implements SessionWork {
 
   async #result({ attempt, result, uploads = [] }: Of<"job_result">): Promise<void> {
     const held = this.#attempts.get(attempt);
+    // The result says when it began: a row's change of its own is spared also while results wait for their turn.
+    attemptStartsOf(this.#deps).forget(attempt);
     if (held) {
       await this.#logs.ended(attempt);
       // The rest of the log comes on the next session, and the result after it.
@@ -272,7 +274,6 @@ export class WorkerJobs implements SessionWork {
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
     this.#attempts.delete(attempt);
-    attemptStartsOf(this.#deps).forget(attempt);
     this.#logs.forget(attempt);
     this.#uploads.forget(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
