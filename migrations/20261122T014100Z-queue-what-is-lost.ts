@@ -40,7 +40,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       select distinct g.store_path from gone g
       where exists (select from build_output o where o.store_path = g.store_path and o.available)
       order by g.store_path
-      on conflict (store_path) do nothing;
+      on conflict (store_path) do update set since = gradient_now();
       return null;
     end $$;
     create trigger cache_path_lose after delete on cache_path

@@ -224,7 +224,10 @@ export async function setPathSignatures(
     .execute();
 }
 
-/** Rows that went meanwhile are passed over. Both lists have the same length. */
+/**
+ * Rows that went meanwhile are passed over, and so are those that were used some minutes ago: nobody looks closer than
+ * hours, and each write is a new row. Both lists have the same length.
+ */
 export async function touchPaths(
   db: Kysely<Database>,
   { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
@@ -233,6 +236,7 @@ export async function touchPaths(
     update cache_path set last_used_at = ${databaseNow}
     from unnest(${cacheIds}::uuid[], ${hashes}::text[]) as used (cache_id, hash)
     where cache_path.cache_id = used.cache_id and cache_path.hash = used.hash
+      and cache_path.last_used_at < gradient_now() - interval '10 minutes'
   `.execute(db);
 }
 

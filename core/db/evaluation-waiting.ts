@@ -1,15 +1,12 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import { GIGABYTE } from "../domain/retention.ts";
 import type { BuildNeed } from "../domain/scheduling/eligibility.ts";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import type { Database } from "./schema.ts";
 
-/** Bytes of the unit that a cache's limit is set in. */
-const GIGABYTE = 1_000_000_000;
-
 /** A cache `c` that takes builds and has room for more. */
 const hasRoom = sql`(c.max_storage_gb = 0 or c.max_storage_gb::float8 * ${GIGABYTE} > (
-  select coalesce(sum(n.file_size), 0) from cache_path p join nar n on n.nar_hash = p.nar_hash
-  where p.cache_id = c.id))`;
+  select coalesce(sum(u.bytes), 0) from cache_usage u where u.cache_id = c.id))`;
 
 const writableCaches = (organizationId: ReturnType<typeof sql>) => sql`
   select from organization_cache s join cache c on c.id = s.cache_id

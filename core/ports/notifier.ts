@@ -18,6 +18,7 @@ export interface Notifier {
  * - `session`: a session of a worker has opened, and older ones may have ended by that; the subject is the worker's id.
  * - `damage`: a stored NAR is to be repaired; the subject is its hash in hexadecimal digits, or `all`.
  * - `task`: an administrative task was asked for or is to end; the subject is its id.
+ * - `uses`: a sweep is about to begin: each server writes down which paths it was asked for. The subject says nothing.
  * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.
  */
 export type Topic =
@@ -30,4 +31,5 @@ export type Topic =
   | "session"
   | "damage"
   | "task"
+  | "uses"
   | "missed";

@@ -1,5 +1,6 @@
 import type { Transaction } from "kysely";
 import { insertNarFile, insertNars, lockNarsForUpdate, type NewNar, replaceNarObject } from "../db/nars.ts";
+import { claimNars } from "../db/retention-nars.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { toHex } from "../lib/bytes.ts";
@@ -57,6 +58,11 @@ export async function recordNars(trx: Transaction<Database>, candidates: readonl
         )
       : [];
   const present = new Map(rows.map((row) => [toHex(row.nar_hash), row]));
+  if (rows.length > 0)
+    await claimNars(
+      trx,
+      rows.map((row) => row.nar_hash),
+    );
   for (const nar of others) {
     const hash = toHex(nar.nar_hash);
     const row = present.get(hash);

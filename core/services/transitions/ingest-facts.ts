@@ -11,7 +11,7 @@ import {
 } from "../../domain/ingest.ts";
 import { DomainError } from "../../errors.ts";
 import { parseStorePathBaseName, type StorePath } from "../../nix/store-path.ts";
-import { availablePaths, provenUpstreamPaths } from "../paths-availability.ts";
+import { heldPaths, provenUpstreamPaths } from "../paths-availability.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
 /**
@@ -47,7 +47,7 @@ export async function presentOutputs(
   organizationId: string,
   nodes: readonly ParsedNode[],
 ): Promise<ReadonlyMap<string, string>> {
-  const present = await availablePaths(trx, organizationId, outputPaths(nodes));
+  const present = await heldPaths(trx, organizationId, outputPaths(nodes));
   const others = outputPaths(nodes.filter(({ pruned }) => pruned)).filter((path) => !present.has(path));
   const upstream = others.length > 0 ? await provenUpstreamPaths(trx, organizationId, others) : [];
   const all = [...present, ...upstream];

@@ -16,6 +16,7 @@ import {
   recountBuilds,
   reopenBuilds,
 } from "../../db/loss.ts";
+import { deleteLostPaths, listLostPaths } from "../../db/lost-paths.ts";
 import { addNeeds, listLostInputs } from "../../db/missing-inputs.ts";
 import { insertRecoveryNeeds } from "../../db/recovery.ts";
 import type { Database } from "../../db/schema.ts";
@@ -55,11 +56,13 @@ export async function loseOutputs(
   return lost;
 }
 
-/** What was found damaged, or lost by an upstream, since the last time. To be called every few seconds. */
+/** What was found damaged, lost by an upstream, or deleted since the last time. To be called every few seconds. */
 export async function loseSuspects(deps: TransitionDeps): Promise<void> {
-  const suspects = await listSuspectPaths(deps.db, SUSPECTS_MAX);
-  if (suspects.length > 0) await loseOutputs(deps, storePathsOf(suspects));
+  const lost = await listLostPaths(deps.db, SUSPECTS_MAX);
+  const suspects = [...(await listSuspectPaths(deps.db, SUSPECTS_MAX)), ...lost.map(({ store_path }) => store_path)];
+  if (suspects.length > 0) await loseOutputs(deps, storePathsOf([...new Set(suspects)]));
   else await settleLosses(deps);
+  if (lost.length > 0) await deleteLostPaths(deps.db, lost);
 }
 
 /** Opens again what open builds want of these builds, whose outputs are recorded as missing. */

@@ -1,0 +1,50 @@
+import { type Kysely, type RawBuilder, type SqlBool, sql, type Transaction } from "kysely";
+import type { Database } from "./schema.ts";
+
+const QUEUE = 0;
+
+/** No evaluation links the build `b`, nothing rests on it, and nothing happens to it any more. */
+function isOrphan(graceMs: number): RawBuilder<SqlBool> {
+  return sql<SqlBool>`(b.status not in (0, 1, 2, 8)
+    and b.updated_at < gradient_now() - ${graceMs}::float8 * interval '1 millisecond'
+    and not exists (select from evaluation_build l where l.build_id = b.id)
+    and not exists (select from build_edge e where e.dependency_id = b.id))`;
+}
+
+/** Queues the builds that may go first. Answers how many they are. */
+export async function queueOrphanBuilds(db: Kysely<Database>, markId: string, graceMs: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    insert into retention_step (mark_id, step, subject)
+    select ${markId}, ${QUEUE}, b.id::text from build b where ${isOrphan(graceMs)}`.execute(db);
+  return Number(numAffectedRows ?? 0n);
+}
+
+/**
+ * Takes builds from the queue and deletes those that nobody wants, with their attempts and logs, and queues what nothing
+ * rests on then. Whoever is about to link one, or to report that something needs it, holds it, and it is passed over.
+ */
+export async function deleteQueuedBuilds(
+  trx: Transaction<Database>,
+  markId: string,
+  { graceMs, limit }: { readonly graceMs: number; readonly limit: number },
+): Promise<{ readonly taken: number; readonly builds: number }> {
+  const { rows: taken } = await sql<{ subject: string }>`
+    delete from retention_step where mark_id = ${markId} and step = ${QUEUE} and subject in (
+      select subject from retention_step where mark_id = ${markId} and step = ${QUEUE} limit ${limit})
+    returning subject`.execute(trx);
+  if (taken.length === 0) return { taken: 0, builds: 0 };
+  const { rows: locked } = await sql<{ id: string }>`
+    select id from build where id = any(${taken.map(({ subject }) => subject)}::uuid[])
+    for update skip locked`.execute(trx);
+  const ids = locked.map(({ id }) => id);
+  const { rows: below } = await sql<{ id: string }>`
+    select distinct dependency_id as id from build_edge where build_id = any(${ids}::uuid[])`.execute(trx);
+  const { numAffectedRows } = await sql`
+    delete from build b where b.id = any(${ids}::uuid[]) and ${isOrphan(graceMs)}`.execute(trx);
+  await sql`
+    insert into retention_step (mark_id, step, subject)
+    select ${markId}, ${QUEUE}, b.id::text from build b
+    where b.id = any(${below.map(({ id }) => id)}::uuid[]) and ${isOrphan(graceMs)}
+    on conflict do nothing`.execute(trx);
+  return { taken: taken.length, builds: Number(numAffectedRows ?? 0n) };
+}
