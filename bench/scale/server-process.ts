@@ -7,6 +7,7 @@ import { Hub } from "#runtime/node/hub/hub.ts";
 import { createLoggers } from "#runtime/node/logger.ts";
 import { startNotifier } from "#runtime/node/notifier.ts";
 import { loadSecrets } from "#runtime/node/secrets.ts";
+import { openStorage } from "#runtime/node/storage.ts";
 import { Channel } from "./channel.ts";
 
 /** What `scale.ts` gives the server's process as JSON. */
@@ -24,7 +25,14 @@ const target = { url: order.databaseUrl };
 const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), true);
 const databases = await openDatabases(target, config.database, loggers.main);
 const notifier = await startNotifier(target, loggers.main);
-const { hub: deps } = await compose({ config, loggers, databases, notifier, secrets, storage: null });
+const { hub: deps } = await compose({
+  config,
+  loggers,
+  databases,
+  notifier,
+  secrets,
+  storage: await openStorage(config),
+});
 const hub = await Hub.start(deps);
 
 const server = createServer((stream) => void new Channel(stream, (socket) => hub.accept(socket)));

@@ -5,9 +5,11 @@ import { isNarStored, NarDamagedError, type NarOpenDeps, openNar, openNarRange }
 import { answerBytes } from "./byte-answer.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
+import { answerElsewhere, type NarElsewhere } from "./nar-elsewhere.ts";
 
 export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
   readonly relay?: CacheRelay;
+  readonly elsewhere?: NarElsewhere;
 }
 
 export interface NarRequest {
@@ -26,11 +28,18 @@ export async function answerNar(deps: CacheNarDeps, { request, cache, fileHash }
   if (!nar) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
   const named = equalBytes(fileHash, nar.fileHash.digest);
+  const etag = `"${encodeBase32(nar.fileHash.digest)}"`;
+  const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);
+  const headers = { "content-type": "application/x-nix-nar" };
+  const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
+  // What has other bytes than its name says must not be resumed, which nobody else would know.
+  const sentElsewhere = named ? await answerElsewhere(deps, request, elsewhere) : null;
+  if (sentElsewhere) return sentElsewhere;
   const response = await answerBytes(request, {
     size: nar.fileSize,
-    etag: `"${encodeBase32(nar.fileHash.digest)}"`,
-    cacheControl: named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache),
-    headers: { "content-type": "application/x-nix-nar" },
+    etag,
+    cacheControl,
+    headers,
     resumable: named,
     isThere: () => isNarStored(deps, nar),
     open: (range) => (range ? openNarRange(deps, nar, range) : openNar(deps, nar)),

@@ -30,9 +30,17 @@ export interface BlobStore {
   copy(from: string, to: string, version?: string): Promise<{ readonly size: number } | null>;
   /** Where others may read and write single objects by themselves, through URLs that end. */
   readonly presigned?: PresignedAccess;
-  /** Where an object lies below the store's folder, for a proxy that reads the same disk. */
-  filePath?(key: string): string;
+  /**
+   * Where the object can be read without us: a proxy on this machine reads the store's folder, others follow a URL that
+   * ends after `lifetimeMs`. Null when it is not there, or only we can read it.
+   */
+  locate?(key: string, lifetimeMs: number): Promise<ObjectLocation | null>;
 }
+
+/** A path is relative to the store's folder. */
+export type ObjectLocation =
+  | { readonly size: number; readonly path: string }
+  | { readonly size: number; readonly url: string };
 
 export interface ByteRange {
   readonly start: number;

@@ -1,10 +1,11 @@
-import { join } from "node:path";
 import type { HttpBindings } from "@hono/node-server";
 import { networkContains } from "#core/domain/ip-address.ts";
 import { DomainError } from "#core/errors.ts";
+import type { CacheRelay } from "#core/http/cache-relay.ts";
 import { type CacheSurface, createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
 import { cacheToken } from "#core/http/credentials.ts";
+import { createUpstreamRelay } from "#core/http/upstream-relay.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom, uuidV7 } from "#core/lib/ids.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
@@ -21,12 +22,12 @@ import { NarListings } from "#core/services/nar-listings.ts";
 import { type CollectedProofs, createNarProofs } from "#core/services/nar-proofs.ts";
 import { createSshKeys } from "#core/services/organization-key.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
+import { UpstreamRelay } from "#core/services/upstream-relay.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import { nodeCodec } from "./codec.ts";
 import type { Config } from "./config.ts";
 import type { Databases } from "./database.ts";
-import { openDiskBlobStore } from "./disk-blob-store.ts";
 import { createGitRemote } from "./git-remote.ts";
 import { nodeHasher } from "./hasher.ts";
 import type { HubDeps } from "./hub/deps.ts";
@@ -35,6 +36,7 @@ import type { RunningNotifier } from "./notifier.ts";
 import { createOutbound } from "./outbound.ts";
 import { argon2Hasher } from "./password-hasher.ts";
 import type { Secrets } from "./secrets.ts";
+import type { Storage } from "./storage.ts";
 import { VERSION } from "./version.ts";
 import { createWorkerDial } from "./worker-dial.ts";
 
@@ -44,8 +46,7 @@ export interface Parts {
   readonly databases: Databases;
   readonly notifier: RunningNotifier;
   readonly secrets: Secrets;
-  /** What holds the NARs, where several servers share it; null is a folder of our own. */
-  readonly storage: string | null;
+  readonly storage: Storage;
 }
 
 export interface Composition {
@@ -67,8 +68,7 @@ const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
   const { config, databases, loggers, notifier } = parts;
-  const shared = parts.storage !== null;
-  const blobs = await openDiskBlobStore(config.sharedStoragePath ?? join(config.basePath, "storage"), { shared });
+  const { blobs } = parts.storage;
   const secrets = await createSecretBox(parts.secrets.crypt);
   const proofs = createNarProofs({ db: databases.scheduler });
   const common = {
@@ -87,7 +87,7 @@ export async function compose(parts: Parts): Promise<Composition> {
   const upstreamDeps = { ...served, secrets, outbound, viaName, upstreamQueriesMax };
   const hub: HubDeps = {
     ...common,
-    server: { id: uuidV7(systemClock.now(), systemRandom), storage: parts.storage },
+    server: { id: uuidV7(systemClock.now(), systemRandom), storage: parts.storage.sharedName },
     db: databases.scheduler,
     log: loggers.proto,
     dialWorker: createWorkerDial(config.outbound),
@@ -138,7 +138,9 @@ export async function compose(parts: Parts): Promise<Composition> {
   } satisfies AppDeps);
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
   const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
-  const cache = cacheFetch(parts, { blobs, proofs, uses, listings });
+  const relayDeps = { ...upstreamDeps, upstreams: hub.upstreams, secretKeyOf: hub.secretKeyOf };
+  const relay = createUpstreamRelay(new UpstreamRelay(relayDeps));
+  const cache = cacheFetch(parts, { blobs, proofs, uses, listings, relay });
   const fetch: Composition["fetch"] = async (request, env) =>
     (await cache.fetch(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
@@ -154,6 +156,7 @@ function cacheFetch(
     readonly proofs: NarProofs;
     readonly uses: PathUses;
     readonly listings: NarListings;
+    readonly relay: CacheRelay;
   },
 ): {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response | null>;
@@ -176,6 +179,7 @@ function cacheFetch(
     notifier,
     log: loggers.cache,
     instance: settings,
+    elsewhere: config.storage,
     async authenticate(request) {
       const token = cacheToken(request.headers);
       if (token === null) return null;

@@ -5,9 +5,12 @@ import type { OutboundRules } from "#core/domain/outbound-address.ts";
 import { SECOND } from "#core/lib/clock.ts";
 import type { CreationGate } from "#core/services/deps.ts";
 import { type EvaluationLimits, readEvaluationLimits } from "./config/evaluations.ts";
+import { type IntegritySettings, readIntegritySettings } from "./config/integrity.ts";
 import { unknownNameWarnings } from "./config/names.ts";
 import { EnvironmentReader } from "./config/reader.ts";
 import { readSecretFiles, type SecretFiles } from "./config/secret-files.ts";
+import { readStorageSettings, type StorageSettings } from "./config/storage.ts";
+import { readUploadSettings, type UploadSettings } from "./config/uploads.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -24,8 +27,7 @@ export interface Config {
   readonly serveUrl: string;
   /** Absolute. Holds what is kept outside a database: NARs, and without a database URL also the database. */
   readonly basePath: string;
-  /** Absolute. A folder for NARs that all servers of one database reach; null: they are below `basePath`. */
-  readonly sharedStoragePath: string | null;
+  readonly storage: StorageSettings;
   readonly database: {
     /** Null: the server brings its own PostgreSQL. */
     readonly url: string | null;
@@ -39,6 +41,7 @@ export interface Config {
   readonly createCache: CreationGate;
   readonly requestBytesMax: number;
   readonly sourceBytesMax: number;
+  readonly uploads: UploadSettings;
   readonly trustedProxies: readonly IpNetwork[];
   /** Clients here are shown a cache's local priority. */
   readonly localIps: readonly IpNetwork[];
@@ -55,6 +58,7 @@ export interface Config {
   readonly workers: WorkerLimits;
   readonly builds: BuildSettings;
   readonly evaluations: EvaluationLimits;
+  readonly integrity: IntegritySettings;
 }
 
 export interface LogLevels {
@@ -116,7 +120,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     listen,
     serveUrl: reader.origin("GRADIENT_SERVE_URL", originOf(listen)),
     basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "data"),
-    sharedStoragePath: readSharedStorage(reader, database.url),
+    storage: readStorageSettings(reader, database.url),
     database,
     secrets: readSecretFiles(reader, { required: database.url !== null }),
     registrationEnabled: reader.boolean("GRADIENT_ENABLE_REGISTRATION", true),
@@ -124,6 +128,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     createCache: reader.choice("GRADIENT_CREATE_CACHE", GATES, "everyone"),
     requestBytesMax: reader.integer("GRADIENT_MAX_REQUEST_SIZE", 2 * 1024 * 1024, { min: 1_024, max: 2 ** 30 }),
     sourceBytesMax: reader.integer("GRADIENT_MAX_SOURCE_UPLOAD_SIZE", 512 * 1024 * 1024, { min: 1_024, max: 2 ** 40 }),
+    uploads: readUploadSettings(reader),
     trustedProxies: reader.networks("GRADIENT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
     localIps: reader.networks("GRADIENT_LOCAL_IPS", "10.0.0.0/8"),
     logLevels: readLogLevels(reader),
@@ -139,19 +144,10 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     workers: readWorkerLimits(reader),
     builds: readBuildSettings(reader),
     evaluations: readEvaluationLimits(reader),
+    integrity: readIntegritySettings(reader),
   };
   if (reader.problems.length > 0) throw new ConfigError(reader.problems);
   return { config, warnings: unknownNameWarnings(environment) };
-}
-
-function readSharedStorage(reader: EnvironmentReader, databaseUrl: string | null): string | null {
-  const path = reader.text("GRADIENT_SHARED_STORAGE_PATH");
-  if (path !== null && databaseUrl === null) {
-    reader.problems.push(
-      "GRADIENT_SHARED_STORAGE_PATH: servers that share a storage share a database too: set GRADIENT_DATABASE_URL_FILE",
-    );
-  }
-  return path === null ? null : resolve(path);
 }
 
 /** Where the server answers when nothing stands in front of it. */

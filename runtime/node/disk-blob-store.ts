@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, readdir, rm, stat, unlink, utimes } from "node:fs/promises";
+import { chmod, type FileHandle, link, mkdir, open, readdir, rm, stat, unlink, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DomainError } from "#core/errors.ts";
 import { assert } from "#core/lib/assert.ts";
@@ -14,6 +14,9 @@ import { hasCode, syncFolder } from "./files.ts";
 const READ_BYTES = 256 * 1024;
 /** As S3 has them. */
 const PAGE_OBJECTS = 1_000;
+const MODE_BITS = 0o7777;
+const GROUP_READ = 0o040;
+const GROUP_SEARCH = 0o010;
 const SHARD_LENGTH = 2;
 const UNFINISHED = ".unfinished";
 /** No upload pauses for so long: it would have timed out. */
@@ -29,6 +32,14 @@ export function objectPath(key: string): string {
   return join(kind, names[0].slice(0, SHARD_LENGTH), names.join("@"));
 }
 
+export interface DiskStoreOptions {
+  /** Other processes use the folder, too. */
+  readonly shared?: boolean;
+  /** A proxy that runs in our group may read the objects that it is told of. */
+  readonly groupReadable?: boolean;
+  readonly pageObjects?: number;
+}
+
 /**
  * Objects as files, one a key. An object is written under another name in the same file system, flushed, and then
  * linked to its own name, which fails where that exists. One process may use a root at a time, unless all say that it
@@ -36,7 +47,7 @@ export function objectPath(key: string): string {
  */
 export async function openDiskBlobStore(
   root: string,
-  { shared = false, pageObjects = PAGE_OBJECTS }: { readonly shared?: boolean; readonly pageObjects?: number } = {},
+  { shared = false, groupReadable = false, pageObjects = PAGE_OBJECTS }: DiskStoreOptions = {},
 ): Promise<BlobStore> {
   const unfinished = join(root, UNFINISHED);
   // What a crash left behind has no name and nobody who waits for it.
@@ -58,8 +69,23 @@ export async function openDiskBlobStore(
       return await listFolder(root, { prefix, after, pageObjects });
     },
     copy: async (from, to) => await copy(pathOf(from), pathOf(to)),
-    filePath: objectPath,
+    ...(groupReadable && { locate: (key: string) => locate(root, objectPath(key)) }),
   };
+}
+
+/** Opens the file, and the folders on the way to it below `root`, to our group where they are not yet. */
+async function locate(root: string, path: string): Promise<{ size: number; path: string } | null> {
+  const entry = await stat(join(root, path)).catch((error: unknown) => {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return null;
+    throw error;
+  });
+  if (!entry?.isFile()) return null;
+  if ((entry.mode & GROUP_READ) === 0) {
+    await chmod(join(root, path), (entry.mode & MODE_BITS) | GROUP_READ);
+    const folders = [root, dirname(join(root, path)), dirname(dirname(join(root, path)))];
+    for (const folder of folders) await chmod(folder, ((await stat(folder)).mode & MODE_BITS) | GROUP_SEARCH);
+  }
+  return { size: entry.size, path };
 }
 
 /** Other processes may be writing: only what nobody has touched for long goes. */

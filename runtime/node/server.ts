@@ -17,8 +17,8 @@ import { startOnceOnlyLoops } from "./once-only-loops.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
 import { loadSecrets } from "./secrets.ts";
-import { nameSharedStorage } from "./shared-storage.ts";
 import { takeServerPlace } from "./sole-server.ts";
+import { openStorage } from "./storage.ts";
 
 export interface RunningServer {
   /** `http://address:port`, of this process itself. */
@@ -51,9 +51,12 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const databases: Databases = await openDatabases(target, config.database, loggers.main);
   started.defer(() => databases.close());
-  const storage = config.sharedStoragePath === null ? null : await nameSharedStorage(config.sharedStoragePath);
+  const storage = await openStorage(config);
+  started.defer(() => storage.close());
   // Nobody else can reach a database of our own.
-  const place = postgres ? null : await takeServerPlace(target, { shared: storage !== null, log: loggers.main });
+  const place = postgres
+    ? null
+    : await takeServerPlace(target, { shared: storage.sharedName !== null, log: loggers.main });
   if (place) started.defer(() => place.release());
   const notifier = await startNotifier(target, loggers.main);
   started.defer(() => notifier.close());

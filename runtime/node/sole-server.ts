@@ -52,10 +52,10 @@ export async function takeServerPlace(
 const REFUSED_ALONE =
   "another server is running on this database, and NARs on a local disk cannot be shared between servers: " +
   "stop the other server, give this one a database of its own, or set GRADIENT_SHARED_STORAGE_PATH on all of them " +
-  "to a folder that each of them reaches";
+  "to a folder that each of them reaches, or GRADIENT_S3_BUCKET to one bucket";
 const REFUSED_SHARED =
   "another server is running on this database that keeps NARs on a disk of its own: " +
-  "stop it, and start it again with the same GRADIENT_SHARED_STORAGE_PATH as this one";
+  "stop it, and start it again with the same GRADIENT_SHARED_STORAGE_PATH or GRADIENT_S3_BUCKET as this one";
 
 async function takeAgain(target: ConnectionTarget, lock: AdvisoryLock, signal: AbortSignal): Promise<HeldLock | null> {
   for (let attempt = 0; attempt < RECONNECT_TRIES && !signal.aborted; attempt++) {

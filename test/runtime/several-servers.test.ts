@@ -15,7 +15,7 @@ async function start(database: TestDatabase, base: string, storage?: string): Pr
   const secret = new TextEncoder().encode("s".repeat(48));
   const whole: Config = {
     ...config,
-    sharedStoragePath: storage ?? null,
+    storage: { ...config.storage, sharedPath: storage ?? null },
     database: { ...config.database, url: database.url },
     secrets: { jwt: secret, crypt: secret },
   };

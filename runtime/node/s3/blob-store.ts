@@ -35,6 +35,7 @@ export function openS3BlobStore(
   { partBytes = PART_BYTES, copyPartBytes, pageObjects = PAGE_OBJECTS, stallMs = STALL_MS }: S3StoreOptions = {},
 ): BlobStore {
   const bucket = new S3Bucket(client, settings);
+  const presigned = presignedAccess(bucket);
   return {
     async put(key, body) {
       bucket.at(key);
@@ -51,7 +52,11 @@ export function openS3BlobStore(
     list: async (prefix, after) => await list(bucket, { prefix, after, pageObjects }),
     copy: (from, to, version) =>
       copyObject(bucket, { from, to, version, ...(copyPartBytes !== undefined && { partBytes: copyPartBytes }) }),
-    presigned: presignedAccess(bucket),
+    presigned,
+    async locate(key, lifetimeMs) {
+      const found = await bucket.head(key);
+      return found && { size: found.size, url: await presigned.readUrl(key, lifetimeMs) };
+    },
   };
 }
 

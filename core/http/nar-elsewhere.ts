@@ -1,0 +1,56 @@
+import type { BlobStore, ObjectLocation } from "../ports/blob-store.ts";
+import type { Nar } from "../services/nar.ts";
+import { isNotModified } from "./conditional.ts";
+
+/** Who else may send NAR files; without it we send all of them. */
+export interface NarElsewhere {
+  /** Clients follow URLs to the storage. */
+  readonly redirected: boolean;
+  /** An internal location of the nginx before us, between slashes, that is the storage folder. */
+  readonly proxyPath: string | null;
+}
+
+/** nginx is told in its own configuration to say this of itself: whoever reaches us past it gets the bytes. */
+const PROXY_HEADER = "x-sendfile-type";
+const PROXY_VALUE = "X-Accel-Redirect";
+/** A client follows at once; the rest is for clocks that differ. Whoever resumes asks us again. */
+const URL_LIFETIME_MS = 300_000;
+
+/**
+ * Lets somebody else send the file, after it was decided that this client may have it: ranges too, though not anything
+ * under a condition that is met by what the client has. Null when we must answer ourselves, also what is wrong with the
+ * object.
+ */
+export async function answerElsewhere(
+  { blobs, elsewhere }: { readonly blobs: BlobStore; readonly elsewhere?: NarElsewhere },
+  request: Request,
+  {
+    nar,
+    headers,
+  }: { readonly nar: Nar; readonly headers: Readonly<Record<string, string>> & { readonly etag: string } },
+): Promise<Response | null> {
+  if (!elsewhere || !blobs.locate || request.method !== "GET") return null;
+  if (isNotModified(request.headers, headers.etag)) return null;
+  const isBehindProxy = elsewhere.proxyPath !== null && request.headers.get(PROXY_HEADER) === PROXY_VALUE;
+  if (!elsewhere.redirected && !isBehindProxy) return null;
+  const location = await blobs.locate(nar.objectKey, URL_LIFETIME_MS);
+  if (location?.size !== nar.fileSize) return null;
+  return answerAt(location, elsewhere, { isBehindProxy, headers });
+}
+
+function answerAt(
+  location: ObjectLocation,
+  { redirected, proxyPath }: NarElsewhere,
+  { isBehindProxy, headers }: { readonly isBehindProxy: boolean; readonly headers: Readonly<Record<string, string>> },
+): Response | null {
+  if ("url" in location) {
+    if (!redirected) return null;
+    // The URL is a right that ends, and is nobody else's.
+    return new Response(null, {
+      status: 307,
+      headers: { location: location.url, "cache-control": "private, no-store" },
+    });
+  }
+  if (!isBehindProxy || proxyPath === null) return null;
+  return new Response(null, { headers: { ...headers, "x-accel-redirect": proxyPath + location.path } });
+}
