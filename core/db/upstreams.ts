@@ -1,5 +1,6 @@
 import { type Expression, type Insertable, type Kysely, type SqlBool, sql, type Updateable } from "kysely";
-import type { Database } from "./schema.ts";
+import type { SigningCache } from "./cache-paths.ts";
+import type { CacheRow, Database } from "./schema.ts";
 import type { CacheUpstreamRow, CacheUpstreamTable } from "./tables/upstreams.ts";
 
 /** What an upstream is. The numbers are those of the database. */
@@ -126,4 +127,26 @@ export async function listInternalPaths(
     join nar n on n.nar_hash = p.nar_hash and n.damaged_at is null
     where u.cache_id = any(${cacheIds}::uuid[]) and u.kind = 0 and ${isReadableUpstream}`.execute(db);
   return result.rows;
+}
+
+/** What a cache signs with, and whether it keeps what passes. */
+export type RelayingCache = SigningCache & Pick<CacheRow, "pull_through">;
+
+export async function findRelayingCache(db: Kysely<Database>, id: string): Promise<RelayingCache | undefined> {
+  return await db
+    .selectFrom("cache")
+    .select(["id", "secret_key", "pull_through"])
+    .where("id", "=", id)
+    .executeTakeFirst();
+}
+
+/** Caches of this server that rest on this one. */
+export async function listCachesRestingOn(db: Kysely<Database>, cacheId: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom("cache_upstream")
+    .select("cache_id")
+    .distinct()
+    .where("upstream_cache_id", "=", cacheId)
+    .execute();
+  return rows.map((row) => row.cache_id);
 }

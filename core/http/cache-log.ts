@@ -56,7 +56,7 @@ async function relayed(
     derivation,
   }: { readonly request: Request; readonly cache: ServedCache; readonly derivation: StorePath },
 ): Promise<Response | null> {
-  const body = await relay?.log(cache, derivation);
+  const body = await relay?.log(cache, derivation, request.headers.get("via"));
   if (!body) return null;
   const headers = { ...HEADERS, "cache-control": answer.shortCacheControl(cache) };
   if (request.method !== "HEAD") return new Response(await readable(body), { headers });

@@ -77,7 +77,8 @@ export class NarInfoAnswers {
     { cache, hash, asJson }: { readonly cache: ServedCache; readonly hash: string; readonly asJson: boolean },
   ): Promise<Response> {
     const key = `${cache.id}/${hash}`;
-    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash)));
+    const via = request.headers.get("via");
+    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash, via)));
     if (!narInfo) return answer.notFound();
     this.#deps.uses.touch(key);
     const cacheControl = answer.shortCacheControl(cache);
@@ -93,9 +94,9 @@ export class NarInfoAnswers {
     });
   }
 
-  async #render(cache: ServedCache, hash: string): Promise<RenderedNarInfo | null> {
+  async #render(cache: ServedCache, hash: string, via: string | null): Promise<RenderedNarInfo | null> {
     const own = await lookUpNarInfo(this.#deps, { cacheId: cache.id, hash });
-    const text = own ?? (await this.#deps.relay?.narInfo(cache, hash)) ?? null;
+    const text = own ?? (await this.#deps.relay?.narInfo(cache, hash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);
     const etag = `"${encodeBase32(await sha256(bytes)).slice(0, ETAG_LENGTH)}"`;

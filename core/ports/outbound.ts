@@ -20,6 +20,8 @@ export interface OutboundOptions {
   /** A longer body ends with an `OutboundError`. */
   readonly bytesMax: number;
   readonly signal?: AbortSignal;
+  /** Content codings that the caller reads, by their names in HTTP; none is the default. */
+  readonly codings?: readonly string[];
   /** Sent to the origin of the address only: not to where it redirects to. */
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -28,6 +30,8 @@ export interface OutboundAnswer {
   readonly status: number;
   /** What the answer says of its length; null where it does not. */
   readonly size: number | null;
+  /** The body's content coding: `identity`, or one that was asked for. */
+  readonly coding: string;
   /** Throws `OutboundError` when it is cut off. The caller iterates it or calls `discard`. */
   readonly body: ByteStream;
   discard(): void;

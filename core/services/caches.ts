@@ -13,7 +13,7 @@ import {
   listPublicCaches,
   updateCache,
 } from "../db/caches.ts";
-import { insertUpstream } from "../db/upstreams.ts";
+import { insertUpstream, listCachesRestingOn } from "../db/upstreams.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { cacheMaskOfKey } from "../domain/access.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -135,6 +135,7 @@ export async function switchCache(
   const { cache } = await requireCache(deps, actor, name, "manageCacheSettings", { unmanaged: true });
   await updateCache(deps.db, cache.id, changes);
   announce(deps, cache.id);
+  for (const id of await listCachesRestingOn(deps.db, cache.id)) announce(deps, id);
 }
 
 /** With every path in it. */
@@ -144,8 +145,9 @@ export async function deleteCache(
   name: string,
 ): Promise<void> {
   const { cache } = await requireCache(deps, actor, name, "deleteCache", { unmanaged: true });
+  const resting = await listCachesRestingOn(deps.db, cache.id);
   await deleteCacheRow(deps.db, cache.id);
-  announce(deps, cache.id);
+  for (const id of [cache.id, ...resting]) announce(deps, id);
 }
 
 function viewCache(row: CacheRowView, mask: number): CacheView {

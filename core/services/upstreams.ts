@@ -2,6 +2,7 @@ import { recordUpstreamAnswers, type UpstreamAnswer } from "../db/upstream-paths
 import { chunksOf } from "../lib/chunks.ts";
 import { SECOND } from "../lib/clock.ts";
 import { Semaphore } from "../lib/semaphore.ts";
+import type { ByteStream } from "../lib/streams.ts";
 import { type StorePath, storePathHash } from "../nix/store-path.ts";
 import { type OutboundAnswer, OutboundError } from "../ports/outbound.ts";
 import type { InternalUpstream, RemotePath, RemoteUpstream, UpstreamPath, UpstreamQuestion } from "./upstream.ts";
@@ -10,6 +11,7 @@ import { UpstreamDirectory, type UpstreamDirectoryDeps } from "./upstream-direct
 import { requestFile } from "./upstream-file.ts";
 import { NarHashResolver, type UpstreamHashDeps } from "./upstream-hash.ts";
 import { UpstreamLines } from "./upstream-lines.ts";
+import { requestLog } from "./upstream-log.ts";
 import { loseUpstreamPath } from "./upstream-losses.ts";
 import { internalAnswers, recordedAnswers, recordOf } from "./upstream-path.ts";
 import { probeUpstream, type SeenPath } from "./upstream-probe.ts";
@@ -110,6 +112,20 @@ export class Upstreams {
    */
   async request(path: RemotePath, via?: string | null): Promise<OutboundAnswer | null> {
     return await this.#lines.attempt(path.upstream, () => requestFile(this.#deps, path, via));
+  }
+
+  /**
+   * The log of a build, from the first upstream of these caches that has it. Null when none does: who does not answer
+   * counts as not having it, since nothing rests on logs.
+   */
+  async openLog(cacheIds: readonly string[], derivation: StorePath, via: string | null): Promise<ByteStream | null> {
+    const { remote } = await this.#upstreamsOf(cacheIds);
+    for (const upstream of remote) {
+      const request = () => requestLog(this.#deps, upstream, { derivation, via });
+      const log = await this.#lines.attempt(upstream, request).catch(() => null);
+      if (log) return log;
+    }
+    return null;
   }
 
   /** Writes what was counted of upstreams since the last time. */

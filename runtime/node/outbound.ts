@@ -12,7 +12,7 @@ const REDIRECTS: readonly (number | undefined)[] = [301, 302, 303, 307, 308];
 /** Connections to one host that wait for the next request. */
 const IDLE_CONNECTIONS_MAX = 32;
 const UNREACHABLE = ["ENOTFOUND", "EAI_AGAIN", "EAI_FAIL", "ENODATA", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"];
-const HEADERS = { "user-agent": `gradient/${VERSION}`, "accept-encoding": "identity" };
+const HEADERS = { "user-agent": `gradient/${VERSION}` };
 
 export interface RunningOutbound extends Outbound {
   /** Lets go of connections that wait. */
@@ -65,7 +65,10 @@ async function get(send: Send, first: URL, options: OutboundOptions): Promise<Ou
   try {
     let url = first;
     for (let redirects = 0; ; redirects++) {
-      const more = url.origin === first.origin ? (options.headers ?? {}) : {};
+      const more = {
+        "accept-encoding": [...(options.codings ?? []), "identity"].join(", "),
+        ...(url.origin === first.origin && options.headers),
+      };
       const response = await send(url, { signal, more, onConnected });
       if (!REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
       response.destroy();
@@ -83,10 +86,10 @@ async function get(send: Send, first: URL, options: OutboundOptions): Promise<Ou
 }
 
 function answerOf(response: IncomingMessage, url: URL, options: OutboundOptions): OutboundAnswer {
-  const encoding = response.headers["content-encoding"] ?? "identity";
-  if (encoding !== "identity") {
+  const coding = response.headers["content-encoding"]?.toLowerCase() ?? "identity";
+  if (coding !== "identity" && !options.codings?.includes(coding)) {
     response.destroy();
-    throw new OutboundError("broken", `${url.host} sends its answer encoded as ${encoding}, which was not asked for`);
+    throw new OutboundError("broken", `${url.host} sends its answer encoded as ${coding}, which was not asked for`);
   }
   const length = response.headers["content-length"];
   const size = length !== undefined && /^\d{1,15}$/.test(length) ? Number(length) : null;
@@ -97,6 +100,7 @@ function answerOf(response: IncomingMessage, url: URL, options: OutboundOptions)
   return {
     status: response.statusCode ?? 0,
     size,
+    coding,
     body: outboundBody(response, url.host, options),
     discard: () => response.destroy(),
   };
