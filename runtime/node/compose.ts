@@ -21,6 +21,7 @@ import type { NarProofs } from "#core/services/nar-damage.ts";
 import { NarListings } from "#core/services/nar-listings.ts";
 import { type CollectedProofs, createNarProofs } from "#core/services/nar-proofs.ts";
 import { createSshKeys } from "#core/services/organization-key.ts";
+import type { RetentionDeps } from "#core/services/retention-deps.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { UpstreamRelay } from "#core/services/upstream-relay.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
@@ -57,6 +58,7 @@ export interface Composition {
   readonly uses: PathUses;
   readonly proofs: CollectedProofs;
   readonly logs: Omit<LogSealDeps, "log">;
+  readonly retention: RetentionDeps;
   readonly debugIndex: DebugIndexDeps;
   /** Lets go of connections to others. */
   readonly close: () => void;
@@ -145,7 +147,9 @@ export async function compose(parts: Parts): Promise<Composition> {
     (await cache.fetch(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
   const debugIndex = { db: databases.web, log: loggers.cache, listings };
-  return { fetch, fromMemory: cache.fromMemory, hub, uses, proofs, logs, debugIndex, close: () => outbound.close() };
+  const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
+  const close = () => outbound.close();
+  return { fetch, fromMemory: cache.fromMemory, hub, uses, proofs, logs, debugIndex, retention, close };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */

@@ -8,6 +8,7 @@ import { type EvaluationLimits, readEvaluationLimits } from "./config/evaluation
 import { type IntegritySettings, readIntegritySettings } from "./config/integrity.ts";
 import { unknownNameWarnings } from "./config/names.ts";
 import { EnvironmentReader } from "./config/reader.ts";
+import { type RetentionConfig, readRetentionConfig } from "./config/retention.ts";
 import { readSecretFiles, type SecretFiles } from "./config/secret-files.ts";
 import { readStorageSettings, type StorageSettings } from "./config/storage.ts";
 import { readUploadSettings, type UploadSettings } from "./config/uploads.ts";
@@ -58,6 +59,7 @@ export interface Config {
   readonly workers: WorkerLimits;
   readonly builds: BuildSettings;
   readonly evaluations: EvaluationLimits;
+  readonly retention: RetentionConfig;
   readonly integrity: IntegritySettings;
 }
 
@@ -144,6 +146,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     workers: readWorkerLimits(reader),
     builds: readBuildSettings(reader),
     evaluations: readEvaluationLimits(reader),
+    retention: readRetentionConfig(reader),
     integrity: readIntegritySettings(reader),
   };
   if (reader.problems.length > 0) throw new ConfigError(reader.problems);

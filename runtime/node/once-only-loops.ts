@@ -7,6 +7,7 @@ import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
 import { type OnceOnly, startOnceOnly } from "./once-only.ts";
 import type { ConnectionTarget } from "./pool.ts";
+import { keepSweeping } from "./retention-loop.ts";
 import { keepTidyingSources } from "./source-tidying.ts";
 import { keepUpstreams } from "./upstream-loop.ts";
 
@@ -18,11 +19,18 @@ export function startOnceOnlyLoops(
     loggers,
     auditIntervalMs,
     integrity,
-  }: { readonly loggers: Loggers; readonly auditIntervalMs: number; readonly integrity: IntegritySettings },
+    sweepIntervalMs,
+  }: {
+    readonly loggers: Loggers;
+    readonly auditIntervalMs: number;
+    readonly integrity: IntegritySettings;
+    readonly sweepIntervalMs: number;
+  },
 ): OnceOnly {
   return startOnceOnly(target, loggers.main, async (signal) => {
     await Promise.all([
       keepUpstreams({ ...composition.hub, log: loggers.cache }, signal),
+      keepSweeping({ ...composition.retention, log: loggers.cache }, { intervalMs: sweepIntervalMs, signal }),
       keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, signal),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),

@@ -1,12 +1,12 @@
 import { existsSync } from "node:fs";
 import type { IncomingMessage, Server } from "node:http";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { clientAddress } from "#core/http/client-address.ts";
 import { openBaseFolder } from "./base-folder.ts";
 import { type Composition, compose } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { type Databases, openDatabases } from "./database.ts";
+import { keepFlushing } from "./flush-loop.ts";
 import { createHttpServer } from "./http-server.ts";
 import { Hub } from "./hub/hub.ts";
 import { attachProtoEndpoint } from "./hub/websocket.ts";
@@ -30,7 +30,6 @@ export interface RunningServer {
 }
 
 const REQUEST_GRACE_MS = 10_000;
-const USES_INTERVAL_MS = 60_000;
 /** Wake-ups, migrations and once-only work, beside the pools. */
 const CONNECTIONS_BESIDE_POOLS = 5;
 
@@ -65,7 +64,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
   const flushes = new AbortController();
-  const flushing = flushUses(composition, flushes.signal, loggers);
+  const flushing = keepFlushing(composition, loggers.cache, flushes.signal);
   started.defer(async () => {
     flushes.abort();
     await flushing;
@@ -81,6 +80,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
     loggers,
     auditIntervalMs: config.auditIntervalMs,
     integrity: config.integrity,
+    sweepIntervalMs: config.retention.intervalMs,
   });
   started.defer(() => onceOnly.close());
   const port = await listen(server, config.listen);
@@ -128,13 +128,4 @@ async function endOf(postgres: RunningPostgres | null, closing: AbortSignal): Pr
   const reason = await postgres?.ended;
   if (reason !== undefined && !closing.aborted) return `its PostgreSQL ${reason}`;
   return await new Promise(() => {});
-}
-
-/** Once more at the end: retention counts on it. */
-async function flushUses({ uses, proofs }: Composition, stopping: AbortSignal, { cache }: Loggers): Promise<void> {
-  do {
-    await sleep(USES_INTERVAL_MS, undefined, { signal: stopping }).catch(() => {});
-    await uses.flush().catch((error: unknown) => cache.warn("uses of cached paths were not recorded yet", { error }));
-    await proofs.flush().catch((error: unknown) => cache.warn("which NARs were right was not recorded", { error }));
-  } while (!stopping.aborted);
 }

@@ -1,0 +1,32 @@
+import { MINUTE, sleep } from "#core/lib/clock.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import { flushOwnUses } from "#core/services/uses-flush.ts";
+import type { Composition } from "./compose.ts";
+
+const INTERVAL_MS: number = MINUTE;
+
+/**
+ * Writes down which paths were asked for and which NARs were right: from time to time, before each sweep, and once more
+ * at the end, since retention counts on it.
+ */
+export async function keepFlushing(
+  { hub, uses, proofs }: Pick<Composition, "uses" | "proofs"> & { readonly hub: FlushDeps },
+  log: Logger,
+  stopping: AbortSignal,
+): Promise<void> {
+  let wake = new AbortController();
+  const unsubscribe = hub.notifier.subscribe("uses", () => wake.abort());
+  const tell = (what: string) => (error: unknown) => log.warn(`${what} was not recorded yet`, { error });
+  const flush = async (): Promise<void> => {
+    await flushOwnUses({ db: hub.db, uses }, hub.server.id).catch(tell("which paths were used"));
+    await proofs.flush().catch(tell("which NARs were right"));
+  };
+  while (!stopping.aborted) {
+    await sleep(hub.clock, INTERVAL_MS, AbortSignal.any([stopping, wake.signal]));
+    wake = new AbortController();
+    await flush();
+  }
+  unsubscribe();
+}
+
+type FlushDeps = Pick<Composition["hub"], "db" | "notifier" | "clock" | "server">;
