@@ -80,6 +80,28 @@ export async function listPathsToRepair(
     .execute();
 }
 
+/**
+ * Damaged paths that others in their cache refer to and are offered nevertheless, base names by cache. What is to be had
+ * from an upstream as well is among them.
+ */
+export async function listDamagedReferences(
+  db: Kysely<Database>,
+  limit: number,
+): Promise<{ cache_id: string; store_path: string }[]> {
+  const result = await sql<{ cache_id: string; store_path: string }>`
+    select p.cache_id, p.store_path
+    from nar_damage d
+    join nar n on n.object_key = d.object_key and n.damaged_at is not null
+    join cache_path p on p.nar_hash = n.nar_hash
+    where d.healed_at is null and exists (
+      select from cache_path r
+      where r.cache_id = p.cache_id and r."references" @> array[p.store_path] and r.store_path <> p.store_path
+        and r.incomplete_at is null)
+    order by p.cache_id, p.store_path
+    limit ${limit}`.execute(db);
+  return result.rows;
+}
+
 export interface WantedNar {
   readonly nar_hash: Uint8Array;
   readonly nar_size: number;

@@ -16,7 +16,8 @@ export interface Notifier {
  * - `registration`: a worker's registration changed; the subject is `organization id/worker id`.
  * - `path`: a path of a cache changed or went; the subject is `cache id/hash`.
  * - `session`: a session of a worker has opened, and older ones may have ended by that; the subject is the worker's id.
- * - `damage`: a stored NAR is to be repaired; the subject is its hash in hexadecimal digits, or `all`.
+ * - `damage`: a stored NAR was found damaged, or is whole again; the subject is its hash in hexadecimal digits. `all`:
+ *   everything that is damaged is to be repaired now.
  * - `task`: an administrative task was asked for or is to end; the subject is its id.
  * - `uses`: a sweep is about to begin: each server writes down which paths it was asked for. The subject says nothing.
  * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.

@@ -41,7 +41,6 @@ export async function reportDamage(deps: NarDamageDeps, nar: Nar, damage: NarDam
     const marked = await markNarDamaged(deps.db, object, damage);
     if (marked) deps.log.error("a stored NAR is damaged and was taken out of service", fields);
     await announceNarPaths(deps, nar.narHash);
-    if (marked) deps.notifier.notify("damage", toHex(nar.narHash.digest));
     return marked;
   } catch (error) {
     deps.log.error("a stored NAR is damaged and could not be taken out of service", { ...fields, error });
@@ -49,10 +48,11 @@ export async function reportDamage(deps: NarDamageDeps, nar: Nar, damage: NarDam
   }
 }
 
-/** Tells every server to look again at the paths that are served from this NAR. */
+/** Tells every server to look again at the paths that are served from this NAR, and at what refers to them. */
 export async function announceNarPaths(
   { db, notifier }: Pick<NarDamageDeps, "db" | "notifier">,
   narHash: Hash,
 ): Promise<void> {
   for (const path of await listPathsOfNar(db, narHash.digest)) notifier.notify("path", `${path.cache_id}/${path.hash}`);
+  notifier.notify("damage", toHex(narHash.digest));
 }

@@ -4,8 +4,11 @@ import { type DamagedNar, listPathsToRepair, type PathToRepair, postponeRepair }
 import { insertNarFile, lockNarsForUpdate, type NewNar, replaceNarObject } from "../db/nars.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { type NarHealer, repairPauseMs } from "../domain/nar-health.ts";
+import { DomainError } from "../errors.ts";
 import { equalBytes } from "../lib/bytes.ts";
+import type { StorePath } from "../nix/store-path.ts";
 import type { Compression } from "../ports/codec.ts";
+import { OutboundError } from "../ports/outbound.ts";
 import { storedPath } from "./cache-path.ts";
 import { type Nar, narOf } from "./nar.ts";
 import { announceNarPaths } from "./nar-damage.ts";
@@ -14,6 +17,7 @@ import { settleRecorded } from "./nar-record.ts";
 import { NarUnreadError, verifyNar } from "./nar-verify.ts";
 import type { OpenedPath } from "./opened-path.ts";
 import { openUpstreamPath, type UpstreamOpenDeps } from "./upstream-open.ts";
+import { UpstreamFailedError } from "./upstream-probe.ts";
 
 export interface NarRepairDeps extends NarReceiveDeps, UpstreamOpenDeps {}
 
@@ -80,11 +84,19 @@ async function repairFromUpstreams(deps: NarRepairDeps, nar: Nar): Promise<Repai
         problems.add(`what an upstream has of ${path} is another build of it`);
       }
     } catch (error) {
-      // The database and the store speak for themselves; what upstreams send, or do not, is no error of ours.
-      problems.add(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      problems.add(`${path}: ${describeFailure(deps, path, error)}`);
     }
   }
   return { problem: [...problems].join("; ") };
+}
+
+/** What an upstream sends, or does not, is no error of ours. */
+function describeFailure({ log }: NarRepairDeps, path: StorePath, error: unknown): string {
+  const isTheirs =
+    error instanceof DomainError || error instanceof OutboundError || error instanceof UpstreamFailedError;
+  if (isTheirs) return error.message;
+  log.warn("a damaged NAR could not be fetched and stored anew", { path, error });
+  return "what an upstream has of it could not be fetched and stored; the server's log says why";
 }
 
 /** An organization's own store rests on the upstreams of all caches that the organization reads. */

@@ -3,9 +3,11 @@ import { Pace } from "#core/lib/pace.ts";
 import { keepRunningTasks } from "#core/services/admin-task-run.ts";
 import { type RepairTaskDeps, repairTask } from "#core/services/integrity-repair.ts";
 import { verifyTask } from "#core/services/integrity-verify.ts";
+import { withholdReferrers } from "#core/services/nar-referrers.ts";
 import { repairDue } from "#core/services/nar-repairs.ts";
 import { msUntilScrub, scrubDue } from "#core/services/scrub.ts";
 import { scrubRowsDaily } from "#core/services/scrub-rows.ts";
+import { unmarkComplete } from "#core/services/upstream-losses.ts";
 import type { IntegritySettings } from "./config/integrity.ts";
 import { Wakeable } from "./wakeable.ts";
 
@@ -69,7 +71,9 @@ async function keepRepairing(deps: Deps, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     let pauseMs = REPAIR_LOOK_MS;
     try {
+      await withholdReferrers(deps);
       await repairDue(deps, signal);
+      await unmarkComplete(deps);
     } catch (error) {
       deps.log.error("damaged NARs could not be repaired; it is tried again", { error });
       pauseMs = FAILED_MS;

@@ -19,18 +19,23 @@ export interface HarmableStore {
 
 export function diskStore(bench: CacheBench): HarmableStore {
   const { blobs } = bench.deps;
-  const fileOf = (key: string): string => blobs.filePath?.(key).replace(/^\/?/, `${bench.blobFolder}/`) ?? "";
+  const fileOf = async (key: string): Promise<string> => {
+    const id = key.split("/").at(-1) as string;
+    const file = (await bench.objectFiles()).find((path) => path.endsWith(id));
+    if (file === undefined) throw new Error(`there is no ${key}`);
+    return file;
+  };
   return {
     blobs,
     async harm(key, harm) {
-      const file = fileOf(key);
+      const file = await fileOf(key);
       if (harm === "delete") return await rm(file);
       const bytes = await readFile(file);
       if (harm === "cut") return await truncate(file, bytes.length - 1);
       await writeFile(file, flipped(bytes));
     },
-    bytes: (key) => readFile(fileOf(key)),
-    putBack: (key, bytes) => writeFile(fileOf(key), bytes),
+    bytes: async (key) => await readFile(await fileOf(key)),
+    putBack: async (key, bytes) => await writeFile(await fileOf(key), bytes),
     keys: () => listKeys(blobs),
   };
 }

@@ -5,7 +5,6 @@ import { readRowPass } from "#core/db/scrub-rows.ts";
 import { fromUtf8 } from "#core/lib/bytes.ts";
 import { DAY } from "#core/lib/clock.ts";
 import { Pace } from "#core/lib/pace.ts";
-import { streamOf } from "#core/lib/streams.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { createNarProofs } from "#core/services/nar-proofs.ts";
@@ -355,7 +354,8 @@ test("a scrub takes no more bytes in a second than it may, however small the fil
 test("what was found is forgotten after a while and stays counted", async () => {
   const store = memoryStore();
   const deps = over(store);
-  const path = await offer(deps, "a");
+  const content = randomContent(1_000);
+  const path = await offer(deps, "a", content);
   await age(path, 31);
   await store.harm(path.nar.objectKey, "flip");
   await scrub(deps);
@@ -364,21 +364,9 @@ test("what was found is forgotten after a while and stays counted", async () => 
   expect(await damages()).toHaveLength(1);
 
   // Sent again.
-  await storeFile({ deps }, "a", { content: await contentOf(path) });
+  await storeFile({ deps }, "a", { content });
   await scrub(deps);
 
   expect(await damages()).toEqual([]);
   expect(await readIntegrityCounts(deps.db)).toEqual({ damaged_file_hash: 1, repaired_push: 1 });
-
-  async function contentOf({ nar }: StoredPath): Promise<Uint8Array> {
-    await store.harm(nar.objectKey, "flip");
-    const body = deps.codec.decompress("zstd", streamOf(await store.bytes(nar.objectKey)));
-    const parts: Uint8Array[] = [];
-    for await (const part of body ?? []) parts.push(part);
-    // A NAR of one file: its content begins after the words that name it, and its length stands before.
-    const all = Buffer.concat(parts);
-    const at = all.indexOf("contents") + 8;
-    const length = Number(all.readBigUInt64LE(at));
-    return new Uint8Array(all.subarray(at + 8, at + 8 + length));
-  }
 });
