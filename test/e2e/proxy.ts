@@ -12,13 +12,23 @@ export function nginxAvailable(): boolean {
   return spawnSync(PROGRAM, ["-v"]).status === 0;
 }
 
+export interface ProxyOptions {
+  readonly port: number;
+  readonly servers: readonly number[];
+  /** The storage folder, which the proxy reads as the location `STORAGE_LOCATION` when a server tells it to. */
+  readonly storage?: string;
+  /** As nginx's `user` has it; what starts as root stays root without it. */
+  readonly user?: string;
+}
+
+/** For GRADIENT_NGINX_STORAGE_LOCATION. */
+export const STORAGE_LOCATION = "/internal-storage/";
+
 /** An nginx on this port that gives each request or WebSocket to the server with the fewest, of those that answer. */
-export async function withProxy(
-  folder: string,
-  { port, servers }: { readonly port: number; readonly servers: readonly number[] },
-): Promise<AsyncDisposable> {
+export async function withProxy(folder: string, options: ProxyOptions): Promise<AsyncDisposable> {
+  const { port } = options;
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "nginx.conf"), configuration(folder, port, servers));
+  await writeFile(join(folder, "nginx.conf"), configuration(folder, options));
   const child = spawn(PROGRAM, ["-p", folder, "-c", join(folder, "nginx.conf"), "-e", join(folder, "error.log")], {
     stdio: "ignore",
   });
@@ -37,10 +47,10 @@ export async function withProxy(
   };
 }
 
-function configuration(folder: string, port: number, servers: readonly number[]): string {
+function configuration(folder: string, { port, servers, storage, user = "root" }: ProxyOptions): string {
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `
-${process.getuid?.() === 0 ? "user root;" : ""}
+${process.getuid?.() === 0 ? `user ${user};` : ""}
 daemon off;
 worker_processes 1;
 pid ${folder}/pid;
@@ -67,10 +77,25 @@ ${servers.map((server) => `    server 127.0.0.1:${server} max_fails=1 fail_timeo
       proxy_request_buffering off;
       proxy_connect_timeout 2s;
       proxy_read_timeout 1h;
+      ${storage === undefined ? "" : "proxy_set_header X-Sendfile-Type X-Accel-Redirect;"}
     }
+    ${storage === undefined ? "" : storageLocation(storage)}
   }
 }
 `;
+}
+
+/** As docs/decisions/0153-storage.md has it. The tag is the server's: nginx would make one of the file's time. */
+function storageLocation(storage: string): string {
+  return `location ${STORAGE_LOCATION} {
+      internal;
+      alias ${storage}/;
+      sendfile on;
+      tcp_nopush on;
+      etag off;
+      add_header ETag $upstream_http_etag;
+      add_header Last-Modified "";
+    }`;
 }
 
 function answers(port: number): Promise<boolean> {

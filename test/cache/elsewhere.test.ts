@@ -1,0 +1,174 @@
+import { chmod, stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import { serve } from "@hono/node-server";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { encodeBase32 } from "#core/nix/base32.ts";
+import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
+import { openS3BlobStore } from "#runtime/node/s3/blob-store.ts";
+import { createS3Client } from "#runtime/node/s3/client.ts";
+import { freePort } from "#test/e2e/gradient.ts";
+import { nginxAvailable, STORAGE_LOCATION, withProxy } from "#test/e2e/proxy.ts";
+import { radosgwAvailable, withBucket } from "#test/support/radosgw.ts";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
+import {
+  bodyOf,
+  type CacheBench,
+  randomContent,
+  type StoredPath,
+  storeFile,
+  type TestCache,
+  withCacheBench,
+} from "./support.ts";
+
+let bench: CacheBench;
+let cache: TestCache;
+let privateCache: TestCache;
+
+beforeAll(async () => {
+  bench = await withCacheBench();
+  cache = await bench.makeCache();
+  privateCache = await bench.makeCache({ public: false });
+});
+afterAll(() => bench[Symbol.asyncDispose]());
+
+function urlOf(path: StoredPath, { name } = cache, origin = "https://cache.example.org"): string {
+  return `${origin}/cache/${name}/nar/${encodeBase32(path.nar.fileHash.digest)}.nar.zst`;
+}
+
+async function storedPath(deps: Partial<CacheBench["deps"]> = {}): Promise<StoredPath> {
+  const path = await storeFile({ deps: { ...bench.deps, ...deps } }, "path", { content: randomContent(600_000) });
+  await bench.commit([cache.id, privateCache.id], [path]);
+  return path;
+}
+
+const BEHIND_NGINX = { headers: { "x-sendfile-type": "X-Accel-Redirect" } };
+
+async function onDisk() {
+  const blobs = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
+  const elsewhere = { redirected: false, proxyPath: STORAGE_LOCATION };
+  const surface = bench.surface({ blobs, elsewhere });
+  return async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
+}
+
+test("nginx is told where the file is, by its own word only, and whoever passes it by gets the bytes", async () => {
+  const ask = await onDisk();
+  const path = await storedPath();
+
+  const told = await ask(urlOf(path), BEHIND_NGINX);
+  expect(told.status).toBe(200);
+  expect(told.headers.get("x-accel-redirect")).toMatch(
+    /^\/internal-storage\/nar\/[0-9a-z]{2}\/[0-9a-z]{52}@[0-9a-f-]+$/,
+  );
+  expect(told.body).toBeNull();
+
+  const direct = await ask(urlOf(path));
+  expect(direct.headers.has("x-accel-redirect")).toBe(false);
+  expect((await bodyOf(direct)).length).toBe(path.nar.fileSize);
+  const head = await ask(urlOf(path), { ...BEHIND_NGINX, method: "HEAD" });
+  expect(head.headers.get("content-length")).toBe(String(path.nar.fileSize));
+  const etag = told.headers.get("etag") ?? "";
+  expect((await ask(urlOf(path), { headers: { ...BEHIND_NGINX.headers, "if-none-match": etag } })).status).toBe(304);
+});
+
+test("nginx is not told of a file that is not whole, or that the client may not have", async () => {
+  const ask = await onDisk();
+  const path = await storedPath();
+  const other = await bench.makeCache();
+
+  expect((await ask(urlOf(path, privateCache), BEHIND_NGINX)).status).toBe(401);
+  const elsewhere = await ask(urlOf(path, other), BEHIND_NGINX);
+  expect([elsewhere.status, elsewhere.headers.has("x-accel-redirect")]).toEqual([404, false]);
+  const file = (await bench.objectFiles()).find((name) =>
+    name.includes(path.nar.objectKey.split("/").at(-1) as string),
+  );
+  await truncate(file as string, 10);
+
+  const cut = await ask(urlOf(path), BEHIND_NGINX);
+  expect([cut.status, cut.headers.has("x-accel-redirect")]).toEqual([404, false]);
+  expect(bench.logged.some((line) => line.includes("damaged"))).toBe(true);
+});
+
+test.skipIf(!nginxAvailable())("behind nginx a NAR has the same headers, ranges and bytes as without it", async () => {
+  await using folder = await withTemporaryFolder();
+  const surface = bench.surface({
+    blobs: await openDiskBlobStore(bench.blobFolder, { groupReadable: true }),
+    elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION },
+  });
+  const seen: string[] = [];
+  const server = serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: async (request) => {
+      const response = (await surface(request)) as Response;
+      seen.push(response.headers.get("x-accel-redirect") ?? "ourselves");
+      return response;
+    },
+  });
+  await new Promise((resolve) => server.once("listening", resolve));
+  await using _closed = { [Symbol.asyncDispose]: async () => void server.close() };
+  const port = await freePort();
+  // As in production: nginx is somebody else, in our group.
+  await chmod(join(bench.blobFolder, ".."), 0o710);
+  const user = process.getuid?.() === 0 ? { user: "nobody root" } : {};
+  const { port: behind } = server.address() as { port: number };
+  await using _proxy = await withProxy(folder.path, { port, servers: [behind], storage: bench.blobFolder, ...user });
+  const path = await storedPath();
+  const url = urlOf(path, cache, `http://127.0.0.1:${port}`);
+  const direct = await surface(new Request(urlOf(path)));
+  const bytes = await bodyOf(direct as Response);
+
+  const whole = await fetch(url);
+  expect(whole.status).toBe(200);
+  for (const name of ["content-type", "cache-control", "etag", "accept-ranges", "content-length"]) {
+    expect([name, whole.headers.get(name)]).toEqual([name, direct?.headers.get(name)]);
+  }
+  expect(Buffer.compare(await bodyOf(whole), bytes)).toBe(0);
+  const etag = whole.headers.get("etag") ?? "";
+  const part = await fetch(url, { headers: { range: "bytes=100-199", "if-range": etag } });
+  expect([part.status, part.headers.get("content-range")]).toEqual([206, `bytes 100-199/${bytes.length}`]);
+  expect(Buffer.compare(await bodyOf(part), bytes.subarray(100, 200))).toBe(0);
+  const changed = await fetch(url, { headers: { range: "bytes=100-199", "if-range": '"another"' } });
+  expect([changed.status, (await bodyOf(changed)).length]).toEqual([200, bytes.length]);
+  expect((await fetch(url, { headers: { range: `bytes=${bytes.length}-` } })).status).toBe(416);
+  expect((await fetch(url, { headers: { "if-none-match": etag } })).status).toBe(304);
+  expect((await fetch(url, { method: "HEAD" })).headers.get("content-length")).toBe(String(bytes.length));
+  expect(seen.filter((one) => one !== "ourselves")).toHaveLength(4);
+  const inner = seen.find((one) => one !== "ourselves") ?? "";
+  expect((await fetch(`http://127.0.0.1:${port}${inner}`)).status).toBe(404);
+  // Nobody but our group.
+  const file = join(bench.blobFolder, inner.slice(STORAGE_LOCATION.length));
+  expect((await stat(file)).mode & 0o777).toBe(0o640);
+});
+
+test.skipIf(!radosgwAvailable())(
+  "clients fetch from S3 what they may, by a URL that ends; others learn nothing",
+  async () => {
+    const settings = await withBucket();
+    const client = createS3Client(settings);
+    await using _closed = { [Symbol.asyncDispose]: async () => client.destroy() };
+    const blobs = openS3BlobStore(client, settings);
+    const path = await storedPath({ blobs });
+    const surface = bench.surface({ blobs, elsewhere: { redirected: true, proxyPath: null } });
+    const ask = async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
+
+    const sent = await ask(urlOf(path));
+    expect([sent.status, sent.headers.get("cache-control")]).toEqual([307, "private, no-store"]);
+    const location = sent.headers.get("location") ?? "";
+    expect(new URL(location).searchParams.get("X-Amz-Expires")).toBe("300");
+    const bytes = await bodyOf(await fetch(location));
+    const direct = bench.surface({ blobs });
+    expect(Buffer.compare(bytes, await bodyOf((await direct(new Request(urlOf(path)))) as Response))).toBe(0);
+
+    const [private_, unknown] = [
+      await ask(urlOf(path, privateCache)),
+      await ask(urlOf(path, { ...cache, name: "none" })),
+    ];
+    expect([private_.status, [...private_.headers], await private_.text()]).toEqual([
+      unknown.status,
+      [...unknown.headers],
+      await unknown.text(),
+    ]);
+    await blobs.delete(path.nar.objectKey);
+    expect((await ask(urlOf(path))).status).toBe(404);
+  },
+);
