@@ -69,6 +69,8 @@ export function json(value: object, cacheControl: string): Response {
 
 /** The same answer without its body, for HEAD. */
 export function withoutBody(response: Response): Response {
+  // What it would have read from is let go; whether that fails is of no interest to who asked for no body.
+  response.body?.cancel().catch(() => {});
   return new Response(null, { status: response.status, headers: response.headers });
 }
 
@@ -79,6 +81,12 @@ function envelope(code: "unauthorized" | "bad_request" | "service_unavailable", 
 function envelopeResponse(status: number, body: string, headers: Record<string, string> = {}): Response {
   return new Response(body, {
     status,
-    headers: { "content-type": "application/json", "cache-control": NO_STORE, ...headers },
+    headers: {
+      "content-type": "application/json",
+      // Said, so that it is there for HEAD too.
+      "content-length": String(body.length),
+      "cache-control": NO_STORE,
+      ...headers,
+    },
   });
 }

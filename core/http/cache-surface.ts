@@ -15,7 +15,7 @@ import { NarInfoMemory } from "./narinfo-memory.ts";
 
 export interface CacheSurfaceDeps extends CacheAccessDeps, CacheNarDeps, CacheInfoDeps, CacheServeDeps, CacheLogDeps {
   readonly notifier: Notifier;
-  /** Answers what is neither GET nor HEAD; null where it is not for it. It decides itself who may. */
+  /** Answers what is not GET, and the HEAD of what was put and waits; null for the rest. It decides itself who may. */
   write?(request: Request): Promise<Response | null>;
   /** The signed JSON of what an output of a derivation without a path of its own became. */
   realisation?(
@@ -70,22 +70,30 @@ interface Context {
 }
 
 async function handle(context: Context, request: Request): Promise<Response | null> {
-  const { deps, door } = context;
   const { path, query } = splitUrl(request.url);
   if (!isCachePath(path)) return null;
+  const response = await decide(context, request, { route: parseCacheRoute(path, query), query });
+  // What is not there has the same headers for HEAD, whyever it is not there.
+  return request.method === "HEAD" && response.body ? answer.withoutBody(response) : response;
+}
+
+async function decide(
+  context: Context,
+  request: Request,
+  { route, query }: { readonly route: CacheRoute | null; readonly query: string },
+): Promise<Response> {
+  const { deps, door } = context;
   const { method } = request;
   const isRead = method === "GET" || method === "HEAD";
-  const route = parseCacheRoute(path, query);
   try {
-    const written = isRead ? null : await deps.write?.(request);
+    const written = method === "GET" ? null : await deps.write?.(request);
     if (written) return written;
     if (!route) return answer.notFound();
     if (!isRead) return answer.methodNotAllowed();
     const cache = door.remembered(route.cache) ?? (await door.enter(route.cache, request));
     if (cache === "challenge") return answer.challenge();
     if (cache === "hidden") return answer.notFound();
-    const response = await serve(context, { request, route, cache, asJson: isJsonAsked(query) });
-    return method === "HEAD" && response.body ? answer.withoutBody(response) : response;
+    return await serve(context, { request, route, cache, asJson: isJsonAsked(query) });
   } catch (error) {
     const isBusy = error instanceof DomainError && error.code === "service_unavailable";
     if (!isBusy) deps.log.error("a cache request failed", { error, cache: route?.cache, kind: route?.kind });
