@@ -6,8 +6,14 @@ import type { EvaluationEnvironment } from "./evaluation/environment.ts";
 import { EvaluationError } from "./evaluation/errors.ts";
 import { type EvaluationSink, evaluate, fetchFlake } from "./evaluation/evaluate.ts";
 import type { HeldKey } from "./evaluation/ssh-agent.ts";
-import type { KnownQuestion } from "./evaluation/walk.ts";
-import { AttemptEndedError, type AttemptLink, BatchRefusedError, UploadRefusedError } from "./link.ts";
+import type { KnownQuestion } from "./evaluation/walk-node.ts";
+import {
+  AttemptEndedError,
+  type AttemptLink,
+  BatchRefusedError,
+  type DerivationQuestion,
+  UploadRefusedError,
+} from "./link.ts";
 
 export interface EvaluationJobEnvironment extends Omit<EvaluationEnvironment, "signal"> {
   /** Brings these paths, with everything they refer to, into the organization's internal store. */
@@ -95,15 +101,24 @@ function sinkOf(link: AttemptLink, environment: EvaluationJobEnvironment): Evalu
   };
 }
 
-/** What has no path before its build cannot be there. */
+/** What has no path, and nothing by which a cache could know it, cannot be there. */
 async function askKnown(link: AttemptLink, questions: readonly KnownQuestion[]): Promise<boolean[]> {
-  const asked = questions.filter(({ outputs }) => outputs.every(({ path }) => path !== null));
+  const asked = questions.filter(({ outputs, realisationHash }) => {
+    return realisationHash !== undefined || outputs.every(({ path }) => path !== null);
+  });
   if (asked.length === 0) return questions.map(() => false);
-  const answers = await link.queryDerivations(
-    asked.map(({ drvPath, outputs }) => ({ drvPath, outputs: outputs.flatMap(({ path }) => path ?? []) })),
-  );
+  const answers = await link.queryDerivations(asked.map(questionOf));
   const known = new Set(asked.filter((_, i) => answers[i]).map(({ drvPath }) => drvPath));
   return questions.map(({ drvPath }) => known.has(drvPath));
+}
+
+function questionOf({ drvPath, outputs, realisationHash: hash }: KnownQuestion): DerivationQuestion {
+  const unnamed = outputs.filter(({ path }) => path === null);
+  return {
+    drvPath,
+    outputs: outputs.flatMap(({ path }) => path ?? []),
+    ...(hash !== undefined && { realisations: unnamed.map(({ name: output }) => ({ hash, output })) }),
+  };
 }
 
 function completed(): EvaluationResult {

@@ -52,6 +52,15 @@ export interface BatchNode {
   readonly drvPath: StorePath;
   readonly aterm: Uint8Array;
   readonly pruned: boolean;
+  /** Under which caches know its outputs, where these have no paths of their own. */
+  readonly realisationHash?: string;
+}
+
+/** Whether outputs are there, which are named by their paths or, where they have none of their own, otherwise. */
+export interface DerivationQuestion {
+  readonly drvPath: StorePath;
+  readonly outputs: readonly StorePath[];
+  readonly realisations?: readonly { readonly hash: string; readonly output: string }[];
 }
 
 export interface Batch {
@@ -80,9 +89,7 @@ export interface AttemptLink {
   /** Recorded in the order of the calls. */
   message(message: EvaluationMessage): void;
   /** In the order of the question: whether the evaluation need not look below. At most 1000 a call. */
-  queryDerivations(
-    derivations: readonly { readonly drvPath: StorePath; readonly outputs: readonly StorePath[] }[],
-  ): Promise<boolean[]>;
+  queryDerivations(derivations: readonly DerivationQuestion[]): Promise<boolean[]>;
   /**
    * Those of the paths that the server has for this organization, and those in its own stores whose names begin with
    * one of the hashes. At most 1000 of each a call.

@@ -37,7 +37,7 @@ export async function claimBuilds(
       select * from jsonb_to_recordset(${JSON.stringify(claims)}::jsonb)
         as c("buildId" uuid, "attemptId" uuid, "workerId" uuid, "deadlineMs" float8, score jsonb)
     ), free as (
-      select id from build where status = 1 and id in (select "buildId" from chosen)
+      select id from build where status = 1 and resolution <> 1 and id in (select "buildId" from chosen)
       order by id for no key update skip locked
     ), taken as (
       update build set status = 2, updated_at = gradient_now()
@@ -55,6 +55,8 @@ export async function claimBuilds(
 }
 
 export interface BuildInputs {
+  /** Base name of what is built: the build's own derivation, or what that was resolved to. */
+  readonly built_drv_path: string;
   readonly aterm: Uint8Array;
   /** Base names: outputs of dependencies that are needed, and input sources. */
   readonly inputs: readonly string[];
@@ -69,7 +71,7 @@ export async function loadBuildInputs(
   buildIds: readonly string[],
 ): Promise<ReadonlyMap<string, BuildInputs>> {
   const { rows } = await sql<BuildInputs & { readonly build_id: string }>`
-    select d.build_id, d.aterm, array(
+    select d.build_id, coalesce(r.aterm, d.aterm) as aterm, coalesce(r.drv_path, b.drv_path) as built_drv_path, array(
       select o.store_path
       from build_edge e cross join lateral (
         select store_path from build_output
@@ -77,7 +79,9 @@ export async function loadBuildInputs(
       where e.build_id = d.build_id
       union
       select s.store_path from build_source s where s.build_id = d.build_id) as inputs
-    from build_derivation d where d.build_id = any(${buildIds}::uuid[])`.execute(db);
+    from build_derivation d join build b on b.id = d.build_id
+    left join build_resolution r on r.build_id = d.build_id and b.resolution = 2
+    where d.build_id = any(${buildIds}::uuid[])`.execute(db);
   return new Map(rows.map(({ build_id, ...rest }) => [build_id, rest]));
 }
 

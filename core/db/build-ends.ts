@@ -10,6 +10,7 @@ export interface EndingBuild extends LockedBuild {
   readonly attempt_id: string;
   /** Base names of its outputs; empty for one whose path is not known. */
   readonly outputs: readonly string[];
+  readonly resolution: number;
 }
 
 /**
@@ -31,7 +32,7 @@ export async function lockEndingBuilds(
       order by id for update
     )
     select b.id, b.organization_id, b.drv_path, b.status, b.pending_dependencies, b.transient_failures,
-      held.id as attempt_id,
+      b.resolution, held.id as attempt_id,
       array(select coalesce(o.store_path, '') from build_output o where o.build_id = held.build_id) as outputs
     from build b left join held on held.build_id = b.id
     where b.id in (

@@ -9,6 +9,7 @@ export interface GraphBuild {
   readonly status: BuildStatus;
   readonly deterministic_failure: boolean;
   readonly pruned_at: Date | null;
+  readonly resolution: number;
 }
 
 /** A build that is to be recorded, in the state that the batch decided. */
@@ -24,6 +25,9 @@ export interface NewGraphBuild extends BuildStateChange {
   readonly fixed_output: boolean;
   readonly timeout_seconds: number | null;
   readonly max_silent_seconds: number | null;
+  readonly resolution: number;
+  /** 64 hexadecimal digits. */
+  readonly realisation_hash: string | null;
 }
 
 /**
@@ -51,15 +55,15 @@ export async function insertBuilds(
   const { numAffectedRows } = await sql`
     insert into build (id, organization_id, drv_path, name, system, required_features, prefer_local_build,
       allow_substitutes, fixed_output, timeout_seconds, max_silent_seconds, status, pending_dependencies,
-      deterministic_failure, ready_at, pruned_at, pruned_cache_id)
+      deterministic_failure, ready_at, pruned_at, pruned_cache_id, resolution, realisation_hash)
     select r.id, ${organizationId}, r.drv_path, r.name, r.system, r.required_features, r.prefer_local_build,
       r.allow_substitutes, r.fixed_output, r.timeout_seconds, r.max_silent_seconds, r.status, r.pending_dependencies,
       r.deterministic_failure, case when r.status = 1 then gradient_now() end,
-      case when r.pruned then gradient_now() end, r.pruned_cache_id
+      case when r.pruned then gradient_now() end, r.pruned_cache_id, r.resolution, decode(r.realisation_hash, 'hex')
     from jsonb_to_recordset(${JSON.stringify(builds)}::jsonb) as r(id uuid, drv_path text, name text, system text,
       required_features text[], prefer_local_build boolean, allow_substitutes boolean, fixed_output boolean,
       timeout_seconds integer, max_silent_seconds integer, status smallint, pending_dependencies integer,
-      deterministic_failure boolean, pruned boolean, pruned_cache_id uuid)
+      deterministic_failure boolean, pruned boolean, pruned_cache_id uuid, resolution smallint, realisation_hash text)
     on conflict (organization_id, drv_path) do nothing`.execute(trx);
   if (Number(numAffectedRows) < builds.length)
     throw new ConcurrentInsertError("another evaluation reported it just now");
@@ -77,7 +81,7 @@ export async function lockBuildsByPath(
   if (drvPaths.length === 0) return [];
   const rows = await trx
     .selectFrom("build")
-    .select(["id", "drv_path", "status", "deterministic_failure", "pruned_at"])
+    .select(["id", "drv_path", "status", "deterministic_failure", "pruned_at", "resolution"])
     .where("organization_id", "=", organizationId)
     .where("drv_path", "=", sql<string>`any(${drvPaths})`)
     .orderBy("id")

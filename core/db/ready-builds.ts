@@ -74,7 +74,7 @@ export async function listCandidates(
         greatest(extract(epoch from gradient_now() - coalesce(ready_at, updated_at)) * 1000, 0)::float8 as waited_ms
       from build
       -- One with a lease is a fault, which the audit mends; until then it must not stop the whole pass.
-      where status = 1 and organization_id = q."organizationId" and system = q.system
+      where status = 1 and resolution <> 1 and organization_id = q."organizationId" and system = q.system
         and required_features = q."requiredFeatures" and priority = q.priority
         and not exists (select from attempt a where a.build_id = build.id and a.finished_at is null)
       order by organization_id, system, required_features, priority, ready_at, id limit q."limit") b

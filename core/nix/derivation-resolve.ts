@@ -5,7 +5,7 @@ import { DERIVATION_BYTES_MAX, type Derivation, printDerivation } from "./deriva
 import { inputAddressedPaths } from "./derivation-hash.ts";
 import { type DerivationOutput, DerivationParseError } from "./derivation-shape.ts";
 import { sha256 } from "./hash.ts";
-import { derivationPath, type StorePath, storePathHash, storePathName } from "./store-path.ts";
+import { derivationPath, outputName, type StorePath, storePathHash, storePathName } from "./store-path.ts";
 
 /** Where the needed outputs of input derivations are: by derivation, by output. */
 export type OutputPlaces = ReadonlyMap<StorePath, ReadonlyMap<string, StorePath>>;
@@ -57,8 +57,8 @@ export async function resolveDerivation(
 /** What stands for another derivation's output, in texts, while nobody knows its path. */
 export async function outputPlaceholder(drvPath: StorePath, output: string): Promise<ByteString> {
   const name = storePathName(drvPath).replace(/\.drv$/, "");
-  const outputName = output === "out" ? name : `${name}-${output}`;
-  return `/${encodeBase32(await sha256(utf8(`nix-upstream-output:${storePathHash(drvPath)}:${outputName}`)))}`;
+  const text = `nix-upstream-output:${storePathHash(drvPath)}:${outputName(name, output)}`;
+  return `/${encodeBase32(await sha256(utf8(text)))}`;
 }
 
 /** A slash and a SHA-256 in base 32. */

@@ -94,7 +94,12 @@ export async function makeFixedOutputPath(
 
 /** Where an output of the input-addressed derivation called `name` goes. Throws `StorePathNameError`. */
 export function makeOutputPath(output: string, derivationHash: Uint8Array, name: string): Promise<StorePath> {
-  return makeHashedPath(`output:${output}`, derivationHash, output === "out" ? name : `${name}-${output}`);
+  return makeHashedPath(`output:${output}`, derivationHash, outputName(name, output));
+}
+
+/** What the path of an output of the derivation called `name` is called. */
+export function outputName(name: string, output: string): string {
+  return output === "out" ? name : `${name}-${output}`;
 }
 
 /** The rule that all others end in. `type` says what was hashed. Throws `StorePathNameError`. */

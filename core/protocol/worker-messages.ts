@@ -207,7 +207,15 @@ export const WorkerMessage = v.variant("type", [
     attempt: Uuid,
     sequence: Count,
     nodes: v.pipe(
-      v.array(v.object({ drv_path: StorePathField, size: Size, pruned: v.boolean() })),
+      v.array(
+        v.object({
+          drv_path: StorePathField,
+          size: Size,
+          pruned: v.boolean(),
+          /** Of a derivation whose outputs have no paths of their own: the hash in the ids of their realisations. */
+          realisation_hash: v.optional(Sha256Hex),
+        }),
+      ),
       v.maxLength(EVAL_BATCH_NODES_MAX),
     ),
     entry_points: list(v.object({ attribute: AttributePath, drv_path: StorePathField }), 10_000),
@@ -218,7 +226,15 @@ export const WorkerMessage = v.variant("type", [
     type: v.literal("query_derivations"),
     query: Count,
     attempt: Uuid,
-    derivations: list(v.object({ drv_path: StorePathField, outputs: list(StorePathField, 1000) }), QUERY_PATHS_MAX),
+    derivations: list(
+      v.object({
+        drv_path: StorePathField,
+        outputs: list(StorePathField, 1000),
+        /** Outputs that have no paths of their own. */
+        realisations: v.optional(list(v.object({ hash: Sha256Hex, output: Word }), 1000)),
+      }),
+      QUERY_PATHS_MAX,
+    ),
   }),
   v.object({
     type: v.literal("cache_query"),

@@ -80,8 +80,9 @@ describe.skipIf(!nix.ok)(`what Nix makes of derivations without paths of their o
     await nixOutput(["nix-build", "--no-out-link", expression, ...installables], daemon.env);
     const cache = join(folder.path, "cache");
     await mkdir(cache);
-    const to = ["nix", "copy", "--to", `file://${cache}?compression=none`, "--file", expression];
-    await nixOutput([...to, "top", "flat", "lib", "lib.doc", "self", "deferred"], daemon.env);
+    const names = ["top", "flat", "lib", "lib.doc", "self", "deferred"];
+    const to = `file://${cache}?compression=none`;
+    await nixOutput(["nix", "copy", "--to", to, "--file", expression, ...names], daemon.env);
     for (const [name, output] of OUTPUTS) {
       const hash = await realisationHashOf(await read(pathOf(name)), hashes);
       const file = join(cache, "realisations", `${formatRealisationId({ hash, output })}.doi`);

@@ -23,6 +23,8 @@ export function node(name: string, options: NodeOptions = {}): ParsedNode {
     aterm: new TextEncoder().encode(name),
     pruned,
     unsupported,
+    addressing: "input",
+    realisationHash: null,
     outputs: outputs.map((output) => ({ name: output, path: unsupported ? null : outputPathOf(name, output) })),
     dependencies: Array.from(wanted, ([drvPath, list]) => ({
       drvPath,

@@ -31,7 +31,23 @@ test("a path that does not follow from the bytes, and words that no row can hold
   await expect(parse({ env: new Map([["name", "a\0"]]) })).rejects.toMatchObject({ code: "validation" });
 });
 
-test("what no worker can build is named", async () => {
-  const floating = new Map([["out", { path: "", hashAlgorithm: "r:sha256", hash: "" }]]);
-  expect((await parse({ outputs: floating })).unsupported).toMatch(/content-addressed/);
+test("derivations say how their outputs get their paths, and what no worker can build is named", async () => {
+  const made = async (hashAlgorithm: string, hash = "") =>
+    await parse({ outputs: new Map([["out", { path: "", hashAlgorithm, hash }]]) });
+  expect(await made("")).toMatchObject({ addressing: "deferred", unsupported: null });
+  expect(await made("r:sha256")).toMatchObject({ addressing: "floating", unsupported: null });
+  expect(await made("sha512")).toMatchObject({ addressing: "floating", unsupported: null });
+  expect((await made("text:sha256")).unsupported).toMatch(/content-addressed as text:sha256/);
+  expect((await made("r:sha256", "impure")).unsupported).toMatch(/impure/);
+});
+
+test("only of outputs without paths is it believed under which hash caches know them", async () => {
+  const realisationHash = "a".repeat(64);
+  const told = async (node: Awaited<ReturnType<typeof parse>>) => {
+    const drvPath = await derivationPath("a", node.aterm, []);
+    return (await parseNode({ drvPath, aterm: node.aterm, pruned: false, realisationHash })).realisationHash;
+  };
+  const outputs = new Map([["out", { path: "", hashAlgorithm: "r:sha256", hash: "" }]]);
+  expect(await told(await parse({ outputs }))).toBe(realisationHash);
+  expect(await told(await parse({}))).toBeNull();
 });

@@ -9,7 +9,7 @@ import { type EvaluationJob, type EvaluationOutcome, evaluate } from "#worker/ev
 import { EvaluatorPool } from "#worker/evaluation/evaluator-pool.ts";
 import type { CommitInfo } from "#worker/evaluation/fetch.ts";
 import type { EvaluationMessage } from "#worker/evaluation/messages.ts";
-import type { KnownQuestion } from "#worker/evaluation/walk.ts";
+import type { KnownQuestion } from "#worker/evaluation/walk-node.ts";
 import type { NixDaemon } from "../support/nix.ts";
 import { pathWithNix } from "../support/nix-path.ts";
 import { quietLogger } from "../support/quiet-logger.ts";

@@ -106,6 +106,9 @@ function codeClass(error: unknown): FailureClass | null {
 function explain(failureClass: FailureClass, said: string): string {
   if (failureClass === "out_of_memory") return `the worker ran out of memory: ${said}`;
   if (failureClass === "disk_full") return `the worker's disk is full: ${said}`;
+  if (/experimental Nix feature 'ca-derivations' is disabled/.test(said)) {
+    return `${said}\nthe nix-daemon of the worker must have ca-derivations among its experimental-features`;
+  }
   if (/lacks a.* signature|not privileged to build/.test(said)) {
     return `${said}\nthe worker must be in the trusted-users of its nix-daemon`;
   }

@@ -1,7 +1,8 @@
 import type { BasicDerivation, BuildResult as DaemonBuildResult } from "#core/nix/daemon/build.ts";
 import type { DaemonEvent } from "#core/nix/daemon/events.ts";
 import { type Derivation, DerivationParseError, parseDerivation, verifyDerivationPath } from "#core/nix/derivation.ts";
-import { parseStorePath, type StorePath } from "#core/nix/store-path.ts";
+import { inputAddressedPaths } from "#core/nix/derivation-hash.ts";
+import { parseStorePath, type StorePath, storePathName } from "#core/nix/store-path.ts";
 import type { BuildMetrics, BuildProduct, BuildResult } from "#core/protocol/worker-messages.ts";
 import type { DaemonConnection } from "../daemon/connection.ts";
 import { AttemptEndedError, type AttemptLink } from "../link.ts";
@@ -110,7 +111,10 @@ class BuildRun {
     try {
       const derivation = parseDerivation(aterm);
       refuseDerivationOutputs(derivation);
-      if (await verifyDerivationPath(drvPath, aterm, derivation)) return derivation;
+      if (await verifyDerivationPath(drvPath, aterm, derivation)) {
+        await refuseOtherPlaces(drvPath, derivation);
+        return derivation;
+      }
     } catch (error) {
       if (!(error instanceof DerivationParseError)) throw error;
       throw new BuildFailure("permanent", `${drvPath} cannot be built: ${error.message}`, { cause: error });
@@ -166,6 +170,21 @@ function refuseDerivationOutputs({ outputs }: Derivation): void {
   const name = [...outputs.keys()].find((each) => each.endsWith(".drv"));
   if (name === undefined) return;
   throw new BuildFailure("permanent", `its output ${name} is called like a derivation: give it another name`);
+}
+
+/**
+ * Where nothing below a derivation decides where its outputs belong, as when the server has put paths in the place of
+ * what was below, it is plain to see. What else states wrong places Nix does not let into its store.
+ */
+async function refuseOtherPlaces(drvPath: StorePath, derivation: Derivation): Promise<void> {
+  const { outputs, inputDerivations } = derivation;
+  const stated = [...outputs].filter(([, { path, hash }]) => path !== "" && hash === "");
+  if (inputDerivations.size > 0 || stated.length === 0) return;
+  const places = await inputAddressedPaths(derivation, storePathName(drvPath).replace(/\.drv$/, ""));
+  const wrong = stated.find(([name, { path }]) => places.get(name) !== path);
+  if (wrong === undefined) return;
+  const [name, { path }] = wrong;
+  throw new BuildFailure("permanent", `its output ${name} belongs to ${places.get(name)}, and not to ${path}`);
 }
 
 /** Where the outputs are: by the derivation, or by the daemon where the content decides. */

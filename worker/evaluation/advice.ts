@@ -1,5 +1,5 @@
 /** Of Nix since 2.8; which words follow differs. */
-const DISABLED_KIND = /experimental Nix feature '(?:ca|impure|dynamic)-derivations' is disabled/;
+const DISABLED_KIND = /experimental Nix feature '(?:impure|dynamic)-derivations' is disabled/;
 
 /** Nix's words on an attribute, and where following them would lead nowhere, that. */
 export function withAdvice(error: string): string {

@@ -66,7 +66,7 @@ export class GraphBatches {
     if (sources.size > 0) await this.#sink.sources([...sources].sort());
     for (const path of sources) this.#announced.add(path);
 
-    const nodes = this.#nodes.map(({ drvPath, aterm, pruned }) => ({ drvPath, aterm, pruned }));
+    const nodes = this.#nodes.map(({ inputSources: _, ...node }) => node);
     const entryPoints = this.#entryPoints;
     this.#nodes = [];
     this.#entryPoints = [];

@@ -48,7 +48,8 @@ export function nixArguments(environment: EvaluationEnvironment, home: string, r
     options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(readable)]);
   }
   return [
-    ...["--extra-experimental-features", "nix-command flakes", "--log-format", "internal-json"],
+    // Whoever builds what is addressed by its content needs `ca-derivations` too; it changes nothing of other attributes.
+    ...["--extra-experimental-features", "nix-command flakes ca-derivations", "--log-format", "internal-json"],
     ...options.flatMap(([name, value]) => ["--option", name, value]),
   ];
 }

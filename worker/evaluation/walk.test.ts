@@ -6,8 +6,9 @@ import { utf8 } from "#core/lib/bytes.ts";
 import { derivationReferences, printDerivation } from "#core/nix/derivation.ts";
 import { derivationPath, type StorePath } from "#core/nix/store-path.ts";
 import { DerivationFiles } from "./derivation-files.ts";
-import { DerivationWalk, type KnownQuestion, type WalkedNode } from "./walk.ts";
+import { DerivationWalk, type WalkedNode } from "./walk.ts";
 import { walkAttributes } from "./walk-attributes.ts";
+import type { KnownQuestion } from "./walk-node.ts";
 
 const MEBIBYTE = 1024 * 1024;
 let root: string;

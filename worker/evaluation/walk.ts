@@ -1,7 +1,8 @@
-import type { DerivationOutput } from "#core/nix/derivation.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { DerivationFiles } from "./derivation-files.ts";
 import { EvaluationError, isUnsupported } from "./errors.ts";
+import { RealisationHashes } from "./realisation-hashes.ts";
+import { hashField, type KnownQuestion, type Node, needsGiving, questionOf } from "./walk-node.ts";
 
 /** A derivation of the graph. Every derivation it needs was given before it. */
 export interface WalkedNode {
@@ -11,12 +12,8 @@ export interface WalkedNode {
   /** What it needs was not looked at: the wanted outputs are there with their closures. */
   readonly pruned: boolean;
   readonly inputSources: readonly StorePath[];
-}
-
-export interface KnownQuestion {
-  readonly drvPath: StorePath;
-  /** The outputs that are needed, and their paths; null where only a build can tell. */
-  readonly outputs: readonly { readonly name: string; readonly path: StorePath | null }[];
+  /** As in `KnownQuestion`. */
+  readonly realisationHash?: string;
 }
 
 /**
@@ -41,21 +38,6 @@ const READS_AT_ONCE = 32;
 /** Files are kept between reading and giving, up to this; beyond it they are read twice. */
 const KEPT_BYTES_MAX = 32 * 1024 * 1024;
 
-interface Node {
-  readonly path: StorePath;
-  readonly inputs: readonly (readonly [StorePath, readonly string[]])[];
-  readonly inputSources: readonly StorePath[];
-  readonly outputs: ReadonlyMap<string, DerivationOutput>;
-  readonly wanted: Set<string>;
-  /** The number of wanted outputs when it was last asked for: they only ever grow. */
-  askedFor: number;
-  isKnown: boolean;
-  /** It is not known and something that is given needs it, so what is below it is needed too. */
-  isExpanded: boolean;
-  given: "no" | "pruned" | "expanded";
-  aterm: Uint8Array | null;
-}
-
 /**
  * Walks down from derivations, stops below what is known, and gives every derivation after those it needs. One walk
  * serves a whole evaluation: what was given for earlier roots is not given again, but for a pruned derivation of
@@ -63,6 +45,7 @@ interface Node {
  */
 export class DerivationWalk {
   readonly #options: WalkOptions;
+  readonly #hashes: RealisationHashes;
   readonly #nodes = new Map<StorePath, Node>();
   /** What became wanted in this walk. */
   #wants: { readonly node: Node; readonly name: string }[] = [];
@@ -72,6 +55,7 @@ export class DerivationWalk {
 
   constructor(options: WalkOptions) {
     this.#options = options;
+    this.#hashes = new RealisationHashes(options);
   }
 
   /** Distinct derivations given so far. */
@@ -222,6 +206,8 @@ export class DerivationWalk {
 
   async #read(path: StorePath): Promise<Node> {
     const { aterm, derivation } = await this.#options.files.read(path);
+    const stated = [...derivation.outputs.values()].every(({ path: output }) => output !== "");
+    const realisationHash = stated ? null : await this.#hashes.of(derivation);
     const isKept = this.#keptBytes + aterm.length <= KEPT_BYTES_MAX;
     if (isKept) this.#keptBytes += aterm.length;
     return {
@@ -229,6 +215,7 @@ export class DerivationWalk {
       inputs: [...derivation.inputDerivations],
       inputSources: derivation.inputSources,
       outputs: derivation.outputs,
+      realisationHash,
       wanted: new Set(),
       askedFor: 0,
       isKnown: false,
@@ -268,7 +255,8 @@ export class DerivationWalk {
     if (node.aterm !== null) this.#keptBytes -= node.aterm.length;
     node.aterm = null;
     node.given = node.isExpanded ? "expanded" : "pruned";
-    return { drvPath: node.path, aterm, pruned: !node.isExpanded, inputSources: node.inputSources };
+    const { path: drvPath, inputSources } = node;
+    return { drvPath, aterm, pruned: !node.isExpanded, inputSources, ...hashField(node) };
   }
 
   #limit(count: number): void {
@@ -278,16 +266,4 @@ export class DerivationWalk {
       `the evaluation needs more than ${this.#options.derivationsMax} derivations: narrow the patterns`,
     );
   }
-}
-
-function needsGiving(node: Node): boolean {
-  return node.given === "no" || (node.given === "pruned" && node.isExpanded);
-}
-
-function questionOf(node: Node): KnownQuestion {
-  const outputs = [...node.wanted].map((name) => {
-    const path = node.outputs.get(name)?.path;
-    return { name, path: path ? (path as StorePath) : null };
-  });
-  return { drvPath: node.path, outputs };
 }

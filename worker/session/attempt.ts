@@ -11,6 +11,7 @@ import {
   type Batch,
   BatchRefusedError,
   type CommitInfo,
+  type DerivationQuestion,
   type EvaluationMessage,
   type FetchedNar,
   type Upload,
@@ -107,15 +108,17 @@ export class Attempt implements AttemptLink {
     this.#messages.add(message);
   }
 
-  async queryDerivations(
-    derivations: readonly { readonly drvPath: StorePath; readonly outputs: readonly StorePath[] }[],
-  ): Promise<boolean[]> {
+  async queryDerivations(derivations: readonly DerivationQuestion[]): Promise<boolean[]> {
     return await this.#query((query) => ({
       message: {
         type: "query_derivations",
         query,
         attempt: this.attemptId,
-        derivations: derivations.map(({ drvPath, outputs }) => ({ drv_path: drvPath, outputs: [...outputs] })),
+        derivations: derivations.map(({ drvPath, outputs, realisations }) => ({
+          drv_path: drvPath,
+          outputs: [...outputs],
+          ...(realisations && { realisations: [...realisations] }),
+        })),
       },
       read: (answer) => (answer.type === "derivation_status" ? answer.known : null),
     }));
@@ -177,7 +180,10 @@ export class Attempt implements AttemptLink {
     const sequence = this.#nextSequence++;
     const size = nodes.reduce((sum, { aterm }) => sum + aterm.length, 0);
     const listed = {
-      nodes: nodes.map(({ drvPath, aterm, pruned }) => ({ drv_path: drvPath, size: aterm.length, pruned })),
+      nodes: nodes.map(({ drvPath, aterm, pruned, realisationHash }) => ({
+        ...{ drv_path: drvPath, size: aterm.length, pruned },
+        ...(realisationHash !== undefined && { realisation_hash: realisationHash }),
+      })),
       entry_points: entryPoints.map(({ attribute, drvPath }) => ({ attribute: [...attribute], drv_path: drvPath })),
     };
     const common = { type: "eval_batch", attempt: this.attemptId, sequence, ...listed } as const;

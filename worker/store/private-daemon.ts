@@ -59,7 +59,7 @@ export class PrivateDaemon {
   private constructor(store: DaemonStore, { folder, nixCommand, variables, settings }: PrivateDaemonOptions) {
     this.store = store;
     const overrides = Object.entries(settings).flatMap(([name, value]) => ["--option", name, value]);
-    const command = [nixCommand, "--extra-experimental-features", "nix-command", "daemon", ...overrides];
+    const command = [nixCommand, "--extra-experimental-features", "nix-command ca-derivations", "daemon", ...overrides];
     this.#child = spawn("/bin/sh", ["-c", LAUNCHER, join(folder, PID_FILE), ...command], {
       cwd: folder,
       env: {

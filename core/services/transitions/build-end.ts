@@ -15,6 +15,7 @@ import { AttemptOutcome, BuildStatus } from "../../domain/states.ts";
 import type { BuildResult, FailureClass } from "../../protocol/worker-messages.ts";
 import { recordProducts } from "../build-results.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import { placeMadeOutputs, recordRealisations } from "./realise.ts";
 import type { Wakeups } from "./wakeups.ts";
 
 export interface ReportedResult {
@@ -67,20 +68,31 @@ export async function endBuilds(
   // The first result of an attempt counts.
   const results = new Map(reported.toReversed().map(({ attemptId, result }) => [attemptId, result]));
   const ended = ending.map((build) => ({ build, result: results.get(build.attempt_id) as BuildResult }));
+  const { paths, faults } = await placeMadeOutputs(trx, ended);
   const unproven = ended.filter(({ build, result }) => {
-    return result.failure === null && !build.outputs.every((name) => offered.has(name));
+    const outputs = paths.get(build.id) ?? build.outputs;
+    return result.failure === null && !outputs.every((name) => offered.has(name));
   });
   const absent = await absentOutputs(
     trx,
     unproven.map(({ build }) => build.id),
   );
-  const ends = ended.map(({ build, result }) => endOf(build, result, absent.get(build.id), retry));
+  const faultOf = ({ id }: EndingBuild) => faults.get(id) ?? absenceOf(absent.get(id));
+  const ends = ended.map(({ build, result }) => endOf(build, result, faultOf(build), retry));
   const ready = await recordBuildEnds(trx, ends);
   const made = buildsOf(ends, [BuildStatus.Completed, BuildStatus.Substituted]);
   await recordProducts(
     trx,
     ended.map(({ build, result }) => ({ buildId: build.id, succeeded: made.includes(build.id), result })),
   );
+  const resolved = ending.filter(({ id, resolution }) => resolution !== 0 && made.includes(id));
+  for (const [organizationId, own] of Map.groupBy(resolved, ({ organization_id }) => organization_id)) {
+    await recordRealisations(
+      trx,
+      organizationId,
+      own.map(({ id }) => id),
+    );
+  }
   const lost = buildsOf(ends, [BuildStatus.FailedPermanent, BuildStatus.FailedTimeout]);
   const failedAbove = lost.length > 0 ? await failDependents(trx, lost) : [];
   const over = await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove]);
@@ -96,16 +108,17 @@ async function absentOutputs(
   return Map.groupBy(buildIds.length > 0 ? await listAbsentOutputs(trx, buildIds) : [], (row) => row.build_id);
 }
 
+function absenceOf(absent: readonly AbsentOutput[] | undefined): string | null {
+  if (!absent) return null;
+  const names = absent.map(({ name, store_path }) => store_path ?? `output ${name}`).join(", ");
+  return `the worker reported success, but these outputs were not uploaded: ${names}`;
+}
+
 function buildsOf(ends: readonly BuildEnd[], statuses: readonly BuildStatus[]): string[] {
   return ends.filter(({ status }) => statuses.includes(status)).map(({ build_id }) => build_id);
 }
 
-function endOf(
-  build: EndingBuild,
-  result: BuildResult,
-  absent: readonly AbsentOutput[] | undefined,
-  policy: RetryPolicy,
-): BuildEnd {
+function endOf(build: EndingBuild, result: BuildResult, fault: string | null, policy: RetryPolicy): BuildEnd {
   const attempt = {
     attempt_id: build.attempt_id,
     build_id: build.id,
@@ -115,10 +128,8 @@ function endOf(
     ...(result.metrics && { build_ms: result.build_ms, ...result.metrics }),
   };
   if (result.failure) return { ...attempt, ...failureOf(build, result.failure, policy) };
-  if (absent) {
-    const names = absent.map(({ name, store_path }) => store_path ?? `output ${name}`).join(", ");
-    const message = `the worker reported success, but these outputs were not uploaded: ${names}`;
-    return { ...attempt, ...failureOf(build, { class: "transient", message }, policy) };
+  if (fault !== null) {
+    return { ...attempt, ...failureOf(build, { class: "transient", message: fault }, policy) };
   }
   const alreadyValid = result.status === "already_valid";
   const status = alreadyValid ? BuildStatus.Substituted : BuildStatus.Completed;

@@ -18,6 +18,7 @@ import { HOUR } from "../../lib/clock.ts";
 import { type AssignedBuild, type AssignedEvaluation, assignBuilds, assignEvaluations } from "./assign.ts";
 import type { TransitionDeps } from "./deps.ts";
 import type { InputOrigin, InputOrigins } from "./input-origins.ts";
+import { resolveReady } from "./resolve.ts";
 
 /** Candidates of one queue beyond its free places: among so many the points decide. */
 const CANDIDATES_SPARE = 16;
@@ -51,6 +52,8 @@ export async function dispatchBuilds(
   inputs: InputOrigins,
 ): Promise<{ readonly assigned: readonly DispatchedBuild[]; readonly chosen: number }> {
   const none = { assigned: [], chosen: 0 };
+  // Also when nobody is free: what was built before in other words needs no worker.
+  await resolveReady(deps);
   const free = workers.filter(({ groups }) => groups.some(({ places }) => places > 0));
   if (free.length === 0) return none;
   const queues = withLimits(await listReadyQueues(deps.db, QUEUES_MAX), free);

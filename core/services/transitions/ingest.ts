@@ -16,6 +16,7 @@ import {
   settleEdgesAbove,
   updateBuildStates,
 } from "../../db/graph.ts";
+import { completeBuilds, type OutputPlace, type Resolution, setOutputPlaces } from "../../db/resolutions.ts";
 import type { Database } from "../../db/schema.ts";
 import type { IngestDecision } from "../../domain/ingest.ts";
 import { BuildStatus, EVALUATING, FAILED_BUILD, MessageLevel } from "../../domain/states.ts";
@@ -24,6 +25,7 @@ import { derivedUuid, uuidV7 } from "../../lib/ids.ts";
 import { failDependents } from "./build-end.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import { decideBatch, presentOutputs, readKnown } from "./ingest-facts.ts";
+import { placeOutputs, resolutionsOf } from "./ingest-places.ts";
 import type { ParsedNode } from "./parse-nodes.ts";
 
 export interface IngestBatch {
@@ -101,6 +103,9 @@ class Graph {
   readonly #fresh: ReadonlyMap<string, string>;
   /** The cache that has each output path of the batch, where one has it. */
   readonly #present: ReadonlyMap<string, string>;
+  /** Of outputs without paths of their own, for builds that were there. */
+  readonly #places: readonly OutputPlace[];
+  readonly #resolutions: ReadonlyMap<string, Resolution>;
 
   private constructor(
     trx: Transaction<Database>,
@@ -110,6 +115,7 @@ class Graph {
       readonly rows: ReadonlyMap<string, GraphBuild>;
       readonly fresh: ReadonlyMap<string, string>;
       readonly present: ReadonlyMap<string, string>;
+      readonly places: readonly OutputPlace[];
     },
   ) {
     this.#trx = trx;
@@ -118,6 +124,8 @@ class Graph {
     this.#rows = found.rows;
     this.#fresh = found.fresh;
     this.#present = found.present;
+    this.#places = found.places;
+    this.#resolutions = resolutionsOf(batch.nodes, found.rows);
   }
 
   /**
@@ -125,19 +133,21 @@ class Graph {
    * committed before and seen here, or waits and then sees our edges.
    */
   static async open(trx: Transaction<Database>, deps: TransitionDeps, batch: OpenBatch): Promise<Graph> {
-    const { organizationId, nodes } = batch;
-    const own = new Set(nodes.map(({ drvPath }) => drvPath));
-    const named = [...nodes.flatMap((node) => (node.pruned ? [] : node.dependencies)), ...batch.entryPoints];
+    const { organizationId } = batch;
+    const own = new Set(batch.nodes.map(({ drvPath }) => drvPath));
+    const named = [...batch.nodes.flatMap((node) => (node.pruned ? [] : node.dependencies)), ...batch.entryPoints];
     const others = [...new Set(named.map(({ drvPath }) => drvPath))].filter((path) => !own.has(path));
     await lockGraph(trx, organizationId);
     const locked = await lockBuildsByPath(trx, organizationId, [...own, ...others]);
     const rows = new Map(locked.map((row) => [row.drv_path, row]));
     const fresh = new Map([...own].filter((path) => !rows.has(path)).map((path) => [path, newId(deps)]));
     await requireReported(trx, batch.evaluationId, others, rows);
+    const { nodes, places } = await placeOutputs(trx, organizationId, batch.nodes, rows);
     const present = await presentOutputs(trx, organizationId, nodes);
     const expanded = new Set(nodes.filter(({ pruned }) => !pruned).map(({ drvPath }) => drvPath));
     const known = await readKnown(trx, locked, expanded, present);
-    return new Graph(trx, batch, { decisions: decideBatch(nodes, known, present), rows, fresh, present });
+    const decisions = decideBatch(nodes, known, present);
+    return new Graph(trx, { ...batch, nodes }, { decisions, rows, fresh, present, places });
   }
 
   id(drvPath: string): string {
@@ -153,6 +163,11 @@ class Graph {
     const fresh = decided.filter(({ node }) => this.#fresh.has(node.drvPath));
     const old = decided.filter(({ node }) => !this.#fresh.has(node.drvPath));
 
+    await setOutputPlaces(trx, this.#places);
+    await completeBuilds(
+      trx,
+      old.flatMap((item) => this.#completion(item)),
+    );
     const cameOrWent = await setOutputsAvailable(
       trx,
       old.flatMap((item) => this.#outputs(item)),
@@ -182,7 +197,24 @@ class Graph {
   #newBuild({ node, decision }: Decided): NewGraphBuild {
     const unsatisfied = node.pruned ? [] : decision.satisfied.filter((satisfied) => !satisfied);
     const state = this.#state({ node, decision }, node.pruned);
-    return { ...state, ...node.row, drv_path: node.drvPath, pending_dependencies: unsatisfied.length };
+    return {
+      ...state,
+      ...node.row,
+      drv_path: node.drvPath,
+      pending_dependencies: unsatisfied.length,
+      resolution: this.#resolutionOf(node),
+      realisation_hash: node.realisationHash,
+    };
+  }
+
+  #completion({ node }: Decided) {
+    const resolution = this.#resolutionOf(node);
+    if (resolution === 0 && node.realisationHash === null) return [];
+    return [{ id: this.id(node.drvPath), realisation_hash: node.realisationHash, resolution }];
+  }
+
+  #resolutionOf({ drvPath }: ParsedNode): Resolution {
+    return this.#resolutions.get(drvPath) as Resolution;
   }
 
   #newParts(fresh: readonly Decided[]) {

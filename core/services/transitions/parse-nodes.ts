@@ -16,6 +16,10 @@ export interface ParsedNode {
   readonly pruned: boolean;
   /** Why no worker can build it, or null. */
   readonly unsupported: string | null;
+  /** How its outputs get their paths. Those of `floating` ones follow from content, those of `deferred` from inputs. */
+  readonly addressing: "input" | "fixed" | "floating" | "deferred";
+  /** As the worker says (`realisationHashOf`): nothing less than all derivations below it would prove it. */
+  readonly realisationHash: string | null;
   readonly outputs: readonly { readonly name: string; readonly path: string | null }[];
   readonly dependencies: readonly { readonly drvPath: string; readonly outputs: readonly string[] }[];
   readonly sources: readonly string[];
@@ -34,7 +38,8 @@ export interface ParsedNode {
 /** The system of derivations that Nix builds by itself: any worker takes them. */
 const BUILTIN_SYSTEM = "builtin";
 
-const ADDRESS_BY_INPUT = "leave out `__contentAddressed = true`, there or in nixpkgs' `contentAddressedByDefault`";
+/** What floating outputs are addressed by; `text` is for derivations that make derivations. */
+const FLOATING_KIND = /^(?:r:)?(?:md5|sha1|sha256|sha512)$/;
 
 /** The longest name that a store path can have; systems and features that a worker can offer are no longer. */
 const WORD_LENGTH_MAX = 211;
@@ -48,6 +53,8 @@ export interface ReportedNode {
   readonly drvPath: StorePath;
   readonly aterm: Uint8Array;
   readonly pruned: boolean;
+  /** Where its outputs have no paths, and the worker knows it: 64 hexadecimal digits. */
+  readonly realisationHash?: string;
 }
 
 /** The same for a whole batch, in its order: the platform computes digests on threads of its own, side by side. */
@@ -59,7 +66,8 @@ export async function parseNodes(nodes: readonly ReportedNode[]): Promise<Parsed
  * Reads a `.drv` file that a worker sent. Nothing that the worker says of it is believed but its bytes, and those only
  * when the path follows from them. Throws `validation` with the path and what is wrong.
  */
-export async function parseNode({ drvPath, aterm, pruned }: ReportedNode): Promise<ParsedNode> {
+export async function parseNode(node: ReportedNode): Promise<ParsedNode> {
+  const { drvPath, aterm } = node;
   try {
     const derivation = parseDerivation(aterm);
     if (!(await verifyDerivationPath(drvPath, aterm, derivation))) {
@@ -74,7 +82,7 @@ export async function parseNode({ drvPath, aterm, pruned }: ReportedNode): Promi
     if (words.some((word) => word.length > WORD_LENGTH_MAX) || facts.requiredSystemFeatures.length > FEATURES_MAX) {
       throw new DomainError("validation", `${drvPath}: ${TOO_LONG}`);
     }
-    return toNode(drvPath, aterm, pruned, derivation, facts);
+    return toNode(node, derivation, facts);
   } catch (error) {
     if (!(error instanceof DerivationParseError)) throw error;
     throw new DomainError("validation", `${drvPath}: ${error.message}`, { cause: error });
@@ -82,17 +90,19 @@ export async function parseNode({ drvPath, aterm, pruned }: ReportedNode): Promi
 }
 
 function toNode(
-  drvPath: StorePath,
-  aterm: Uint8Array,
-  pruned: boolean,
+  { drvPath, aterm, pruned, realisationHash }: ReportedNode,
   derivation: Derivation,
   facts: DerivationFacts,
 ): ParsedNode {
+  const addressing = addressingOf(facts);
+  const isKnown = addressing === "input" || addressing === "fixed";
   return {
     drvPath: storePathBaseName(drvPath),
     aterm,
     pruned,
-    unsupported: unsupportedKind(facts),
+    unsupported: unsupportedKind(derivation, facts),
+    addressing,
+    realisationHash: isKnown ? null : (realisationHash ?? null),
     outputs: facts.outputs.map(({ name, path }) => ({ name, path: path === null ? null : storePathBaseName(path) })),
     dependencies: Array.from(derivation.inputDerivations, ([path, outputs]) => ({
       drvPath: storePathBaseName(path),
@@ -112,15 +122,19 @@ function toNode(
   };
 }
 
-function unsupportedKind(facts: DerivationFacts): string | null {
+function addressingOf({ isFixedOutput, isContentAddressed, isDeferred }: DerivationFacts): ParsedNode["addressing"] {
+  if (isContentAddressed) return "floating";
+  if (isDeferred) return "deferred";
+  return isFixedOutput ? "fixed" : "input";
+}
+
+function unsupportedKind({ outputs }: Derivation, facts: DerivationFacts): string | null {
   if (facts.isImpure) {
     return "it is an impure derivation (`__impure`), which is not built here: what it makes may not be cached";
   }
-  if (facts.isContentAddressed) {
-    return `it is a floating content-addressed derivation, which is not built here: ${ADDRESS_BY_INPUT}`;
-  }
-  if (facts.isDeferred) {
-    return `it needs a floating content-addressed derivation, which is not built here: ${ADDRESS_BY_INPUT}`;
-  }
-  return null;
+  const kinds = facts.isContentAddressed ? [...outputs.values()].map(({ hashAlgorithm }) => hashAlgorithm) : [];
+  const other = kinds.find((kind) => !FLOATING_KIND.test(kind));
+  if (other === undefined) return null;
+  const advice = 'set `outputHashMode` to "recursive" or "flat", and `outputHashAlgo` to "sha256"';
+  return `it is content-addressed as ${other}, which is not built here: ${advice}`;
 }

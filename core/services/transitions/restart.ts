@@ -93,7 +93,7 @@ async function restartEnded(
 
 interface FailedBuild {
   readonly id: string;
-  /** Without a path of its own for every output a derivation is of a kind that no worker builds. */
+  /** Where an output has no path and is to get none by resolution, the derivation is of a kind that no worker builds. */
   readonly buildable: boolean;
   /** Of what it takes to build it nothing was recorded. */
   readonly pruned: boolean;
@@ -184,7 +184,8 @@ async function lockFailed(
   const above = buildId === undefined ? sql`` : sql`union (${failedAbove(evaluationId, buildId)})`;
   const result = await sql<FailedBuild>`
     select id, not exists (
-      select from build_output o where o.build_id = build.id and o.store_path is null) as buildable,
+      select from build_output o where o.build_id = build.id and o.store_path is null and build.resolution = 0
+    ) as buildable,
       pruned_at is not null as pruned
     from build
     where status in (4, 5, 6, 9) and id in (

@@ -5,7 +5,7 @@ import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts"
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import type { HubDeps } from "./deps.ts";
 import { evaluationJob } from "./evaluation-assignment.ts";
-import { type LeasedAttempt, outputsOf } from "./leased-attempts.ts";
+import { type LeasedAttempt, NO_OUTPUTS, outputsOf } from "./leased-attempts.ts";
 import type { WorkerConnection } from "./session.ts";
 
 const SENDING_MAX = 32;
@@ -39,7 +39,7 @@ export class AssignmentSender {
         kind: "build",
         build: build.id,
         organization: build.organization_id,
-        drv_path: fullPath(build.drv_path),
+        drv_path: fullPath(build.built_drv_path),
         drv: { stream: stream.id, size: build.aterm.length },
         inputs: build.inputs.map(fullPath),
         ...buildLimits(build, this.#deps.limits.build),
@@ -60,7 +60,7 @@ export class AssignmentSender {
       id: build.attemptId,
       kind: "build",
       organizationId: build.organization_id,
-      outputs: outputsOf(build.aterm),
+      ...outputsOf(fullPath(build.built_drv_path), build.aterm),
     };
   }
 
@@ -76,7 +76,7 @@ export class AssignmentSender {
         this.#connection.close(1011, "the server could not send a job");
       },
     );
-    return { id: attemptId, kind: "evaluation", organizationId: organization_id, outputs: new Set() };
+    return { id: attemptId, kind: "evaluation", organizationId: organization_id, ...NO_OUTPUTS };
   }
 }
 

@@ -128,7 +128,7 @@ export class AttemptMessages {
   async #narPush(message: Of<"nar_push">): Promise<void> {
     const { connection, heldBy, uploads } = this.#options;
     const held = heldBy(message.attempt);
-    const refusal = held ? refuseUpload(held, message.target, message.info.path) : "the lease has ended";
+    const refusal = held ? refuseUpload(held, message.target, message.info) : "the lease has ended";
     if (held && refusal === null) {
       return await this.#started(uploads.receive(message, held, connection.acceptStream(message.stream)));
     }

@@ -49,10 +49,10 @@ async function readNodes(message: EvalBatch, content: ByteStream): Promise<Parse
   const total = message.nodes.reduce((sum, node) => sum + node.size, 0);
   if (bytes.length !== total) throw new DomainError("validation", "the batch has another size than its nodes");
   let offset = 0;
-  const reported = message.nodes.map(({ drv_path, size, pruned }) => {
+  const reported = message.nodes.map(({ drv_path, size, pruned, realisation_hash: realisationHash }) => {
     const aterm = bytes.subarray(offset, offset + size);
     offset += size;
-    return { drvPath: drv_path, aterm, pruned };
+    return { drvPath: drv_path, aterm, pruned, ...(realisationHash !== undefined && { realisationHash }) };
   });
   return await parseNodes(reported);
 }

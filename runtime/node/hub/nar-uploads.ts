@@ -2,6 +2,7 @@ import { DomainError } from "#core/errors.ts";
 import { fromHex } from "#core/lib/bytes.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
 import type { ByteStream } from "#core/lib/streams.ts";
+import { contentAddressFault } from "#core/nix/content-address.ts";
 import type { Hash } from "#core/nix/hash.ts";
 import type { BuildResult, WorkerMessage } from "#core/protocol/worker-messages.ts";
 import type { CommittedPath } from "#core/services/cache-commit.ts";
@@ -55,7 +56,7 @@ export class NarUploads {
   async receive(message: NarPush, attempt: LeasedAttempt, body: ByteStream): Promise<void> {
     const { upload, with_result: withResult = false } = message;
     const share = this.#budget.share();
-    const stored = this.#stored(message, share.through(body), body);
+    const stored = this.#stored(message, attempt, share.through(body), body);
     if (!withResult) return await this.#offerAlone(upload, attempt, await stored).finally(share.release);
     this.#forgetOlder(upload, attempt.id, message.info.path);
     this.#held.set(upload, { attemptId: attempt.id, path: message.info.path, share, stored });
@@ -129,8 +130,14 @@ export class NarUploads {
   }
 
   /** Null when it was refused. Never throws. */
-  async #stored(message: NarPush, metered: ByteStream, body: ByteStream): Promise<DeliveredPath | null> {
+  async #stored(
+    message: NarPush,
+    attempt: LeasedAttempt,
+    metered: ByteStream,
+    body: ByteStream,
+  ): Promise<DeliveredPath | null> {
     try {
+      await requireAddressed(message, attempt);
       return await this.#receives.run(() => this.#store(message, metered));
     } catch (error) {
       this.#refuse(message.upload, message.info.path, error);
@@ -163,6 +170,13 @@ export class NarUploads {
     const text = known ? error.message : "the server could not store it";
     this.#connection.send({ type: "nar_refused", upload, message: text, retry });
   }
+}
+
+/** Where no derivation says that the path is the build's own, its content has to. */
+async function requireAddressed({ target, info }: NarPush, { outputs }: LeasedAttempt): Promise<void> {
+  if (target === "source" || outputs.has(info.path)) return;
+  const fault = await contentAddressFault({ ...info, storePath: info.path, narHash: sha256(info.nar_hash) });
+  if (fault !== null) throw new DomainError("validation", fault);
 }
 
 function sha256(hex: string): Hash {

@@ -1,4 +1,6 @@
 import { listPathsWithNar, listReadableStores } from "#core/db/cache-paths.ts";
+import { listRealisations } from "#core/db/realisations.ts";
+import { formatRealisationId, type RealisationKey } from "#core/nix/realisation.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "#core/nix/store-path.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { narInfoOf } from "#core/services/cache-path.ts";
@@ -13,7 +15,7 @@ type CacheQuery = Extract<WorkerMessage, { type: "cache_query" }>;
 
 /**
  * A derivation is known when every output is in a store that the organization reads, which holds their closures too,
- * or in an upstream of it: the evaluation need not look below it. "Could not find out" is an answer of its own.
+ * or in an upstream of it, or such a store knows where it is: the evaluation need not look below it. "Could not find out" is an answer of its own.
  */
 export async function answerDerivationQuery(
   deps: HubDeps,
@@ -24,11 +26,28 @@ export async function answerDerivationQuery(
   try {
     const paths = derivations.flatMap(({ outputs }) => outputs);
     const available = await availablePathsWithUpstreams(deps, organizationId, paths);
-    const known = derivations.map(({ outputs }) => outputs.length > 0 && outputs.every((path) => available.has(path)));
+    const keys = derivations.flatMap(({ realisations = [] }) => realisations);
+    const realised = await availableRealisations(deps.db, organizationId, keys);
+    const known = derivations.map(({ outputs, realisations = [] }) => {
+      if (outputs.length + realisations.length === 0) return false;
+      const isThere = (key: RealisationKey) => realised.has(formatRealisationId(key));
+      return outputs.every((path) => available.has(path)) && realisations.every(isThere);
+    });
     connection.send({ type: "derivation_status", query, known });
   } catch (error) {
     unanswered(deps, connection, query, error);
   }
+}
+
+/** Those that a store which the organization reads knows, and whose paths it offers. */
+async function availableRealisations(
+  db: HubDeps["db"],
+  organizationId: string,
+  keys: readonly RealisationKey[],
+): Promise<ReadonlySet<string>> {
+  if (keys.length === 0) return new Set();
+  const cacheIds = (await listReadableStores(db, organizationId)).map(({ id }) => id);
+  return new Set((await listRealisations(db, { cacheIds, keys })).map(formatRealisationId));
 }
 
 /** An evaluation asks which input sources it has to send: those are in the organization's own stores or nowhere. */
