@@ -1,6 +1,8 @@
 import { Hono } from "hono";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { BuildRequestDeps } from "#core/services/build-requests-deps.ts";
+import type { UploadDeps } from "#core/services/cache-upload.ts";
+import { CHUNK_BYTES_MAX } from "#core/services/cache-upload-parts.ts";
 import type { UpstreamAdminDeps } from "#core/services/caches-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { DownloadDeps } from "#core/services/downloads-open.ts";
@@ -14,6 +16,7 @@ import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
+import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
 import type { AppEnv } from "./env.ts";
 import { errorResponder, notFoundResponder } from "./errors.ts";
 import { evaluationRoutes } from "./evaluations.ts";
@@ -37,6 +40,7 @@ export interface AppDeps
     LogReadDeps,
     BuildRequestDeps,
     DownloadDeps,
+    UploadDeps,
     UpstreamAdminDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
@@ -48,6 +52,8 @@ const MIB = 1024 * 1024;
 /** Some 100 000 files. */
 const MANIFEST_BYTES_MAX = 16 * MIB;
 const BLOBS_BYTES_MAX = 20 * MIB;
+/** Some 30 000 paths with what they refer to. */
+const PATHS_BYTES_MAX = 16 * MIB;
 const MULTIPART_BYTES_MAX = 64 * 1024;
 
 /** Everything the server answers to HTTP, as one `fetch`. */
@@ -73,6 +79,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
   api.route("/caches", upstreamRoutes(deps));
+  api.route("/caches", cacheUploadRoutes(deps));
   api.route("/projects", projectRoutes(deps));
   api.route("/projects", projectEvaluationRoutes(deps));
   api.route("/projects", flakeInputRoutes(deps));
@@ -87,7 +94,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
 }
 
 /** Sources are larger than what people write. */
-function limitBodies(api: Hono<AppEnv>, { http, sourceBytesMax }: AppDeps): void {
+function limitBodies(api: Hono<AppEnv>, { http, sourceBytesMax, narUploadBytesMax }: AppDeps): void {
   // What frames the parts of a multipart body.
   const source = bodyLimit(sourceBytesMax + MULTIPART_BYTES_MAX);
   api.use("/build-requests/source", source);
@@ -96,3 +103,9 @@ function limitBodies(api: Hono<AppEnv>, { http, sourceBytesMax }: AppDeps): void
   api.use("/build-requests/manifest", bodyLimit(Math.max(http.requestBytesMax, MANIFEST_BYTES_MAX)));
   api.use(bodyLimit(http.requestBytesMax));
 }
+  api.use("/caches/:cache/nars", bodyLimit(narUploadBytesMax + DESCRIPTION_BYTES_MAX + MULTIPART_BYTES_MAX));
+  api.use("/caches/:cache/nars/:hash/chunk", bodyLimit(CHUNK_BYTES_MAX));
+  const paths = bodyLimit(Math.max(http.requestBytesMax, PATHS_BYTES_MAX));
+  for (const route of ["closures", "nars/missing", "nars/:hash/finalize", "nars/:hash/presigned/complete"]) {
+    api.use(`/caches/:cache/${route}`, paths);
+  }

@@ -24,7 +24,8 @@ export function readId(c: Context<AppEnv>, name: string, what: string): string {
   return id;
 }
 
-function parseAs<T>(schema: Schema<T>, value: unknown): T {
+/** A value by its schema; throws `validation` that names each wrong field. */
+export function parseAs<T>(schema: Schema<T>, value: unknown): T {
   const result = v.safeParse(schema, value, { abortPipeEarly: true });
   if (result.success) return result.output;
   const problems = result.issues.slice(0, 5).map((issue) => `${v.getDotPath(issue) ?? "body"}: ${describe(issue)}`);

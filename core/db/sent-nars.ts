@@ -26,31 +26,37 @@ export async function recordSentNar(
 }
 
 /**
- * Which NARs exist for this sender: those whose bytes came from them to this cache, those that a path of this cache
- * names, and those that everybody can read. One statement whatever there is, so that its time tells nothing of others'.
+ * Which sound NARs exist for this sender: those whose bytes came from them to this cache, those that a path of this
+ * cache names, and those that everybody can read. One statement whatever there is, so that its time tells nothing of
+ * others'.
  */
 export async function listReachableNars(
   db: Kysely<Database>,
   { cacheId, userId }: Sender,
   narHashes: readonly Uint8Array[],
-): Promise<Uint8Array[]> {
-  const result = await sql<{ nar_hash: Uint8Array }>`
-    select nar_hash from sent_nar
-    where cache_id = ${cacheId} and user_id = ${userId} and nar_hash = any(${narHashes}::bytea[])
-    union
-    select cache_path.nar_hash from cache_path join cache on cache.id = cache_path.cache_id
-    where cache_path.nar_hash = any(${narHashes}::bytea[])
-      and (cache.id = ${cacheId} or (cache.public and cache.active and cache.kind = 0))`.execute(db);
-  return result.rows.map((row) => row.nar_hash);
+): Promise<{ nar_hash: Uint8Array; nar_size: number }[]> {
+  const result = await sql<{ nar_hash: Uint8Array; nar_size: number }>`
+    with reachable as (
+      select nar_hash from sent_nar
+      where cache_id = ${cacheId} and user_id = ${userId} and nar_hash = any(${narHashes}::bytea[])
+      union
+      select cache_path.nar_hash from cache_path join cache on cache.id = cache_path.cache_id
+      where cache_path.nar_hash = any(${narHashes}::bytea[])
+        and (cache.id = ${cacheId} or (cache.public and cache.active and cache.kind = 0))
+    )
+    select nar.nar_hash, nar.nar_size from reachable join nar using (nar_hash) where nar.damaged_at is null`.execute(
+    db,
+  );
+  return result.rows;
 }
 
-/** The size of a file that this sender has sent under this hash, when its NAR is sound. Null for any other. */
-export async function findSentNar(
+/** Whether this sender has sent the file of this hash, and its NAR is sound and waits for a path. */
+export async function isFileSent(
   db: Kysely<Database>,
   { cacheId, userId }: Sender,
   fileHash: Uint8Array,
-): Promise<{ nar_hash: Uint8Array } | undefined> {
-  return await db
+): Promise<boolean> {
+  const row = await db
     .selectFrom("sent_nar")
     .innerJoin("nar", "nar.nar_hash", "sent_nar.nar_hash")
     .select("sent_nar.nar_hash")
@@ -59,6 +65,7 @@ export async function findSentNar(
     .where("sent_nar.file_hash", "=", fileHash)
     .where("nar.damaged_at", "is", null)
     .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** Paths name these now. */

@@ -46,7 +46,8 @@ export async function* decodedBody(codec: Codec, request: Request, bytesMax: num
   const name = request.headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   const compression = ENCODINGS[name];
   const body = compression && codec.decompress(compression, uploadBody(request, bytesMax));
-  if (!body) throw new DomainError("unsupported_media_type", `The content encoding ${name} is not known here: send none`);
+  if (!body)
+    throw new DomainError("unsupported_media_type", `The content encoding ${name} is not known here: send none`);
   let size = 0;
   try {
     for await (const chunk of body) {

@@ -27,9 +27,9 @@ export async function* unpackBzip2Aside(body: ByteStream): AsyncGenerator<Uint8A
     for await (const [message] of on(thread, "message") as AsyncIterable<[FromThread]>) {
       switch (message.kind) {
         case "need": {
-          const { done, value } = ended ? { done: true, value: undefined } : await source.next();
-          ended = done === true;
-          answer(done ? { kind: "end" } : { kind: "bytes", bytes: value as Uint8Array });
+          const read: IteratorResult<Uint8Array> = ended ? { done: true, value: undefined } : await source.next();
+          ended = read.done === true;
+          answer(read.done ? { kind: "end" } : { kind: "bytes", bytes: read.value });
           break;
         }
         case "bytes":

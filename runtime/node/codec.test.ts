@@ -3,11 +3,16 @@ import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { xz } from "@napi-rs/lzma";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { fromBase64 } from "#core/lib/bytes.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
 import type { Compression } from "#core/ports/codec.ts";
 import { nodeCodec } from "./codec.ts";
 
 const LIMIT = 64 * 1024 * 1024;
+/** By bzip2 1.0.8. */
+const THREE_MILLION_SEVENS = fromBase64(
+  "QlpoOTFBWSZTWamDhJQAFvpACICAQAAACCAAMMwJqmmpAi2pIEXi7kinChIVMHCSgA==",
+) as Uint8Array;
 
 const compressors: Record<"zstd" | "gzip" | "br" | "xz", (data: Uint8Array) => Uint8Array> = {
   zstd: (data) => zstdCompressSync(data),
@@ -101,9 +106,30 @@ test("a slow reader holds the source back, and one that stops releases it", asyn
   expect(given).toBeLessThan(40);
 });
 
-test("bzip2 is refused before anything is read, and none passes through", async () => {
+test("bzip2 is unpacked beside the main thread, which goes on answering, and a reader that stops ends it", async () => {
+  const data = new Uint8Array(3_000_000).fill(7);
+  let turns = 0;
+  const ticking = setInterval(() => turns++, 1);
+  expect(await unpack("bzip2", ...pieces(THREE_MILLION_SEVENS, 10))).toEqual(data);
+  clearInterval(ticking);
+  expect(turns).toBeGreaterThan(2);
+
+  let released = false;
+  async function* source() {
+    try {
+      for (;;) yield THREE_MILLION_SEVENS;
+    } finally {
+      released = true;
+    }
+  }
+  for await (const _ of nodeCodec.decompress("bzip2", source()) as AsyncIterable<Uint8Array>) break;
+  expect(released).toBe(true);
+  await expect(unpack("bzip2", THREE_MILLION_SEVENS.subarray(0, 40))).rejects.toThrow("it ends too early");
+  await expect(unpack("bzip2", new TextEncoder().encode("no such file"))).rejects.toThrow("does not begin");
+});
+
+test("none passes through", () => {
   const body = streamOf(Uint8Array.of(1, 2));
-  expect(nodeCodec.decompress("bzip2", body)).toBeNull();
   expect(nodeCodec.decompress("none", body)).toBe(body);
 });
 

@@ -1,6 +1,8 @@
 import type { HttpBindings } from "@hono/node-server";
+import type { Actor } from "#core/domain/actor.ts";
 import { networkContains } from "#core/domain/ip-address.ts";
 import { DomainError } from "#core/errors.ts";
+import { answerPut } from "#core/http/cache-put.ts";
 import type { CacheRelay } from "#core/http/cache-relay.ts";
 import { type CacheSurface, createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
@@ -12,7 +14,10 @@ import type { BlobStore } from "#core/ports/blob-store.ts";
 import { requireCache } from "#core/services/access.ts";
 import { authenticate } from "#core/services/authenticate.ts";
 import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
-import { createSecretKeys } from "#core/services/cache-sign.ts";
+import { lookUpRealisation } from "#core/services/cache-realisation.ts";
+import { createSecretKeys, type SecretKeyOf } from "#core/services/cache-sign.ts";
+import type { UploadDeps } from "#core/services/cache-upload.ts";
+import { UploadPlaces } from "#core/services/cache-upload-places.ts";
 import { createPathUses, type PathUses } from "#core/services/cache-uses.ts";
 import type { DebugIndexDeps } from "#core/services/debug-info.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
@@ -113,6 +118,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     },
   };
   const transitions = { ...hub, db: databases.web, log: loggers.scheduler };
+  const pushes = { uploadPlaces: new UploadPlaces(), narUploadBytesMax: config.uploads.narBytesMax };
   const app = createApp({
     ...common,
     db: databases.web,
@@ -129,6 +135,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
     sourceBytesMax: config.sourceBytesMax,
+    ...pushes,
     secretKeyOf: hub.secretKeyOf,
     upstreams: hub.upstreams,
     outbound,
@@ -142,7 +149,8 @@ export async function compose(parts: Parts): Promise<Composition> {
   const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
   const relayDeps = { ...upstreamDeps, upstreams: hub.upstreams, secretKeyOf: hub.secretKeyOf };
   const relay = createUpstreamRelay(new UpstreamRelay(relayDeps));
-  const cache = cacheFetch(parts, { blobs, proofs, uses, listings, relay });
+  const uploads = { ...served, ...pushes, secretKeyOf: hub.secretKeyOf, upstreams: hub.upstreams };
+  const cache = cacheFetch(parts, { blobs, proofs, uses, listings, relay, secretKeyOf: hub.secretKeyOf }, uploads);
   const fetch: Composition["fetch"] = async (request, env) =>
     (await cache.fetch(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
@@ -161,7 +169,9 @@ function cacheFetch(
     readonly uses: PathUses;
     readonly listings: NarListings;
     readonly relay: CacheRelay;
+    readonly secretKeyOf: SecretKeyOf;
   },
+  uploads: UploadDeps,
 ): {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response | null>;
   readonly fromMemory: CacheSurface["fromMemory"];
@@ -175,6 +185,11 @@ function cacheFetch(
     const env = environments.get(request);
     return clientAddress(env ? peerOf(env) : null, request.headers.get("x-forwarded-for"), config.trustedProxies);
   };
+  const authenticateRequest = async (request: Request): Promise<Actor | null> => {
+    const token = cacheToken(request.headers);
+    if (token === null) return null;
+    return await unlessRefused(authenticate(deps, { token, clientAddress: addressOf(request) }));
+  };
   const surface = createCacheSurface({
     ...deps,
     ...parts,
@@ -184,15 +199,14 @@ function cacheFetch(
     log: loggers.cache,
     instance: settings,
     elsewhere: config.storage,
-    async authenticate(request) {
-      const token = cacheToken(request.headers);
-      if (token === null) return null;
-      return await unlessRefused(authenticate(deps, { token, clientAddress: addressOf(request) }));
-    },
+    authenticate: authenticateRequest,
+    write: (request) => answerPut({ ...uploads, authenticate: authenticateRequest }, request),
     isLocalClient(request) {
       const address = addressOf(request);
       return config.localIps.some((network) => networkContains(network, address));
     },
+    realisation: (cache, { derivation, output }) =>
+      lookUpRealisation({ db, ...parts }, cache.id, { hash: derivation.slice("sha256:".length), output }),
     async canReadCache(actor, { name }) {
       return (await unlessRefused(requireCache({ db }, actor, name, "readStore"))) !== null;
     },

@@ -1,14 +1,17 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import type { Composition } from "./compose.ts";
+import { cutIdleBody, REQUEST_MS_MAX } from "./request-bodies.ts";
 
 const IF_NONE_MATCH = "if-none-match";
 
 /** Answers what is in memory at once, without a `Request` and a `Response`: they are half of a hot narinfo's cost. */
 export function createHttpServer({ fetch, fromMemory }: Pick<Composition, "fetch" | "fromMemory">): Server {
   const listener = getRequestListener(fetch as Parameters<typeof getRequestListener>[0]);
-  return createServer((request, response) => {
-    if (!answerFromMemory(fromMemory, request, response)) void listener(request, response);
+  return createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
+    if (answerFromMemory(fromMemory, request, response)) return;
+    cutIdleBody(request);
+    void listener(request, response);
   });
 }
 

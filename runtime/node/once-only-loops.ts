@@ -1,6 +1,7 @@
 import { keepAuditing } from "./audit-loop.ts";
 import type { Composition } from "./compose.ts";
 import type { IntegritySettings } from "./config/integrity.ts";
+import type { UploadSettings } from "./config/uploads.ts";
 import { keepIndexingDebugInfo } from "./debug-indexing.ts";
 import { keepIntegrity } from "./integrity-loops.ts";
 import { keepSealingLogs } from "./log-sealing.ts";
@@ -9,6 +10,7 @@ import { type OnceOnly, startOnceOnly } from "./once-only.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { keepSweeping } from "./retention-loop.ts";
 import { keepTidyingSources } from "./source-tidying.ts";
+import { keepTidyingUploads } from "./upload-tidying.ts";
 import { keepUpstreams } from "./upstream-loop.ts";
 
 /** The loops that one server runs for all on a database. */
@@ -19,11 +21,13 @@ export function startOnceOnlyLoops(
     loggers,
     auditIntervalMs,
     integrity,
+    uploads,
     sweepIntervalMs,
   }: {
     readonly loggers: Loggers;
     readonly auditIntervalMs: number;
     readonly integrity: IntegritySettings;
+    readonly uploads: UploadSettings;
     readonly sweepIntervalMs: number;
   },
 ): OnceOnly {
@@ -34,6 +38,7 @@ export function startOnceOnlyLoops(
       keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, signal),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),
+      keepTidyingUploads({ ...composition.logs, log: loggers.cache }, uploads, signal),
       keepIndexingDebugInfo(composition.debugIndex, signal),
       keepAuditing({ ...composition.hub, log: loggers.scheduler }, { intervalMs: auditIntervalMs, signal }),
     ]);

@@ -80,6 +80,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
     loggers,
     auditIntervalMs: config.auditIntervalMs,
     integrity: config.integrity,
+    uploads: config.uploads,
     sweepIntervalMs: config.retention.intervalMs,
   });
   started.defer(() => onceOnly.close());

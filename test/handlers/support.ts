@@ -8,6 +8,7 @@ import type { Notifier } from "#core/ports/notifier.ts";
 import { OutboundError } from "#core/ports/outbound.ts";
 import type { PasswordHasher } from "#core/ports/password-hasher.ts";
 import { createSecretKeys } from "#core/services/cache-sign.ts";
+import { UploadPlaces } from "#core/services/cache-upload-places.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createUser } from "#core/services/registration.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
@@ -115,6 +116,8 @@ async function appDeps(
     blobs: memoryBlobs(),
     secretKeyOf: createSecretKeys(secrets),
     sourceBytesMax: 10 * 1024 * 1024,
+    uploadPlaces: new UploadPlaces(),
+    narUploadBytesMax: 4 * 1024 * 1024,
     passwords: recordingHasher(verified),
     secrets,
     settings: {
