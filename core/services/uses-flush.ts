@@ -29,9 +29,9 @@ export async function flushUsesEverywhere(
 ): Promise<boolean> {
   const since = await databaseTime(db);
   notifier.notify("uses", "all");
-  for (const end = clock.now() + WAIT_MS; !signal.aborted; ) {
+  for (const end = clock.monotonic() + WAIT_MS; !signal.aborted; ) {
     if ((await countUnflushedServers(db, since)) === 0) return true;
-    if (clock.now() > end) return false;
+    if (clock.monotonic() > end) return false;
     await sleep(clock, LOOK_INTERVAL_MS, signal);
   }
   return false;
