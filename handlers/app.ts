@@ -8,6 +8,7 @@ import type { ServiceDeps } from "#core/services/deps.ts";
 import type { DownloadDeps } from "#core/services/downloads-open.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { adminRoutes } from "./admin.ts";
+import { adminTaskRoutes } from "./admin-tasks.ts";
 import { authRoutes } from "./auth.ts";
 import { boardRoutes } from "./board.ts";
 import { buildRequestRoutes } from "./build-requests.ts";
@@ -15,8 +16,8 @@ import { buildRoutes } from "./builds.ts";
 import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
-import { upstreamRoutes } from "./caches-upstreams.ts";
 import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
+import { upstreamRoutes } from "./caches-upstreams.ts";
 import type { AppEnv } from "./env.ts";
 import { errorResponder, notFoundResponder } from "./errors.ts";
 import { evaluationRoutes } from "./evaluations.ts";
@@ -39,8 +40,8 @@ export interface AppDeps
     ProjectDeps,
     LogReadDeps,
     BuildRequestDeps,
-    DownloadDeps,
     UploadDeps,
+    DownloadDeps,
     UpstreamAdminDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
@@ -51,9 +52,9 @@ export interface AppDeps
 const MIB = 1024 * 1024;
 /** Some 100 000 files. */
 const MANIFEST_BYTES_MAX = 16 * MIB;
-const BLOBS_BYTES_MAX = 20 * MIB;
 /** Some 30 000 paths with what they refer to. */
 const PATHS_BYTES_MAX = 16 * MIB;
+const BLOBS_BYTES_MAX = 20 * MIB;
 const MULTIPART_BYTES_MAX = 64 * 1024;
 
 /** Everything the server answers to HTTP, as one `fetch`. */
@@ -78,8 +79,8 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/orgs", subscriptionRoutes(deps));
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
-  api.route("/caches", upstreamRoutes(deps));
   api.route("/caches", cacheUploadRoutes(deps));
+  api.route("/caches", upstreamRoutes(deps));
   api.route("/projects", projectRoutes(deps));
   api.route("/projects", projectEvaluationRoutes(deps));
   api.route("/projects", flakeInputRoutes(deps));
@@ -90,6 +91,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/build-requests", buildRequestRoutes(deps));
   api.route("/board", boardRoutes(deps));
   api.route("/admin", adminRoutes(deps));
+  api.route("/admin", adminTaskRoutes(deps));
   return api;
 }
 
@@ -101,11 +103,11 @@ function limitBodies(api: Hono<AppEnv>, { http, sourceBytesMax, narUploadBytesMa
   api.use("/build-requests/source/:id/chunk", source);
   api.use("/build-requests/:id/blobs", bodyLimit(BLOBS_BYTES_MAX));
   api.use("/build-requests/manifest", bodyLimit(Math.max(http.requestBytesMax, MANIFEST_BYTES_MAX)));
-  api.use(bodyLimit(http.requestBytesMax));
-}
   api.use("/caches/:cache/nars", bodyLimit(narUploadBytesMax + DESCRIPTION_BYTES_MAX + MULTIPART_BYTES_MAX));
   api.use("/caches/:cache/nars/:hash/chunk", bodyLimit(CHUNK_BYTES_MAX));
   const paths = bodyLimit(Math.max(http.requestBytesMax, PATHS_BYTES_MAX));
   for (const route of ["closures", "nars/missing", "nars/:hash/finalize", "nars/:hash/presigned/complete"]) {
     api.use(`/caches/:cache/${route}`, paths);
   }
+  api.use(bodyLimit(http.requestBytesMax));
+}
