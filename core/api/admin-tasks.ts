@@ -28,9 +28,9 @@ export const VerifyBody = v.object({
   /** A cache's name; absent: everything that is stored. */
   cache: v.optional(v.string()),
   /** Whether NARs are unpacked and their own hashes checked; else only the files' are. */
-  unpack: v.optional(v.boolean("must be true or false"), true),
+  unpack: v.optional(v.boolean(), true),
   /** Whether what is found damaged is repaired afterwards, as `repair` does. */
-  repair: v.optional(v.boolean("must be true or false"), false),
+  repair: v.optional(v.boolean(), false),
   /** Of files; absent: as fast as it goes. */
   bytes_per_second: v.optional(
     v.pipe(v.number(), v.safeInteger(), v.minValue(64 * KIB, "must be at least 65536 (64 KiB)")),

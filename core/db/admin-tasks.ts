@@ -22,12 +22,8 @@ export async function insertTask(
   const inserted = await db
     .insertInto("admin_task")
     .values({ ...task, parameters: JSON.stringify(task.parameters) })
-    .onConflict((conflict) =>
-      conflict
-        .column("kind")
-        .where("status", "in", [...ACTIVE])
-        .doNothing(),
-    )
+    // In words of the index: a parameter would not be known to fit it.
+    .onConflict((conflict) => conflict.column("kind").where(sql<boolean>`status in (0, 1)`).doNothing())
     .executeTakeFirst();
   return (inserted.numInsertedOrUpdatedRows ?? 0n) > 0n;
 }
