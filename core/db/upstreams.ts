@@ -102,13 +102,21 @@ export async function deleteUpstream(
   return numDeletedRows > 0n;
 }
 
-/** Rows of all caches for what `id` leads to: what it has lost, it has lost for each of them. */
-export async function listSameUpstreams(db: Kysely<Database>, id: string): Promise<string[]> {
-  const result = await sql<{ id: string }>`
-    select same.id from cache_upstream u join cache_upstream same
+/**
+ * `id`, and rows of other caches for what it leads to, as far as they were told that it has a path of this hash: what it
+ * has lost, it has lost for each of them.
+ */
+export async function listSameUpstreams(
+  db: Kysely<Database>,
+  { id, hash }: { readonly id: string; readonly hash: string },
+): Promise<{ id: string; cache_id: string }[]> {
+  const result = await sql<{ id: string; cache_id: string }>`
+    select same.id, same.cache_id from cache_upstream u join cache_upstream same
       on same.url = u.url and same.remote_cache is not distinct from u.remote_cache
-    where u.id = ${id}`.execute(db);
-  return result.rows.map((row) => row.id);
+    where u.id = ${id} and (same.id = u.id or exists (
+      select from upstream_path p where p.upstream_id = same.id and p.hash = ${hash} and p.found))
+    order by same.id`.execute(db);
+  return result.rows;
 }
 
 /**

@@ -32,17 +32,25 @@ export async function loseUpstreamPath(
 ): Promise<void> {
   const { db, log } = deps;
   const { storePath } = info;
-  const same = await listSameUpstreams(db, upstream.id);
-  const missed = same.map((id) => ({ upstream_id: id, hash: storePathHash(storePath) }));
-  await recordUpstreamAnswers(db, missed);
+  const hash = storePathHash(storePath);
+  const same = await listSameUpstreams(db, { id: upstream.id, hash });
+  await recordUpstreamAnswers(
+    db,
+    same.map(({ id }) => ({ upstream_id: id, hash })),
+  );
   const lost = new Set([storePathBaseName(storePath)]);
-  for (const id of same) {
+  for (const { id } of same) {
     for (let round = [...lost]; round.length > 0; ) {
       round = await missReferrers(db, id, round);
       for (const name of round) lost.add(name);
     }
   }
-  const incomplete = await markIncomplete(deps, same, [...lost]);
+  const upstreamIds = same.map(({ id }) => id);
+  const incomplete = await markIncomplete(deps, upstreamIds, [...lost]);
+  // What was answered for the upstream is remembered, too.
+  for (const { cache_id } of same) {
+    for (const name of lost) deps.notifier.notify("path", `${cache_id}/${name.slice(0, hash.length)}`);
+  }
   const referrers = lost.size - 1;
   log.warn("an upstream has lost a path", { upstream: upstream.url, path: storePath, reason, referrers, incomplete });
 }
