@@ -40,7 +40,7 @@ export interface TestCache {
 export interface CacheBench extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly blobFolder: string;
-  readonly deps: NarReceiveDeps & UpstreamsDeps & UpstreamOpenDeps;
+  readonly deps: NarReceiveDeps & UpstreamsDeps & UpstreamOpenDeps & { readonly secrets: SecretBox };
   readonly secretKeyOf: SecretKeyOf;
   readonly logged: string[];
   /** Paths of the files in the blob store. */
