@@ -1,16 +1,24 @@
 import { processEnvironment } from "./config/environment.ts";
-import { ConfigError, readConfig } from "./config.ts";
-import { createLoggers } from "./logger.ts";
+import { type Config, ConfigError, readConfig } from "./config.ts";
+import { createLoggers, type Loggers } from "./logger.ts";
+import { moveStorage } from "./move-storage.ts";
 import { type RunningServer, startServer } from "./server.ts";
 
 const NODE_MAJOR_MIN = 24;
 /** The whole of a stop, after which the process ends as it is. The database recovers from that. */
 const STOP_MS_MAX = 30_000;
 
+const USAGE = `usage: gradient-server [COMMAND]
+  without a command  serves
+  migrate-storage    copies what is stored to where GRADIENT_STORAGE_MOVING_TO says, beside a running server;
+                     with --delete, frees the old place when everything has arrived`;
+
 async function main(): Promise<void> {
   if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
     return giveUp(`Node ${NODE_MAJOR_MIN} or later is needed, this is ${process.version}: start it with npm start`);
   }
+  const [command = "serve"] = process.argv.slice(2);
+  if (!["serve", "migrate-storage"].includes(command)) return giveUp(`there is no command ${command}\n${USAGE}`);
   const stop = Promise.withResolvers<string>();
   let signals = 0;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -24,6 +32,7 @@ async function main(): Promise<void> {
     const { config, warnings } = readConfig(processEnvironment());
     const loggers = createLoggers(config.logLevels);
     for (const warning of warnings) loggers.main.warn(warning);
+    if (command === "migrate-storage") return await migrateStorage(config, loggers, stop.promise);
     const server = await startServer(config, loggers);
     loggers.main.info("the server is ready", { url: server.url, folder: config.basePath });
 
@@ -38,6 +47,14 @@ async function main(): Promise<void> {
     if (!worded) process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);
     giveUp(error instanceof Error ? error.message : String(error));
   }
+}
+
+async function migrateStorage(config: Config, { main: log }: Loggers, stop: Promise<string>): Promise<void> {
+  const stopping = new AbortController();
+  void stop.then(() => stopping.abort());
+  const deleteOld = process.argv.includes("--delete");
+  const isWhole = await moveStorage(config, { deleteOld, log, signal: stopping.signal });
+  if (!isWhole) process.exitCode = 1;
 }
 
 async function stopWithin(server: RunningServer, ms: number): Promise<void> {

@@ -15,6 +15,8 @@ export interface Gradient extends AsyncDisposable {
   readonly folder: string;
   /** Where the server keeps its objects. */
   readonly storage: string;
+  /** What the server is started with; a test may change it between two starts. */
+  readonly serverEnv: Record<string, string>;
   server: Service;
   worker: Service;
   startServer(): Promise<void>;
@@ -34,7 +36,7 @@ export async function withGradient(
   const daemon = started.use(await withNixDaemon({ settings: nixSettings }));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  const serverEnv = {
+  const serverEnv: Record<string, string> = {
     // Repositories and upstreams of tests are served from here.
     GRADIENT_OUTBOUND_ALLOW: "127.0.0.1/32",
     ...settings,
@@ -65,6 +67,7 @@ export async function withGradient(
     daemon,
     folder: folder.path,
     storage: join(folder.path, "server", "storage"),
+    serverEnv,
     server: startService("runtime/node/main.ts", serverEnv),
     worker: undefined as unknown as Service,
     async startServer() {

@@ -22,9 +22,13 @@ const STOP_MS_MAX = 30_000;
 const DISPOSE_MS_MAX = 5_000;
 
 /** Starts one of our programs as a process of its own, as an init system would. Ended with the test. */
-export function startService(script: string, env: Readonly<Record<string, string>>): Service {
+export function startService(
+  script: string,
+  env: Readonly<Record<string, string>>,
+  parameters: readonly string[] = [],
+): Service {
   const root = new URL("../..", import.meta.url).pathname;
-  const child = spawn(process.execPath, [...SERVICE_OPTIONS, `${root}${script}`], {
+  const child = spawn(process.execPath, [...SERVICE_OPTIONS, `${root}${script}`, ...parameters], {
     // As `npm start` does it.
     env: { PATH: pathWithNix(), NODE_COMPILE_CACHE: `${root}/node_modules/.cache/compiled`, ...env },
     stdio: ["ignore", "pipe", "pipe"],
