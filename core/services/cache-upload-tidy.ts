@@ -33,5 +33,5 @@ export async function tidyUploads(
 /** Drops what the storage holds of uploads into it that were begun long ago and have no row. */
 export async function dropAbandonedUploads({ blobs, clock }: Pick<UploadDeps, "blobs" | "clock">): Promise<number> {
   const before = new Date(clock.now() - ABANDONED_MS);
-  return (await blobs.presigned?.dropAbandonedParts("staging/", before)) ?? 0;
+  return (await blobs.presigned?.dropAbandonedParts("", before)) ?? 0;
 }

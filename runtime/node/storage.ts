@@ -37,18 +37,15 @@ export async function openBothStorages(config: StorageConfig): Promise<{ from: S
   if (!s3 || !movingTo) {
     throw new Error("no move is configured: set GRADIENT_S3_BUCKET, and GRADIENT_STORAGE_MOVING_TO to s3 or disk");
   }
-  // The server is writing beside us.
-  const disk = await openDisk(config, { shared: true });
+  const disk = await openDisk(config);
   const bucket = openBucket(s3);
   return movingTo === "s3" ? { from: disk, to: bucket } : { from: bucket, to: disk };
 }
 
-async function openDisk(
-  { basePath, storage: { sharedPath, proxyPath } }: StorageConfig,
-  { shared = sharedPath !== null }: { readonly shared?: boolean } = {},
-): Promise<Storage> {
+async function openDisk({ basePath, storage: { sharedPath, movingTo, proxyPath } }: StorageConfig): Promise<Storage> {
   const sharedName = sharedPath === null ? null : await nameSharedStorage(sharedPath);
-  const options = { shared, groupReadable: proxyPath !== null };
+  // The command that moves objects writes beside the server.
+  const options = { shared: sharedPath !== null || movingTo !== null, groupReadable: proxyPath !== null };
   return { blobs: await openDiskBlobStore(sharedPath ?? join(basePath, "storage"), options), sharedName, close() {} };
 }
 
