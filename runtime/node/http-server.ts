@@ -24,7 +24,8 @@ function answerFromMemory(
   const answer = fromMemory({ method, target, ifNoneMatch: rawHeader(request, IF_NONE_MATCH) });
   if (!answer) return false;
   response.writeHead(answer.status, answer.headers);
-  response.end(answer.text);
+  // A narinfo is ASCII, and so it is copied and not encoded.
+  response.end(answer.text, "latin1");
   return true;
 }
 
