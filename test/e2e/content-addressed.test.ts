@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseRealisation, type Realisation, realisationFingerprints } from "#core/nix/realisation.ts";
@@ -123,6 +123,9 @@ describe.skipIf(!nix.ok)(`derivations whose outputs only the build can place${re
       expect(path, name).toBe(await outputOf(gradient, first, name));
     }
     await nixOutput(["nix", "store", "verify", ...store, "--all", ...trusted], env);
+    // Nothing but what they refer to: their inputs would come first where the cache did not know them as they are.
+    const paths = await readdir(join(client.store, "nix", "store"));
+    expect(paths.filter((path) => path.endsWith("-seed"))).toEqual([]);
   }, 60_000);
 
   test("what the cache says of them is signed with its key, for every version of Nix", async () => {
