@@ -1,7 +1,9 @@
 import { Hono } from "hono";
 import { ScoringQuery } from "#core/api/board.ts";
+import { UpstreamsQuery } from "#core/api/board-upstreams.ts";
 import { success } from "#core/http/envelope.ts";
 import { getJob, listDispatched, listPending, listRules, summarizeScoring } from "#core/services/board-jobs.ts";
+import { listUpstreamFigures } from "#core/services/board-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "./env.ts";
 import { readId, readQuery } from "./parse.ts";
@@ -16,6 +18,10 @@ export function boardRoutes(deps: Pick<ServiceDeps, "db">): Hono<AppEnv> {
 
   app.get("/jobs/:id", async (c) => {
     return c.json(success(await getJob(deps, c.get("actor"), readId(c, "id", "job id"))));
+  });
+
+  app.get("/cache/upstreams", async (c) => {
+    return c.json(success(await listUpstreamFigures(deps, c.get("actor"), readQuery(c, UpstreamsQuery))));
   });
 
   app.get("/scoring/rules", (c) => c.json(success(listRules())));

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from "kysely";
+import type { CacheScope } from "./caches.ts";
 import type { Database } from "./schema.ts";
 import type { UpstreamMetricTable } from "./tables/upstreams.ts";
 
@@ -29,20 +30,32 @@ export interface UpstreamHour extends UpstreamMetricTable {
   readonly url: string | null;
 }
 
-/** Hours of upstreams of these caches, by upstream and time. Null is all caches. */
+/** Whose caches are looked at, beside public ones. */
+export interface UpstreamScope extends Omit<CacheScope, "userId"> {
+  readonly everything: boolean;
+  readonly userId: string | null;
+}
+
+/** Hours of upstreams of the caches that a user sees, by upstream and time. */
 export async function listUpstreamHours(
   db: Kysely<Database>,
-  { cacheIds, windowHours, limit }: { cacheIds: readonly string[] | null; windowHours: number; limit: number },
+  { everything, userId, organizationId, cacheId }: UpstreamScope,
+  { windowHours, limit }: { readonly windowHours: number; readonly limit: number },
 ): Promise<UpstreamHour[]> {
-  return await db
-    .selectFrom("upstream_metric as m")
-    .innerJoin("cache_upstream as u", "u.id", "m.upstream_id")
-    .selectAll("m")
-    .select(["u.display_name", "u.url"])
-    .where("m.hour", ">", sql<Date>`gradient_now() - ${windowHours} * interval '1 hour'`)
-    .$if(cacheIds !== null, (query) => query.where("u.cache_id", "=", sql<string>`any(${cacheIds}::uuid[])`))
-    .orderBy("m.upstream_id")
-    .orderBy("m.hour")
-    .limit(limit)
-    .execute();
+  const result = await sql<UpstreamHour>`
+    select m.*, u.display_name, u.url
+    from upstream_metric m join cache_upstream u on u.id = m.upstream_id join cache c on c.id = u.cache_id
+    where m.hour > gradient_now() - ${windowHours} * interval '1 hour' and c.kind = 0 and (
+      ${everything} or c.public or ((${cacheId}::uuid is null or c.id = ${cacheId}) and (
+        (${organizationId}::uuid is null and exists (
+          select from cache_member a join cache_role r on r.id = a.role_id
+          where a.cache_id = c.id and a.user_id = ${userId}::uuid and r.permissions & 1 <> 0))
+        or exists (
+          select from organization_cache s join organization_member o on o.organization_id = s.organization_id
+          where s.cache_id = c.id and o.user_id = ${userId}::uuid
+            and (${organizationId}::uuid is null or s.organization_id = ${organizationId}))))
+    )
+    order by m.upstream_id, m.hour
+    limit ${limit}`.execute(db);
+  return result.rows;
 }

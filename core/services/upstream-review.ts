@@ -1,3 +1,4 @@
+import { UPSTREAM_HOURS_MAX } from "../api/board-upstreams.ts";
 import { listLackingReferences, markInternallyIncomplete } from "../db/incomplete-paths.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { deleteOldUpstreamCounts } from "../db/upstream-metrics.ts";
@@ -7,13 +8,11 @@ import { announceMarked, type UpstreamLossDeps, unmarkComplete } from "./upstrea
 import type { Upstreams } from "./upstreams.ts";
 
 const LACKING_MAX = 1_000;
-/** The longest window that the board shows. */
-const COUNTED_HOURS = 2_160;
 
 /** Removes what counts no more, and reviews what is marked incomplete. To be called once an hour. */
 export async function tidyUpstreams(deps: UpstreamLossDeps, upstreams: Upstreams): Promise<void> {
   await deleteStaleAnswers(deps.db);
-  await deleteOldUpstreamCounts(deps.db, COUNTED_HOURS);
+  await deleteOldUpstreamCounts(deps.db, UPSTREAM_HOURS_MAX);
   await reviewIncomplete(deps, upstreams);
 }
 

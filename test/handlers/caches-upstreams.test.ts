@@ -28,6 +28,16 @@ function http(more: object = {}) {
   return { type: "http", display_name: "Other", url: "https://cache.example.org", public_key: key, ...more };
 }
 
+function gradient(more: object = {}) {
+  const body = {
+    type: "gradient_proto",
+    url: "https://other.example.org",
+    remote_cache: "main",
+    display_name: "Other",
+  };
+  return { ...body, public_key: key, ...more };
+}
+
 test("a new cache rests on cache.nixos.org", async () => {
   const path = await makeCache("fresh");
   expect((await t.ask("GET", path, { token: owner.token })).body.message).toEqual([
@@ -93,8 +103,13 @@ test("with another address or other keys, what was seen there counts no more", a
 test("what cannot be an upstream is refused with what is wrong", async () => {
   const path = await makeCache("strict");
   const refused: [object, RegExp][] = [
-    [{ type: "internal", cache_name: "x" }, /`internal` are not supported yet/],
-    [{ type: "gradient_proto", url: "https://x.org", remote_cache: "y", display_name: "z" }, /not supported yet/],
+    [{ type: "internal", cache_name: "strict" }, /cache_name: is this cache itself/],
+    [gradient({ remote_cache: ".." }), /remote_cache: must be the name/],
+    [gradient({ remote_cache: "a/b" }), /remote_cache: must be the name/],
+    [gradient({ url: "http://x.org", api_key: "GRADx" }), /api_key: needs a url with https/],
+    [gradient({ public_key: undefined }), /url: no Gradient there tells the public key/],
+    [gradient({ url: "https://ci.example.com", remote_cache: "strict" }), /url: is this cache itself/],
+    [http({ url: "https://ci.example.com/cache/strict/" }), /url: is this cache itself/],
     [{ type: "ftp" }, /type/],
     [http({ url: "ftp://example.org" }), /url: must begin with http/],
     [http({ url: "file:///nix" }), /url: must begin with http/],
@@ -145,4 +160,112 @@ test("upstreams are read by whoever reads the cache, changed by whom its roles a
   // The id of another cache's upstream leads nowhere.
   expect((await t.ask("DELETE", `${open}/${id}`, { token: owner.token })).status).toBe(404);
   expect((await t.ask("GET", hidden, { token: owner.token })).body.message).toHaveLength(1);
+});
+
+test("a cache of another Gradient is added with its API key, which nobody is shown", async () => {
+  const path = await makeCache("relaying");
+  const options = { token: owner.token };
+  const id: string = (await t.ask("PUT", path, { ...options, body: gradient({ api_key: "GRADsecret" }) })).body.message;
+  const listed = (await t.ask("GET", path, options)).body.message as { id: string }[];
+  expect(listed.find((one) => one.id === id)).toEqual({
+    id,
+    display_name: "Other",
+    mode: "ReadOnly",
+    upstream_cache_id: null,
+    url: "https://other.example.org",
+    public_key: key,
+    kind: "gradientproto",
+    remote_cache: "main",
+  });
+  const row = await t.db.selectFrom("cache_upstream").select("api_key").where("id", "=", id).executeTakeFirst();
+  expect(Buffer.from(row?.api_key ?? "").includes("GRADsecret")).toBe(false);
+  expect(row?.api_key).not.toBeNull();
+  // The key goes to no other server than the one it was given for.
+  const moved = await t.ask("PATCH", `${path}/${id}`, { ...options, body: { url: "https://evil.example.org" } });
+  expect([moved.status, moved.body.message]).toEqual([400, expect.stringMatching(/^url: cannot be changed/)]);
+  const without = await t.ask("PATCH", `${path}/${id}`, { ...options, body: { api_key: null, public_key: NIXOS_KEY } });
+  expect(without.status).toBe(200);
+  const after = await t.db.selectFrom("cache_upstream").select("api_key").where("id", "=", id).executeTakeFirst();
+  expect(after?.api_key).toBeNull();
+});
+
+test("another cache of this server is added by who may read it, and shown to who may see it", async () => {
+  const path = await makeCache("above");
+  const open = await makeCache("above-open", true);
+  await makeCache("below");
+  await t.ask("PUT", "/caches", {
+    token: stranger.token,
+    body: { name: "theirs", display_name: "Theirs", description: "", public: false },
+  });
+  const add = (to: string, cache_name: string) =>
+    t.ask("PUT", to, { token: owner.token, body: { type: "internal", cache_name } });
+  // What one may not see is what is not there.
+  const hidden = await add(path, "theirs");
+  const absent = await add(path, "no-such-cache");
+  expect([hidden.status, hidden.body]).toEqual([absent.status, absent.body]);
+  expect(hidden.status).toBe(404);
+  const leak = await add(open, "below");
+  expect([leak.status, leak.body.message]).toEqual([400, expect.stringMatching(/that cache is private/)]);
+  expect((await add(path, "below")).status).toBe(200);
+  expect((await add(path, "below")).body.code).toBe("already_exists");
+  const list = async (token?: string, of = path) =>
+    ((await t.ask("GET", of, token === undefined ? {} : { token })).body.message as { kind: string }[]).filter(
+      ({ kind }) => kind === "internal",
+    );
+  const below = await t.db.selectFrom("cache").select("id").where("name", "=", "below").executeTakeFirstOrThrow();
+  expect(await list(owner.token)).toEqual([
+    {
+      id: expect.any(String),
+      display_name: "below",
+      mode: "ReadWrite",
+      upstream_cache_id: below.id,
+      url: null,
+      public_key: null,
+      kind: "internal",
+      remote_cache: null,
+    },
+  ]);
+  await t.ask("POST", "/caches/above/public", { token: owner.token });
+  expect([await list(), await list(stranger.token)]).toEqual([[], []]);
+  expect(await list(owner.token)).toHaveLength(1);
+});
+
+test("whether a cache keeps what passes through it is a setting of the cache", async () => {
+  await makeCache("keeping");
+  const options = { token: owner.token };
+  const shown = async () => (await t.ask("GET", "/caches/keeping", options)).body.message as { pull_through: boolean };
+  expect(await shown()).toMatchObject({ pull_through: false });
+  expect((await t.ask("PATCH", "/caches/keeping", { ...options, body: { pull_through: true } })).status).toBe(200);
+  expect(await shown()).toMatchObject({ pull_through: true });
+});
+
+test("how upstreams answer is shown for caches that one may see", async () => {
+  const [secret, open] = [await makeCache("figures"), await makeCache("figures-open", true)];
+  const ids: string[] = [];
+  for (const path of [secret, open]) {
+    const [row] = (await t.ask("GET", path, { token: owner.token })).body.message as { id: string }[];
+    ids.push(row?.id ?? "");
+    const counts = { requests: 4, latency_ms: 200, hits: 1, misses: 2, failures: 1 };
+    const hour = new Date();
+    await t.db
+      .insertInto("upstream_metric")
+      .values({ upstream_id: row?.id ?? "", hour, ...counts })
+      .execute();
+  }
+  const board = async (token?: string) => {
+    const answer = await t.ask("GET", "/board/cache/upstreams?window_hours=2", token === undefined ? {} : { token });
+    return (answer.body.message as { upstreams: { upstream_id: string }[] }).upstreams;
+  };
+  const idsOf = async (token?: string) => (await board(token)).map((one) => one.upstream_id).sort();
+  expect(await idsOf(owner.token)).toEqual([...ids].sort());
+  expect([await idsOf(), await idsOf(stranger.token)]).toEqual([[ids[1]], [ids[1]]]);
+  expect((await board())[0]).toMatchObject({
+    display_name: "cache.nixos.org",
+    avg_latency_ms: 50,
+    hit_rate: 1 / 3,
+    requests_total: 4,
+    failures_total: 1,
+    latency: [{ bucket_start: expect.any(String), count: 4, sum: 200 }],
+    hit_rate_series: [{ bucket_start: expect.any(String), count: 3, sum: 1 }],
+  });
 });
