@@ -10,13 +10,14 @@ const HOLDERS_MAX = 32;
 /** A build's outputs: where they are, and how large. */
 export interface InputOrigin {
   /** Workers that made them, or were given them as an input. */
-  readonly holders: ReadonlySet<string>;
+  readonly holders: readonly string[];
   /** By output: the size of its NAR, where a cache of the organization has it. */
   readonly bytes: Readonly<Record<string, number>>;
 }
 
+/** Lists and not sets: there are thousands, nearly all of one or two names. */
 interface Entry extends InputOrigin {
-  readonly holders: Set<string>;
+  readonly holders: string[];
 }
 
 /**
@@ -35,7 +36,7 @@ export class InputOrigins {
       else missing.push(id);
     }
     for (const { id, worker, bytes } of await listOrigins(db, missing)) {
-      const entry = { holders: new Set(worker === null ? [] : [worker]), bytes };
+      const entry = { holders: worker === null ? [] : [worker], bytes };
       found.set(id, entry);
       this.#remember(id, entry);
     }
@@ -46,7 +47,7 @@ export class InputOrigins {
   gave(buildIds: readonly string[], workerId: string): void {
     for (const id of buildIds) {
       const holders = this.#known.get(id)?.holders;
-      if (holders && holders.size < HOLDERS_MAX) holders.add(workerId);
+      if (holders && holders.length < HOLDERS_MAX && !holders.includes(workerId)) holders.push(workerId);
     }
   }
 
