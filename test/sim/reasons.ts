@@ -67,6 +67,11 @@ export class Reasons {
     this.#organizations = organizations;
   }
 
+  /** Something was wrong when they were looked at; without a change in the database it may have become right. */
+  get isDoubtful(): boolean {
+    return this.#wrongSince.size > 0;
+  }
+
   /** Throws with what has been wrong for too long. */
   async check(db: Kysely<Database>): Promise<void> {
     const { rows } = await look.execute(db);

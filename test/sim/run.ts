@@ -139,11 +139,12 @@ class Simulation {
     if (database.taken) throw new Error("a transaction waits for something that is not the database");
     if (this.#phase === "faults") this.#faults.step();
     checker.checkRunning();
-    if (database.changes === this.#checkedChanges && !checker.hasPromises) return;
-    this.#checkedChanges = database.changes;
-    const { open, connected } = await checker.check(observer);
-    this.#open = open;
-    this.#connected = connected;
+    if (database.changes !== this.#checkedChanges || checker.hasPromises) {
+      this.#checkedChanges = database.changes;
+      const { open, connected } = await checker.check(observer);
+      this.#open = open;
+      this.#connected = connected;
+    } else if (!this.#reasons.isDoubtful) return;
     if (this.#phase !== "faults") await this.#reasons.check(observer);
   }
 
