@@ -7,6 +7,7 @@ import type { UpstreamAdminDeps } from "#core/services/caches-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { DownloadDeps } from "#core/services/downloads-open.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
+import type { RetentionDeps } from "#core/services/retention-deps.ts";
 import { adminRoutes } from "./admin.ts";
 import { adminTaskRoutes } from "./admin-tasks.ts";
 import { authRoutes } from "./auth.ts";
@@ -16,6 +17,7 @@ import { buildRoutes } from "./builds.ts";
 import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
+import { cacheRetentionRoutes } from "./caches-retention.ts";
 import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
 import type { AppEnv } from "./env.ts";
@@ -32,6 +34,7 @@ import { subscriptionRoutes } from "./orgs-subscriptions.ts";
 import { projectRoutes } from "./projects.ts";
 import { projectEvaluationRoutes } from "./projects-evaluations.ts";
 import { flakeInputRoutes } from "./projects-flake-inputs.ts";
+import { latestBuildRoutes } from "./projects-latest.ts";
 import { userRoutes } from "./user.ts";
 import { workerRoutes } from "./workers.ts";
 
@@ -42,6 +45,7 @@ export interface AppDeps
     BuildRequestDeps,
     UploadDeps,
     DownloadDeps,
+    RetentionDeps,
     UpstreamAdminDeps {
   readonly http: ClientIpOptions & {
     /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
@@ -79,10 +83,12 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/orgs", subscriptionRoutes(deps));
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
+  api.route("/caches", cacheRetentionRoutes(deps));
   api.route("/caches", cacheUploadRoutes(deps));
   api.route("/caches", upstreamRoutes(deps));
   api.route("/projects", projectRoutes(deps));
   api.route("/projects", projectEvaluationRoutes(deps));
+  api.route("/projects", latestBuildRoutes(deps));
   api.route("/projects", flakeInputRoutes(deps));
   api.route("/evals", evaluationRoutes(deps));
   api.route("/builds", buildRoutes(deps));

@@ -112,3 +112,13 @@ export async function deleteMember(db: Kysely<Database>, organizationId: string,
     .where("user_id", "=", userId)
     .execute();
 }
+
+/** Of every organization that the user belongs to. */
+export async function listOrganizationIdsOf(db: Kysely<Database>, userId: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom("organization_member")
+    .select("organization_id")
+    .where("user_id", "=", userId)
+    .execute();
+  return rows.map(({ organization_id }) => organization_id);
+}

@@ -7,6 +7,7 @@ import type { Hash } from "../nix/hash.ts";
 import type { SecretKey } from "../nix/signature.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Notifier } from "../ports/notifier.ts";
+import { refuseBlocked } from "./cache-blocks.ts";
 import { type Candidate, lockNars, promotedReferences } from "./cache-promote.ts";
 import type { SecretKeyOf } from "./cache-sign.ts";
 import { writePaths } from "./cache-write.ts";
@@ -96,12 +97,15 @@ export async function commitCandidates(
   { caches, lenders, candidates: committed }: CandidateCommit,
 ): Promise<CommitResult> {
   const result = { added: [], promoted: [], differing: [], changed: [] } as MutableResult;
+  const cacheIds = caches.map(({ id }) => id);
+  await refuseBlocked(trx, cacheIds, pathsOf(committed));
   for (const cache of caches) {
     const others = lenders.map((store) => store.id).filter((id) => id !== cache.id);
     // Nobody but the organization's workers reads its internal store, and they reach all of these upstreams.
     const isInternal = lenders.some((store) => store.id === cache.id && store.kind === 1);
     const upstreamsOf = isInternal ? others : [cache.id];
     const promoted = await promotedReferences(trx, { cacheId: cache.id, lenders: others, upstreamsOf, committed });
+    await refuseBlocked(trx, [cache.id], pathsOf(promoted));
     const key: SecretKey = await secretKeyOf(cache);
     const written = await writePaths(trx, { cacheId: cache.id, key, candidates: [...promoted, ...committed] });
     const isPromoted = new Set(promoted.map((path) => path.storePath));
@@ -110,6 +114,10 @@ export async function commitCandidates(
     result.changed.push(...written.changed);
   }
   return result;
+}
+
+function pathsOf(candidates: readonly Candidate[]): StorePath[] {
+  return candidates.map(({ storePath }) => storePath);
 }
 
 /** To be called after the commit: no server goes on answering with what a path was before. */

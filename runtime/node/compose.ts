@@ -134,6 +134,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     }),
     control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
+    retention: { ...config.retention, keepEvaluations: config.keepEvaluations },
     sourceBytesMax: config.sourceBytesMax,
     ...pushes,
     secretKeyOf: hub.secretKeyOf,

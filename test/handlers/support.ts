@@ -1,6 +1,7 @@
 import type { Hono } from "hono";
 import type { Actor } from "#core/domain/actor.ts";
 import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
+import { RETENTION_DEFAULTS } from "#core/domain/retention.ts";
 import { utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
@@ -84,7 +85,12 @@ export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<
       });
       const response = await app.request(request);
       const text = await response.text();
-      return { status: response.status, headers: response.headers, text, body: JSON.parse(text) };
+      return {
+        status: response.status,
+        headers: response.headers,
+        text,
+        body: text === "" ? { error: !response.ok } : JSON.parse(text),
+      };
     },
     user: async (username, { superuser = false } = {}) => {
       const email = `${username}@example.com`;
@@ -132,6 +138,7 @@ async function appDeps(
     git: { resolve: () => Promise.reject(new Error("these tests have no repositories")) },
     control: noControl(),
     projects: { keepEvaluations: 30, allowLocalSources: false },
+    retention: RETENTION_DEFAULTS,
     http: {
       requestBytesMax: 64 * 1024,
       peerAddress: (c) => c.req.header("x-test-peer") ?? null,
