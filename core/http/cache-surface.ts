@@ -11,9 +11,15 @@ import { answerLog, type CacheLogDeps } from "./cache-log.ts";
 import { answerNar, type CacheNarDeps } from "./cache-nar.ts";
 import { NarInfoAnswers, type PlainAnswer, type PlainRequest } from "./cache-narinfo.ts";
 import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl } from "./cache-route.ts";
+import { NarMemory } from "./nar-memory.ts";
 import { NarInfoMemory } from "./narinfo-memory.ts";
 
-export interface CacheSurfaceDeps extends CacheAccessDeps, CacheNarDeps, CacheInfoDeps, CacheServeDeps, CacheLogDeps {
+export interface CacheSurfaceDeps
+  extends CacheAccessDeps,
+    Omit<CacheNarDeps, "nars">,
+    CacheInfoDeps,
+    CacheServeDeps,
+    CacheLogDeps {
   readonly notifier: Notifier;
   /** Answers what is not GET, and the HEAD of what was put and waits; null for the rest. It decides itself who may. */
   write?(request: Request): Promise<Response | null>;
@@ -31,8 +37,14 @@ export interface CacheSurface {
   fromMemory(request: PlainRequest): PlainAnswer | null;
 }
 
-/** What Nix builds without; everything else says that it cannot answer now. */
-const ABSENT_ON_DOUBT: ReadonlySet<RouteKind> = new Set<RouteKind>(["narinfo", "nar", "relayedNar", "realisation"]);
+/** What Nix does without; everything else says that it cannot answer now. */
+const ABSENT_ON_DOUBT: ReadonlySet<RouteKind> = new Set<RouteKind>([
+  "narinfo",
+  "nar",
+  "relayedNar",
+  "log",
+  "realisation",
+]);
 
 /**
  * What is asked of a binary cache, below `/cache/<name>/`. To be mounted ahead of any middleware. It listens to the
@@ -41,13 +53,21 @@ const ABSENT_ON_DOUBT: ReadonlySet<RouteKind> = new Set<RouteKind>(["narinfo", "
 export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   const door = new CacheDoor(deps);
   const memory = new NarInfoMemory(deps.clock);
+  const nars = new NarMemory(deps.clock);
+  const forgetAll = (prefix: string) => {
+    memory.forgetAll(prefix);
+    nars.forgetAll(prefix);
+  };
   const forget = (subject: string) => {
-    if (!subject.endsWith("/")) return memory.forget(subject);
-    door.forget(subject.slice(0, -1));
-    memory.forgetAll(subject);
+    if (subject.endsWith("/")) {
+      door.forget(subject.slice(0, -1));
+      return forgetAll(subject);
+    }
+    memory.forget(subject);
+    nars.forget(subject);
   };
   deps.notifier.subscribe("path", forget);
-  deps.notifier.subscribe("missed", () => memory.forgetAll(""));
+  deps.notifier.subscribe("missed", () => forgetAll(""));
   // Damage found here must be forgotten here at once, and not when the wake-up has made its round.
   const notifier: Notifier = {
     notify(topic, subject) {
@@ -57,14 +77,14 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     subscribe: (topic, handler) => deps.notifier.subscribe(topic, handler),
   };
   const narInfos = new NarInfoAnswers(deps, door, memory);
-  const context: Context = { deps: { ...deps, notifier }, door, narInfos };
+  const context: Context = { deps: { ...deps, notifier, nars }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request),
   });
 }
 
 interface Context {
-  readonly deps: CacheSurfaceDeps;
+  readonly deps: CacheSurfaceDeps & CacheNarDeps;
   readonly door: CacheDoor;
   readonly narInfos: NarInfoAnswers;
 }

@@ -1,5 +1,6 @@
 import { symlink } from "node:fs/promises";
 import { Agent, request as httpRequest } from "node:http";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -278,6 +279,69 @@ describe("a cache that is not public", () => {
     }
   });
 });
+
+test("whatever stands in the first line of a request, nobody gets out of a cache, and nothing breaks", async () => {
+  const shown = await offerTree(bench, open, "shown", { file: "shown" });
+  const serve = `/cache/open/serve/${storePathHash(shown.storePath)}`;
+  const targets = [
+    ...[
+      "..",
+      "../..",
+      "%2e%2e/%2e%2e/etc/passwd",
+      "file/..",
+      "./file",
+      "//file",
+      "file%00",
+      "%",
+      "%c3",
+      "\\..\\file",
+    ].map((rest) => `${serve}/${rest}`),
+    ...[
+      "",
+      "/",
+      "/..",
+      "/../closed/nix-cache-info",
+      "/%2e%2e/closed/nix-cache-info",
+      "//",
+      "/nix-cache-info/..",
+      "/\xff",
+    ].map((rest) => `/cache/open${rest}`),
+    `/cache/open/nar/../../closed/${addresses()[3]}`,
+    `/cache/open/log/${"a".repeat(10_000)}.drv`,
+    `${serve}/${"a/".repeat(6_000)}`,
+    `/cache/open/nix-cache-info?${"json&".repeat(2_000)}`,
+    "http://elsewhere.example.org/cache/open/../closed/nix-cache-info",
+    "http:///cache/open/nix-cache-info",
+    "//cache/open/nix-cache-info",
+    "/cache",
+    "*",
+  ];
+  for (const target of targets) {
+    const [status = 0, text] = await askRaw(target);
+    expect([target.slice(0, 100), status >= 200 && status < 500]).toEqual([target.slice(0, 100), true]);
+    expect(text).not.toContain("root:");
+    // The one that is not public would ask for credentials or, to who has some, say 404.
+    if (status === 200) expect(text).toMatch(/shown|StoreDir|WantMassQuery/);
+  }
+  expect(await askRaw(`${serve}/file`)).toEqual([200, expect.stringContaining("shown")]);
+});
+
+/** Sends the target as it is: clients tidy it up. */
+function askRaw(target: string): Promise<[status: number, answer: string]> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname, () => {
+      socket.write(
+        Buffer.from(`GET ${target} HTTP/1.1\r\nHost: cache.example.org\r\nConnection: close\r\n\r\n`, "latin1"),
+      );
+    });
+    socket.on("error", reject);
+    buffer(socket).then((bytes) => {
+      const text = bytes.toString("latin1");
+      resolve([Number(/^HTTP\/1\.1 ([0-9]{3})/.exec(text)?.[1]), text]);
+    }, reject);
+  });
+}
 
 describe("logs in a public cache", () => {
   let shown: StoredPath;

@@ -70,7 +70,7 @@ describe.skipIf(!nix.ok)(`Nix asks a cache${reason}`, () => {
     expect(own.root).toEqual(root);
   });
 
-  test("the listing is what Nix itself writes for the path, to the letter", async () => {
+  test("the listing is what Nix itself writes for the path", async () => {
     const cache = join(gradient.folder, "nix-cache");
     const copied = await run(
       "nix",
@@ -92,10 +92,9 @@ describe.skipIf(!nix.ok)(`Nix asks a cache${reason}`, () => {
 
   test("what is known of a path, and its closure", async () => {
     const infos = JSON.parse(await ask("path-info", "--json", "-r", app)) as object;
+    // Nix 2.8 prints a list, newer ones an object by path.
     const paths = Array.isArray(infos) ? infos.map(({ path }) => path as string) : Object.keys(infos);
-    expect(paths.map((path) => path.slice(-5)).toSorted()).toEqual(
-      ["-text", "8-app".slice(-5)].map((end, index) => (index === 0 ? end : app.slice(-5))).toSorted(),
-    );
+    expect(paths.map((path) => path.replace(/^.*?-/, "")).toSorted()).toEqual(["app", "text"]);
     const narInfo = (await (await fetch(`${store}/${hash()}.narinfo?json`)).json()) as { StorePath: string };
     expect(narInfo.StorePath).toBe(app);
     const client = new CacheClient(gradient, "client");
