@@ -13,6 +13,7 @@ import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
 import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
+import type { NarReturns } from "./session/nar-returns.ts";
 import { Supervisor, type SupervisorOptions, type WorkerFacts } from "./session/supervisor.ts";
 
 export interface AgentOptions {
@@ -27,6 +28,8 @@ export interface AgentOptions {
   /** Both turn every failure into a result; they throw `AttemptEndedError` when the attempt has ended meanwhile. */
   readonly build: (job: BuildJob, aterm: Uint8Array, link: AttemptLink) => Promise<BuildResult>;
   readonly evaluate: (job: EvaluationJob, link: AttemptLink) => Promise<EvaluationResult>;
+  /** Absent: the server does not ask for NARs that it has lost. */
+  readonly returns?: NarReturns;
   /** How the machine is doing since the last call. Absent: the server is not told. */
   readonly metrics?: () => Promise<MachineMetrics>;
   readonly clock: Clock;
@@ -64,6 +67,8 @@ export class Agent {
     this.#spoolFolder = join(options.dataDir, "logs");
     this.#supervisor = new Supervisor({
       ...options,
+      returnsNars: options.returns !== undefined,
+      onAuthorized: (organizationIds) => options.returns?.authorize(organizationIds),
       attempts: () => [...this.#running.keys()],
       onAttached: (session, held) => this.#attached(session, held),
       onMessage: (session, message) => this.#receive(session, message),
@@ -149,6 +154,8 @@ export class Agent {
       case "abort_job":
         this.#running.get(message.attempt)?.attempt.end(message.reason);
         return;
+      case "nar_wanted":
+        return this.#options.returns?.receive(session, message, this.#stop.signal);
       case "error":
         this.#options.log.error("the server reports an error", { code: message.code, error: message.message });
         return;

@@ -12,9 +12,11 @@ import type { PreparedWorker } from "./main-prepare.ts";
 import type { Stoppable } from "./main-signals.ts";
 import { OrganizationPlaces } from "./organization-places.ts";
 import { watchPeers } from "./peers-watch.ts";
+import { NarReturns } from "./session/nar-returns.ts";
 import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
 import { OrganizationStores } from "./store/organization-stores.ts";
 import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
+import { returnPath } from "./store/return-path.ts";
 import { readStoreFacts } from "./store-facts.ts";
 
 export interface AssembledWorker extends AsyncDisposable {
@@ -50,6 +52,11 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
       return tokens;
     },
     build,
+    returns: new NarReturns({
+      find: (wanted, send, signal) =>
+        stores.use(wanted.organization, ({ pool }) => returnPath(pool, wanted, send, signal)),
+      log: loggers.build,
+    }),
     evaluate: (job, link) => stores.use(job.organization, (store) => evaluations.run(store, job, link)),
     metrics: createMachineMetrics(),
     clock: systemClock,

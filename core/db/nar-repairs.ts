@@ -103,11 +103,14 @@ export async function listDamagedReferences(
 }
 
 export interface WantedNar {
+  /** Of the damage; the next page begins after it. */
+  readonly id: number;
   readonly nar_hash: Uint8Array;
   readonly nar_size: number;
-  readonly organization_id: string;
   /** Base name. */
   readonly store_path: string;
+  /** Those that the path belongs to, of the ones that were asked about. */
+  readonly organization_ids: string[];
 }
 
 /**
@@ -117,22 +120,23 @@ export interface WantedNar {
 export async function listNarsWanted(
   db: Kysely<Database>,
   organizationIds: readonly string[],
-  limit: number,
+  { after, limit }: { readonly after: number; readonly limit: number },
 ): Promise<WantedNar[]> {
   const result = await sql<WantedNar>`
-    select distinct on (d.found_at, n.nar_hash, o.id) n.nar_hash, n.nar_size, o.id as organization_id, p.store_path
+    select d.id, n.nar_hash, n.nar_size, p.store_path, array_agg(distinct o.id) as organization_ids
     from nar_damage d
     join nar n on n.object_key = d.object_key and n.damaged_at is not null
     join cache_path p on p.nar_hash = n.nar_hash
     join cache c on c.id = p.cache_id
-    join organization o on o.id = any(${organizationIds}::uuid[]) and (
+    join unnest(${organizationIds}::uuid[]) as o(id) on (
       c.organization_id = o.id and c.kind = 1
       or c.kind = 0 and exists (select from organization_cache s
         where s.cache_id = c.id and s.organization_id = o.id and s.mode in (0, 2)))
-    where d.healed_at is null and d.attempts > 0
-    order by d.found_at, n.nar_hash, o.id, p.store_path
+    where d.id > ${after} and d.healed_at is null and d.attempts > 0
+    group by d.id, n.nar_hash, p.store_path
+    order by d.id, p.store_path
     limit ${limit}`.execute(db);
-  return result.rows;
+  return result.rows.map((row) => ({ ...row, id: Number(row.id) }));
 }
 
 export interface DamageRecord {

@@ -485,6 +485,8 @@ export interface WorkerDescription {
   readonly signing_key: string | null;
   /** Of a relay, those of the workers behind it. */
   readonly signing_keys?: readonly string[] | undefined;
+  /** It may be asked for NARs that were lost. */
+  readonly returns_nars?: boolean | undefined;
   /** It finishes what it has and takes no more. */
   readonly draining: boolean;
 }

@@ -15,6 +15,7 @@ import {
   Word,
 } from "./fields.ts";
 import { QUERY_PATHS_MAX } from "./limits.ts";
+import { NarWanted } from "./nar-return-messages.ts";
 import { Capabilities } from "./worker-messages.ts";
 
 const FailedPeers = list(v.object({ peer_id: Uuid, reason: text(256) }), 10_000);
@@ -133,6 +134,7 @@ export const ServerMessage = v.variant("type", [
   v.object({ type: v.literal("nar_unavailable"), request: Count, reason: text(1024), retry: v.boolean() }),
   v.object({ type: v.literal("nar_committed"), upload: Count }),
   v.object({ type: v.literal("nar_refused"), upload: Count, message: text(8192), retry: v.boolean() }),
+  NarWanted,
   v.object({ type: v.literal("job_result_ack"), attempt: Uuid }),
   v.object({ type: v.literal("credit"), stream: StreamId, offset: Count }),
   v.object({ type: v.literal("stream_stop"), stream: StreamId }),

@@ -1,6 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import { Connection } from "./connection.ts";
 import { HANDSHAKE_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION, RENEWAL_INTERVAL_MS } from "./limits.ts";
+import { NarWants } from "./nar-wants.ts";
 import type { SessionGrant } from "./session-authority.ts";
 import type { Incoming, SessionHost, SessionWork, WorkerConnection } from "./session-host.ts";
 import type { Socket } from "./socket.ts";
@@ -35,6 +36,7 @@ export interface ServerSessionOptions {
  */
 export class ServerSession<Work extends SessionWork> {
   readonly connection: WorkerConnection;
+  readonly wants: NarWants;
   readonly #options: ServerSessionOptions;
   readonly #host: SessionHost<Work>;
   #cancelTimeout: () => void;
@@ -64,6 +66,7 @@ export class ServerSession<Work extends SessionWork> {
       onClose: (reason) => this.#closed(reason),
       silenceTimeoutMs: Math.max(options.silenceTimeoutMs, SILENCE_MS_MIN),
     });
+    this.wants = new NarWants(this.connection, options.clock);
     this.#cancelTimeout = options.clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
       if (this.#state !== "registered") this.connection.close(1008, "the handshake took too long");
     });
@@ -126,6 +129,9 @@ export class ServerSession<Work extends SessionWork> {
       case "worker_capabilities":
         if (message.attempts !== null) throw new Error("attempts are named once, when a session begins");
         return this.#work.describe(message);
+      case "nar_return":
+      case "nar_absent":
+        return this.wants.receive(message);
       case "init_connection":
         throw new Error("init_connection is out of order");
       default:
@@ -266,6 +272,7 @@ export class ServerSession<Work extends SessionWork> {
   #closed(reason: string): void {
     this.#cancelTimeout();
     this.#cancelRenewal();
+    this.wants.close();
     this.#host.closed(this, reason);
   }
 }

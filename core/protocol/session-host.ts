@@ -1,4 +1,5 @@
 import type { Connection } from "./connection.ts";
+import type { NarWants } from "./nar-wants.ts";
 import type { ServerMessage } from "./server-messages.ts";
 import type { SessionAuthority, SessionGrant } from "./session-authority.ts";
 import type { Capabilities, WorkerMessage } from "./worker-messages.ts";
@@ -10,7 +11,16 @@ type Of<T extends Incoming["type"]> = Extract<Incoming, { type: T }>;
 /** What only a registered worker sends, and the session itself has nothing to do with. */
 export type WorkMessage = Exclude<
   Incoming,
-  { type: "init_connection" | "auth_response" | "reauth_request" | "worker_capabilities" | "error" }
+  {
+    type:
+      | "init_connection"
+      | "auth_response"
+      | "reauth_request"
+      | "worker_capabilities"
+      | "nar_return"
+      | "nar_absent"
+      | "error";
+  }
 >;
 
 /** What a worker says of itself when its session begins. */
@@ -40,6 +50,8 @@ export interface SessionView {
   readonly workerId: string;
   /** What the worker has proved. */
   readonly grants: readonly SessionGrant[];
+  /** Asks the worker for NARs that were lost; only one that has said that it answers. */
+  readonly wants: NarWants;
   /** Ends the session with a reason that the worker shows its operator. */
   reject(code: number, reason: string): void;
 }

@@ -27,6 +27,7 @@ import {
   WORKER_ORGANIZATIONS_MAX,
   WORKER_SIGNING_KEYS_MAX,
 } from "./limits.ts";
+import { NarAbsent, NarReturn } from "./nar-return-messages.ts";
 
 /** `name:base64`, of a key or a signature. */
 const SignatureText: v.GenericSchema<string> = v.pipe(v.string(), v.regex(/^[!-9;-~]{1,255}:[A-Za-z0-9+/=]{1,128}$/));
@@ -163,6 +164,8 @@ export const WorkerMessage = v.variant("type", [
     signing_key: v.optional(SignatureText),
     /** Of a relay: those of the workers behind it. */
     signing_keys: v.optional(list(SignatureText, WORKER_SIGNING_KEYS_MAX)),
+    /** It answers `nar_wanted`. */
+    returns_nars: v.optional(v.boolean()),
     /**
      * The attempts this worker still runs or has results of. Others that the server knows of are freed at once. Null
      * when the message is sent again in a session: then it says nothing of attempts, which may be under way to it.
@@ -266,6 +269,8 @@ export const WorkerMessage = v.variant("type", [
     /** It is offered together with the attempt's result, which names it and is sent next. */
     with_result: v.optional(v.boolean()),
   }),
+  NarReturn,
+  NarAbsent,
   /** `offset`: where in the attempt's log the stream begins. */
   v.object({ type: v.literal("log_open"), attempt: Uuid, offset: Count, stream: StreamId }),
   v.object({

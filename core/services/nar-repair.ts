@@ -5,7 +5,7 @@ import { insertNarFile, lockNarsForUpdate, type NewNar, replaceNarObject } from 
 import { inTransaction } from "../db/transaction.ts";
 import { type NarHealer, repairPauseMs } from "../domain/nar-health.ts";
 import { DomainError } from "../errors.ts";
-import { equalBytes } from "../lib/bytes.ts";
+import { equalBytes, toHex } from "../lib/bytes.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Compression } from "../ports/codec.ts";
 import { OutboundError } from "../ports/outbound.ts";
@@ -52,6 +52,8 @@ export async function repairNar(deps: NarRepairDeps, row: DamagedNar): Promise<R
   }
   const problem = problems.join("; ").slice(0, PROBLEM_LENGTH_MAX);
   await postponeRepair(deps.db, nar, { problem, pauseMs: repairPauseMs(row.attempts + 1) });
+  // Workers are asked from now on.
+  if (row.attempts === 0) deps.notifier.notify("damage", toHex(row.nar_hash));
   return { problem };
 }
 

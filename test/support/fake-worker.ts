@@ -98,19 +98,22 @@ export class FakeWorker {
     return peers;
   }
 
-  introduce({ builds = 4, attempts = [] as string[] } = {}): void {
+  introduce({ builds = 4, attempts = [] as string[], returnsNars = false } = {}): void {
     this.send({
       type: "worker_capabilities",
       groups: [{ architectures: ["x86_64-linux"], system_features: [], max_concurrent_builds: builds }],
       max_concurrent_evaluations: 1,
       cpu_count: 4,
       ram_total_mb: 4096,
+      ...(returnsNars && { returns_nars: true }),
       attempts,
     });
   }
 
   /** The whole handshake. Answers the attempts that it still holds. */
-  async register(options: { builds?: number; attempts?: string[] } = {}): Promise<readonly string[]> {
+  async register(
+    options: { builds?: number; attempts?: string[]; returnsNars?: boolean } = {},
+  ): Promise<readonly string[]> {
     await this.authenticate();
     await this.next("init_ack");
     this.introduce(options);

@@ -28,7 +28,7 @@ export interface HubBench extends AsyncDisposable {
   /** A worker that has not said anything yet. */
   worker(options?: FakeWorkerOptions): FakeWorker;
   /** One that is let in and has gone through the handshake. */
-  registered(options?: { builds?: number; organizationId?: string }): Promise<FakeWorker>;
+  registered(options?: { builds?: number; organizationId?: string; returnsNars?: boolean }): Promise<FakeWorker>;
   /** A queued evaluation. */
   addEvaluation(): Promise<string>;
   /** A build that is ready, of an evaluation that builds; of the bench's own organization and project by default. */
@@ -112,11 +112,11 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
     addRegistration,
     makeOrganization,
     worker,
-    async registered({ builds = 4, organizationId: organization = organizationId } = {}) {
+    async registered({ builds = 4, organizationId: organization = organizationId, returnsNars = false } = {}) {
       const workerId = crypto.randomUUID();
       await addRegistration(workerId, organization);
       const added = worker({ workerId, tokens: { [organization]: `token of ${workerId}` } });
-      await added.register({ builds });
+      await added.register({ builds, returnsNars });
       return added;
     },
     addEvaluation: () => insertEvaluationRow(db, { organizationId, projectId, status: EvaluationStatus.Queued }),

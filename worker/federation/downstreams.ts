@@ -1,14 +1,17 @@
 import type { Clock } from "#core/lib/clock.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
 import type { Logger } from "#core/ports/logger.ts";
+import type { NarWanted } from "#core/protocol/nar-return-messages.ts";
 import { ServerSession } from "#core/protocol/server-session.ts";
 import type { SessionAuthority } from "#core/protocol/session-authority.ts";
 import type { Introduction, SessionHost, SessionView } from "#core/protocol/session-host.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { LiveSession } from "../session/live-session.ts";
+import type { SendReturn } from "../session/nar-returns.ts";
 import { RelayAuthority, type RelayAuthorityOptions } from "./relay-authority.ts";
 import { RELAY_BODIES_MAX, RELAY_LOGS_MAX, shareOf } from "./relay-limits.ts";
 import type { RelayedAttempt, RelayedAttempts } from "./relayed-attempts.ts";
+import { returnFromBehind } from "./relayed-returns.ts";
 import { RelayedWorker } from "./relayed-worker.ts";
 
 export interface DownstreamsOptions {
@@ -46,6 +49,11 @@ export class Downstreams implements SessionHost<RelayedWorker> {
 
   get workers(): readonly RelayedWorker[] {
     return [...this.#workers.values()];
+  }
+
+  /** The server has lost a NAR: see `returnFromBehind`. */
+  returnNar(wanted: NarWanted, send: SendReturn): Promise<string | null> {
+    return returnFromBehind(this.#workers, wanted, send);
   }
 
   /** Workers that have proved themselves and others have as many places each: strangers keep no worker out. */

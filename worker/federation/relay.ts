@@ -7,6 +7,7 @@ import type { Socket } from "#core/protocol/socket.ts";
 import type { Capabilities } from "#core/protocol/worker-messages.ts";
 import type { Stoppable } from "../main-signals.ts";
 import type { IncomingMessage, LiveSession } from "../session/live-session.ts";
+import { NarReturns, type NarReturnsOptions } from "../session/nar-returns.ts";
 import { Supervisor, type SupervisorOptions } from "../session/supervisor.ts";
 import { Assignments } from "./assignments.ts";
 import type { DownstreamTokens } from "./downstream-tokens.ts";
@@ -44,6 +45,7 @@ export class Relay implements Stoppable {
   readonly #attempts: RelayedAttempts;
   readonly #downstreams: Downstreams;
   readonly #assignments: Assignments;
+  readonly #returns: NarReturns;
   readonly #stop = new AbortController();
   #organizations: readonly string[] | null = null;
   #leaseMs = LEASE_MS_FIRST;
@@ -70,6 +72,8 @@ export class Relay implements Stoppable {
       clock,
       log,
     });
+    const find: NarReturnsOptions["find"] = (wanted, send) => this.#downstreams.returnNar(wanted, send);
+    this.#returns = new NarReturns({ find, log });
     this.#assignments = new Assignments({
       attempts: this.#attempts,
       workers: () => this.#downstreams.workers,
@@ -82,6 +86,7 @@ export class Relay implements Stoppable {
       workerId,
       capabilities: { ...able, sign: false, federate: true },
       facts: this.#assignments.facts,
+      returnsNars: true,
       connect: options.connect,
       tokensFor: options.tokensFor,
       clock,
@@ -145,6 +150,7 @@ export class Relay implements Stoppable {
 
   #authorized(organizationIds: readonly string[], leaseMs: number): void {
     this.#organizations = organizationIds;
+    this.#returns.authorize(organizationIds);
     this.#leaseMs = leaseMs;
     this.#downstreams.renew();
   }
@@ -175,6 +181,8 @@ export class Relay implements Stoppable {
         return this.#assignments.receive(session, message);
       case "abort_job":
         return this.#downstreams.abort(message.attempt, message.reason);
+      case "nar_wanted":
+        return this.#returns.receive(session, message, this.#stop.signal);
       case "error":
         return log.error("the server reports an error", { code: message.code, error: message.message });
       case "reject":

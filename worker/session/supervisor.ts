@@ -28,6 +28,8 @@ export interface SupervisorOptions {
   readonly workerId: string;
   readonly capabilities: Capabilities;
   readonly facts: WorkerFacts;
+  /** Whether it answers when the server has lost NARs. */
+  readonly returnsNars?: boolean;
   /** Opens a connection to the server, or throws with why it cannot. */
   readonly connect: (signal: AbortSignal) => Promise<Socket>;
   /** Resolves when there is a connection to take, so that no pause is worth waiting for. Absent: there never is. */
@@ -262,6 +264,7 @@ export class Supervisor {
       cpu_count: facts.cpuCount,
       ram_total_mb: facts.ramTotalMb,
       ...(facts.signingKey && { signing_key: facts.signingKey }),
+      ...(this.#options.returnsNars && { returns_nars: true }),
     };
   }
 

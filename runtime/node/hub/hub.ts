@@ -5,6 +5,7 @@ import { beatServer, drainServer, joinServers, leaveServers } from "#core/servic
 import type { HubDeps } from "./deps.ts";
 import { Dialler } from "./dialler.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { NarReturns } from "./nar-returns.ts";
 import { type DialledWorker, WorkerSession } from "./session.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { listChangedRegistrations, yieldReplaced } from "./session-upkeep.ts";
@@ -12,6 +13,7 @@ import { WorkerSampler } from "./worker-sampler.ts";
 
 /** What a lost wake-up costs at most. */
 const POLL_INTERVAL_MS = 5_000;
+const RETURNS_INTERVAL_MS = 15_000;
 
 export interface AcceptOptions {
   /** Of whoever opened the socket. */
@@ -33,6 +35,7 @@ export class Hub {
   readonly #unrecordedEnds = new Set<string>();
   readonly #dispatcher: Dispatcher;
   readonly #dialler: Dialler;
+  readonly #returns: NarReturns;
   readonly #unsubscribe: (() => void)[];
   #cancelTimers: (() => void)[] = [];
   #closing = false;
@@ -41,6 +44,7 @@ export class Hub {
     this.#deps = deps;
     this.#sessions = new SessionPlaces(deps.limits.maxProtoConnections, (session) => this.#registered.has(session));
     this.#dispatcher = new Dispatcher(deps, () => this.#registered);
+    this.#returns = new NarReturns(deps, () => this.#registered);
     this.#dialler = new Dialler(deps, {
       hasRoom: () => this.hasRoomFor(""),
       accept: (socket, dialled) => this.accept(socket, { dialled }),
@@ -52,6 +56,7 @@ export class Hub {
         this.#reauthorize(subject);
         this.#dialler.kick();
       }),
+      deps.notifier.subscribe("damage", (subject) => this.#returns.look({ everything: subject === "all" })),
       deps.notifier.subscribe("session", (workerId) => this.#replaced(workerId)),
       deps.notifier.subscribe("missed", () => void this.#attempt(() => this.#look())),
     ];
@@ -64,6 +69,7 @@ export class Hub {
     hub.#every(Math.min(POLL_INTERVAL_MS, deps.leaseMs / 3), () => hub.#tidy());
     const sampler = new WorkerSampler(deps, () => hub.#registered);
     hub.#dialler.start();
+    hub.#every(RETURNS_INTERVAL_MS, async () => hub.#returns.look());
     hub.#every(deps.limits.workerSampleIntervalMs, () => sampler.sample());
     return hub;
   }
@@ -96,6 +102,7 @@ export class Hub {
   /** Ends every session; workers go on with what they run and come back to the next server. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#returns.close();
     for (const end of [...this.#unsubscribe, ...this.#cancelTimers]) end();
     const dialled = this.#dialler.close();
     for (const { connection } of [...this.#sessions]) {

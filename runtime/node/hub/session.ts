@@ -73,6 +73,10 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     return this.#session.connection;
   }
 
+  get wants(): ServerSession<WorkerJobs>["wants"] {
+    return this.#session.wants;
+  }
+
   get workerId(): string {
     return this.#session.workerId;
   }

@@ -17,6 +17,7 @@ export function describeWorker(
     ram_total_mb,
     signing_key: keys.signing_key ?? null,
     ...(keys.signing_keys && { signing_keys: keys.signing_keys }),
+    ...(keys.returns_nars && { returns_nars: true }),
     draining: false,
   };
 }
