@@ -395,7 +395,10 @@ describe("logs in a public cache", () => {
     expect((await ask(address(), { "if-none-match": answer.headers.etag as string })).status).toBe(304);
   });
 
-  test("are those of builds whose outputs are in the cache", async () => {
+  test("are those of builds whose outputs are in this cache", async () => {
+    const elsewhere = await offerTree(bench, closed, "elsewhere", { elsewhere: "#!" });
+    await addBuild("public-org", elsewhere);
+    expect((await ask(`/cache/open/log/${derivationOf(elsewhere)}`, {})).status).toBe(404);
     await bench.deps.db.deleteFrom("cache_path").where("cache_id", "=", open.id).execute();
     expect((await ask(address(), {})).status).toBe(404);
   });

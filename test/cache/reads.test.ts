@@ -112,16 +112,23 @@ describe("what is in a path", () => {
 
   test("is unpacked once, whoever asks at the same time and afterwards", async () => {
     const path = await offerOther("once", { a: "1", b: randomContent(300_000) });
+    // So that each of those who ask at the same time has a connection that is open.
+    await Promise.all([1, 2, 3].map(() => bench.deps.db.selectFrom("nar").select("nar_hash").execute()));
+    const gate = Promise.withResolvers<void>();
     let opened = 0;
     const blobs: BlobStore = {
       ...bench.deps.blobs,
-      get(key, range) {
+      async get(key, range) {
         opened++;
-        return bench.deps.blobs.get(key, range);
+        await gate.promise;
+        return await bench.deps.blobs.get(key, range);
       },
     };
     const listings = new NarListings({ ...bench.deps, blobs });
-    const found = await Promise.all([1, 2, 3].map(() => listings.find(path.nar)));
+    const finding = Promise.all([1, 2, 3].map(() => listings.find(path.nar)));
+    await bench.deps.db.selectFrom("nar").select("nar_hash").execute();
+    gate.resolve();
+    const found = await finding;
     expect(found.every((one) => one !== null && one !== "too_large")).toBe(true);
     await listings.find(path.nar);
     expect(opened).toBe(1);
@@ -223,6 +230,7 @@ describe("a file of a path", () => {
       near: { link: `../${storePathBaseName(site.storePath)}/empty` },
       gone: { link: "/nix/store/nothing" },
       outside: { link: "/etc/passwd" },
+      foreign: { link: `/gnu/store/${storePathBaseName(site.storePath)}/empty` },
     });
     const led = async (path: string) => {
       const { status, headers } = await ask(path);
@@ -239,6 +247,7 @@ describe("a file of a path", () => {
       [site, "self"],
       [other, "gone"],
       [other, "outside"],
+      [other, "foreign"],
     ] as const) {
       expect(await led(below(path, name))).toBe(404);
     }
