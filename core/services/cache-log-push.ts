@@ -1,7 +1,7 @@
-import { insertPushedLog } from "../db/pushed-logs.ts";
+import { findPushedLog, insertPushedLog } from "../db/pushed-logs.ts";
 import type { Sender } from "../db/sent-nars.ts";
 import { DomainError } from "../errors.ts";
-import { type ByteStream, collect, LimitExceededError } from "../lib/streams.ts";
+import { type ByteStream, collect, LimitExceededError, streamOf } from "../lib/streams.ts";
 import { type StorePath, storePathBaseName } from "../nix/store-path.ts";
 import type { UploadDeps } from "./cache-upload.ts";
 
@@ -29,6 +29,33 @@ export async function pushLog(
     },
   );
   await insertPushedLog(db, { cacheId, derivation: storePathBaseName(derivation), log: packed, size });
+}
+
+/** A log that was pushed. */
+export interface OpenedLog {
+  readonly bytes: number;
+  read(range: { readonly start: number; readonly end: number }): ByteStream;
+}
+
+/** Null when the cache was given none. */
+export async function openPushedLog(
+  { db, codec }: Pick<UploadDeps, "db" | "codec">,
+  { cacheId, derivation }: { readonly cacheId: string; readonly derivation: StorePath },
+): Promise<OpenedLog | null> {
+  const found = await findPushedLog(db, { cacheId, derivation: storePathBaseName(derivation) });
+  if (!found) return null;
+  const unpacked = (): ByteStream => codec.decompress("zstd", streamOf(found.log)) ?? streamOf();
+  return { bytes: found.size, read: ({ start, end }) => part(unpacked(), start, end) };
+}
+
+async function* part(body: ByteStream, start: number, end: number): AsyncGenerator<Uint8Array> {
+  let offset = 0;
+  for await (const chunk of body) {
+    const piece = chunk.subarray(Math.max(0, start - offset), Math.max(0, end - offset));
+    offset += chunk.length;
+    if (piece.length > 0) yield piece;
+    if (offset >= end) return;
+  }
 }
 
 function tooLarge(): DomainError {

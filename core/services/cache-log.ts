@@ -2,13 +2,14 @@ import { type CacheLogRow, listCacheLogs } from "../db/cache-logs.ts";
 import type { Actor } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import type { ByteStream } from "../lib/streams.ts";
-import { type StorePath, storePathBaseName } from "../nix/store-path.ts";
+import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import { requireOrganizationOf } from "./access.ts";
 import { type LogReadDeps, readLogBytes } from "./build-logs-read.ts";
+import { openPushedLog } from "./cache-log-push.ts";
 
-/** The log of a build whose output a cache has. */
+/** The log of a build whose output a cache has, or one that was pushed. */
 export interface CacheLog {
-  /** Of the attempt: its log does not change any more. */
+  /** Of the attempt, or of the pushed log: it does not change any more. */
   readonly id: string;
   readonly bytes: number;
   /** Everybody may read it. */
@@ -22,7 +23,7 @@ const ORGANIZATIONS_MAX = 20;
 
 /**
  * The log of the newest successful build of a derivation, among the organizations whose builds the actor may see: logs
- * hold more than the outputs do. Null when there is none; that the actor may read the cache was decided before.
+ * hold more than the outputs do. Else the one that was pushed. Null when there is none; that the actor may read the cache was decided before.
  */
 export async function lookUpCacheLog(
   deps: LogReadDeps,
@@ -40,7 +41,9 @@ export async function lookUpCacheLog(
     const { attempt_id: id, log_bytes: bytes, organization_public: isPublic } = row;
     return { id, bytes, public: isPublic, read: (range) => bytesOf(deps, id, range) };
   }
-  return null;
+  const pushed = await openPushedLog(deps, { cacheId, derivation });
+  // Pushed for whoever reads the cache.
+  return pushed && { id: `pushed-${storePathHash(derivation)}`, public: true, ...pushed };
 }
 
 async function mayRead(deps: LogReadDeps, actor: Actor, row: CacheLogRow): Promise<boolean> {

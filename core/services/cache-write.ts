@@ -113,7 +113,7 @@ async function completedSignatures({ key }: Target, { row, path }: Meeting): Pro
     signatures.add(await sign(key, fingerprint({ ...path, references })));
   }
   const sameReferences = baseNames(path.references).join(" ") === row.references.join(" ");
-  if (sameReferences) for (const signature of path.signatures) signatures.add(signature);
+  if (sameReferences) for (const signature of ofOthers(key, path.signatures)) signatures.add(signature);
   return [...signatures];
 }
 
@@ -127,8 +127,13 @@ async function rowOf({ cacheId, key }: Target, path: Candidate): Promise<NewCach
     references: baseNames(path.references),
     deriver: path.deriver && storePathBaseName(path.deriver),
     ca: path.ca,
-    signatures: [...new Set([own, ...path.signatures])],
+    signatures: [...new Set([own, ...ofOthers(key, path.signatures)])],
   };
+}
+
+/** What comes under the cache's own name is its own word or a forgery. */
+function ofOthers({ name }: SecretKey, signatures: readonly string[]): readonly string[] {
+  return signatures.filter((signature) => !signature.startsWith(`${name}:`));
 }
 
 function baseNames(paths: readonly StorePath[]): string[] {
