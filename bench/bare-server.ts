@@ -11,7 +11,24 @@ export interface BareAnswer {
 
 /** What Node itself can do at the most: its http module answering from a Map, in a process of its own. */
 export async function startBareServer(answers: readonly BareAnswer[]): Promise<StaticServer> {
-  const child = fork(new URL("bare-server-process.ts", import.meta.url), [JSON.stringify(answers)]);
+  return await startNodeServer("bare-server-process.ts", answers);
+}
+
+/** A file that the piping server sends. */
+export interface PipedFile {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Absolute. */
+  readonly path: string;
+}
+
+/** What Node does with a file when nothing is looked up or proven: `createReadStream(path).pipe(response)`. */
+export async function startPipingServer(files: readonly PipedFile[]): Promise<StaticServer> {
+  return await startNodeServer("piping-server-process.ts", files);
+}
+
+async function startNodeServer(script: string, input: unknown): Promise<StaticServer> {
+  const child = fork(new URL(script, import.meta.url), [JSON.stringify(input)]);
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const port = await new Promise<number>((resolve, reject) => {
     child.once("message", (message) => resolve(message as number));

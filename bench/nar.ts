@@ -1,7 +1,8 @@
+import { startPipingServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { bytesPerSecond, requestsPerSecond } from "./load.ts";
 import { interleave, type Side } from "./measure.ts";
-import { startNginx } from "./nginx.ts";
+import { STORAGE_LOCATION, startNginx, startProxy } from "./nginx.ts";
 import { PINNING } from "./processes.ts";
 import { type StaticFile, serveCache } from "./served-cache.ts";
 
@@ -9,6 +10,8 @@ const ROUNDS = 5;
 const MEGA = 1_000_000;
 const WRK_SECONDS = 2;
 const NO_AIM: Aim = { none: "none set" };
+const BEHIND_NGINX: Aim = { ratioMin: 0.95 };
+const BY_NODE: Aim = { ratioMin: 0.75 };
 
 /** `times` is how often curl loads it: 300 MB and more a measurement, so that curl's start does not count. */
 const SIZES = {
@@ -19,25 +22,52 @@ const SIZES = {
 
 const NOTES = [
   "`nar`: random bytes, so that the files are as large as the NARs; " +
-    (PINNING ? "server and client each on a CPU of their own. " : "server and client share the only CPU. ") +
-    `4 KB: \`wrk -t1 -c32\`, ${WRK_SECONDS} s. 1 MB and 200 MB: one curl, one connection, to /dev/null. The server ` +
-    "hashes what it sends and cuts a body that does not match; nginx serves the same files with sendfile, unchecked.",
+    (PINNING ? "servers and client each on a CPU of their own. " : "servers and client share the only CPU. ") +
+    `4 KB: \`wrk -t1 -c32\`, ${WRK_SECONDS} s. 1 MB and 200 MB: one curl, one connection, to /dev/null. Without a ` +
+    "proxy the server hashes what it sends and cuts a body that does not match; `node pipe` is " +
+    "`createReadStream(path).pipe(response)`, unchecked. Behind nginx the server names the file, and nginx sends it, " +
+    "as it sends the same files without a server: with sendfile, unchecked.",
 ];
 
 /** Bytes of NARs per second, in sizes that Nix users meet. */
 export async function benchNar(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   const scripts = Object.fromEntries(Object.entries(SIZES).map(([name, { script }]) => [name, script]));
-  await using cache = await serveCache(scripts, settings);
-  await using nginx = await startNginx(cache.folder);
+  const located = { ...settings, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION };
+  await using cache = await serveCache(scripts, located);
+  const { folder, gradient } = cache;
+  await using nginx = await startNginx(folder);
+  await using proxy = await startProxy(`${folder}-proxy`, { url: gradient.url, storage: gradient.storage });
+  await using pipe = await startPipingServer(
+    Object.values(cache.files).map(({ nar: { url, path, headers } }) => ({ url, path, headers })),
+  );
   const figures: Figure[] = [];
   for (const [name, { what, times }] of Object.entries(SIZES)) {
     const { nar } = cache.files[name] as (typeof cache.files)[string];
+    const side = (origin: string) => megabytesPerSecond(origin, nar, times);
     const values = await interleave(ROUNDS, {
-      ours: megabytesPerSecond(cache.gradient.url, nar, times),
-      nginx: megabytesPerSecond(nginx.url, nar, times),
+      ours: side(gradient.url),
+      pipe: side(pipe.url),
+      behind: side(proxy.url),
+      nginx: side(nginx.url),
     });
-    const other = { name: "nginx", value: values.nginx };
-    figures.push({ part: "nar", what, unit: "MB/s", ours: values.ours, other, aim: NO_AIM, samples: ROUNDS });
+    const figure = { part: "nar", unit: "MB/s", samples: ROUNDS };
+    const byNginx = { name: "nginx", value: values.nginx };
+    figures.push(
+      {
+        ...figure,
+        what,
+        ours: values.ours,
+        other: { name: "node pipe", value: values.pipe },
+        aim: times === null ? NO_AIM : BY_NODE,
+      },
+      {
+        ...figure,
+        what: `${what}, behind nginx`,
+        ours: values.behind,
+        other: byNginx,
+        aim: times === null ? NO_AIM : BEHIND_NGINX,
+      },
+    );
   }
   return { figures, notes: NOTES };
 }

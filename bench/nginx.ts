@@ -11,12 +11,46 @@ export interface StaticServer extends AsyncDisposable {
 
 const START_MS_MAX = 5_000;
 
+/** For GRADIENT_NGINX_STORAGE_LOCATION. */
+export const STORAGE_LOCATION = "/internal-storage/";
+
+export interface ProxiedServer {
+  readonly url: string;
+  readonly storage: string;
+}
+
 /** nginx with one worker on the servers' CPU, serving the folder's files without a log. */
 export async function startNginx(folder: string): Promise<StaticServer> {
-  const home = `${folder}-nginx`;
+  return await start(`${folder}-nginx`, (port) => `server { listen 127.0.0.1:${port}; root ${folder}; }`);
+}
+
+/** The same before a server of ours, which tells it what to send of its storage. */
+export async function startProxy(home: string, { url, storage }: ProxiedServer): Promise<StaticServer> {
+  return await start(
+    home,
+    (port) => `upstream gradient { server ${new URL(url).host}; keepalive 32; }
+  server {
+    listen 127.0.0.1:${port};
+    location / {
+      proxy_pass http://gradient;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header X-Sendfile-Type X-Accel-Redirect;
+    }
+    location ${STORAGE_LOCATION} {
+      internal;
+      alias ${storage}/;
+      etag off;
+      add_header ETag $upstream_http_etag;
+    }
+  }`,
+  );
+}
+
+async function start(home: string, servers: (port: number) => string): Promise<StaticServer> {
   await mkdir(home);
   const port = await freePort();
-  await writeFile(join(home, "nginx.conf"), configuration(folder, home, port));
+  await writeFile(join(home, "nginx.conf"), configuration(home, servers(port)));
   const arguments_ = ["-p", home, "-c", join(home, "nginx.conf"), "-e", join(home, "error.log")];
   const child = spawn(...asServer("nginx", arguments_), { stdio: "ignore" });
   const ended = new Promise((resolve) => child.once("close", resolve));
@@ -39,7 +73,7 @@ export async function startNginx(folder: string): Promise<StaticServer> {
   };
 }
 
-function configuration(folder: string, home: string, port: number): string {
+function configuration(home: string, servers: string): string {
   const user = process.getuid?.() === 0 ? "user root;" : "";
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
     (name) => `${name}_temp_path ${home}/${name};`,
@@ -56,7 +90,7 @@ http {
   keepalive_requests 100000000;
   default_type application/octet-stream;
   ${temporary.join("\n  ")}
-  server { listen 127.0.0.1:${port}; root ${folder}; }
+  ${servers}
 }
 `;
 }

@@ -90,26 +90,21 @@ export async function insertNarFile(
     .execute();
 }
 
-/** The undamaged NAR that a file name of this cache leads to; only NARs that a path of the cache names. */
+/** The undamaged NAR that a file name of this cache leads to, and one of the cache's paths that name it. */
 export async function findServedNar(
   db: Kysely<Database>,
   { cacheId, fileHash }: { readonly cacheId: string; readonly fileHash: Uint8Array },
-): Promise<NarRow | undefined> {
+): Promise<(NarRow & { path_hash: string }) | undefined> {
   return await db
     .selectFrom("nar_file")
     .innerJoin("nar", "nar.nar_hash", "nar_file.nar_hash")
+    .innerJoin("cache_path", "cache_path.nar_hash", "nar.nar_hash")
     .selectAll("nar")
+    .select("cache_path.hash as path_hash")
     .where("nar_file.file_hash", "=", fileHash)
     .where("nar.damaged_at", "is", null)
-    .where((where) =>
-      where.exists(
-        where
-          .selectFrom("cache_path")
-          .select("cache_path.hash")
-          .whereRef("cache_path.nar_hash", "=", "nar.nar_hash")
-          .where("cache_path.cache_id", "=", cacheId),
-      ),
-    )
+    .where("cache_path.cache_id", "=", cacheId)
+    .limit(1)
     .executeTakeFirst();
 }
 

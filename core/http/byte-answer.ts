@@ -13,6 +13,8 @@ export interface ByteSource {
   readonly headers: Readonly<Record<string, string>>;
   /** Whether a range of it is the same bytes tomorrow. */
   readonly resumable: boolean;
+  /** All of it, where it is in memory; nothing is opened then. */
+  readonly bytes?: Uint8Array | null;
   /** For HEAD. */
   isThere(): Promise<boolean>;
   /** Null, or `isLost` of what is thrown before the first byte: it is gone. */
@@ -27,7 +29,7 @@ export async function answerBytes(request: Request, source: ByteSource): Promise
   // Without `Accept-Ranges` Nix gives up on a download that broke off.
   const headers = { ...source.headers, "accept-ranges": "bytes", etag, "cache-control": cacheControl };
   if (request.method === "HEAD") {
-    if (!(await source.isThere())) return null;
+    if (!source.bytes && !(await source.isThere())) return null;
     return new Response(null, { headers: { ...headers, "content-length": String(size) } });
   }
   const mayResume = resumable && allowsRange(request.headers, etag);
@@ -42,7 +44,13 @@ export async function answerBytes(request: Request, source: ByteSource): Promise
   return new Response(body, { status: 206, headers: { ...headers, ...partHeaders } });
 }
 
-async function opened(source: ByteSource, range: ByteRange | null): Promise<ReadableStream<Uint8Array> | null> {
+async function opened(
+  source: ByteSource,
+  range: ByteRange | null,
+): Promise<ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null> {
+  const { bytes } = source;
+  // A copy, for what is sent may be taken over by its receiver.
+  if (bytes) return range ? bytes.slice(range.start, range.start + range.length) : new Uint8Array(bytes);
   try {
     const body = await source.open(range);
     return body && (await readable(body));

@@ -1,13 +1,17 @@
 import { type Bytes, equalBytes } from "../lib/bytes.ts";
+import { collect } from "../lib/streams.ts";
 import { encodeBase32 } from "../nix/base32.ts";
 import { type CacheLookupDeps, lookUpNar, type ServedCache } from "../services/cache-lookup.ts";
+import type { Nar } from "../services/nar.ts";
 import { isNarStored, NarDamagedError, type NarOpenDeps, openNar, openNarRange } from "../services/nar-open.ts";
 import { answerBytes } from "./byte-answer.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { answerElsewhere, type NarElsewhere } from "./nar-elsewhere.ts";
+import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
 
 export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
+  readonly nars: NarMemory;
   readonly relay?: CacheRelay;
   readonly elsewhere?: NarElsewhere;
 }
@@ -23,9 +27,11 @@ export interface NarRequest {
  * chunk (and answered 404 when it is of one chunk), and 404 from then on. A range is served as it is stored: nothing
  * short of the whole can be proven, and whoever puts parts together checks the NAR's hash.
  */
-export async function answerNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequest): Promise<Response> {
-  const nar = await lookUpNar(deps, { cacheId: cache.id, fileHash });
-  if (!nar) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
+export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
+  const { request, cache, fileHash } = asked;
+  const known = await findNar(deps, asked);
+  if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
+  const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
   const named = equalBytes(fileHash, nar.fileHash.digest);
   const etag = `"${encodeBase32(nar.fileHash.digest)}"`;
@@ -33,7 +39,7 @@ export async function answerNar(deps: CacheNarDeps, { request, cache, fileHash }
   const headers = { "content-type": "application/x-nix-nar" };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
   // What has other bytes than its name says must not be resumed, which nobody else would know.
-  const sentElsewhere = named ? await answerElsewhere(deps, request, elsewhere) : null;
+  const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
   if (sentElsewhere) return sentElsewhere;
   const response = await answerBytes(request, {
     size: nar.fileSize,
@@ -41,9 +47,42 @@ export async function answerNar(deps: CacheNarDeps, { request, cache, fileHash }
     cacheControl,
     headers,
     resumable: named,
+    bytes: file,
     isThere: () => isNarStored(deps, nar),
     open: (range) => (range ? openNarRange(deps, nar, range) : openNar(deps, nar)),
     isLost: (error) => error instanceof NarDamagedError,
   });
+  // What was remembered may have been stored anew elsewhere.
+  if (!response) deps.nars.forget(`${cache.id}/${known.pathHash}`);
   return response ?? answer.notFound();
+}
+
+/** Of what is kept in memory a whole GET reads the file, too. */
+async function findNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequest): Promise<KnownNar | null> {
+  const { nars } = deps;
+  const place = { cacheId: cache.id, name: encodeBase32(fileHash) };
+  const remembered = nars.get(place.cacheId, place.name);
+  if (remembered?.file) return remembered;
+  const generation = nars.generation;
+  const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
+  if (!found) return null;
+  const isWanted = request.method === "GET" && isKept(found.nar) && !request.headers.has("if-none-match");
+  const known = { ...found, file: isWanted ? await readFile(deps, found.nar) : null };
+  if (known.file || !remembered) nars.put(place, known, generation);
+  return known;
+}
+
+function isKept(nar: Nar): boolean {
+  return nar.fileSize <= KEPT_FILE_BYTES_MAX;
+}
+
+/** Proven. Null when it cannot be had: whoever opens it again says why. */
+async function readFile(deps: CacheNarDeps, nar: Nar): Promise<Uint8Array | null> {
+  try {
+    const body = await openNar(deps, nar);
+    return body && (await collect(body, KEPT_FILE_BYTES_MAX));
+  } catch (error) {
+    if (error instanceof NarDamagedError) return null;
+    throw error;
+  }
 }

@@ -48,11 +48,17 @@ export async function lookUpPath(
   return row ? { storePath: storedPath(row.store_path), nar: narOf(row) } : null;
 }
 
+export interface ServedNar {
+  readonly nar: Nar;
+  /** Of one of the cache's paths that are served from it. */
+  readonly pathHash: string;
+}
+
 /** What a file name of this cache leads to, also when it was stored anew since. Null as for `lookUpNarInfo`. */
 export async function lookUpNar(
   { db }: CacheLookupDeps,
   file: { readonly cacheId: string; readonly fileHash: Bytes },
-): Promise<Nar | null> {
+): Promise<ServedNar | null> {
   const row = await findServedNar(db, file);
-  return row ? narOf(row) : null;
+  return row ? { nar: narOf(row), pathHash: row.path_hash } : null;
 }

@@ -1,0 +1,68 @@
+import { expect, test } from "vitest";
+import type { Nar } from "../services/nar.ts";
+import { NarMemory } from "./nar-memory.ts";
+
+const HASH = { algorithm: "sha256", digest: new Uint8Array(32) } as const;
+const NAR: Nar = { narHash: HASH, narSize: 9, fileHash: HASH, fileSize: 9, compression: "zstd", objectKey: "nar/aa/1" };
+const LIMITS = { entriesMax: 3, bytesMax: 5_000, ageMsMax: 1_000 };
+
+function withMemory() {
+  let now = 0;
+  const clock = { now: () => now, monotonic: () => now, schedule: () => () => {} };
+  const memory = new NarMemory(clock, LIMITS);
+  const put = (cacheId: string, name: string, { pathHash = `path-${name}`, bytes = 0 } = {}) =>
+    memory.put(
+      { cacheId, name },
+      { nar: NAR, pathHash, file: bytes ? new Uint8Array(bytes) : null },
+      memory.generation,
+    );
+  const known = (names: readonly string[]) => names.filter((name) => memory.get("c1", name));
+  const pass = (ms: number) => {
+    now += ms;
+  };
+  return { memory, put, known, pass };
+}
+
+test("what is put is known under its own cache, and for so long only", () => {
+  const { memory, put, pass } = withMemory();
+  put("c1", "a");
+  expect(memory.get("c1", "a")?.nar).toBe(NAR);
+  expect(memory.get("c2", "a")).toBeUndefined();
+  pass(999);
+  // Its bytes make it no younger.
+  put("c1", "a", { bytes: 10 });
+  pass(1);
+  expect(memory.get("c1", "a")).toBeUndefined();
+});
+
+test("with the path it is served for a NAR is forgotten under all its names, and nothing else", () => {
+  const { memory, put, known } = withMemory();
+  put("c1", "a", { pathHash: "one" });
+  put("c1", "b", { pathHash: "one" });
+  put("c1", "c", { pathHash: "other" });
+
+  memory.forget("c1/one");
+  memory.forget("c2/other");
+
+  expect(known(["a", "b", "c"])).toEqual(["c"]);
+  memory.forgetAll("c1/");
+  expect(known(["c"])).toEqual([]);
+});
+
+test("what was looked up before something was forgotten is not kept", () => {
+  const { memory, known } = withMemory();
+  const before = memory.generation;
+  memory.forget("c1/one");
+  memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, pathHash: "one", file: null }, before);
+  expect(known(["a"])).toEqual([]);
+});
+
+test("the ones used least recently go, by number and by bytes", () => {
+  const { memory, put, known } = withMemory();
+  for (const name of ["a", "b", "c"]) put("c1", name);
+  memory.get("c1", "a");
+  put("c1", "d");
+  expect(known(["a", "b", "c", "d"])).toEqual(["a", "c", "d"]);
+  put("c1", "e", { bytes: 2_500 });
+  expect(known(["a", "c", "d", "e"])).toEqual(["d", "e"]);
+});

@@ -1,0 +1,97 @@
+import type { Clock } from "../lib/clock.ts";
+import type { ServedNar } from "../services/cache-lookup.ts";
+import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
+
+/** Files up to this size are kept whole: half of the paths of a system have one, and what they cost is the request. */
+export const KEPT_FILE_BYTES_MAX: number = 64 * 1024;
+
+/** Of two maps' entries, their keys, the NAR's hashes and texts, measured as for narinfos. */
+const ENTRY_BYTES = 1_200;
+
+interface Entry extends ServedNar {
+  /** The whole file, proven; null until it was read, or where it is large. */
+  readonly file: Uint8Array | null;
+  readonly expiresAt: number;
+}
+
+/** What a surface knows of one file name of one cache. */
+export type KnownNar = Pick<Entry, "nar" | "pathHash" | "file">;
+
+/**
+ * The NARs asked for last, by `cache id/file hash`, with the bytes of small ones. Each is forgotten with the path that
+ * its cache serves it for, as a narinfo is.
+ */
+export class NarMemory {
+  readonly #clock: Clock;
+  readonly #limits: NarInfoMemoryLimits;
+  /** In order of use, the oldest first. */
+  readonly #entries = new Map<string, Entry>();
+  /** By `cache id/path hash`. */
+  readonly #names = new Map<string, Set<string>>();
+  #bytes = 0;
+  #forgotten = 0;
+
+  constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
+    this.#clock = clock;
+    this.#limits = limits;
+  }
+
+  /** To be taken before what is put was looked up: what was forgotten meanwhile may be from before. */
+  get generation(): number {
+    return this.#forgotten;
+  }
+
+  get(cacheId: string, name: string): KnownNar | undefined {
+    const key = `${cacheId}/${name}`;
+    const entry = this.#entries.get(key);
+    if (!entry) return undefined;
+    if (entry.expiresAt <= this.#clock.monotonic()) {
+      this.#remove(key);
+      return undefined;
+    }
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
+  put(place: { readonly cacheId: string; readonly name: string }, known: KnownNar, generation: number): void {
+    if (generation !== this.#forgotten) return;
+    const key = `${place.cacheId}/${place.name}`;
+    const expiresAt = this.#entries.get(key)?.expiresAt ?? this.#clock.monotonic() + this.#limits.ageMsMax;
+    this.#remove(key);
+    this.#entries.set(key, { ...known, expiresAt });
+    this.#bytes += bytesOf(known);
+    const pathKey = `${place.cacheId}/${known.pathHash}`;
+    this.#names.set(pathKey, (this.#names.get(pathKey) ?? new Set()).add(key));
+    for (const oldest of this.#entries.keys()) {
+      if (this.#entries.size <= this.#limits.entriesMax && this.#bytes <= this.#limits.bytesMax) break;
+      this.#remove(oldest);
+    }
+  }
+
+  forget(pathKey: string): void {
+    this.#forgotten++;
+    for (const key of this.#names.get(pathKey) ?? []) this.#remove(key);
+  }
+
+  /** Everything of the caches whose id starts so. */
+  forgetAll(prefix: string): void {
+    this.#forgotten++;
+    for (const key of [...this.#entries.keys()]) if (key.startsWith(prefix)) this.#remove(key);
+  }
+
+  #remove(key: string): void {
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    this.#entries.delete(key);
+    this.#bytes -= bytesOf(entry);
+    const pathKey = key.slice(0, key.indexOf("/") + 1) + entry.pathHash;
+    const names = this.#names.get(pathKey);
+    names?.delete(key);
+    if (names?.size === 0) this.#names.delete(pathKey);
+  }
+}
+
+function bytesOf({ file }: KnownNar): number {
+  return ENTRY_BYTES + (file?.length ?? 0);
+}
