@@ -21,6 +21,7 @@ import * as createRetention from "./20261122T014000Z-create-retention.ts";
 import * as queueWhatIsLost from "./20261122T014100Z-queue-what-is-lost.ts";
 import * as countCacheUsage from "./20261122T014200Z-count-cache-usage.ts";
 import * as createRealisations from "./20261122T014400Z-create-realisations.ts";
+import * as indexResolutions from "./20261122T014500Z-index-resolutions.ts";
 import * as lightenBuildRows from "./20261122T014800Z-lighten-build-rows.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
@@ -47,6 +48,7 @@ const migrations: Record<string, Migration> = {
   "20261122T014100Z-queue-what-is-lost": queueWhatIsLost,
   "20261122T014200Z-count-cache-usage": countCacheUsage,
   "20261122T014400Z-create-realisations": createRealisations,
+  "20261122T014500Z-index-resolutions": indexResolutions,
   "20261122T014800Z-lighten-build-rows": lightenBuildRows,
 };
 

@@ -320,6 +320,7 @@ create table build_resolution (
   constraint build_resolution_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE,
   constraint build_resolution_realisation_hash_check CHECK ((octet_length(realisation_hash) = 32))
 );
+CREATE INDEX build_resolution_drv_path_idx ON build_resolution (drv_path);
 
 create table build_source (
   build_id uuid not null,

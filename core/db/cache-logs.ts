@@ -10,8 +10,9 @@ export interface CacheLogRow {
 }
 
 /**
- * The newest successful attempts of a derivation, one an organization, where a cache has an output of it: of the
- * organizations that are public or that the user is a member of. What the actor may do there is not looked at.
+ * The newest successful attempts of a derivation, or of what was resolved to it, one an organization, where a cache has
+ * an output of it: of the organizations that are public or that the user is a member of. What the actor may do there is
+ * not looked at.
  */
 export async function listCacheLogs(
   db: Kysely<Database>,
@@ -26,7 +27,12 @@ export async function listCacheLogs(
     select newest.id as attempt_id, organization.id as organization_id, organization.public as organization_public,
       newest.log_bytes
     from organization
-    join build on build.organization_id = organization.id and build.drv_path = ${derivation}
+    cross join lateral (
+      select id from build where organization_id = organization.id and drv_path = ${derivation}
+      union
+      select own.id from build_resolution resolved join build own on own.id = resolved.build_id
+      where own.organization_id = organization.id and resolved.drv_path = ${derivation}
+    ) build
     cross join lateral (
       select id, log_bytes, finished_at from attempt
       where attempt.build_id = build.id and attempt.outcome = ${AttemptOutcome.Built}

@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { listCacheLogs } from "#core/db/cache-logs.ts";
 import { parseDerivation } from "#core/nix/derivation.ts";
 import { type StorePath, storePathBaseName } from "#core/nix/store-path.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
@@ -94,6 +95,11 @@ test("what is given out names its inputs by the paths that their builds left", a
   expect(await outputOf(top.drvPath)).toBe(storePathBaseName(given.outputs.get("out")?.path as StorePath));
   await succeed(world, second);
   expect(await evaluationState(world, id)).toBe("Completed");
+  await sql`update organization set public = true`.execute(world.db);
+  for (const derivation of [second.drv_path, second.built_drv_path]) {
+    const logs = await listCacheLogs(world.db, { cacheId: world.cacheId, derivation, userId: null, limit: 5 });
+    expect(logs.map(({ attempt_id }) => attempt_id)).toEqual([second.attemptId]);
+  }
 });
 
 test("where another derivation made the same, what rests on it is there without a worker", async () => {
