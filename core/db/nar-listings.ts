@@ -91,7 +91,7 @@ export async function findDebugNar(
     .executeTakeFirst();
 }
 
-/** Sound NARs of paths that are named like debug information and have no listing yet, by their hashes behind `after`. */
+/** Sound NARs without a listing whose paths are named like debug information, by their hashes behind `after`. */
 export async function listUnlistedDebugNars(
   db: Kysely<Database>,
   { after, limit }: { readonly after: Uint8Array; readonly limit: number },

@@ -30,8 +30,8 @@ const TOKEN =
 const TOKEN_LENGTH_MAX = 32_768;
 
 /**
- * Writes the listing of a NAR as `nix copy` does with `write-nar-listing` and as cache.nixos.org has it: one JSON object
- * without white space, the keys of an entry always in the same order.
+ * Writes the listing of a NAR as `nix copy` does with `write-nar-listing` and as cache.nixos.org has it: one JSON
+ * object without white space, the keys of an entry always in the same order.
  */
 export class NarListingPrinter {
   /** For each open folder, whether it has an entry already. */

@@ -23,7 +23,8 @@ const ORGANIZATIONS_MAX = 20;
 
 /**
  * The log of the newest successful build of a derivation, among the organizations whose builds the actor may see: logs
- * hold more than the outputs do. Else the one that was pushed. Null when there is none; that the actor may read the cache was decided before.
+ * hold more than the outputs do. Else the one that was pushed. Null when there is none; that the actor may read the
+ * cache was decided before.
  */
 export async function lookUpCacheLog(
   deps: LogReadDeps,
