@@ -128,6 +128,22 @@ describe.skipIf(!nix.ok)(`derivations whose outputs only the build can place${re
     expect(paths.filter((path) => path.endsWith("-seed"))).toEqual([]);
   }, 60_000);
 
+  test("what somebody copies to the cache with stock Nix is known to evaluations, and not built", async () => {
+    const file = join(elsewhere.folder, "ca.nix");
+    await writeFile(file, expression("three"));
+    const netrc = join(elsewhere.folder, "netrc");
+    await writeFile(netrc, `machine 127.0.0.1 login ada password ${gradient.api.token}\n`);
+    await nixOutput(["nix-build", "--no-out-link", file, "-A", "top", "-A", "lib.doc"], elsewhere.env);
+    const to = ["--to", `${gradient.url}/cache/${CACHE}`, "--option", "netrc-file", netrc];
+    const names = ["seed", "lib", "lib.doc", "tool", "deferred", "above", "top"];
+    await nixOutput(["nix", "copy", ...to, "--file", file, ...names], elsewhere.env);
+    const { id, ran } = await built("three");
+    expect(ran).toEqual([]);
+    const news = ["lib", "tool", "deferred", "above", "top"];
+    const found = (await gradient.api.builds(id)).filter((build) => news.includes(shortName(build)));
+    expect(found.map(({ status }) => status)).toEqual(news.map(() => "Substituted"));
+  }, 60_000);
+
   test("what the cache says of them is signed with its key, for every version of Nix", async () => {
     const file = join(elsewhere.folder, "ca.nix");
     await writeFile(file, expression("one"));
