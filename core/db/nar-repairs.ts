@@ -81,8 +81,8 @@ export async function listPathsToRepair(
 }
 
 /**
- * Damaged paths that others in their cache refer to and are offered nevertheless, base names by cache. What is to be had
- * from an upstream as well is among them.
+ * Damaged paths that others in their cache refer to and are offered nevertheless, base names by cache. What is to be
+ * had from an upstream as well is among them.
  */
 export async function listDamagedReferences(
   db: Kysely<Database>,

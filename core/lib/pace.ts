@@ -13,7 +13,7 @@ export class Pace {
     this.#paidMs = clock.monotonic();
   }
 
-  /** Resolves when so many bytes more are due, or at once when the signal is aborted. What was not used is not saved. */
+  /** Resolves when so many bytes more are due, or when the signal is aborted. What was not used is not saved up. */
   async take(bytes: number, signal?: AbortSignal): Promise<void> {
     const now = this.#clock.monotonic();
     this.#paidMs = Math.max(this.#paidMs, now) + (bytes / this.#bytesPerSecond) * SECOND;

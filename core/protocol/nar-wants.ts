@@ -1,21 +1,28 @@
 import type { Clock } from "../lib/clock.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import type { NarAbsent, NarReturn, NarWanted } from "./nar-return-messages.ts";
-import type { WorkerConnection } from "./session-host.ts";
 
 export type WantAnswer =
   | { readonly compression: NarReturn["compression"]; readonly body: ByteStream }
   /** `silent`: it said nothing at all. */
   | { readonly absent: string; readonly silent?: boolean };
 
+/** What a worker is asked through. */
+interface WantsConnection {
+  readonly closed: boolean;
+  send(message: NarWanted): void;
+  acceptStream(id: number): ByteStream;
+  refuseStream(id: number): void;
+}
+
 /** The sender's side of `nar_wanted`: what one worker was asked for and has not answered yet. */
 export class NarWants {
-  readonly #connection: WorkerConnection;
+  readonly #connection: WantsConnection;
   readonly #clock: Clock;
   readonly #waiting = new Map<number, (answer: WantAnswer) => void>();
   #nextWant = 1;
 
-  constructor(connection: WorkerConnection, clock: Clock) {
+  constructor(connection: WantsConnection, clock: Clock) {
     this.#connection = connection;
     this.#clock = clock;
   }

@@ -30,9 +30,9 @@ export interface NarDamage {
 
 /**
  * Takes a NAR out of service because its object is gone or is not what it was. From the commit on no narinfo and no
- * file name leads to it, on every server, until it is repaired or the same NAR is stored again. Never throws: whoever found the damage
- * has an answer to end, and when the mark cannot be made now the next reader makes it. True when this has taken it out
- * of service; false for an object that was marked before, or is not the NAR's any more.
+ * file name leads to it, on every server, until it is repaired or the same NAR is stored again. Never throws: whoever
+ * found the damage has an answer to end, and when the mark cannot be made now the next reader makes it. True when this
+ * has taken it out of service; false for an object that was marked before, or is not the NAR's any more.
  */
 export async function reportDamage(deps: NarDamageDeps, nar: Nar, damage: NarDamage): Promise<boolean> {
   const fields = { narHash: formatHash(nar.narHash, "nix32"), objectKey: nar.objectKey, reason: damage.message };

@@ -6,9 +6,9 @@ import { announceMarked, type UpstreamLossDeps } from "./upstream-losses.ts";
 const LIMIT = 1_000;
 
 /**
- * What refers to a damaged path, directly or not, and has it from nowhere else, is not offered until it can be had again
- * (`unmarkComplete`): nobody gets half a closure. To be called whenever a NAR was found damaged, and from time to time:
- * what a crash left is made up for. Returns how many paths were taken out of service.
+ * What refers to a damaged path, directly or not, and has it from nowhere else, is not offered until it can be had
+ * again (`unmarkComplete`): nobody gets half a closure. To be called whenever a NAR was found damaged, and from time to
+ * time: what a crash left is made up for. Returns how many paths were taken out of service.
  */
 export async function withholdReferrers(deps: UpstreamLossDeps): Promise<number> {
   const { db, log } = deps;

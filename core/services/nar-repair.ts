@@ -29,10 +29,10 @@ const PATHS_MAX = 20;
 const PROBLEM_LENGTH_MAX = 1_000;
 
 /**
- * Tries to bring a damaged NAR back from where this server can reach: the object itself, which may have been unreachable
- * or misread for a while, and the upstreams of the caches that offer it. What comes is proven by hash and size before it
- * counts. When nobody has it, that is recorded with the reason, and the next try waits longer; workers are asked then
- * (`listNarsWanted`), and the next push heals it anyway. Throws what the database throws.
+ * Tries to bring a damaged NAR back from where this server can reach: the object itself, which may have been
+ * unreachable or misread for a while, and the upstreams of the caches that offer it. What comes is proven by hash and
+ * size before it counts. When nobody has it, that is recorded with the reason, and the next try waits longer; workers
+ * are asked then (`listNarsWanted`), and the next push heals it anyway. Throws what the database throws.
  *
  * Where the process may die: as in `receiveNar`. The new object is durable under a key of its own before the row is
  * swapped, and the old one is deleted after that.

@@ -1,16 +1,12 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { zstdCompressSync } from "node:zlib";
 import { sql, type Transaction } from "kysely";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findDamagedNar, readIntegrityCounts } from "#core/db/nar-repairs.ts";
 import type { Database } from "#core/db/schema.ts";
 import { repairPauseMs } from "#core/domain/nar-health.ts";
-import { type Bytes, fromUtf8, toBase64 } from "#core/lib/bytes.ts";
+import { type Bytes, fromUtf8 } from "#core/lib/bytes.ts";
 import { HOUR, MINUTE } from "#core/lib/clock.ts";
 import { streamOf } from "#core/lib/streams.ts";
-import { printNarInfo } from "#core/nix/narinfo.ts";
-import { fingerprint } from "#core/nix/signature.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { receiveNar } from "#core/services/nar-receive.ts";
@@ -20,6 +16,7 @@ import { repairDue } from "#core/services/nar-repairs.ts";
 import { unmarkComplete } from "#core/services/upstream-losses.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type HarmableStore, hurriedClock, memoryStore } from "./damage.ts";
+import { type FakeUpstream, type Offered, type UpstreamFile, withFakeUpstream } from "./fake-upstream.ts";
 import {
   bodyOf,
   type CacheBench,
@@ -32,10 +29,6 @@ import {
   type TestCache,
   withCacheBench,
 } from "./support.ts";
-
-interface Offered extends StoredPath {
-  readonly bytes: Bytes;
-}
 
 let bench: CacheBench;
 let cache: TestCache;
@@ -52,9 +45,8 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   const { db } = bench.deps;
-  await sql`truncate nar, nar_file, cache_path, nar_damage, integrity_count, cache_upstream, upstream_path cascade`.execute(
-    db,
-  );
+  await sql`truncate nar, nar_file, cache_path, nar_damage, integrity_count cascade`.execute(db);
+  await sql`truncate cache_upstream, upstream_path cascade`.execute(db);
   cache = await bench.makeCache();
   store = memoryStore();
   const common = { ...bench.deps, blobs: store.blobs, clock: hurriedClock };
@@ -446,71 +438,4 @@ function shuffled<T>(items: readonly T[]): T[] {
     .map((item) => ({ item, at: Math.random() }))
     .sort((a, b) => a.at - b.at)
     .map(({ item }) => item);
-}
-
-interface UpstreamFile {
-  readonly narInfo: string;
-  readonly nar: Bytes;
-  readonly status: number;
-  readonly flip: boolean;
-  readonly cut: boolean;
-  readonly other: boolean;
-}
-
-interface FakeUpstream extends AsyncDisposable {
-  readonly url: string;
-  readonly publicKey: string;
-  readonly files: Map<string, UpstreamFile>;
-  add(path: Offered, fault?: Partial<UpstreamFile>): Promise<void>;
-}
-
-/** A plain cache whose files are xz or none, signed by a key of its own. */
-async function withFakeUpstream(): Promise<FakeUpstream> {
-  const { generateKeyPairSync, sign } = await import("node:crypto");
-  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-  const raw = new Uint8Array(publicKey.export({ type: "spki", format: "der" }).subarray(-32));
-  const files = new Map<string, UpstreamFile>();
-  const answer = (request: IncomingMessage, response: ServerResponse) => {
-    const [, name = ""] = /^\/(?:nar\/)?([^.]+)/.exec(request.url ?? "") ?? [];
-    const file = files.get(name);
-    if (!file) return void response.writeHead(404).end();
-    if (request.url?.endsWith(".narinfo")) return void response.end(file.narInfo);
-    if (file.status !== 200) return void response.writeHead(file.status).end();
-    const body = file.nar.slice();
-    if (file.flip) body[body.length - 300] = (body[body.length - 300] as number) ^ 1;
-    response.writeHead(200, { "content-length": body.length });
-    if (!file.cut) return void response.end(body);
-    response.write(body.subarray(0, body.length / 2));
-    setTimeout(() => response.destroy(), 10);
-  };
-  const server = createServer(answer);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    publicKey: `upstream-1:${toBase64(raw)}`,
-    files,
-    async add(path, fault = {}) {
-      const nar = fault.other ? await fileNar(randomContent(1_000)) : path.bytes;
-      const hash = await crypto.subtle.digest("SHA-256", nar);
-      const narHash = { algorithm: "sha256", digest: new Uint8Array(hash) } as const;
-      const signed = { storePath: path.storePath, narHash, narSize: nar.length, references: path.references };
-      const signature = sign(null, Buffer.from(fingerprint(signed)), privateKey).toString("base64");
-      const name = storePathHash(path.storePath);
-      const file = { fileHash: null, fileSize: null, compression: "none", url: `nar/${name}.nar` };
-      const info = { ...signed, ...file, deriver: null, ca: null, signatures: [`upstream-1:${signature}`] };
-      files.set(name, {
-        narInfo: printNarInfo(info),
-        nar,
-        status: 200,
-        flip: false,
-        cut: false,
-        other: false,
-        ...fault,
-      });
-    },
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
 }

@@ -122,7 +122,7 @@ for (const [storeName, open] of Object.entries(stores)) {
   });
 }
 
-test("what waits longest is verified first, what was verified lately is left alone, and the rest comes when it is due", async () => {
+test("what waits longest is verified first, and what was verified lately when it is due", async () => {
   const store = memoryStore();
   const read: string[] = [];
   const get: BlobStore["get"] = (key) => {
