@@ -10,8 +10,8 @@ export interface MarkedPath {
 }
 
 /**
- * Caches whose paths may refer to what an upstream of `cache_upstream.cache_id` has: that cache, and the internal stores
- * of the organizations that read it.
+ * Caches whose paths may refer to what an upstream of `cache_upstream.cache_id` has: that cache, and the internal
+ * stores of the organizations that read it.
  */
 const RESTING = sql`
   select id as resting_id, id as lender_id from cache where kind = 0
@@ -19,7 +19,7 @@ const RESTING = sql`
   select store.id, s.cache_id from cache store join organization_cache s on s.organization_id = store.organization_id
   where store.kind = 1 and s.mode in (0, 1)`;
 
-/** Whether the reference `r.name` of the row `p` of `cache_path` is in its cache, or in an upstream that counts there. */
+/** Whether the reference `r.name` of the row `p` of `cache_path` is in its cache, or in an upstream that counts. */
 const isHeld: RawBuilder<boolean> = sql<boolean>`(
   exists (
     select from cache_path held join nar n on n.nar_hash = held.nar_hash and n.damaged_at is null
@@ -103,8 +103,8 @@ export async function listLackingReferences(
 }
 
 /**
- * Marks paths that rest on another cache of this server which has lost what they refer to. Reads all paths of the caches
- * that have such an upstream.
+ * Marks paths that rest on another cache of this server which has lost what they refer to. Reads all paths of the
+ * caches that have such an upstream.
  */
 export async function markInternallyIncomplete(db: Kysely<Database>): Promise<MarkedPath[]> {
   const result = await sql<MarkedPath>`

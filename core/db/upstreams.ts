@@ -103,8 +103,8 @@ export async function deleteUpstream(
 }
 
 /**
- * `id`, and rows of other caches for what it leads to, as far as they were told that it has a path of this hash: what it
- * has lost, it has lost for each of them.
+ * `id`, and rows of other caches for what it leads to, as far as they were told that it has a path of this hash: what
+ * it has lost, it has lost for each of them. With an API key one may be shown something else.
  */
 export async function listSameUpstreams(
   db: Kysely<Database>,
@@ -113,8 +113,8 @@ export async function listSameUpstreams(
   const result = await sql<{ id: string; cache_id: string }>`
     select same.id, same.cache_id from cache_upstream u join cache_upstream same
       on same.url = u.url and same.remote_cache is not distinct from u.remote_cache
-    where u.id = ${id} and (same.id = u.id or exists (
-      select from upstream_path p where p.upstream_id = same.id and p.hash = ${hash} and p.found))
+    where u.id = ${id} and (same.id = u.id or (same.api_key is null and u.api_key is null and exists (
+      select from upstream_path p where p.upstream_id = same.id and p.hash = ${hash} and p.found)))
     order by same.id`.execute(db);
   return result.rows;
 }

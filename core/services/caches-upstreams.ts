@@ -169,7 +169,9 @@ async function internalSource(
   cache: CacheView,
   body: AddUpstreamBody & { readonly type: "internal" },
 ) {
-  const { cache: source } = await requireCache(deps, actor, body.cache_name, "readStore");
+  const access = await findCacheAccess(deps, actor, body.cache_name);
+  if (!access?.visible || !allowsCache(access.mask, "readStore")) throw new DomainError("not_found", "Cache not found");
+  const { cache: source } = access;
   if (source.id === cache.id) throw new DomainError("validation", "cache_name: is this cache itself");
   if (cache.public && !source.public) {
     throw new DomainError("validation", "cache_name: that cache is private, and everybody would read it through this");

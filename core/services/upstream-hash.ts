@@ -17,8 +17,8 @@ const RESOLVED_AT_ONCE_MAX = 4;
 const NAR_BYTES_MAX = 1024 ** 3;
 
 /**
- * Narinfos that name their NAR by BLAKE3, which no Nix client and no row here knows: the NAR is read once, compared with
- * that hash, and known by its SHA-256 from then on.
+ * Narinfos that name their NAR by BLAKE3, which no Nix client and no row here knows: the NAR is read once, compared
+ * with that hash, and known by its SHA-256 from then on.
  */
 export class NarHashResolver {
   readonly #deps: UpstreamHashDeps;

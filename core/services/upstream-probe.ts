@@ -35,6 +35,7 @@ const ABSENT: readonly number[] = [403, 404, 410];
 const COMPRESSIONS: readonly string[] = ["none", "xz", "zstd", "gzip", "br"];
 /** Servers that rest on each other in a row. */
 const HOPS_MAX = 8;
+const VIA = /^[ -~]{1,500}$/;
 
 export function isAbsent(status: number): boolean {
   return ABSENT.includes(status);
@@ -90,9 +91,14 @@ export function upstreamHeaders(
   };
 }
 
-/** RFC 9110 section 7.6.3: whether a request has come by this server already, or by too many others. */
+/**
+ * RFC 9110 section 7.6.3: whether a request has come by this server already, by too many others, or by servers that do
+ * not name themselves as they should.
+ */
 export function isRoundTrip(viaName: string, via: string | null | undefined): boolean {
   if (!via) return false;
+  // It is sent on: a header that an upstream chokes on would make it look broken.
+  if (!VIA.test(via)) return true;
   const received = via.split(",").map((hop) => hop.trim().split(/\s+/)[1]);
   return received.length >= HOPS_MAX || received.includes(viaName);
 }

@@ -26,9 +26,9 @@ export function canPassOn(from: string, to: Compression): boolean {
 }
 
 /**
- * An upstream's file, read once while it is passed on, as it comes or as zstd. Its last chunk is held back until the NAR
- * in it and the file itself were found to be what the narinfo says; else `WrongFileError` comes in its place. What the
- * connection throws is passed on.
+ * An upstream's file, read once while it is passed on, as it comes or as zstd. Its last chunk is held back until the
+ * NAR in it and the file itself were found to be what the narinfo says; else `WrongFileError` comes in its place. What
+ * the connection throws is passed on.
  */
 export async function* provenFile(
   deps: ProvenFileDeps,

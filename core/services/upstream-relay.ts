@@ -44,6 +44,8 @@ const PASSING_MAX = 32;
 const PLACE_WAIT_MS = 30 * SECOND;
 /** A client that reads nothing for so long gives up its place. */
 const READER_IDLE_MS = MINUTE;
+/** Look-ups at a time; whoever comes on top of them is told that there is nothing, at once. */
+const LOOKING_MAX = 2_000;
 /** Each round takes one upstream away. */
 const ROUNDS_MAX = 16;
 
@@ -52,6 +54,8 @@ export class UpstreamRelay {
   readonly #deps: UpstreamRelayDeps;
   readonly #misses: RememberedMisses;
   readonly #places = new Semaphore(PASSING_MAX);
+  /** Look-ups under way, also those that nobody waits for any more. */
+  #looking = 0;
   /** Paths that are being kept, `cache id/hash`. */
   readonly #kept = new Set<string>();
 
@@ -63,9 +67,9 @@ export class UpstreamRelay {
   /** A narinfo's text. Null when no upstream has the path, or none says so in the time that one look-up may take. */
   async narInfo({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<string | null> {
     const key = `${cacheId}/${hash}`;
-    if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key)) return null;
+    if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key) || this.#looking >= LOOKING_MAX) return null;
     const noteMiss = this.#misses.begin(key);
-    const finding = await this.#soon(this.#deps.upstreams.findOne([cacheId], { hash, path: null, via }));
+    const finding = await this.#soon(this.#lookUp({ cacheId, via, hash }));
     if (finding === null) noteMiss();
     if (finding === null || finding === "unknown") return null;
     const cache = await findRelayingCache(this.#deps.db, cacheId);
@@ -116,7 +120,7 @@ export class UpstreamRelay {
 
   async #find(question: RelayQuestion & { readonly name: UpstreamNarName }): Promise<UpstreamPath | null> {
     const { cacheId, via, name } = question;
-    const finding = await this.#soon(this.#deps.upstreams.findOne([cacheId], { hash: name.hash, path: null, via }));
+    const finding = await this.#soon(this.#lookUp({ cacheId, via, hash: name.hash }));
     if (finding === null || finding === "unknown") return null;
     const { info } = finding;
     return equalBytes(info.narHash.digest, name.narHash) && canPassOn(info.compression, name.compression)
@@ -196,6 +200,15 @@ export class UpstreamRelay {
 
   async #signature(cache: RelayingCache, { info }: UpstreamPath): Promise<string> {
     return await sign(await this.#deps.secretKeyOf(cache), fingerprint(info));
+  }
+
+  async #lookUp({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<UpstreamFinding> {
+    this.#looking++;
+    try {
+      return await this.#deps.upstreams.findOne([cacheId], { hash, path: null, via });
+    } finally {
+      this.#looking--;
+    }
   }
 
   /** What is not known by then goes on being asked for, and is known the next time. */

@@ -106,7 +106,7 @@ test("a path that lacks a reference is no reference itself, and can be sent anew
   expect(await offered()).toEqual(["base", "library", "app"]);
 });
 
-test("a loss is one for every cache that rests on the same address, and for internal stores of their readers", async () => {
+test("a loss is one for every cache that rests on the address, and for internal stores of their readers", async () => {
   const second = await bench.makeCache();
   await see(await rest(second.id));
   await bench.commit([second.id], [library]);

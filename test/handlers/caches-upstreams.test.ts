@@ -204,6 +204,12 @@ test("another cache of this server is added by who may read it, and shown to who
   const absent = await add(path, "no-such-cache");
   expect([hidden.status, hidden.body]).toEqual([absent.status, absent.body]);
   expect(hidden.status).toBe(404);
+  await makeCache("everybodys", true);
+  const theirs = await t.ask("PUT", "/caches/theirs/upstreams", {
+    token: stranger.token,
+    body: { type: "internal", cache_name: "everybodys" },
+  });
+  expect(theirs.status).toBe(200);
   const leak = await add(open, "below");
   expect([leak.status, leak.body.message]).toEqual([400, expect.stringMatching(/that cache is private/)]);
   expect((await add(path, "below")).status).toBe(200);

@@ -5,7 +5,7 @@ import { join, normalize } from "node:path";
 import { type NixDaemon, nixOutput } from "./nix.ts";
 
 /**
- * What goes wrong with an answer. `slow`: it never comes. `cut`: half of the body. `stall`: half of it, and then nothing.
+ * What goes wrong with an answer. `slow`: it never comes. `cut`: half of the body. `stall`: half of it, then nothing.
  * `flip`: one byte in its middle. `short` and `long`: it says so of its length.
  */
 export type Fault =
