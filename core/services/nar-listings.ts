@@ -27,7 +27,7 @@ export interface NarListingLimits {
   readonly gzipBytesMax: number;
 }
 
-/** The sources of Linux (85 000 files) take 9 MB and 1 MB of gzip: some 500 000 files. */
+/** 400 000 files with names of 18 characters take 27 MB and 2.5 MB of gzip. */
 export const NAR_LISTING_LIMITS: NarListingLimits = {
   textBytesMax: 64 * 1024 * 1024,
   gzipBytesMax: 4 * 1024 * 1024,
