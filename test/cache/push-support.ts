@@ -9,6 +9,7 @@ import type { Hash } from "#core/nix/hash.ts";
 import { printNarInfo } from "#core/nix/narinfo.ts";
 import { makeSourcePath, type StorePath, storePathHash } from "#core/nix/store-path.ts";
 import { requireCache } from "#core/services/access.ts";
+import { lookUpRealisation } from "#core/services/cache-realisation.ts";
 import type { UploadDeps } from "#core/services/cache-upload.ts";
 import { UploadPlaces } from "#core/services/cache-upload-places.ts";
 import {
@@ -66,6 +67,8 @@ export async function withPushBench(overrides: Partial<UploadDeps> = {}): Promis
         () => false,
       ),
     write: (request) => answerPut({ ...uploads, authenticate }, request),
+    realisation: (cache, { derivation, output }) =>
+      lookUpRealisation(uploads, cache.id, { hash: derivation.slice("sha256:".length), output }),
   });
   return {
     ...bench,
