@@ -2,6 +2,8 @@ import { mkdir, readdir, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#core/lib/clock.ts";
+import { printDerivation } from "#core/nix/derivation.ts";
+import { derivationPath } from "#core/nix/store-path.ts";
 import type { BuildEnvironmentOptions } from "#worker/build/environment.ts";
 import { executeBuild } from "#worker/build/execute.ts";
 import { clearGcRoots } from "#worker/build/gc-roots.ts";
@@ -75,6 +77,21 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
       __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; }`);
     expect(result).toMatchObject({ status: "built" });
     expect(link.pushed).toEqual([result.outputs[0]?.path]);
+  });
+
+  test("a derivation that needs nothing and states another place than Nix computes is not built", async () => {
+    const path = await instantiate(daemon, `mk "placed" "echo x > $out" {}`);
+    const derivation = await readDerivation(daemon, path);
+    const other = { path: outputPath(derivation).replace("placed", "plaque"), hashAlgorithm: "", hash: "" };
+    const aterm = printDerivation({ ...derivation, outputs: new Map([["out", other]]) });
+    const drvPath = await derivationPath("placed", aterm, []);
+    await using environment = environmentOf(daemon, {});
+    const job = { drvPath, aterm, inputs: [], timeoutMs: 0, maxSilentMs: 0 };
+    const { failure } = await executeBuild(job, new MemoryLink(), environment);
+    expect(failure).toMatchObject({
+      class: "permanent",
+      message: expect.stringMatching(/belongs to .*-placed, and not/),
+    });
   });
 
   test("a fixed output keeps its content address", async () => {

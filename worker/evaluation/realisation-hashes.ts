@@ -1,5 +1,10 @@
 import type { Derivation } from "#core/nix/derivation.ts";
-import { type DerivationHash, inputHashOf, realisationHashOf } from "#core/nix/derivation-hash.ts";
+import {
+  type DerivationHash,
+  inputHashOf,
+  realisationHashOf,
+  UnknownInputHashError,
+} from "#core/nix/derivation-hash.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { DerivationFiles } from "./derivation-files.ts";
 import { EvaluationError } from "./errors.ts";
@@ -40,7 +45,7 @@ export class RealisationHashes {
     } catch (error) {
       // What was aborted or takes too long ends the evaluation with its own words.
       this.#options.check();
-      if (error instanceof EvaluationError) return null;
+      if (error instanceof EvaluationError || error instanceof UnknownInputHashError) return null;
       throw error;
     }
   }
