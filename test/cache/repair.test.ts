@@ -340,6 +340,20 @@ describe("at the same time", () => {
     expect(open.filter(({ object_key }) => kept.has(object_key))).toEqual([]);
   });
 
+  test("many repairs of one NAR replace its object once", async () => {
+    const path = await offer("a");
+    await addUpstream();
+    await upstream.add(path);
+    await damage(path);
+
+    const outcomes = await Promise.all(Array.from({ length: 4 }, () => repair(path)));
+
+    const healers = outcomes.map((outcome) => ("healedBy" in outcome ? outcome.healedBy : outcome.problem));
+    expect(healers.sort()).toEqual(["settled", "settled", "settled", "upstream"]);
+    expect(await served(path)).toEqual(path.bytes);
+    await expectNoLeak();
+  });
+
   test("a NAR that is removed while it is repaired stays removed, and what was stored for it goes", async () => {
     const path = await offer("a");
     await addUpstream();

@@ -84,15 +84,17 @@ const harms: [Harm, string][] = [
   ["cut", "size"],
   ["delete", "missing"],
 ];
+/** After 120 days NARs are unpacked, too. */
+const ages = harms.flatMap(([harm, fault]) => [31, 130].map((days) => [harm, fault, days] as const));
 
 for (const [storeName, open] of Object.entries(stores)) {
-  test.each(harms)(
-    `an object that was harmed (%s) on ${storeName} is out of service after a scrub`,
-    async (harm, fault) => {
+  test.each(ages)(
+    `an object that was harmed (%s) on ${storeName} is out of service after a scrub (%s, %i days)`,
+    async (harm, fault, days) => {
       const store = open();
       const deps = over(store);
       const [sound, harmed] = [await offer(deps, "sound"), await offer(deps, "harmed")];
-      for (const path of [sound, harmed]) await age(path, 31);
+      for (const path of [sound, harmed]) await age(path, days);
       await store.harm(harmed.nar.objectKey, harm);
       expect(await narInfo(harmed, store)).toBe(200);
 
