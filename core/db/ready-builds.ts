@@ -47,7 +47,8 @@ export interface CandidateRow extends ReadyQueue {
 
 /**
  * The first builds of each queue, with what rules go by. One index range a queue: a queue's length does not matter, and
- * none hides another. Nothing is locked: what another server takes meanwhile is left out by `claimBuilds`.
+ * none hides another. Nothing is locked: what another server takes meanwhile is left out by `claimBuilds`. None while the
+ * instance drains.
  */
 export async function listCandidates(
   db: Kysely<Database>,
@@ -77,6 +78,7 @@ export async function listCandidates(
       where status = 1 and resolution <> 1 and organization_id = q."organizationId" and system = q.system
         and required_features = q."requiredFeatures" and priority = q.priority
         and not exists (select from attempt a where a.build_id = build.id and a.finished_at is null)
+        and (select draining_since is null from scheduler_state)
       order by organization_id, system, required_features, priority, ready_at, id limit q."limit") b
     left join build_history h on h.organization_id = b."organizationId" and h.system = b.system
       and h.package_name = gradient_package_name(b.name)`.execute(db);

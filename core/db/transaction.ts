@@ -23,11 +23,16 @@ const SYSTEM_PORTS: RetryPorts = { clock: systemClock, random: systemRandom };
 export async function inTransaction<T>(
   db: Kysely<Database>,
   body: (trx: Transaction<Database>) => Promise<T>,
-  { clock, random }: RetryPorts = SYSTEM_PORTS,
+  ports: RetryPorts = SYSTEM_PORTS,
 ): Promise<T> {
+  return await withRetries(() => db.transaction().execute(body), ports);
+}
+
+/** The same for a body that is a single statement, which is a transaction by itself and needs none around it. */
+export async function withRetries<T>(body: () => Promise<T>, { clock, random }: RetryPorts = SYSTEM_PORTS): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await db.transaction().execute(body);
+      return await body();
     } catch (error) {
       if (failureKind(error) !== "conflict" || attempt >= ATTEMPTS_MAX) throw error;
       // Two that collided must not come back at the same moment.

@@ -1,36 +1,30 @@
-import {
-  type BuildClaim,
-  type BuildInputs,
-  type ClaimedBuild,
-  claimBuilds,
-  loadBuildInputs,
-  resumeEvaluationsOf,
-} from "../../db/build-claims.ts";
+import { type BuildClaim, type ClaimedBuild, claimBuilds } from "../../db/build-claims.ts";
 import { type ClaimedEvaluation, claimEvaluations, type EvaluationClaim } from "../../db/evaluation-claims.ts";
+import { withRetries } from "../../db/transaction.ts";
 import { uuidV7 } from "../../lib/ids.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
+import { Wakeups } from "./wakeups.ts";
 
-export interface AssignedBuild extends ClaimedBuild, BuildInputs {}
+export type AssignedBuild = ClaimedBuild;
 export type AssignedEvaluation = ClaimedEvaluation;
 
 /**
- * Gives builds to workers, all in one transaction. What it returns is leased: if a worker never hears of it, the lease
- * runs out. What somebody else has taken since it was chosen is left out.
+ * Gives builds to workers, all at once. What it returns is leased: if a worker never hears of it, the lease runs out.
+ * What somebody else has taken since it was chosen is left out.
  */
 export async function assignBuilds(
   deps: TransitionDeps,
   choices: readonly Omit<BuildClaim, "attemptId">[],
-): Promise<AssignedBuild[]> {
+): Promise<readonly AssignedBuild[]> {
   if (choices.length === 0) return [];
-  return await transition(deps, async (trx, wakeups) => {
+  const { builds, evaluationIds } = await withRetries(() => {
     const claims = choices.map((choice) => ({ ...choice, attemptId: uuidV7(deps.clock.now(), deps.random) }));
-    const builds = await claimBuilds(trx, claims, deps.leaseMs);
-    if (builds.length === 0) return [];
-    const ids = builds.map(({ id }) => id);
-    const inputs = await loadBuildInputs(trx, ids);
-    wakeups.evaluations(await resumeEvaluationsOf(trx, ids));
-    return builds.map((build) => ({ ...build, ...(inputs.get(build.id) as BuildInputs) }));
-  });
+    return claimBuilds(deps.db, claims, deps.leaseMs);
+  }, deps);
+  const wakeups = new Wakeups();
+  wakeups.evaluations(evaluationIds);
+  wakeups.send(deps.notifier);
+  return builds;
 }
 
 /** Gives queued evaluations to workers. */

@@ -57,8 +57,8 @@ export async function dispatchBuilds(
   const free = workers.filter(({ groups }) => groups.some(({ places }) => places > 0));
   if (free.length === 0) return none;
   const queues = withLimits(await listReadyQueues(deps.db, QUEUES_MAX), free);
-  if (queues.length === 0 || (await isDraining(deps.db))) return none;
   const rows = await listCandidates(deps.db, queues, { dependentsMax: DEPENDENTS_MAX });
+  if (rows.length === 0) return none;
   const origins = await inputs.of(
     deps.db,
     rows.flatMap(({ needs }) => needs.map(({ id }) => id)),

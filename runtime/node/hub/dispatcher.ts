@@ -25,6 +25,8 @@ export class Dispatcher {
   readonly #origins = new InputOrigins();
   readonly #upkeep: Upkeep;
   #kicked = false;
+  /** Evaluations are queued seldom: only what may have queued one, or lets one begin, has them looked for. */
+  #evaluationsWanted = false;
   #running: Promise<void> | null = null;
   /** What the sessions could do at the last pass. */
   #known = new Map<WorkerSession, Known>();
@@ -37,10 +39,16 @@ export class Dispatcher {
   }
 
   kick(): void {
+    this.#evaluationsWanted = true;
+    this.kickForBuilds();
+  }
+
+  /** For what can only have given a build a place. */
+  kickForBuilds(): void {
     this.#kicked = true;
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
-      if (this.#kicked) this.kick();
+      if (this.#kicked) this.kickForBuilds();
     });
   }
 
@@ -73,7 +81,9 @@ export class Dispatcher {
       if (jobs && !jobs.draining && !connection.closed) jobsByKey.set(id, jobs);
     }
     const workers = Array.from(jobsByKey, ([key, jobs]) => freeWorker(key, jobs));
-    const evaluations = await dispatchEvaluations(this.#deps, workers);
+    const wanted = this.#evaluationsWanted;
+    this.#evaluationsWanted = false;
+    const evaluations = wanted ? await dispatchEvaluations(this.#deps, workers) : [];
     for (const { key, group, ...evaluation } of evaluations) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
       takePlace(jobs.free.evaluations, group);
@@ -87,6 +97,7 @@ export class Dispatcher {
     }
     if (chosen > assigned.length) this.#deps.clock.schedule(CONTENDED_PAUSE_MS, () => this.kick());
     const resumed = await this.#reasons.look();
+    if (resumed || evaluations.length > 0) this.#evaluationsWanted = true;
     return assigned.length > 0 || evaluations.length > 0 || resumed;
   }
 

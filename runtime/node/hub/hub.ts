@@ -90,7 +90,7 @@ export class Hub {
       onProved: (session: WorkerSession, organizationIds: readonly string[]) => {
         for (const { jobs } of this.#takeOver(session, organizationIds)) jobs?.yieldTo(organizationIds);
       },
-      onDemand: () => this.#dispatcher.kick(),
+      onDemand: (kind?: "build") => (kind ? this.#dispatcher.kickForBuilds() : this.#dispatcher.kick()),
       onClosed: (closed: WorkerSession) => this.#closed(closed),
     };
     const session = new WorkerSession(this.#deps, socket, events, dialled);

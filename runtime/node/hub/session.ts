@@ -23,7 +23,8 @@ export interface SessionEvents {
   readonly onRegistered: (session: WorkerSession) => Promise<void>;
   /** A registered worker has proved itself to these organizations: no other session of it speaks for them any more. */
   readonly onProved: (session: WorkerSession, organizationIds: readonly string[]) => void;
-  readonly onDemand: () => void;
+  /** The worker wants something to do; `build`: builds alone. */
+  readonly onDemand: (kind?: "build") => void;
   readonly onClosed: (session: WorkerSession) => void;
 }
 
@@ -138,7 +139,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     }
     this.#settled.resolve(null);
     // Evaluations may have waited for such a worker, whether or not it has a place free. The next task finds its jobs.
-    this.#deps.clock.schedule(0, this.#events.onDemand);
+    this.#deps.clock.schedule(0, () => this.#events.onDemand());
     this.#deps.log.info("worker connected", { worker: this.workerId, session: this.id });
     return jobs;
   }

@@ -32,8 +32,8 @@ export interface WorkerJobsOptions {
   /** What it has proved. All that it does about attempts is limited to these organizations. */
   readonly grants: readonly WorkerGrant[];
   readonly description: WorkerDescription;
-  /** The worker has asked for work, or has room again. */
-  readonly onDemand: () => void;
+  /** The worker has asked for work, or has room again; `build`: for builds alone. */
+  readonly onDemand: (kind?: "build") => void;
 }
 
 /**
@@ -67,7 +67,7 @@ export class WorkerJobs implements SessionWork {
     this.#deps = deps;
     this.#signatures = new SessionSignatures(deps, () => this.#leases.worker);
     this.#uploads = new NarUploads(deps, options.connection, this.#signatures);
-    this.#sender = new AssignmentSender(deps, options.connection, options.onDemand);
+    this.#sender = new AssignmentSender(deps, options.connection, () => options.onDemand("build"));
     this.#messages = new AttemptMessages(deps, {
       connection: options.connection,
       transfers: new NarTransfers(deps, options.connection),
@@ -204,7 +204,7 @@ export class WorkerJobs implements SessionWork {
     switch (message.type) {
       case "request_job":
         this.#places.add(message);
-        return this.options.onDemand();
+        return this.options.onDemand(message.kind === "build" ? "build" : undefined);
       case "assign_job_response":
         if (!message.accepted) this.#refused(message);
         return;
