@@ -4,7 +4,7 @@ import { listCacheLogs } from "#core/db/cache-logs.ts";
 import { parseDerivation } from "#core/nix/derivation.ts";
 import { type StorePath, storePathBaseName } from "#core/nix/store-path.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
-import type { AssignedBuild } from "#core/services/transitions/assign.ts";
+import { type AssignedBuild, assignBuilds } from "#core/services/transitions/assign.ts";
 import { endBuild } from "#core/services/transitions/build-end.ts";
 import { loseOutputs } from "#core/services/transitions/loss.ts";
 import { resolveReady } from "#core/services/transitions/resolve.ts";
@@ -102,6 +102,16 @@ test("what is given out names its inputs by the paths that their builds left", a
   }
 });
 
+test("what is not resolved is given to nobody, however it was chosen", async () => {
+  const base = await realNode("base", FLOATING);
+  await evaluate(world, [base]);
+  const { id: buildId } = await world.db.selectFrom("build").select("id").executeTakeFirstOrThrow();
+  const choice = { buildId, workerId: world.workerId, deadlineMs: null, score: null };
+  expect(await assignBuilds(world.deps, [choice])).toEqual([]);
+  await resolveReady(world.deps);
+  expect(await assignBuilds(world.deps, [choice])).toMatchObject([{ drv_path: base.drvPath }]);
+});
+
 test("where another derivation made the same, what rests on it is there without a worker", async () => {
   const build = async (note: string) => {
     const base = await realNode("base", FLOATING, { note });
@@ -139,6 +149,8 @@ test("what one organization's builds left counts in another only through a cache
 
   const organizationId = await insertOrganization(world.db, { name: "others" });
   const others: World = { ...world, organizationId, cacheId: await insertCacheOf(world.db, organizationId) };
+  // Having the path is not enough: nobody whom they believe says what it is.
+  await putPath(others, storePathBaseName(madePath("top", "ours")));
   await evaluate(others, await nodes());
   const claimed = await claim(others, { organizationIds: [organizationId] });
   expect([...claimed.keys()]).toEqual(["base"]);
