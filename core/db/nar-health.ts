@@ -98,16 +98,16 @@ export async function nextVerificationMs(db: Kysely<Database>, intervalMs: numbe
   return row?.ms ?? null;
 }
 
-/** The sound NAR that was verified last, beside this one: whether the store answers at all is tried with it. */
-export async function findLastVerified(db: Kysely<Database>, exceptHash: Uint8Array): Promise<NarRow | undefined> {
+/** The sound NARs that were verified last, beside this one: whether the store answers at all is tried with them. */
+export async function listLastVerified(db: Kysely<Database>, exceptHash: Uint8Array, limit: number): Promise<NarRow[]> {
   return await db
     .selectFrom("nar")
     .selectAll()
     .where("damaged_at", "is", null)
     .where("nar_hash", "<>", exceptHash)
     .orderBy("verified_at", "desc")
-    .limit(1)
-    .executeTakeFirst();
+    .limit(limit)
+    .execute();
 }
 
 /** NARs in the order of their hashes, after one of them; with `cacheId` those that a path of the cache names. */

@@ -80,20 +80,29 @@ export async function listPathsToRepair(
     .execute();
 }
 
+export interface DamagedReference {
+  readonly cache_id: string;
+  /** Base name. */
+  readonly store_path: string;
+}
+
 /**
- * Damaged paths that others in their cache refer to and are offered nevertheless, base names by cache. What is to be
+ * Damaged paths that others in their cache refer to and are offered nevertheless, base names, after one of them. What is to be
  * had from an upstream as well is among them.
  */
 export async function listDamagedReferences(
   db: Kysely<Database>,
-  limit: number,
-): Promise<{ cache_id: string; store_path: string }[]> {
-  const result = await sql<{ cache_id: string; store_path: string }>`
-    select p.cache_id, p.store_path
+  { after, limit }: { readonly after: DamagedReference | null; readonly limit: number },
+): Promise<DamagedReference[]> {
+  const result = await sql<DamagedReference>`
+    select distinct p.cache_id, p.store_path
     from nar_damage d
     join nar n on n.object_key = d.object_key and n.damaged_at is not null
     join cache_path p on p.nar_hash = n.nar_hash
-    where d.healed_at is null and exists (
+    where d.healed_at is null
+      and (${after?.cache_id ?? null}::uuid is null
+        or (p.cache_id, p.store_path) > (${after?.cache_id ?? null}::uuid, ${after?.store_path ?? ""}))
+      and exists (
       select from cache_path r
       where r.cache_id = p.cache_id and r."references" @> array[p.store_path] and r.store_path <> p.store_path
         and r.incomplete_at is null)

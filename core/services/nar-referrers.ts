@@ -1,9 +1,9 @@
 import { markReferrersIncomplete } from "../db/incomplete-paths.ts";
-import { listDamagedReferences } from "../db/nar-repairs.ts";
+import { type DamagedReference, listDamagedReferences } from "../db/nar-repairs.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { announceMarked, type UpstreamLossDeps } from "./upstream-losses.ts";
 
-const LIMIT = 1_000;
+const PAGE = 1_000;
 
 /**
  * What refers to a damaged path, directly or not, and has it from nowhere else, is not offered until it can be had
@@ -13,14 +13,18 @@ const LIMIT = 1_000;
 export async function withholdReferrers(deps: UpstreamLossDeps): Promise<number> {
   const { db, log } = deps;
   let withheld = 0;
-  const damaged = await listDamagedReferences(db, LIMIT);
-  for (const [cacheId, paths] of Map.groupBy(damaged, ({ cache_id }) => cache_id)) {
-    for (let round = paths.map(({ store_path }) => store_path); round.length > 0; ) {
-      const marked = await inTransaction(db, (trx) => markReferrersIncomplete(trx, [cacheId], round));
-      announceMarked(deps, marked);
-      withheld += marked.length;
-      round = marked.map(({ store_path }) => store_path);
+  for (let after: DamagedReference | null = null; ; ) {
+    const page: DamagedReference[] = await listDamagedReferences(db, { after, limit: PAGE });
+    for (const [cacheId, paths] of Map.groupBy(page, ({ cache_id }) => cache_id)) {
+      for (let round = paths.map(({ store_path }) => store_path); round.length > 0; ) {
+        const marked = await inTransaction(db, (trx) => markReferrersIncomplete(trx, [cacheId], round));
+        announceMarked(deps, marked);
+        withheld += marked.length;
+        round = marked.map(({ store_path }) => store_path);
+      }
     }
+    after = page.at(-1) ?? null;
+    if (page.length < PAGE) break;
   }
   if (withheld > 0) log.warn("paths are not offered while what they refer to is damaged", { paths: withheld });
   return withheld;

@@ -1,5 +1,5 @@
 import type { Kysely } from "kysely";
-import { findLastVerified, listNarsToVerify, nextVerificationMs, recordNarVerified } from "../db/nar-health.ts";
+import { listLastVerified, listNarsToVerify, nextVerificationMs, recordNarVerified } from "../db/nar-health.ts";
 import { deleteOldDamages } from "../db/nar-repairs.ts";
 import type { Database } from "../db/schema.ts";
 import { DAY, SECOND, sleep } from "../lib/clock.ts";
@@ -25,6 +25,8 @@ const CHUNK = 100;
 /** A small file costs a round trip or two. */
 const OBJECT_COST_BYTES = 64 * 1024;
 const READS_MAX = 3;
+/** Objects that are tried before the store counts as failed: one or two more may be bad themselves. */
+const OTHERS = 3;
 const REREAD_PAUSE_MS: number = 2 * SECOND;
 /** What was found and repaired can be looked up for so long. */
 const KEEP_DAMAGES_MS: number = 90 * DAY;
@@ -102,13 +104,13 @@ async function verifyPatiently(
 
 /** The message for an object that cannot be read while others can. */
 async function blameObject(deps: ScrubDeps, nar: Nar, failure: NarUnreadError): Promise<string> {
-  const other = await findLastVerified(deps.db, nar.narHash.digest);
-  try {
-    if (other && (await verifyNar(deps, narOf(other), { unpack: false })) === null) {
-      return `the store fails for this object alone: ${failure.message}`;
+  for (const other of await listLastVerified(deps.db, nar.narHash.digest, OTHERS)) {
+    try {
+      const damage = await verifyNar(deps, narOf(other), { unpack: false });
+      if (damage === null) return `the store gives out others, and fails for this one: ${failure.message}`;
+    } catch (error) {
+      if (!(error instanceof NarUnreadError)) throw error;
     }
-  } catch (error) {
-    if (!(error instanceof NarUnreadError)) throw error;
   }
   throw new StorageFailedError(`the store cannot be read: ${failure.message}`, { cause: failure });
 }

@@ -69,6 +69,7 @@ async function keepCheckingRows(deps: Deps, signal: AbortSignal): Promise<void> 
 async function keepRepairing(deps: Deps, signal: AbortSignal): Promise<void> {
   using damage = new Wakeable(deps, "damage");
   while (!signal.aborted) {
+    const begunMs = deps.clock.monotonic();
     let pauseMs = REPAIR_LOOK_MS;
     try {
       await withholdReferrers(deps);
@@ -78,6 +79,8 @@ async function keepRepairing(deps: Deps, signal: AbortSignal): Promise<void> {
       deps.log.error("damaged NARs could not be repaired; it is tried again", { error });
       pauseMs = FAILED_MS;
     }
+    // What comes in a burst is looked at together, however long each look takes.
+    await sleep(deps.clock, Math.max(SECOND, deps.clock.monotonic() - begunMs), signal);
     await damage.wait(pauseMs, signal);
   }
 }
