@@ -87,8 +87,8 @@ export interface DamagedReference {
 }
 
 /**
- * Damaged paths that others in their cache refer to and are offered nevertheless, base names, after one of them. What is to be
- * had from an upstream as well is among them.
+ * Damaged paths that others in their cache refer to and are offered nevertheless, after one of them. What is to be had
+ * from an upstream as well is among them.
  */
 export async function listDamagedReferences(
   db: Kysely<Database>,

@@ -98,9 +98,9 @@ describe.skipIf(!nix.ok)(`stock Nix beside damage and repair (${nix.ok ? nix.ver
       await repairDue(bench.deps, never);
 
       expect(await substitute(path)).toEqual({ arrived: true, wrong: false });
-      const narInfo = await fetch(
-        `http://127.0.0.1:${(server.address() as { port: number }).port}/cache/${cache.name}/${storePathHash(path)}.narinfo`,
-      );
+      const { port } = server.address() as { port: number };
+      const address = `http://127.0.0.1:${port}/cache/${cache.name}`;
+      const narInfo = await fetch(`${address}/${storePathHash(path)}.narinfo`);
       expect(parseNarInfo(await narInfo.text()).narHash).toEqual(parseNarInfo(await upstream.narInfo(path)).narHash);
     },
     30_000,
