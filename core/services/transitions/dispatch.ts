@@ -44,16 +44,18 @@ export interface DispatchedBuild extends AssignedBuild {
 
 /**
  * One pass: fills free places of these workers with what is ready. `chosen` says for how many places something was
- * found; fewer are given out when others took some of it meanwhile, and then another pass may find more.
+ * found; fewer are given out when others took some of it meanwhile, and then another pass may find more. `resolve` may
+ * be false when no build has become ready since the last pass.
  */
 export async function dispatchBuilds(
   deps: DispatchDeps,
   workers: readonly FreeWorker[],
   inputs: InputOrigins,
+  { resolve = true }: { readonly resolve?: boolean } = {},
 ): Promise<{ readonly assigned: readonly DispatchedBuild[]; readonly chosen: number }> {
   const none = { assigned: [], chosen: 0 };
   // Also when nobody is free: what was built before in other words needs no worker.
-  await resolveReady(deps);
+  if (resolve) await resolveReady(deps);
   const free = workers.filter(({ groups }) => groups.some(({ places }) => places > 0));
   if (free.length === 0) return none;
   const queues = withLimits(await listReadyQueues(deps.db, QUEUES_MAX), free);

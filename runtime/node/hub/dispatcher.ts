@@ -25,8 +25,8 @@ export class Dispatcher {
   readonly #origins = new InputOrigins();
   readonly #upkeep: Upkeep;
   #kicked = false;
-  /** Evaluations are queued seldom: only what may have queued one, or lets one begin, has them looked for. */
-  #evaluationsWanted = false;
+  /** Something may be there that was not there before. Else it is only that a place for a build is free. */
+  #changed = false;
   #running: Promise<void> | null = null;
   /** What the sessions could do at the last pass. */
   #known = new Map<WorkerSession, Known>();
@@ -39,7 +39,7 @@ export class Dispatcher {
   }
 
   kick(): void {
-    this.#evaluationsWanted = true;
+    this.#changed = true;
     this.kickForBuilds();
   }
 
@@ -68,6 +68,7 @@ export class Dispatcher {
         await this.#upkeep.look();
       } catch (error) {
         // The poll interval brings the next pass.
+        this.#changed = true;
         this.#deps.log.error("a dispatch pass failed", { error });
       }
     }
@@ -81,15 +82,16 @@ export class Dispatcher {
       if (jobs && !jobs.draining && !connection.closed) jobsByKey.set(id, jobs);
     }
     const workers = Array.from(jobsByKey, ([key, jobs]) => freeWorker(key, jobs));
-    const wanted = this.#evaluationsWanted;
-    this.#evaluationsWanted = false;
-    const evaluations = wanted ? await dispatchEvaluations(this.#deps, workers) : [];
+    const changed = this.#changed;
+    this.#changed = false;
+    // Queued evaluations are few, and so are builds that have to be resolved: a free place alone brings none.
+    const evaluations = changed ? await dispatchEvaluations(this.#deps, workers) : [];
     for (const { key, group, ...evaluation } of evaluations) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
       takePlace(jobs.free.evaluations, group);
       jobs.assignEvaluation(evaluation, group);
     }
-    const { assigned, chosen } = await dispatchBuilds(this.#deps, workers, this.#origins);
+    const { assigned, chosen } = await dispatchBuilds(this.#deps, workers, this.#origins, { resolve: changed });
     for (const { key, group, ...build } of assigned) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
       takePlace(jobs.free.builds, group);
@@ -97,7 +99,7 @@ export class Dispatcher {
     }
     if (chosen > assigned.length) this.#deps.clock.schedule(CONTENDED_PAUSE_MS, () => this.kick());
     const resumed = await this.#reasons.look();
-    if (resumed || evaluations.length > 0) this.#evaluationsWanted = true;
+    if (resumed || evaluations.length > 0) this.#changed = true;
     return assigned.length > 0 || evaluations.length > 0 || resumed;
   }
 
