@@ -52,6 +52,12 @@ describe("the check of the layers", () => {
     expect(messages("core/lib/a.ts", 'import { env } from "cloudflare:workers";')).toHaveLength(1);
   });
 
+  test("lets what runs on Workers have only the modules of Node that its folder names", () => {
+    expect(messages("runtime/common/a.ts", 'import { createGunzip } from "node:zlib";')).toEqual([]);
+    expect(messages("runtime/common/a.ts", 'import { readFile } from "node:fs/promises";')).toHaveLength(1);
+    expect(messages("runtime/cloudflare/a.ts", 'import { connect } from "node:net";')).toHaveLength(1);
+  });
+
   test("keeps packages to the folders that may use them", () => {
     expect(messages("core/services/a.ts", 'import { Pool } from "pg";')).toEqual([
       expect.stringContaining("core/services may not import the package pg"),

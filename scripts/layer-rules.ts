@@ -78,7 +78,7 @@ function checkImport(layer: Layer, path: string, { specifier }: ImportSite): str
 function checkPackage(layer: Layer, path: string, specifier: string): string | null {
   const test = isTestFile(path);
   if (isBuiltin(specifier) || specifier === "node") {
-    if (layer.platform === "node" || test) return null;
+    if (layer.platform === "node" || test || layer.nodeModules?.includes(specifier)) return null;
     return `${layer.folder} may not import Node ("${specifier}"): use Web APIs or a port of core/ports`;
   }
   if (specifier.startsWith("cloudflare:")) {

@@ -11,6 +11,8 @@ export interface Layer {
   /** Names of packages; `@scope/*` stands for all of a scope, `name-*` for all with that beginning. */
   readonly packages: readonly string[];
   readonly platform: Platform;
+  /** Modules of Node that Workers have too. */
+  readonly nodeModules?: readonly string[];
   /** What to do instead of a forbidden import. */
   readonly instead: string;
 }
@@ -126,10 +128,20 @@ export const LAYERS: readonly Layer[] = [
     instead: "call a function of core/services and take what it needs as an argument",
   },
   {
+    folder: "runtime/common",
+    purpose: "What both runtimes do alike with packages and modules that both have.",
+    rule: "Only modules of Node that Workers offer too; no sockets, files, processes or threads.",
+    imports: [...FLOOR, "core/ports"],
+    packages: ["pg"],
+    platform: "web",
+    nodeModules: ["node:stream", "node:zlib"],
+    instead: "put it into core where it needs no package, or into the runtime that has what it needs",
+  },
+  {
     folder: "runtime/node",
     purpose: "The server process: configuration, listeners, pools, stores, loops, shutdown.",
     rule: "Wires ports to Node; decides nothing that core could decide.",
-    imports: [...EVERYTHING_OF_CORE, "handlers", "migrations"],
+    imports: [...EVERYTHING_OF_CORE, "handlers", "migrations", "runtime/common"],
     packages: [
       "@hono/node-*",
       "hono",
@@ -152,9 +164,10 @@ export const LAYERS: readonly Layer[] = [
     folder: "runtime/cloudflare",
     purpose: "The same handlers on Cloudflare Workers.",
     rule: "Wires ports to bindings; decides nothing that core could decide.",
-    imports: [...EVERYTHING_OF_CORE, "handlers"],
-    packages: ["hono", "kysely"],
+    imports: [...EVERYTHING_OF_CORE, "handlers", "runtime/common"],
+    packages: ["hono", "kysely", "pg"],
     platform: "workers",
+    nodeModules: ["node:crypto"],
     instead: "put shared code into core, or a port between the two",
   },
   {

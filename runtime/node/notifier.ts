@@ -1,15 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { isUuid } from "#core/lib/ids.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { Notifier, Topic } from "#core/ports/notifier.ts";
+import { readPayload, takePayload, WAKE_UP_CHANNEL, type WakeUp } from "#runtime/common/wake-up-payload.ts";
 import { noLongerAnswers, PROBE_TIMEOUT_MS } from "./connection-probe.ts";
 import { type ConnectionTarget, clientConfig } from "./pool.ts";
 
-const CHANNEL = "gradient";
-/** PostgreSQL takes less than 8,000 bytes. */
-const PAYLOAD_BYTES_MAX = 7_500;
 /** What other servers wait at most for wake-ups that go together: one statement instead of hundreds a second. */
 const GATHER_MS = 20;
 /** Wake-ups that wait for the connection. More are dropped, and the others are told that they missed some. */
@@ -17,26 +14,10 @@ const PENDING_MAX = 10_000;
 const RECONNECT_MS_MIN = 100;
 const RECONNECT_MS_MAX = 5_000;
 
-const TOPICS: readonly Topic[] = [
-  "work",
-  "evaluation",
-  "log",
-  "abort",
-  "registration",
-  "path",
-  "session",
-  "damage",
-  "task",
-  "missed",
-];
-const SUBJECT_LENGTH_MAX = 200;
-
 export interface RunningNotifier extends Notifier {
   /** Sends what waits, as far as the connection allows, and ends. */
   close(): Promise<void>;
 }
-
-type WakeUp = readonly [topic: Topic, subject: string];
 
 /**
  * Wake-ups inside this process and, over one connection of its own, between servers.
@@ -108,7 +89,10 @@ class PostgresNotifier implements RunningNotifier {
       do {
         await sleep(GATHER_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
         try {
-          await this.#client?.query("select pg_notify($1, $2)", [CHANNEL, this.#takePayload()]);
+          await this.#client?.query("select pg_notify($1, $2)", [
+            WAKE_UP_CHANNEL,
+            takePayload(this.#pending, this.#origin),
+          ]);
         } catch {
           // The connection is gone, and these wake-ups with it.
           this.#drop();
@@ -124,29 +108,8 @@ class PostgresNotifier implements RunningNotifier {
     this.#pending.set("missed", ["missed", ""]);
   }
 
-  #takePayload(): string {
-    const parts: string[] = [];
-    let length = this.#origin.length + 10;
-    for (const [key, wakeUp] of this.#pending) {
-      const text = JSON.stringify(wakeUp);
-      length += Buffer.byteLength(text) + 1;
-      if (length > PAYLOAD_BYTES_MAX && parts.length > 0) break;
-      parts.push(text);
-      this.#pending.delete(key);
-    }
-    return `["${this.#origin}",${parts.join(",")}]`;
-  }
-
   #receive(payload: string): void {
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(payload);
-    } catch {
-      return;
-    }
-    const [origin, ...wakeUps] = Array.isArray(parsed) ? parsed : [];
-    if (!isUuid(String(origin)) || origin === this.#origin) return;
-    for (const wakeUp of wakeUps) if (isWakeUp(wakeUp)) this.#deliver(wakeUp);
+    for (const wakeUp of readPayload(payload, this.#origin)) this.#deliver(wakeUp);
   }
 
   async #stayConnected(attempted: () => void): Promise<void> {
@@ -162,7 +125,7 @@ class PostgresNotifier implements RunningNotifier {
       client.on("notification", ({ payload }) => this.#receive(payload ?? ""));
       try {
         await client.connect();
-        await client.query(`listen ${CHANNEL}`);
+        await client.query(`listen ${WAKE_UP_CHANNEL}`);
         delay = RECONNECT_MS_MIN;
         this.#client = client;
         this.#send();
@@ -180,10 +143,4 @@ class PostgresNotifier implements RunningNotifier {
       delay = Math.min(delay * 2, RECONNECT_MS_MAX);
     }
   }
-}
-
-function isWakeUp(value: unknown): value is WakeUp {
-  if (!Array.isArray(value) || value.length !== 2) return false;
-  const [topic, subject] = value;
-  return TOPICS.includes(topic) && typeof subject === "string" && subject.length <= SUBJECT_LENGTH_MAX;
 }

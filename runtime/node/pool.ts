@@ -1,4 +1,5 @@
 import pg from "pg";
+import { rowTypes } from "#runtime/common/row-types.ts";
 import { PreparingClient } from "./preparing-client.ts";
 
 export type Pool = pg.Pool;
@@ -32,12 +33,6 @@ const LIFETIME_SECONDS = 1_800;
 /** A transaction that does nothing holds locks for nobody. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 
-/** `oid`s of pg_type. */
-const INT8 = 20;
-const INT8_ARRAY = 1016;
-const BYTEA = 17;
-const TEXT_ARRAY = 1009;
-
 /** Rows come as `core/db/schema.ts` says. The caller ends the pool. */
 export function openPool(target: ConnectionTarget, options: PoolOptions): Pool {
   const pool = new pg.Pool({
@@ -62,33 +57,5 @@ export function openPool(target: ConnectionTarget, options: PoolOptions): Pool {
 /** For a connection of its own (listening, migrations). */
 export function clientConfig(target: ConnectionTarget, name: string): pg.ClientConfig {
   const where = "url" in target ? { connectionString: target.url } : { ...target, ssl: false };
-  return { ...where, application_name: `gradient ${name}`, keepAlive: true, types };
+  return { ...where, application_name: `gradient ${name}`, keepAlive: true, types: rowTypes };
 }
-
-/** Throws where a `bigint` does not fit: a rounded id or size must never be used. */
-export function parseSafeInteger(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value)) throw new RangeError(`the database holds ${text}, which is not a safe integer`);
-  return value;
-}
-
-type Parse = (text: string) => unknown;
-
-const parseArrayOfText = pg.types.getTypeParser(TEXT_ARRAY as number) as Parse;
-const parseBuffer = pg.types.getTypeParser(BYTEA) as Parse;
-
-const parsers: Readonly<Record<number, Parse>> = {
-  [INT8]: parseSafeInteger,
-  [INT8_ARRAY]: (text) =>
-    (parseArrayOfText(text) as (string | null)[]).map((item) => (item === null ? null : parseSafeInteger(item))),
-  [BYTEA]: (text) => {
-    // Node's Buffer shares memory where Uint8Array copies (`slice`); rows hold plain bytes.
-    const { buffer, byteOffset, byteLength } = parseBuffer(text) as Buffer;
-    return new Uint8Array(buffer, byteOffset, byteLength);
-  },
-};
-
-const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: "text" | "binary") =>
-    (format !== "binary" && parsers[oid]) || pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
-};
