@@ -27,8 +27,8 @@ const URL_LIFETIME_MS = HOUR;
 const PART_BYTES = 16 * 1024 * 1024;
 
 /**
- * Begins an upload straight into the server's storage, or gives new URLs for one that was begun. The key that they
- * write to is in staging, and nobody reads it but this server.
+ * Begins an upload straight into the server's storage, or gives new URLs for one that was begun and not completed. The
+ * key that they write to is in staging, and nobody reads it but this server.
  */
 export async function beginPresigned(
   deps: UploadDeps,
@@ -42,7 +42,8 @@ export async function beginPresigned(
   }
   const of = { ...pusher, hash, kind: UploadKind.Storage };
   const begun = await findNarUpload(deps.db, of);
-  const upload = begun?.fileSize === fileSize ? begun : await begin(deps, of, { fileSize, begun });
+  const goesOn = begun?.fileSize === fileSize && !(await deps.blobs.head(stagedFileKey(begun.id)));
+  const upload = goesOn ? begun : await begin(deps, of, { fileSize, begun });
   await touchNarUpload(deps.db, upload.id);
   const key = stagedFileKey(upload.id);
   const name = upload.storageUpload as string;
