@@ -8,7 +8,7 @@ import {
   createZstdDecompress,
   zstdCompressSync,
 } from "node:zlib";
-import type { ByteStream } from "#core/lib/streams.ts";
+import { type ByteStream, shownAnEnd } from "#core/lib/streams.ts";
 import { decodeFrames, writeOneFrame } from "#core/lib/zstd-streams.ts";
 
 /** Node's default of 16 KiB costs more than half of the speed. */
@@ -48,7 +48,7 @@ export function decompress(compression: string, body: ByteStream): ByteStream | 
       return through(body, createBrotliDecompress({ chunkSize: CHUNK_BYTES }));
     case "xz": {
       const decoder = openXz();
-      return decoder && through(body, decoder);
+      return decoder && shownAnEnd(body, (file) => through(file, decoder));
     }
     default:
       return null;

@@ -73,6 +73,30 @@ export async function* streamOf(...parts: readonly Uint8Array[]): AsyncGenerator
 }
 
 /**
+ * `transform` of a body, for transforms that never end when their source throws while they are at work: they are shown
+ * an end instead, and what the body threw comes in the place of whatever they make of that.
+ */
+export async function* shownAnEnd(
+  body: ByteStream,
+  transform: (body: ByteStream) => ByteStream,
+): AsyncGenerator<Uint8Array> {
+  const source: { failure: { readonly error: unknown } | null } = { failure: null };
+  async function* ended(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* body;
+    } catch (error) {
+      source.failure = { error };
+    }
+  }
+  try {
+    yield* transform(ended());
+  } catch (error) {
+    throw source.failure ? source.failure.error : error;
+  }
+  if (source.failure) throw source.failure.error;
+}
+
+/**
  * Adapts to what `Response` takes. Cancelling the stream ends the iterable; an error of the iterable errors the
  * stream.
  */

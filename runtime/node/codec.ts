@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import type { Duplex } from "node:stream";
+import { shownAnEnd } from "#core/lib/streams.ts";
 import type { Codec } from "#core/ports/codec.ts";
 import { through, zlibCodec } from "#runtime/common/zlib-codec.ts";
 import { unpackBzip2Aside } from "./bzip2.ts";
@@ -11,7 +12,7 @@ export const nodeCodec: Codec = {
     if (compression === "bzip2") return unpackBzip2Aside(body);
     if (compression !== "xz") return zlibCodec.decompress(compression, body);
     const open = loadXz();
-    return open && through(body, open);
+    return open && shownAnEnd(body, (file) => through(file, open));
   },
 };
 

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { createUpstreamRelay } from "#core/http/upstream-relay.ts";
 import { toHex, utf8 } from "#core/lib/bytes.ts";
 
+import { collect, streamOf } from "#core/lib/streams.ts";
 import { formatHash, type Hash, sha256 } from "#core/nix/hash.ts";
 import { type NarInfo, parseNarInfo } from "#core/nix/narinfo.ts";
 import {
@@ -127,6 +128,11 @@ test("a private cache is read through another one only while both sides allow fo
   expect(await shows()).toBe(false);
   await set(cache, { public: false });
   expect(await shows()).toBe(true);
+  // A role that shows the cache and does not open its store.
+  const role = { id: newId(), cache_id: source.id, name: "Onlooker", permissions: 1 };
+  await bench.deps.db.insertInto("cache_role").values(role).execute();
+  await bench.deps.db.updateTable("cache_member").set({ role_id: role.id }).where("user_id", "=", reader).execute();
+  expect(await shows()).toBe(false);
   await bench.deps.db.deleteFrom("cache_member").where("user_id", "=", reader).execute();
   expect(await shows()).toBe(false);
   const organizationId = await bench.makeOrganization();
@@ -163,7 +169,8 @@ test("an organization's workers get what is in the cache that their cache rests 
   expect((await availablePathsWithUpstreams(again, organizationId, [path.storePath])).get(path.storePath)).toBe(
     cache.id,
   );
-  expect((await openPath(again, organizationId, path.storePath))?.compression).toBe("zstd");
+  const opened = await openPath(again, organizationId, path.storePath);
+  expect(await collect(opened?.body ?? streamOf(), 10_000)).toHaveLength(path.nar.fileSize);
   const app = await storeFile(bench, "app", { references: [path.storePath] });
   const { added } = await bench.commit([cache.id], [app]);
   expect(added).toHaveLength(1);
