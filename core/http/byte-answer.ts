@@ -1,8 +1,13 @@
+import { type BlockStream, isBlockStream, offerBody } from "../lib/block-stream.ts";
 import { type ByteStream, toReadableStream } from "../lib/streams.ts";
 import type { ByteRange } from "../ports/blob-store.ts";
 import { notModified } from "./cache-answers.ts";
 import { allowsRange, isNotModified } from "./conditional.ts";
 import { contentRange, parseRange } from "./range.ts";
+
+const WHOLE_BYTES_MAX = 256 * 1024;
+/** What the runtime reads into memory of its own is faster than what is made for one answer. */
+const FIRST_BYTES = 64 * 1024;
 
 /** A body of a known size that can be opened anywhere. */
 export interface ByteSource {
@@ -39,25 +44,51 @@ export async function answerBytes(request: Request, source: ByteSource): Promise
   }
   const body = await opened(source, range);
   if (!body) return null;
-  if (!range) return new Response(body, { headers: { ...headers, "content-length": String(size) } });
+  if (!range) return respond(body, { status: 200, headers: { ...headers, "content-length": String(size) } });
   const partHeaders = { "content-length": String(range.length), "content-range": contentRange(range, size) };
-  return new Response(body, { status: 206, headers: { ...headers, ...partHeaders } });
+  return respond(body, { status: 206, headers: { ...headers, ...partHeaders } });
 }
 
-async function opened(
-  source: ByteSource,
-  range: ByteRange | null,
-): Promise<ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null> {
+type OpenedBody =
+  | Uint8Array<ArrayBuffer>
+  | ReadableStream<Uint8Array>
+  | { readonly first: Uint8Array; readonly rest: BlockStream };
+
+function respond(
+  body: OpenedBody,
+  head: { readonly status: number; readonly headers: Record<string, string> },
+): Response {
+  if (!("rest" in body)) return new Response(body, head);
+  const { first, rest } = body;
+  const stream = toReadableStream(continued({ done: false, value: first }, rest[Symbol.asyncIterator]()));
+  return offerBody(new Response(stream, head), { ...head, first, rest });
+}
+
+async function opened(source: ByteSource, range: ByteRange | null): Promise<OpenedBody | null> {
   const { bytes } = source;
   // A copy, for what is sent may be taken over by its receiver.
   if (bytes) return range ? bytes.slice(range.start, range.start + range.length) : new Uint8Array(bytes);
   try {
     const body = await source.open(range);
-    return body && (await readable(body));
+    if (!body) return null;
+    if (isBlockStream(body)) return await readFirst(body, range?.length ?? source.size);
+    return await readable(body);
   } catch (error) {
     if (source.isLost(error)) return null;
     throw error;
   }
+}
+
+/** A body of up to one block is read whole, and so it is proven; of a larger one as much as shows that it can be. */
+async function readFirst(body: BlockStream, size: number): Promise<OpenedBody> {
+  const block = new Uint8Array(size <= WHOLE_BYTES_MAX ? size : FIRST_BYTES);
+  let length = 0;
+  while (length < block.length) {
+    const read = await body.readInto(block.subarray(length));
+    if (read === 0) break;
+    length += read;
+  }
+  return { first: block.subarray(0, length), rest: body };
 }
 
 /**

@@ -1,9 +1,11 @@
+import { type BlockStream, isBlockStream } from "../lib/block-stream.ts";
 import { equalBytes } from "../lib/bytes.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import type { Blob, BlobStore, ByteRange } from "../ports/blob-store.ts";
 import type { Hasher } from "../ports/hasher.ts";
 import type { Nar } from "./nar.ts";
 import { type NarDamageDeps, reportDamage } from "./nar-damage.ts";
+import { ProvenBody } from "./proven-body.ts";
 
 export interface NarOpenDeps extends NarDamageDeps {
   readonly blobs: BlobStore;
@@ -22,7 +24,8 @@ export class NarDamagedError extends Error {
  */
 export async function openNar(deps: NarOpenDeps, nar: Nar): Promise<ByteStream | null> {
   const blob = await openSound(deps, nar);
-  return blob && provenBody(deps, nar, blob.body);
+  if (!blob) return null;
+  return isBlockStream(blob.body) ? provenBlocks(deps, nar, blob.body) : provenBody(deps, nar, blob.body);
 }
 
 /** A part of the stored file. Only the object's size is proven: the hash belongs to the whole. */
@@ -67,11 +70,23 @@ async function* provenBody(deps: NarOpenDeps, nar: Nar, body: ByteStream): Async
     if (held) yield held;
     held = chunk;
   }
-  if (size !== nar.fileSize || !equalBytes(hash.digest(), nar.fileHash.digest)) {
-    const message = "the object's bytes do not have the hash they were stored with";
-    await reportDamage(deps, nar, { fault: "file_hash", message });
-    throw new NarDamagedError(`the object ${nar.objectKey} is damaged`);
-  }
-  deps.proofs?.proven(nar);
+  await prove(deps, nar, { size, digest: hash.digest() });
   if (held) yield held;
+}
+
+function provenBlocks(deps: NarOpenDeps, nar: Nar, source: BlockStream): BlockStream {
+  const hash = deps.hasher.sha256({ reused: true });
+  const proveAll = (size: number) => prove(deps, nar, { size, digest: hash.digest() });
+  return new ProvenBody(source, { size: nar.fileSize, hash, prove: proveAll });
+}
+
+async function prove(
+  deps: NarOpenDeps,
+  nar: Nar,
+  read: { readonly size: number; readonly digest: Uint8Array },
+): Promise<void> {
+  if (read.size === nar.fileSize && equalBytes(read.digest, nar.fileHash.digest)) return deps.proofs?.proven(nar);
+  const message = "the object's bytes do not have the hash they were stored with";
+  await reportDamage(deps, nar, { fault: "file_hash", message });
+  throw new NarDamagedError(`the object ${nar.objectKey} is damaged`);
 }

@@ -7,11 +7,10 @@ import { assert } from "#core/lib/assert.ts";
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { Blob, BlobStore, ByteRange } from "#core/ports/blob-store.ts";
 import { assertKeyPrefix, assertObjectKey } from "#core/ports/object-key.ts";
+import { FileBody } from "./disk-blob-body.ts";
 import { listFolder } from "./disk-blob-list.ts";
 import { hasCode, syncFolder } from "./files.ts";
 
-/** Large reads cost a third of the processor time of Node's default of 64 KiB. */
-const READ_BYTES = 256 * 1024;
 /** As S3 has them. */
 const PAGE_OBJECTS = 1_000;
 const MODE_BITS = 0o7777;
@@ -187,44 +186,6 @@ async function get(path: string, range?: ByteRange): Promise<Blob | null> {
   } catch (error) {
     await file.close();
     throw error;
-  }
-}
-
-/** Owns the file. A generator would keep it open when its reader gives up before the first block. */
-class FileBody implements AsyncIterableIterator<Uint8Array> {
-  readonly #file: FileHandle;
-  #position: number;
-  #left: number;
-
-  constructor(file: FileHandle, start: number, length: number) {
-    this.#file = file;
-    this.#position = start;
-    this.#left = length;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
-    if (this.#left === 0) return await this.return();
-    const block = new Uint8Array(Math.min(READ_BYTES, this.#left));
-    try {
-      const { bytesRead } = await this.#file.read(block, 0, block.length, this.#position);
-      if (bytesRead === 0) throw new Error(`the object ended ${this.#left} bytes early`);
-      this.#position += bytesRead;
-      this.#left -= bytesRead;
-      return { done: false, value: block.subarray(0, bytesRead) };
-    } catch (error) {
-      await this.return();
-      throw error;
-    }
-  }
-
-  async return(): Promise<IteratorReturnResult<undefined>> {
-    this.#left = 0;
-    await this.#file.close();
-    return { done: true, value: undefined };
   }
 }
 

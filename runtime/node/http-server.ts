@@ -1,13 +1,27 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { getRequestListener } from "@hono/node-server";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import { takeBody } from "#core/lib/block-stream.ts";
+import type { Logger } from "#core/ports/logger.ts";
+import { sendBody } from "./body-sender.ts";
 import type { Composition } from "./compose.ts";
 import { cutIdleBody, REQUEST_MS_MAX } from "./request-bodies.ts";
 
 const IF_NONE_MATCH = "if-none-match";
 
 /** Answers what is in memory at once, without a `Request` and a `Response`: they are half of a hot narinfo's cost. */
-export function createHttpServer({ fetch, fromMemory }: Pick<Composition, "fetch" | "fromMemory">): Server {
-  const listener = getRequestListener(fetch as Parameters<typeof getRequestListener>[0]);
+export function createHttpServer(
+  { fetch, fromMemory }: Pick<Composition, "fetch" | "fromMemory">,
+  log: Logger,
+): Server {
+  const answer = async (request: Request, env: HttpBindings): Promise<Response> => {
+    const response = await fetch(request, env);
+    const body = takeBody(response);
+    if (!body) return response;
+    void sendBody(env.outgoing, body, log);
+    return RESPONSE_ALREADY_SENT;
+  };
+  const listener = getRequestListener(answer as Parameters<typeof getRequestListener>[0]);
   return createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
     if (answerFromMemory(fromMemory, request, response)) return;
     cutIdleBody(request);

@@ -70,7 +70,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
     await flushing;
   });
 
-  const server = createHttpServer(composition);
+  const server = createHttpServer(composition, loggers.cache);
   const hub = await attachHub(server, composition, config);
   // Together: a server that only listened no more would wait for workers, who stay.
   started.defer(async () => {
