@@ -298,6 +298,28 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
     expect(await readdir(folder.path)).toEqual([]);
   });
 
+  test("an output that only the build could place is a root until it is handed over", async () => {
+    await using folder = await withTemporaryFolder();
+    let links: string[] = [];
+    const store = new MemoryStore();
+    const link = new MemoryLink(store, {
+      async pushNar(upload) {
+        const names = await readdir(join(folder.path, link.attemptId));
+        links = await Promise.all(names.map((name) => readlink(join(folder.path, link.attemptId, name))));
+        await nixOutput(["nix-store", "--gc"], daemon.env);
+        await store.store(upload);
+      },
+    });
+    const { result } = await build(
+      `mk "rooted-floating" "echo x > $out" {
+        __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; }`,
+      { link, gcRootsDir: folder.path },
+    );
+    expect(result).toMatchObject({ status: "built", failure: null });
+    expect(links).toEqual(result.outputs.map(({ path }) => path));
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
   test("an input that nothing but the build needs survives a garbage collection while others are fetched", async () => {
     const drvPath = await instantiate(
       daemon,

@@ -148,12 +148,21 @@ class BuildRun {
       if (result.status !== "already-valid") this.metrics = meter.end(result);
       if (!result.success) throw failureOfResult(result, circumstances);
       const status = result.status === "built" ? "built" : "already_valid";
-      return { status, outputs: outputsOf(derivation, result) };
+      const made = outputsOf(derivation, result);
+      // Those that nobody could hold before. One may be the same as an input.
+      const fresh = made.map(({ path }) => path).filter((path) => !known.includes(path) && !inputs.includes(path));
+      if (fresh.length > 0) await this.#hold(connection, fresh);
+      return { status, outputs: made };
     } finally {
       meter.stop();
       this.#log.end();
       this.buildMs = Math.round(clock.monotonic() - startedAt);
     }
+  }
+
+  async #hold(connection: DaemonConnection, paths: readonly StorePath[]): Promise<void> {
+    for (const path of paths) await connection.addTempRoot(path);
+    await this.#environment.roots.hold(connection, this.#link.attemptId, paths);
   }
 
   async #products(outputs: Outputs): Promise<BuildProduct[]> {
