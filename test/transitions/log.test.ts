@@ -66,6 +66,21 @@ test("a log that grows while it waits for the disk is stored in order, in bounde
   expect(length).toBeLessThan(10);
 });
 
+test("a log that grows too long ends with a line that says so, and its sender is told to stop", async () => {
+  const { db, deps } = world;
+  let sent = 0;
+  async function* endless(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    for (;;) yield new TextEncoder().encode(`line ${String(sent++).padStart(4, "0")}\n`);
+  }
+  const logDeps = { db, clock: systemClock, notifier: deps.notifier };
+  await writeLog(logDeps, attemptId, { offset: 0, stream: endless(), bytesMax: 1_000 });
+
+  expect(sent).toBe(101);
+  expect(await stored()).toMatch(/line 0100\n\n\[gradient: log truncated: no more than 1000 bytes of it are kept\]\n$/);
+  await writeLog(logDeps, attemptId, { offset: 5_000, stream: endless(), bytesMax: 1_000 });
+  expect(sent).toBe(101);
+});
+
 test("of two sessions that write one log only one goes on, and nothing is stored twice", async () => {
   const results = await Promise.allSettled([write(0, "from the old\n"), write(0, "from the new\n")]);
   expect(results.filter(({ status }) => status === "fulfilled").length).toBeGreaterThan(0);

@@ -3,7 +3,7 @@ import { utf8 } from "#core/lib/bytes.ts";
 import { streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
-import { type OutgoingStream, StreamEndedError } from "#core/protocol/outgoing-stream.ts";
+import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 import {
   AttemptEndedError,
@@ -17,11 +17,11 @@ import {
   type Upload,
   UploadRefusedError,
 } from "../link.ts";
+import { AttemptLog } from "./attempt-log.ts";
 import { sendDelivery } from "./delivery.ts";
 import { EvaluationMessages } from "./evaluation-messages.ts";
 import { type Again, fetchNar } from "./fetch-nar.ts";
 import { type LiveSession, type OutgoingMessage, SessionLostError } from "./live-session.ts";
-import { LogSpool } from "./log-spool.ts";
 import { sendBody } from "./send-body.ts";
 
 type Phase = Parameters<AttemptLink["phase"]>[0];
@@ -47,20 +47,19 @@ export class Attempt implements AttemptLink {
   readonly attemptId: string;
   readonly #options: AttemptOptions;
   readonly #abort = new AbortController();
-  readonly #spool: LogSpool;
+  readonly #log: AttemptLog;
   readonly #messages: EvaluationMessages;
   #phase: OutgoingMessage | null = null;
   #commit: CommitInfo | null = null;
   #waitReason = "";
   #nextSequence = 0;
   #session: LiveSession | null = null;
-  #logSent: Promise<void> = Promise.resolve();
   #delivered = false;
 
   constructor(options: AttemptOptions) {
     this.attemptId = options.attemptId;
     this.#options = options;
-    this.#spool = new LogSpool(options.spoolPath);
+    this.#log = new AttemptLog(options);
     this.#messages = new EvaluationMessages({
       attemptId: options.attemptId,
       nextSequence: () => this.#nextSequence++,
@@ -86,11 +85,11 @@ export class Attempt implements AttemptLink {
     this.#session = session;
     if (this.#phase) session.send(this.#phase);
     for (const message of this.#messages.kept) session.send(message);
-    this.#logSent = this.#sendLog(session, logBytes);
+    this.#log.send(session, logBytes);
   }
 
   async close(): Promise<void> {
-    await this.#spool.close();
+    await this.#log.close();
   }
 
   phase(phase: Phase, commit?: CommitInfo): void {
@@ -157,9 +156,9 @@ export class Attempt implements AttemptLink {
   async deliver(uploads: readonly Upload[], result: BuildResult): Promise<void> {
     const open = new Set(uploads);
     await this.#overSessions(async (session, again) => {
-      this.#spool.end();
+      this.#log.end();
       const { attemptId, signal } = this;
-      const parts = { attemptId, uploads: [...open], result, logSent: this.#logSent, signal };
+      const parts = { attemptId, uploads: [...open], result, logSent: this.#log.sent, signal };
       try {
         const { recorded, committed, refusals } = await sendDelivery(session, parts);
         this.#delivered = recorded;
@@ -202,15 +201,15 @@ export class Attempt implements AttemptLink {
   }
 
   log(bytes: Uint8Array): void {
-    this.#spool.append(bytes);
+    this.#log.append(bytes);
   }
 
   async finish(result: BuildResult | EvaluationResult): Promise<void> {
     if (this.#delivered) return;
-    this.#spool.end();
+    this.#log.end();
     this.#messages.tellDropped();
     await this.#overSessions(async (session) => {
-      await this.#logSent;
+      await this.#log.sent;
       const key = `result ${this.attemptId}`;
       await session.ask({ type: "job_result", attempt: this.attemptId, result }, key);
     });
@@ -218,28 +217,7 @@ export class Attempt implements AttemptLink {
 
   /** The log was ended with a result that did not count. */
   #continueLog(session: LiveSession): void {
-    if (this.#delivered || !this.#spool.ended) return;
-    this.#spool.reopen();
-    this.#logSent = this.#sendLog(session, this.#spool.length);
-  }
-
-  async #sendLog(session: LiveSession, from: number): Promise<void> {
-    let stream: OutgoingStream | null = null;
-    try {
-      const first = await this.#spool.read(from);
-      if (first === null || session.lost) return;
-      stream = session.connection.openStream();
-      session.send({ type: "log_open", attempt: this.attemptId, offset: from, stream: stream.id });
-      let offset = from;
-      for (let bytes: Uint8Array | null = first; bytes !== null; bytes = await this.#spool.read(offset)) {
-        await stream.write(bytes);
-        offset += bytes.length;
-      }
-      await stream.end();
-    } catch (error) {
-      // The session ended, the server wants no more of the log, or the spool cannot be read: the build goes on.
-      await stream?.abort(error instanceof Error ? error.message : String(error)).catch(() => {});
-    }
+    if (!this.#delivered) this.#log.goOn(session);
   }
 
   async #query<T>(

@@ -2,8 +2,14 @@ const CAPACITY_MIN = 1024;
 
 /** Bytes one behind the other in one buffer: many small pieces take no more memory than one large one. */
 export class GrowingBytes {
+  readonly #capacityMin: number;
   #buffer = new Uint8Array(0);
   #length = 0;
+
+  /** `capacityMin`: what is taken at once, for who knows that there will be as much. */
+  constructor(capacityMin: number = CAPACITY_MIN) {
+    this.#capacityMin = capacityMin;
+  }
 
   get length(): number {
     return this.#length;
@@ -12,7 +18,7 @@ export class GrowingBytes {
   append(bytes: Uint8Array): void {
     const length = this.#length + bytes.length;
     if (length > this.#buffer.length) {
-      const larger = new Uint8Array(Math.max(2 * length, CAPACITY_MIN));
+      const larger = new Uint8Array(Math.max(2 * length, this.#capacityMin));
       larger.set(this.#buffer.subarray(0, this.#length));
       this.#buffer = larger;
     }

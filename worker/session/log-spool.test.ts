@@ -86,12 +86,10 @@ test("a reader waits for what is written next", async () => {
   await spool.close();
 });
 
-test("where the disk does not take it, the log ends with a line that says so; nobody waits for the rest", async () => {
+test("where the disk does not take it, the log ends with a line that says so, behind all that came before", async () => {
   const spool = new LogSpool(join(folder.path, "no-such-folder", "spool"));
-  const start = lines(10_000);
-  spool.append(utf8(start));
-  spool.append(utf8(lines(20_000)));
-  spool.append(utf8(lines(20_000)));
+  const start = lines(50_000);
+  for (let i = 0; i < 5; i++) spool.append(utf8(lines(10_000, 10_000 * i)));
   const reading = readAll(spool);
 
   const log = await reading;
@@ -104,6 +102,20 @@ test("where the disk does not take it, the log ends with a line that says so; no
   );
   expect(await readAll(spool)).toBe(log);
   expect(await readAll(spool, start.length + 5)).toBe(log.slice(start.length + 5));
+  await spool.close();
+});
+
+test("a line that came behind what is on disk is read at once, and so is each that follows while that is written", async () => {
+  const spool = new LogSpool(spoolPath(folder.path, ATTEMPT));
+  let offset = 0;
+  for (let i = 0; i < 200; i++) {
+    const text = i % 2 === 0 ? `${i}\n` : lines(1_000, 1_000 * i);
+    spool.append(utf8(text));
+    let read = "";
+    while (read.length < text.length) read += fromUtf8((await spool.read(offset + read.length)) as Uint8Array);
+    expect(read).toBe(text);
+    offset += text.length;
+  }
   await spool.close();
 });
 

@@ -7,6 +7,8 @@ import { GrowingBytes } from "./growing-bytes.ts";
 /** Logs up to this size never touch the disk. */
 const MEMORY_BYTES_MAX = 256 * 1024;
 const READ_BYTES_MAX = 256 * 1024;
+/** Less than this waits for more before it is written: whoever reads has it from memory until then. */
+const WRITE_BYTES_MIN = 64 * 1024;
 const SUFFIX = ".log";
 
 /** Where the log of an attempt is spooled. */
@@ -25,22 +27,24 @@ export async function clearSpools(folder: string): Promise<void> {
 
 /**
  * A build's log as it grows, kept whole until the attempt is over: a session that is lost takes nothing of it along,
- * the next one goes on from what the server has. In memory while it is small, in a file below that. Where the file
- * cannot be written the log ends with a line that says so; the build goes on.
+ * the next one goes on from what the server has. In memory while it is small, then in a file all but its end. Where the
+ * file cannot be written the log ends with a line that says so; the build goes on.
+ *
+ *     memory | file | being written | unwritten | epilogue
  */
 export class LogSpool {
   readonly #path: string;
   readonly #memory = new GrowingBytes();
-  /** On its way to the file. */
-  readonly #unwritten = new GrowingBytes();
+  readonly #unwritten = new GrowingBytes(2 * WRITE_BYTES_MIN);
+  #beingWritten: Uint8Array = new Uint8Array();
   /** All that was appended. */
   #length = 0;
-  /** All that is in the file, or in memory. */
+  /** All that is in the file, or in memory before it. */
   #writtenLength = 0;
   #file: Promise<FileHandle> | null = null;
   #writing: Promise<void> = Promise.resolve();
   #isWriting = false;
-  /** What stands in the place of all that could not be written. */
+  /** What stands in the place of all that came after it could not be written. */
   #epilogue: Uint8Array | null = null;
   #ended = false;
   #waiting: (() => void)[] = [];
@@ -58,7 +62,8 @@ export class LogSpool {
       return this.#wake();
     }
     this.#unwritten.append(bytes);
-    if (!this.#isWriting) this.#writing = this.#writeAll();
+    if (!this.#isWriting && this.#unwritten.length >= WRITE_BYTES_MIN) this.#writing = this.#writeAll();
+    this.#wake();
   }
 
   /** How much was appended. */
@@ -83,12 +88,13 @@ export class LogSpool {
 
   /** Some bytes from `offset` on; waits until there are any. Null at the end. */
   async read(offset: number): Promise<Uint8Array | null> {
-    while (offset >= this.#writtenLength && !this.#epilogue && !(this.#ended && offset >= this.#length)) {
+    while (offset >= this.#length && !this.#epilogue && !this.#ended) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
     if (offset < this.#memory.length) return this.#memory.from(offset);
     if (offset < this.#writtenLength) return await this.#fromFile(offset);
-    const rest = this.#epilogue?.subarray(offset - this.#writtenLength);
+    if (offset < this.#length) return this.#notInFile(offset - this.#writtenLength);
+    const rest = this.#epilogue?.subarray(offset - this.#length);
     return rest && rest.length > 0 ? rest : null;
   }
 
@@ -107,25 +113,27 @@ export class LogSpool {
     try {
       this.#file ??= open(this.#path, "wx+", 0o600);
       const file = await this.#file;
-      while (this.#unwritten.length > 0) {
-        await this.#write(file, this.#unwritten.take());
-        this.#wake();
+      while (this.#unwritten.length >= WRITE_BYTES_MIN) {
+        this.#beingWritten = this.#unwritten.take();
+        while (this.#beingWritten.length > 0) await this.#write(file);
       }
     } catch (error) {
-      this.#unwritten.take();
       this.#giveUp(error);
       this.#wake();
     }
     this.#isWriting = false;
   }
 
-  async #write(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-    for (let start = 0; start < bytes.length; ) {
-      const at = this.#writtenLength - this.#memory.length;
-      const { bytesWritten } = await handle.write(bytes, start, bytes.length - start, at);
-      start += bytesWritten;
-      this.#writtenLength += bytesWritten;
-    }
+  async #write(handle: FileHandle): Promise<void> {
+    const bytes = this.#beingWritten;
+    const { bytesWritten } = await handle.write(bytes, 0, bytes.length, this.#writtenLength - this.#memory.length);
+    this.#writtenLength += bytesWritten;
+    this.#beingWritten = bytes.subarray(bytesWritten);
+  }
+
+  #notInFile(start: number): Uint8Array {
+    const { length } = this.#beingWritten;
+    return start < length ? this.#beingWritten.subarray(start) : this.#unwritten.from(start - length);
   }
 
   #giveUp(error: unknown): void {
