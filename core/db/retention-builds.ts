@@ -1,7 +1,6 @@
 import { type Kysely, type RawBuilder, type SqlBool, sql, type Transaction } from "kysely";
+import { type GracedRequest, QUEUE_BEGIN, type QueuePlace, takeFromQueue } from "./retention-queue.ts";
 import type { Database } from "./schema.ts";
-
-const QUEUE = 0;
 
 /** No evaluation links the build `b`, nothing rests on it, and nothing happens to it any more. */
 function isOrphan(graceMs: number): RawBuilder<SqlBool> {
@@ -15,8 +14,14 @@ function isOrphan(graceMs: number): RawBuilder<SqlBool> {
 export async function queueOrphanBuilds(db: Kysely<Database>, markId: string, graceMs: number): Promise<number> {
   const { numAffectedRows } = await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${markId}, ${QUEUE}, b.id::text from build b where ${isOrphan(graceMs)}`.execute(db);
+    select ${markId}, ${QUEUE_BEGIN.wave}, b.id::text from build b where ${isOrphan(graceMs)}`.execute(db);
   return Number(numAffectedRows ?? 0n);
+}
+
+export interface DeletedBuilds {
+  /** Where to go on; null: the queue is at its end. */
+  readonly next: QueuePlace | null;
+  readonly builds: number;
 }
 
 /**
@@ -26,15 +31,12 @@ export async function queueOrphanBuilds(db: Kysely<Database>, markId: string, gr
 export async function deleteQueuedBuilds(
   trx: Transaction<Database>,
   markId: string,
-  { graceMs, limit }: { readonly graceMs: number; readonly limit: number },
-): Promise<{ readonly taken: number; readonly builds: number }> {
-  const { rows: taken } = await sql<{ subject: string }>`
-    delete from retention_step where mark_id = ${markId} and step = ${QUEUE} and subject in (
-      select subject from retention_step where mark_id = ${markId} and step = ${QUEUE} limit ${limit})
-    returning subject`.execute(trx);
-  if (taken.length === 0) return { taken: 0, builds: 0 };
+  { graceMs, ...from }: GracedRequest,
+): Promise<DeletedBuilds> {
+  const taken = await takeFromQueue(trx, markId, from);
+  if (!taken) return { next: null, builds: 0 };
   const { rows: locked } = await sql<{ id: string }>`
-    select id from build where id = any(${taken.map(({ subject }) => subject)}::uuid[])
+    select id from build where id = any(${taken.subjects}::uuid[])
     for update skip locked`.execute(trx);
   const ids = locked.map(({ id }) => id);
   const { rows: below } = await sql<{ id: string }>`
@@ -43,8 +45,8 @@ export async function deleteQueuedBuilds(
     delete from build b where b.id = any(${ids}::uuid[]) and ${isOrphan(graceMs)}`.execute(trx);
   await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${markId}, ${QUEUE}, b.id::text from build b
+    select ${markId}, ${taken.next.wave + 1}, b.id::text from build b
     where b.id = any(${below.map(({ id }) => id)}::uuid[]) and ${isOrphan(graceMs)}
     on conflict do nothing`.execute(trx);
-  return { taken: taken.length, builds: Number(numAffectedRows ?? 0n) };
+  return { next: taken.next, builds: Number(numAffectedRows ?? 0n) };
 }

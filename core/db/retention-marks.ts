@@ -106,6 +106,7 @@ export async function doomPaths(
       or (${unusedMs > 0} and o.used_at < gradient_now() - ${unusedMs}::float8 * interval '1 millisecond'))`.execute(
     db,
   );
+  await sql`analyze retention_path`.execute(db);
 }
 
 export interface Doomed {

@@ -1,7 +1,6 @@
 import { type Kysely, type RawBuilder, type SqlBool, sql, type Transaction } from "kysely";
+import { type GracedRequest, QUEUE_BEGIN, type QueuePlace, takeFromQueue } from "./retention-queue.ts";
 import type { Database } from "./schema.ts";
-
-const QUEUE = 0;
 
 /** No path of any cache is served from the NAR `n`. */
 const isUnnamed: RawBuilder<SqlBool> = sql<SqlBool>`not exists (
@@ -11,14 +10,14 @@ const isUnnamed: RawBuilder<SqlBool> = sql<SqlBool>`not exists (
 export async function queueUnnamedNars(db: Kysely<Database>, markId: string, graceMs: number): Promise<number> {
   const { numAffectedRows } = await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${markId}, ${QUEUE}, encode(n.nar_hash, 'hex') from nar n
+    select ${markId}, ${QUEUE_BEGIN.wave}, encode(n.nar_hash, 'hex') from nar n
     where n.claimed_at < gradient_now() - ${graceMs}::float8 * interval '1 millisecond' and ${isUnnamed}`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }
 
 export interface DeletedNars {
-  /** Of how many it was tried; 0: the queue is empty. */
-  readonly taken: number;
+  /** Where to go on; null: the queue is at its end. */
+  readonly next: QueuePlace | null;
   readonly nars: number;
   readonly bytes: number;
 }
@@ -27,14 +26,11 @@ export interface DeletedNars {
 export async function deleteQueuedNars(
   trx: Transaction<Database>,
   markId: string,
-  { graceMs, limit }: { readonly graceMs: number; readonly limit: number },
+  { graceMs, ...from }: GracedRequest,
 ): Promise<DeletedNars> {
-  const { rows: taken } = await sql<{ subject: string }>`
-    delete from retention_step where mark_id = ${markId} and step = ${QUEUE} and subject in (
-      select subject from retention_step where mark_id = ${markId} and step = ${QUEUE} limit ${limit})
-    returning subject`.execute(trx);
-  const hashes = taken.map(({ subject }) => subject);
-  return { taken: hashes.length, ...(await deleteUnnamedNars(trx, hashes, graceMs)) };
+  const taken = await takeFromQueue(trx, markId, from);
+  if (!taken) return { next: null, nars: 0, bytes: 0 };
+  return { next: taken.next, ...(await deleteUnnamedNars(trx, taken.subjects, graceMs)) };
 }
 
 /**

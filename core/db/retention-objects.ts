@@ -1,7 +1,6 @@
 import { type Kysely, type RawBuilder, type SqlBool, sql } from "kysely";
+import { QUEUE_BEGIN } from "./retention-queue.ts";
 import type { Database } from "./schema.ts";
-
-const QUEUE = 0;
 
 /**
  * Every column that names objects of the blob store, by the prefix of the keys that it names. Whoever stores objects
@@ -52,7 +51,7 @@ export async function noteOrphanObjects(
 ): Promise<number> {
   const { numAffectedRows } = await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${markId}, ${QUEUE}, k.key from unnest(${objectKeys}::text[]) k (key) where not ${isNamed(sql.ref("k.key"))}
+    select ${markId}, ${QUEUE_BEGIN.wave}, k.key from unnest(${objectKeys}::text[]) k (key) where not ${isNamed(sql.ref("k.key"))}
     on conflict do nothing`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }
@@ -62,7 +61,7 @@ export async function discardOrphanObjects(db: Kysely<Database>, markId: string)
   const { numAffectedRows } = await sql`
     insert into discarded_object (object_key)
     select s.subject from retention_step s
-    where s.mark_id = ${markId} and s.step = ${QUEUE} and not ${isNamed(sql.ref("s.subject"))}
+    where s.mark_id = ${markId} and s.step = ${QUEUE_BEGIN.wave} and not ${isNamed(sql.ref("s.subject"))}
     order by s.subject on conflict (object_key) do nothing`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }

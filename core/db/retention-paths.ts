@@ -1,29 +1,29 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Mark } from "./retention-marks.ts";
+import { QUEUE_BEGIN, type QueuePlace, type QueueRequest, takeFromQueue } from "./retention-queue.ts";
 import { hasReferrer, isRoot } from "./retention-roots.ts";
 import type { Database } from "./schema.ts";
-
-const QUEUE = 0;
 
 /** Queues the doomed paths that nothing refers to. Answers how many they are. */
 export async function queueDoomedTops(db: Kysely<Database>, { id, scope }: Mark): Promise<number> {
   const { numAffectedRows } = await sql`
+    with needed as materialized (
+      select distinct left(r.path, 32) as hash
+      from retention_path o
+      join cache_path p on p.cache_id = ${scope.cacheId} and p.hash = o.hash
+      cross join lateral unnest(p."references") r (path)
+      where o.mark_id = ${id} and o.doomed and left(r.path, 32) <> o.hash
+    )
     insert into retention_step (mark_id, step, subject)
-    select ${id}, ${QUEUE}, w.hash from retention_path w
-    where w.mark_id = ${id} and w.doomed and not exists (
-      select from (
-        select distinct left(r.path, 32) as hash
-        from retention_path o
-        join cache_path p on p.cache_id = ${scope.cacheId} and p.hash = o.hash
-        cross join lateral unnest(p."references") r (path)
-        where o.mark_id = ${id} and o.doomed and left(r.path, 32) <> o.hash
-      ) needed where needed.hash = w.hash)`.execute(db);
+    select ${id}, ${QUEUE_BEGIN.wave}, w.hash
+    from retention_path w left join needed n on n.hash = w.hash
+    where w.mark_id = ${id} and w.doomed and n.hash is null`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }
 
 export interface DeletedPaths {
-  /** Of how many it was tried; 0: the queue is empty. */
-  readonly taken: number;
+  /** Where to go on; null: the queue is at its end. */
+  readonly next: QueuePlace | null;
   readonly hashes: readonly string[];
   /** Of the files that these were served from. */
   readonly bytes: number;
@@ -39,17 +39,14 @@ export interface DeletedPaths {
 export async function deleteQueuedPaths(
   trx: Transaction<Database>,
   { id, scope }: Mark,
-  limit: number,
+  from: QueueRequest,
 ): Promise<DeletedPaths> {
-  const taken = await sql<{ subject: string }>`
-    delete from retention_step where mark_id = ${id} and step = ${QUEUE} and subject in (
-      select subject from retention_step where mark_id = ${id} and step = ${QUEUE} limit ${limit})
-    returning subject`.execute(trx);
-  if (taken.rows.length === 0) return { taken: 0, hashes: [], bytes: 0 };
+  const taken = await takeFromQueue(trx, id, from);
+  if (!taken) return { next: null, hashes: [], bytes: 0 };
   const locked = await sql<{ hash: string }>`
     select p.hash
     from cache_path p join retention_path w on w.mark_id = ${id} and w.hash = p.hash
-    where p.cache_id = ${scope.cacheId} and p.hash = any(${taken.rows.map(({ subject }) => subject)}::text[])
+    where p.cache_id = ${scope.cacheId} and p.hash = any(${taken.subjects}::text[])
       and p.last_used_at <= w.last_used_at and p.nar_hash = w.nar_hash
     for update of p skip locked`.execute(trx);
   const deleted = await sql<{ hash: string; references: string[]; bytes: number }>`
@@ -57,15 +54,15 @@ export async function deleteQueuedPaths(
     where p.cache_id = ${scope.cacheId} and p.hash = any(${locked.rows.map(({ hash }) => hash)}::text[])
       and n.nar_hash = p.nar_hash and not ${hasReferrer(scope)} and not ${isRoot(scope, sql.ref("p.store_path"))}
     returning p.hash, p."references", n.file_size as bytes`.execute(trx);
-  const below = deleted.rows.flatMap(({ references }) => references.map((path) => path.slice(0, 32)));
+  const below = new Set(deleted.rows.flatMap(({ references }) => references.map((path) => path.slice(0, 32))));
   await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${id}, ${QUEUE}, p.hash
+    select ${id}, ${taken.next.wave + 1}, p.hash
     from retention_path w join cache_path p on p.cache_id = ${scope.cacheId} and p.hash = w.hash
-    where w.mark_id = ${id} and w.hash = any(${below}::text[]) and w.doomed and not ${hasReferrer(scope)}
+    where w.mark_id = ${id} and w.hash = any(${[...below]}::text[]) and w.doomed and not ${hasReferrer(scope)}
     on conflict do nothing`.execute(trx);
   return {
-    taken: taken.rows.length,
+    next: taken.next,
     hashes: deleted.rows.map(({ hash }) => hash),
     bytes: deleted.rows.reduce((sum, { bytes }) => sum + bytes, 0),
   };

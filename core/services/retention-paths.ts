@@ -1,7 +1,8 @@
 import type { Kysely } from "kysely";
 import type { CacheUsage } from "../db/cache-usage.ts";
 import { doomPaths, forgetMark, type Mark, noteIdlePaths, spreadUses } from "../db/retention-marks.ts";
-import { deleteQueuedPaths, queueDoomedTops } from "../db/retention-paths.ts";
+import { type DeletedPaths, deleteQueuedPaths, queueDoomedTops } from "../db/retention-paths.ts";
+import { QUEUE_BEGIN, type QueuePlace, type QueueRequest } from "../db/retention-queue.ts";
 import { readRootScope } from "../db/retention-roots.ts";
 import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
@@ -57,10 +58,11 @@ export async function sweepCache(
       log.warn("a server has not written down which paths it was asked for: nothing was deleted for lack of use");
       return sum;
     }
-    for (let taken = 1; taken > 0 && !signal.aborted; ) {
-      const done = await inTransaction(db, (trx) => deleteQueuedPaths(trx, mark, PATHS_MAX), deps);
+    for (let place: QueuePlace | null = QUEUE_BEGIN; place && !signal.aborted; ) {
+      const from: QueueRequest = { place, limit: PATHS_MAX };
+      const done: DeletedPaths = await inTransaction(db, (trx) => deleteQueuedPaths(trx, mark, from), deps);
       for (const hash of done.hashes) notifier.notify("path", `${cacheId}/${hash}`);
-      taken = done.taken;
+      place = done.next;
       sum.paths += done.hashes.length;
       sum.path_bytes += done.bytes;
     }

@@ -1,5 +1,5 @@
 import { insertMessage } from "../db/evaluation-graph.ts";
-import { deleteQueuedBuilds, queueOrphanBuilds } from "../db/retention-builds.ts";
+import { type DeletedBuilds, deleteQueuedBuilds, queueOrphanBuilds } from "../db/retention-builds.ts";
 import {
   deleteEvaluation,
   deleteLinks,
@@ -8,7 +8,8 @@ import {
   lockEndedEvaluation,
 } from "../db/retention-evaluations.ts";
 import { forgetMark } from "../db/retention-marks.ts";
-import { deleteQueuedNars, deleteUnusedCacheLogs, queueUnnamedNars } from "../db/retention-nars.ts";
+import { type DeletedNars, deleteQueuedNars, deleteUnusedCacheLogs, queueUnnamedNars } from "../db/retention-nars.ts";
+import { type GracedRequest, QUEUE_BEGIN, type QueuePlace } from "../db/retention-queue.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { MessageLevel } from "../domain/states.ts";
 import { derivedUuid, uuidV7 } from "../lib/ids.ts";
@@ -68,13 +69,10 @@ export async function sweepBuilds(deps: RetentionDeps, signal: AbortSignal): Pro
   return await withQueue(deps, async (markId) => {
     let builds = 0;
     if ((await queueOrphanBuilds(deps.db, markId, graceMs)) === 0) return { builds };
-    for (let taken = 1; taken > 0 && !signal.aborted; ) {
-      const done = await inTransaction(
-        deps.db,
-        (trx) => deleteQueuedBuilds(trx, markId, { graceMs, limit: BUILDS_MAX }),
-        deps,
-      );
-      taken = done.taken;
+    for (let place: QueuePlace | null = QUEUE_BEGIN; place && !signal.aborted; ) {
+      const from: GracedRequest = { graceMs, place, limit: BUILDS_MAX };
+      const done: DeletedBuilds = await inTransaction(deps.db, (trx) => deleteQueuedBuilds(trx, markId, from), deps);
+      place = done.next;
       builds += done.builds;
     }
     return { builds };
@@ -91,13 +89,10 @@ export async function sweepNars(
   return await withQueue(deps, async (markId) => {
     const sum = { nars: 0, nar_bytes: 0, cache_logs: cacheLogs };
     if ((await queueUnnamedNars(deps.db, markId, graceMs)) === 0) return sum;
-    for (let taken = 1; taken > 0 && !signal.aborted; ) {
-      const done = await inTransaction(
-        deps.db,
-        (trx) => deleteQueuedNars(trx, markId, { graceMs, limit: NARS_MAX }),
-        deps,
-      );
-      taken = done.taken;
+    for (let place: QueuePlace | null = QUEUE_BEGIN; place && !signal.aborted; ) {
+      const from: GracedRequest = { graceMs, place, limit: NARS_MAX };
+      const done: DeletedNars = await inTransaction(deps.db, (trx) => deleteQueuedNars(trx, markId, from), deps);
+      place = done.next;
       sum.nars += done.nars;
       sum.nar_bytes += done.bytes;
     }
