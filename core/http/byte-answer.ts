@@ -7,7 +7,7 @@ import { contentRange, parseRange } from "./range.ts";
 
 const WHOLE_BYTES_MAX = 256 * 1024;
 /** What the runtime reads into memory of its own is faster than what is made for one answer. */
-const FIRST_BYTES = 64 * 1024;
+const FIRST_BYTES = 16 * 1024;
 
 /** A body of a known size that can be opened anywhere. */
 export interface ByteSource {

@@ -28,7 +28,7 @@ export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log:
     Promise.race([closed, new Promise<void>((resolve) => outgoing.write(bytes, () => resolve()))]);
   try {
     outgoing.writeHead(status, headers);
-    await write(first);
+    const firstWritten = write(first);
     for (let turn = 0; !outgoing.destroyed; turn++) {
       const block = blocks[turn % BLOCKS] ?? newBlock(blocks);
       await block.written;
@@ -36,8 +36,9 @@ export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log:
       if (length === 0) break;
       block.written = write(block.memory.subarray(0, length));
     }
-    await Promise.all(blocks.map(({ written }) => written));
+    // What was handed over is sent before the end is.
     outgoing.end();
+    await Promise.all([firstWritten, ...blocks.map(({ written }) => written)]);
   } catch (error) {
     log.warn("a body could not be sent to its end", { error });
     outgoing.destroy();

@@ -28,10 +28,7 @@ export class FileBody implements AsyncIterableIterator<Uint8Array>, BlockStream 
   }
 
   async readInto(block: Uint8Array): Promise<number> {
-    if (this.#left === 0) {
-      await this.close();
-      return 0;
-    }
+    if (this.#left === 0) return 0;
     try {
       const wanted = Math.min(block.length, this.#left);
       const { bytesRead } = await this.#file.read(block, 0, wanted, this.#position);
