@@ -149,7 +149,7 @@ describe.skipIf(!nix.ok)(`derivations whose outputs only the build can place${re
     await writeFile(file, expression("one"));
     const key = parsePublicKey(await publicKey(gradient.api));
     for (const name of ["top", "lib", "deferred"]) {
-      const asked = ["nix", "realisation", "info", "--json", "--file", file, name];
+      const asked = ["nix", "realisation", "info", "--json", "--file", file, name] as const;
       const [{ id, outPath }] = JSON.parse(await nixOutput(asked, elsewhere.env)) as [{ id: string; outPath: string }];
       const answer = await fetch(`${gradient.url}/cache/${CACHE}/realisations/${encodeURIComponent(id)}.doi`);
       expect(answer.status, `${name}: ${id}`).toBe(200);

@@ -93,7 +93,7 @@ async function restartEnded(
 
 interface FailedBuild {
   readonly id: string;
-  /** Where an output has no path and is to get none by resolution, the derivation is of a kind that no worker builds. */
+  /** Where an output has no path and gets none by resolution, the derivation is of a kind that no worker builds. */
   readonly buildable: boolean;
   /** Of what it takes to build it nothing was recorded. */
   readonly pruned: boolean;
