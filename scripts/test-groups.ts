@@ -19,7 +19,7 @@ export const NIX_TESTS: TestGroup = {
 
 export const DATABASE_TESTS: TestGroup = {
   support: "test/support/database.ts",
-  except: /^test\/cache\/nix\.test\.ts$/,
+  except: /^test\/(?:cache\/nix|cloudflare\/[a-z]+)\.test\.ts$/,
 };
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */

@@ -1,18 +1,14 @@
 import type { HttpBindings } from "@hono/node-server";
-import type { Actor } from "#core/domain/actor.ts";
 import { networkContains } from "#core/domain/ip-address.ts";
-import { DomainError } from "#core/errors.ts";
+import { createCacheActors } from "#core/http/cache-actors.ts";
 import { answerPut } from "#core/http/cache-put.ts";
 import type { CacheRelay } from "#core/http/cache-relay.ts";
 import { type CacheSurface, createCacheSurface } from "#core/http/cache-surface.ts";
 import { clientAddress } from "#core/http/client-address.ts";
-import { cacheToken } from "#core/http/credentials.ts";
 import { createUpstreamRelay } from "#core/http/upstream-relay.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom, uuidV7 } from "#core/lib/ids.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
-import { requireCache } from "#core/services/access.ts";
-import { authenticate } from "#core/services/authenticate.ts";
 import type { LogSealDeps } from "#core/services/build-logs-seal.ts";
 import { lookUpRealisation } from "#core/services/cache-realisation.ts";
 import { createSecretKeys, type SecretKeyOf } from "#core/services/cache-sign.ts";
@@ -186,11 +182,7 @@ function cacheFetch(
     const env = environments.get(request);
     return clientAddress(env ? peerOf(env) : null, request.headers.get("x-forwarded-for"), config.trustedProxies);
   };
-  const authenticateRequest = async (request: Request): Promise<Actor | null> => {
-    const token = cacheToken(request.headers);
-    if (token === null) return null;
-    return await unlessRefused(authenticate(deps, { token, clientAddress: addressOf(request) }));
-  };
+  const actors = createCacheActors(deps, addressOf);
   const surface = createCacheSurface({
     ...deps,
     ...parts,
@@ -200,17 +192,14 @@ function cacheFetch(
     log: loggers.cache,
     instance: settings,
     elsewhere: config.storage,
-    authenticate: authenticateRequest,
-    write: (request) => answerPut({ ...uploads, authenticate: authenticateRequest }, request),
+    ...actors,
+    write: (request) => answerPut({ ...uploads, authenticate: actors.authenticate }, request),
     isLocalClient(request) {
       const address = addressOf(request);
       return config.localIps.some((network) => networkContains(network, address));
     },
     realisation: (cache, { derivation, output }) =>
       lookUpRealisation({ db, ...parts }, cache.id, { hash: derivation.slice("sha256:".length), output }),
-    async canReadCache(actor, { name }) {
-      return (await unlessRefused(requireCache({ db }, actor, name, "readStore"))) !== null;
-    },
   });
   return {
     fromMemory: surface.fromMemory,
@@ -232,13 +221,4 @@ function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
 /** Null for a Unix socket, whose other end is the proxy on this machine. */
 function peerOf(env: HttpBindings): string | null {
   return env.incoming.socket.remoteAddress ?? null;
-}
-
-async function unlessRefused<T>(decision: Promise<T>): Promise<T | null> {
-  try {
-    return await decision;
-  } catch (error) {
-    if (error instanceof DomainError) return null;
-    throw error;
-  }
 }

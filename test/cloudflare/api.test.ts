@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type EdgeBench, SERVE_URL, withEdge } from "./support.ts";
+
+let edge: EdgeBench;
+
+beforeAll(async () => {
+  edge = await withEdge({ by: "secret" });
+});
+afterAll(() => edge?.[Symbol.asyncDispose]());
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+  readonly body: { readonly error: boolean; readonly code?: string; readonly message: unknown };
+}
+
+async function ask(method: string, path: string, token?: string): Promise<Answer> {
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const response = await edge.ask(path, { method, headers });
+  const text = await response.text();
+  return { status: response.status, text, body: text === "" ? null : JSON.parse(text) };
+}
+
+test("what everybody may read is read here as on a server", async () => {
+  const cache = await edge.bench.makeCache();
+
+  expect((await ask("GET", "/api/v1/health")).body).toEqual({ error: false, message: "200 ALIVE" });
+  expect((await ask("GET", "/api/v1/caches/public")).body.message).toEqual([
+    expect.objectContaining({ name: cache.name, public_key: cache.publicKey }),
+  ]);
+  expect((await ask("GET", `/api/v1/caches/${cache.name}/public-key`)).body.message).toBe(cache.publicKey);
+  const head = await ask("HEAD", `/api/v1/caches/${cache.name}`);
+  expect([head.status, head.text]).toEqual([200, ""]);
+});
+
+test("what an actor may not see looks as what is not there, and opens with a session or a key", async () => {
+  const hidden = await edge.bench.makeCache({ public: false });
+  const owner = await edge.reader("ada", hidden);
+
+  const refused = await ask("GET", `/api/v1/caches/${hidden.name}`);
+  const absent = await ask("GET", "/api/v1/caches/no-such-cache");
+  expect([refused.status, refused.text]).toEqual([absent.status, absent.text]);
+  expect((await ask("GET", `/api/v1/caches/${hidden.name}`, owner.session)).body.message).toMatchObject({
+    name: hidden.name,
+  });
+  expect((await ask("GET", "/api/v1/user", await owner.key())).body.message).toMatchObject({ username: "ada" });
+});
+
+test.each([
+  ["POST", "/api/v1/auth/basic/login"],
+  ["PUT", "/api/v1/caches"],
+  ["PATCH", "/api/v1/orgs/acme"],
+  ["DELETE", "/api/v1/user/keys"],
+  ["POST", "/api/v1/no-such-route"],
+])("%s %s is refused with the address that takes it", async (method, path) => {
+  const { status, body } = await ask(method, path);
+  expect(status).toBe(405);
+  expect(body).toEqual({ error: true, code: "bad_request", message: expect.stringContaining(SERVE_URL) });
+});
+
+test.each([
+  "/proto",
+  "/hooks/github/acme",
+  "/metrics",
+  "/api/v1/evals/01a202b4-8d63-7f40-ae19-21f292439643/live",
+  "/api/v1/caches/main/retention/preview",
+  `/api/v1/caches/main/nars/${"0".repeat(32)}/why`,
+])("%s is only on servers, and says so", async (path) => {
+  const { status, body } = await ask("GET", path);
+  expect(status).toBe(503);
+  expect(body).toEqual({ error: true, code: "service_unavailable", message: expect.stringContaining(SERVE_URL) });
+});
+
+test("an address that leads nowhere is a 404 of the same form", async () => {
+  expect((await ask("GET", "/api/v1/no-such-route")).body).toMatchObject({ error: true, code: "not_found" });
+  expect((await ask("GET", "/")).status).toBe(404);
+});
+
+test("requests at one time do not take each other's connections, and give them all back", async () => {
+  const cache = await edge.bench.makeCache();
+  const answers = await Promise.all(Array.from({ length: 20 }, () => ask("GET", `/api/v1/caches/${cache.name}`)));
+
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+  await expect.poll(() => edge.database.open.size).toBe(0);
+  expect(edge.workerd.logged.filter((line) => /error|Uncaught|rejection/i.test(line))).toEqual([]);
+});
