@@ -23,7 +23,7 @@ export interface PoolSizes {
 
 /** The server's settings as decided once at its start. Sizes are bytes, times are milliseconds. */
 export interface Config {
-  readonly listen: { readonly address: string; readonly port: number };
+  readonly listen: { readonly address: string; readonly port: number; readonly reusePort: boolean };
   /** Under which clients reach the API, without a trailing slash. */
   readonly serveUrl: string;
   /** Absolute. Holds what is kept outside a database: NARs, and without a database URL also the database. */
@@ -116,6 +116,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const listen = {
     address: reader.address("GRADIENT_IP", "127.0.0.1"),
     port: reader.integer("GRADIENT_PORT", 3_000, { min: 0, max: 65_535 }),
+    reusePort: reader.boolean("GRADIENT_REUSE_PORT", false),
   };
   const database = readDatabase(reader);
   const config: Config = {

@@ -37,3 +37,19 @@ test("what is left of upgraded connections after the grace time is cut off", asy
 
   expect(await Promise.race([stopListening(server, 100).then(() => "stopped"), sleep(2_000)])).toBe("stopped");
 });
+
+test("several servers listen on one port when all of them share it, and no other does", async () => {
+  const answering = (name: string) => createServer((_, response) => response.end(name));
+  const [one, other] = [answering("one"), answering("other")];
+  const port = await listen(one, { address: "127.0.0.1", port: 0, reusePort: true });
+  await listen(other, { address: "127.0.0.1", port, reusePort: true });
+  onTestFinished(() => void Promise.all([stopListening(one, 100), stopListening(other, 100)]));
+
+  const seen = new Set<string>();
+  const ask = async () => {
+    const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } });
+    return seen.add(await answer.text());
+  };
+  await expect.poll(ask).toEqual(new Set(["one", "other"]));
+  await expect(listen(createServer(), { address: "127.0.0.1", port })).rejects.toThrow("GRADIENT_REUSE_PORT");
+});

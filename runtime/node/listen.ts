@@ -6,6 +6,8 @@ export interface ListenAddress {
   readonly address: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** Other processes of ours listen there, too: the kernel gives each connection to one of them. */
+  readonly reusePort?: boolean;
 }
 
 const IDLE_SWEEP_MS = 50;
@@ -13,7 +15,7 @@ const IDLE_SWEEP_MS = 50;
 const openSockets = new WeakMap<Server, Set<Socket>>();
 
 /** Answers the port. Throws with words for the operator. */
-export async function listen(server: Server, { address, port }: ListenAddress): Promise<number> {
+export async function listen(server: Server, { address, port, reusePort = false }: ListenAddress): Promise<number> {
   const sockets = new Set<Socket>();
   openSockets.set(server, sockets);
   server.on("connection", (socket) => {
@@ -22,7 +24,7 @@ export async function listen(server: Server, { address, port }: ListenAddress): 
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(explain(error, address, port)));
-    server.listen(port, address, resolve);
+    server.listen({ port, host: address, reusePort }, resolve);
   });
   return (server.address() as AddressInfo).port;
 }
@@ -43,7 +45,10 @@ export async function stopListening(server: Server, graceMs: number): Promise<vo
 function explain(error: Error, address: string, port: number): Error {
   const where = `${address.includes(":") ? `[${address}]` : address}:${port}`;
   if (hasCode(error, "EADDRINUSE")) {
-    return new Error(`${where} is in use by another program: stop it, or set GRADIENT_PORT to another port`);
+    return new Error(
+      `${where} is in use by another program: stop it, or set GRADIENT_PORT to another port ` +
+        "(several servers share a port when all of them have GRADIENT_REUSE_PORT=true)",
+    );
   }
   if (hasCode(error, "EACCES")) {
     return new Error(

@@ -29,7 +29,7 @@ export function readStorageSettings(reader: EnvironmentReader, databaseUrl: stri
   const s3 = readS3(reader);
   const isReachable = s3 !== null && !(s3.endpoint !== null && LOOPBACK.test(hostOf(s3.endpoint)));
   const movingTo = reader.choice("GRADIENT_STORAGE_MOVING_TO", ["disk", "s3"], null);
-  if (movingTo !== null && s3 === null) {
+  if (movingTo !== null && s3 === null && reader.text("GRADIENT_S3_BUCKET") === null) {
     reader.problems.push("GRADIENT_STORAGE_MOVING_TO: objects move to or from S3: set GRADIENT_S3_BUCKET too");
   }
   return {
@@ -73,6 +73,7 @@ function readS3(reader: EnvironmentReader): S3Settings | null {
   }
   const credentials = readCredentials(reader);
   if (bucket !== null) return { bucket, region, endpoint, credentials, prefix: withSlash, virtualHosted };
+  if (reader.text("GRADIENT_S3_BUCKET") !== null) return null;
   const useless = ["S3_ENDPOINT", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY_FILE"].map((name) => `GRADIENT_${name}`);
   for (const name of useless.filter((one) => reader.text(one) !== null)) {
     reader.problems.push(`${name}: has no effect without GRADIENT_S3_BUCKET: set it, or leave this one out`);
