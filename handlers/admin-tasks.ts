@@ -1,9 +1,11 @@
 import { Hono } from "hono";
 import { VerifyBody } from "#core/api/admin-tasks.ts";
+import { DeepSweepBody } from "#core/api/caches-retention.ts";
 import { success } from "#core/http/envelope.ts";
 import { showTask, showTasks, stopTask } from "#core/services/admin-tasks.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import { requestRepair, requestVerify, showIntegrity } from "#core/services/integrity.ts";
+import { requestDeepSweep } from "#core/services/retention-deep.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readJson } from "./parse.ts";
@@ -20,6 +22,11 @@ export function adminTaskRoutes(deps: Pick<ServiceDeps, "db" | "clock" | "random
   app.post("/maintenance/repair", signedIn, async (c) =>
     c.json(success(await requestRepair(deps, c.get("actor"))), 202),
   );
+
+  app.post("/maintenance/deep-gc", signedIn, async (c) => {
+    const body = await readJson(c, DeepSweepBody);
+    return c.json(success(await requestDeepSweep(deps, c.get("actor"), body)), 202);
+  });
 
   app.get("/integrity", signedIn, async (c) => c.json(success(await showIntegrity(deps, c.get("actor")))));
 

@@ -102,6 +102,15 @@ export interface WhyView {
   readonly last_used_at: string | null;
 }
 
+/** `POST /admin/maintenance/deep-gc`. */
+export const DeepSweepBody: v.GenericSchema<unknown, DeepSweepBody> = v.object({
+  force: v.optional(v.boolean(), false),
+});
+export interface DeepSweepBody {
+  /** Objects that no row names go even where most of the storage is unknown to this database. */
+  readonly force: boolean;
+}
+
 export const LatestQuery: v.GenericSchema<unknown, LatestQuery> = v.object({ attribute: v.optional(text(4_000)) });
 export interface LatestQuery {
   readonly attribute?: string | undefined;

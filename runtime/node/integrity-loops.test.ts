@@ -42,7 +42,10 @@ function settings(environment: Record<string, string>) {
 /** Runs the loops until `done` is true. */
 async function loop(environment: Record<string, string>, done: () => Promise<boolean>, blobs = bench.deps.blobs) {
   const stopping = new AbortController();
-  const running = keepIntegrity({ ...bench.deps, blobs }, settings(environment), stopping.signal);
+  const running = keepIntegrity({ ...bench.deps, blobs }, settings(environment), {
+    tasks: {},
+    signal: stopping.signal,
+  });
   await expect.poll(done, { timeout: 10_000 }).toBe(true);
   stopping.abort();
   await running;

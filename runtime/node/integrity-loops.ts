@@ -1,6 +1,6 @@
 import { MINUTE, SECOND, sleep } from "#core/lib/clock.ts";
 import { Pace } from "#core/lib/pace.ts";
-import { keepRunningTasks } from "#core/services/admin-task-run.ts";
+import { keepRunningTasks, type TaskRun } from "#core/services/admin-task-run.ts";
 import { type RepairTaskDeps, repairTask } from "#core/services/integrity-repair.ts";
 import { verifyTask } from "#core/services/integrity-verify.ts";
 import { withholdReferrers } from "#core/services/nar-referrers.ts";
@@ -20,17 +20,20 @@ const FAILED_MS: number = MINUTE;
 const REPAIR_LOOK_MS: number = 30 * SECOND;
 const TASK_LOOK_MS: number = 10 * SECOND;
 
-/** Proves what is stored, repairs what is damaged, and does what superusers ask for, until it is stopped. */
+/**
+ * Proves what is stored, repairs what is damaged, and does what superusers ask for, `tasks` of others among it, until it
+ * is stopped.
+ */
 export async function keepIntegrity(
   deps: Omit<RepairTaskDeps, "workersWaitMs">,
   settings: IntegritySettings,
-  signal: AbortSignal,
+  { tasks, signal }: { readonly tasks: Readonly<Record<string, TaskRun>>; readonly signal: AbortSignal },
 ): Promise<void> {
   await Promise.all([
     keepScrubbing(deps, settings, signal),
     keepCheckingRows(deps, signal),
     keepRepairing(deps, signal),
-    keepDoingTasks({ ...deps, workersWaitMs: REPAIR_LOOK_MS }, signal),
+    keepDoingTasks({ ...deps, workersWaitMs: REPAIR_LOOK_MS }, tasks, signal),
   ]);
 }
 
@@ -85,8 +88,12 @@ async function keepRepairing(deps: Deps, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function keepDoingTasks(deps: RepairTaskDeps, signal: AbortSignal): Promise<void> {
+async function keepDoingTasks(
+  deps: RepairTaskDeps,
+  others: Readonly<Record<string, TaskRun>>,
+  signal: AbortSignal,
+): Promise<void> {
   using asked = new Wakeable(deps, "task");
-  const tasks = { verify: verifyTask(deps), repair: repairTask(deps) };
+  const tasks = { ...others, verify: verifyTask(deps), repair: repairTask(deps) };
   await keepRunningTasks({ ...deps, tasks }, () => asked.wait(TASK_LOOK_MS, signal), signal);
 }

@@ -1,3 +1,4 @@
+import { deepSweepTask } from "#core/services/retention-deep.ts";
 import { keepAuditing } from "./audit-loop.ts";
 import type { Composition } from "./compose.ts";
 import type { IntegritySettings } from "./config/integrity.ts";
@@ -31,11 +32,13 @@ export function startOnceOnlyLoops(
     readonly sweepIntervalMs: number;
   },
 ): OnceOnly {
+  const retention = { ...composition.retention, log: loggers.cache };
+  const tasks = { deep_gc: deepSweepTask(retention) };
   return startOnceOnly(target, loggers.main, async (signal) => {
     await Promise.all([
       keepUpstreams({ ...composition.hub, log: loggers.cache }, signal),
-      keepSweeping({ ...composition.retention, log: loggers.cache }, { intervalMs: sweepIntervalMs, signal }),
-      keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, signal),
+      keepSweeping(retention, { intervalMs: sweepIntervalMs, signal }),
+      keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, { tasks, signal }),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingUploads({ ...composition.logs, log: loggers.cache }, uploads, signal),

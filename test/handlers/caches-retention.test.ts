@@ -274,3 +274,13 @@ test("the latest successful build of an entry point is asked for by its attribut
   expect((await latest("?attribute=a.")).status).toBe(400);
   expect((await latest("", stranger)).status).toBe(404);
 });
+
+test("only a superuser has the whole instance swept at once", async () => {
+  const sweepAll = (user: TestUser, body: object = {}) =>
+    t.ask("POST", "/admin/maintenance/deep-gc", { token: user.token, body });
+  expect((await sweepAll(owner)).body.code).toBe("superuser_required");
+  const root = await t.user("Rhea", { superuser: true });
+  expect((await sweepAll(root, { force: "yes" })).status).toBe(400);
+  expect(await sweepAll(root)).toMatchObject({ status: 202, body: { message: { status: "pending" } } });
+  expect((await sweepAll(root)).status, "one is under way").toBe(409);
+});

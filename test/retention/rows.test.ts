@@ -4,6 +4,7 @@ import { listCacheUsage, mendCacheUsage } from "#core/db/cache-usage.ts";
 import { findCacheObstacle } from "#core/db/evaluation-waiting.ts";
 import { listLatestSuccesses } from "#core/db/latest-successes.ts";
 import { streamOf } from "#core/lib/streams.ts";
+import { deepSweepTask } from "#core/services/retention-deep.ts";
 import { deleteDiscardedObjects } from "#core/services/retention-objects.ts";
 import { sweepFullCaches, sweepStorage, tidyRetention } from "#core/services/retention-sweep.ts";
 import { loseSuspects } from "#core/services/transitions/loss.ts";
@@ -285,4 +286,16 @@ test("outputs that a deletion took from under builds are lost, and what waits fo
   const states = await db.selectFrom("build").select(["id", "status"]).execute();
   expect(Object.fromEntries(states.map(({ id, status }) => [id, status]))).toEqual({ [buildId]: 1, [above]: 0 });
   expect(await db.selectFrom("lost_path").selectAll().execute()).toEqual([]);
+});
+
+test("a superuser has it all done at once, and gets a report", async () => {
+  await bench.add("old");
+  const recorded: object[] = [];
+  const run = deepSweepTask(bench.retentionDeps());
+  const record = async (progress: object) => recorded.push(progress) > 0;
+
+  const report = await run({ parameters: { force: false }, progress: null, signal: NEVER, record });
+
+  expect(report).toMatchObject({ paths: 1, nars: 1, orphans: 0, deleted_objects: 0 });
+  expect(recorded).toHaveLength(1);
 });
