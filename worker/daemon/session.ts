@@ -206,12 +206,15 @@ export class DaemonSession {
 
   /** A handler that throws leaves the answer unread, whatever it throws. */
   #closingOnError(onEvent: DaemonEventHandler): DaemonEventHandler {
-    return async (event) => {
+    const failed = (error: unknown): never => {
+      this.close();
+      throw error;
+    };
+    return (event) => {
       try {
-        await onEvent(event);
+        return onEvent(event)?.catch(failed);
       } catch (error) {
-        this.close();
-        throw error;
+        return failed(error);
       }
     };
   }

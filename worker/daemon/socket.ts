@@ -24,6 +24,8 @@ const QUIET_MS = 50;
 /** A builder that never pauses is ended by its next line. */
 const QUIET_MS_MAX = 500;
 
+const NOTHING: Uint8Array = new Uint8Array();
+
 /** A Unix socket that is read at the reader's pace. One read and one write at a time. */
 export class DaemonSocket implements ByteSource {
   readonly #socket: Socket;
@@ -87,6 +89,15 @@ export class DaemonSocket implements ByteSource {
   /** Bytes that arrived and were not read yet. */
   get receivedBytes(): number {
     return this.#receivedBytes;
+  }
+
+  get arrived(): Uint8Array {
+    return this.#received[0] ?? NOTHING;
+  }
+
+  skipArrived(length: number): void {
+    // It may have been closed while they were looked at.
+    if (this.#received.length > 0) this.#take(length);
   }
 
   async read(length: number): Promise<Uint8Array> {

@@ -3,9 +3,9 @@ import { expect, test } from "vitest";
 import { DaemonError, DaemonProtocolError } from "./errors.ts";
 import { buildLogLine, type DaemonEvent } from "./events.ts";
 import { readFrame, readUntilAnswer } from "./frames.ts";
-import { LOG_TEXT_BYTES_MAX } from "./limits.ts";
+import { LOG_TEXT_BYTES_MAX, READ_BYTES_MAX } from "./limits.ts";
 import { FrameCode, ResultType } from "./numbers.ts";
-import { DaemonReader, sourceOf } from "./reader.ts";
+import { type ByteSource, DaemonReader, sourceOf } from "./reader.ts";
 import { DaemonWriter } from "./writer.ts";
 
 const readerOf = (writer: DaemonWriter) => new DaemonReader(sourceOf(writer.finish()));
@@ -37,6 +37,65 @@ test("events arrive in order, up to the answer", async () => {
   expect(events[1]).toMatchObject({ id, type: 105, text: "building", fields: ["/nix/store/x.drv", 1] });
   expect(events.map(buildLogLine)).toEqual([null, null, "hello", null]);
   expect(await reader.word()).toBe(42n);
+});
+
+test("lines of a log are the same from one piece, cut anywhere, and read slowly", async () => {
+  const text = fc.oneof(fc.string({ unit: "binary" }), fc.constant("x".repeat(LOG_TEXT_BYTES_MAX + 9)));
+  const word = fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.constantFrom(0n, 1n, 101n, 2n ** 32n + 101n));
+  const line = fc.record({ id: word, type: fc.oneof({ weight: 4, arbitrary: fc.constant(101n) }, word), text });
+  await fc.assert(
+    fc.asyncProperty(fc.array(line, { maxLength: 6 }), fc.array(fc.nat(200_000)), async (lines, cuts) => {
+      const writer = new DaemonWriter();
+      for (const { id, type, text } of lines) {
+        writer.word(FrameCode.result).word(id).word(type).word(1).word(1).text(text);
+      }
+      const bytes = writer.word(FrameCode.last).finish();
+      const eventsOf = async (source: ByteSource): Promise<unknown> => {
+        const events: DaemonEvent[] = [];
+        const failure = await readUntilAnswer(new DaemonReader(source), (event) => void events.push(event)).then(
+          () => null,
+          (error: Error) => error.message,
+        );
+        return { events, failure };
+      };
+
+      const { read } = sourceOf(bytes);
+      const slowly = await eventsOf({ read });
+      expect(await eventsOf(sourceOf(bytes))).toEqual(slowly);
+      expect(await eventsOf(cutSource(bytes, cuts))).toEqual(slowly);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+/** Shows what lies before the next cut. */
+function cutSource(bytes: Uint8Array, cuts: readonly number[]): ByteSource {
+  const { read } = sourceOf(bytes);
+  let offset = 0;
+  return {
+    get arrived() {
+      const end = Math.min(bytes.length, ...cuts.filter((cut) => cut > offset));
+      return bytes.subarray(offset, end);
+    },
+    skipArrived(length) {
+      offset += length;
+      for (let left = length; left > 0; left -= READ_BYTES_MAX) void read(Math.min(left, READ_BYTES_MAX));
+    },
+    read(length) {
+      offset += length;
+      return read(length);
+    },
+  };
+}
+
+test("padding that is not zero is refused on the short way too", async () => {
+  const writer = new DaemonWriter().word(FrameCode.result).word(1).word(ResultType.buildLogLine).word(1).word(1);
+  const bytes = writer.text("abc").word(FrameCode.last).finish();
+  bytes[55] = 1;
+  const events: DaemonEvent[] = [];
+  const reading = readUntilAnswer(new DaemonReader(sourceOf(bytes)), (event) => void events.push(event));
+  await expect(reading).rejects.toThrow(/padding is not zero/);
+  expect(events).toEqual([]);
 });
 
 test("the daemon is not read on while a handler is busy", async () => {

@@ -8,6 +8,7 @@ import {
   LOG_TEXT_BYTES_MAX,
   TRACES_MAX,
 } from "./limits.ts";
+import { logLineFrames } from "./log-line-frames.ts";
 import { FrameCode } from "./numbers.ts";
 import type { DaemonReader } from "./reader.ts";
 
@@ -16,12 +17,26 @@ export type Frame = DaemonEvent | { readonly kind: "last" } | { readonly kind: "
 /** Reads the frames before an answer, handing events on in order. Throws `DaemonError` when the request failed. */
 export async function readUntilAnswer(reader: DaemonReader, onEvent?: DaemonEventHandler): Promise<void> {
   for (;;) {
+    if (onEvent) await handleLogLines(reader, onEvent);
     const frame = await readFrame(reader);
     if (frame.kind === "error") throw frame.error;
     if (frame.kind === "last") break;
     await onEvent?.(frame);
   }
   reader.allow(ANSWER_BYTES_MAX);
+}
+
+async function handleLogLines(reader: DaemonReader, onEvent: DaemonEventHandler): Promise<void> {
+  let handledBytes = 0;
+  try {
+    for (const { event, end } of logLineFrames(reader.arrived)) {
+      handledBytes = end;
+      const handled = onEvent(event);
+      if (handled) await handled;
+    }
+  } finally {
+    reader.skipArrived(handledBytes);
+  }
 }
 
 export async function readFrame(reader: DaemonReader): Promise<Frame> {

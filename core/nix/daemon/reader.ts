@@ -6,7 +6,13 @@ import { ANSWER_BYTES_MAX, ITEMS_MAX, READ_BYTES_MAX, TEXT_BYTES_MAX } from "./l
 export interface ByteSource {
   /** Exactly `length` (at most `READ_BYTES_MAX`) bytes, valid until the next call. Throws when the source ends. */
   read(length: number): Promise<Uint8Array>;
+  /** What has arrived already and lies in one piece, valid until bytes are taken. Absent: it is not said. */
+  readonly arrived?: Uint8Array;
+  /** Takes so many of the bytes in `arrived`. */
+  skipArrived?(length: number): void;
 }
+
+const NOTHING: Uint8Array = new Uint8Array();
 
 /** Memory that one item of a list costs beside its bytes. */
 const ITEM_BYTES = 32;
@@ -26,6 +32,15 @@ export class DaemonReader {
   /** Starts a new frame or answer that may keep `bytes` in memory. */
   allow(bytes: number): void {
     this.#allowance = bytes;
+  }
+
+  /** What can be read without waiting, as far as the source says so. */
+  get arrived(): Uint8Array {
+    return this.#source.arrived ?? NOTHING;
+  }
+
+  skipArrived(length: number): void {
+    if (length > 0) this.#source.skipArrived?.(length);
   }
 
   async word(): Promise<bigint> {
@@ -115,6 +130,12 @@ export class DaemonReader {
 export function sourceOf(bytes: Uint8Array): ByteSource {
   let offset = 0;
   return {
+    get arrived() {
+      return bytes.subarray(offset);
+    },
+    skipArrived(length) {
+      offset += length;
+    },
     async read(length) {
       if (offset + length > bytes.length) throw new DaemonProtocolError("the message ends early");
       offset += length;
