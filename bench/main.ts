@@ -9,6 +9,7 @@ import { benchMemory } from "./memory.ts";
 import { benchNar } from "./nar.ts";
 import { benchNarinfo } from "./narinfo.ts";
 import { benchScale } from "./scale.ts";
+import { benchUpload } from "./upload.ts";
 
 type Settings = Readonly<Record<string, string>>;
 
@@ -16,6 +17,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   ci: benchCi,
   narinfo: benchNarinfo,
   nar: benchNar,
+  upload: benchUpload,
   memory: benchMemory,
   long: benchLong,
   scale: benchScale,
