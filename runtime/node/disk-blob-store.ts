@@ -80,9 +80,10 @@ async function locate(root: string, path: string): Promise<{ size: number; path:
   });
   if (!entry?.isFile()) return null;
   if ((entry.mode & GROUP_READ) === 0) {
-    await chmod(join(root, path), (entry.mode & MODE_BITS) | GROUP_READ);
-    const folders = [root, dirname(join(root, path)), dirname(dirname(join(root, path)))];
+    // The file last: by it we see that all is done.
+    const folders = [root, dirname(dirname(join(root, path))), dirname(join(root, path))];
     for (const folder of folders) await chmod(folder, ((await stat(folder)).mode & MODE_BITS) | GROUP_SEARCH);
+    await chmod(join(root, path), (entry.mode & MODE_BITS) | GROUP_READ);
   }
   return { size: entry.size, path };
 }

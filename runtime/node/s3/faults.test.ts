@@ -1,4 +1,4 @@
-import { ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
+import { ListMultipartUploadsCommand, S3ServiceException } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { collect, streamOf } from "#core/lib/streams.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
@@ -6,6 +6,7 @@ import { type Fault, type FaultyProxy, withFaultyProxy } from "#test/support/fau
 import { radosgwAvailable, withBucket } from "#test/support/radosgw.ts";
 import { openS3BlobStore } from "./blob-store.ts";
 import { createS3Client } from "./client.ts";
+import { storageFailure } from "./errors.ts";
 import type { S3Settings } from "./settings.ts";
 
 const PART_BYTES = 5 * 1024 ** 2;
@@ -158,4 +159,13 @@ describe.skipIf(!radosgwAvailable())("S3 that fails", () => {
     await store.put(`${key}-new`, streamOf(data));
     expect(await read()).toEqual(Uint8Array.of(1));
   });
+});
+
+test("a bucket that is full is told as such", () => {
+  const refused = (name: string, httpStatusCode: number) =>
+    storageFailure(new S3ServiceException({ name, $fault: "client", $metadata: { httpStatusCode } })).message;
+
+  expect(refused("QuotaExceeded", 403)).toBe("the server's storage is full: try again later");
+  expect(refused("InsufficientStorage", 507)).toBe("the server's storage is full: try again later");
+  expect(refused("InternalError", 500)).not.toContain("full");
 });

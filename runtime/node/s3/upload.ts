@@ -49,23 +49,35 @@ async function uploadWhole(bucket: S3Bucket, key: string, Body: Uint8Array): Pro
 
 /** All of `partBytes` but the last one. */
 async function* partsOf(body: ByteStream, partBytes: number): AsyncGenerator<Uint8Array, undefined> {
-  let part: Buffer | null = null;
+  let part: Buffer = Buffer.alloc(0);
   let filled = 0;
   for await (const chunk of body) {
     for (let taken = 0; taken < chunk.length; ) {
-      // Its pages cost nothing until something is written to them.
-      part ??= Buffer.allocUnsafeSlow(partBytes);
       const piece = chunk.subarray(taken, taken + partBytes - filled);
+      part = withRoom(part, filled, { needed: filled + piece.length, partBytes });
       part.set(piece, filled);
       filled += piece.length;
       taken += piece.length;
       if (filled < partBytes) continue;
       yield part;
-      part = null;
+      // It is on its way; the next one will be as large.
+      part = Buffer.allocUnsafeSlow(partBytes);
       filled = 0;
     }
   }
-  if (part) yield part.subarray(0, filled);
+  if (filled > 0) yield part.subarray(0, filled);
+}
+
+/** Grows with what comes: thousands of small objects would otherwise each take the memory of a part. */
+function withRoom(
+  part: Buffer,
+  filled: number,
+  { needed, partBytes }: { readonly needed: number; readonly partBytes: number },
+): Buffer {
+  if (needed <= part.length) return part;
+  const grown = Buffer.allocUnsafeSlow(Math.min(partBytes, Math.max(needed, part.length * 4)));
+  part.copy(grown, 0, 0, filled);
+  return grown;
 }
 
 async function uploadParts(
