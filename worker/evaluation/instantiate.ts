@@ -6,6 +6,7 @@ import { type AttributeError, type Candidate, limitAttributes } from "./discover
 import { EvaluationError } from "./errors.ts";
 import type { EvaluatorMessage } from "./evaluator-stderr.ts";
 import { type InstantiatedItem, instantiationExpression, literalBytes } from "./expressions.ts";
+import { GroupSize } from "./group-size.ts";
 import { DEATHS_WITH_WORDS_MAX, describeOther } from "./instantiation-answer.ts";
 import { InstantiationGroup, type InstantiationReport, type InstantiationWork } from "./instantiation-group.ts";
 import type { EvaluatorEnd, NixEvaluator } from "./nix-eval.ts";
@@ -28,7 +29,6 @@ export interface InstantiateOptions {
   onMessage(message: EvaluatorMessage, attribute: AttributePath | null): void;
 }
 
-const ATTRIBUTES_PER_PROCESS_MAX = 64;
 const ITEMS_BYTES_MAX = 100_000;
 const DEATHS_MAX = 512;
 /** What an evaluator has found waits so long for more before it is passed on: builds begin while others evaluate. */
@@ -86,6 +86,7 @@ class Instantiation {
   readonly #excluded: ReadonlySet<string>;
   readonly #signal: AbortSignal;
   #deaths = 0;
+  readonly #groupSize = new GroupSize();
   #found: InstantiatedGroup[] = [];
   #early = Promise.withResolvers<void>();
 
@@ -123,7 +124,9 @@ class Instantiation {
       const error = `it was not evaluated: more than ${DEATHS_MAX} attributes ended the evaluator`;
       return { found: [], errors: group.work.map(({ candidate }) => ({ attribute: candidate.attribute, error })) };
     }
+    const startedAt = performance.now();
     const end = await this.#run(group);
+    this.#groupSize.measured(group.work.length, end.ok ? performance.now() - startedAt : null);
     const result = await this.#collect(group, end);
     if (!end.ok) this.#blame(group, end, result.errors);
     else refuseUnanswered(group, result.errors);
@@ -138,7 +141,7 @@ class Instantiation {
     let bytes = 0;
     for (let next = this.#pending[0]; next !== undefined; next = this.#pending[0]) {
       bytes += literalBytes(itemOf(next.candidate)) + 2;
-      const isFull = taken.length === ATTRIBUTES_PER_PROCESS_MAX || bytes > ITEMS_BYTES_MAX || next.isAlone;
+      const isFull = taken.length === this.#groupSize.max || bytes > ITEMS_BYTES_MAX || next.isAlone;
       if (taken.length > 0 && isFull) break;
       taken.push(next);
       this.#pending.shift();
