@@ -27,7 +27,7 @@ export async function deliver(
   const passage =
     length === null ? new TransformStream<Uint8Array, Uint8Array>() : new FixedLengthStream(Number(length));
   const sent = body.pipeTo(passage.writable).catch((error: unknown) => {
-    log.info("an answer was cut off", { error });
+    log.debug("an answer was cut off", { error });
   });
   return { response: new Response(passage.readable, init), sent };
 }

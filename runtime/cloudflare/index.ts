@@ -29,10 +29,10 @@ export default { fetch };
 
 async function answer(request: Request, settings: Settings, context: RequestContext): Promise<Response> {
   const log = createLogger(settings.logLevel);
+  const composition = await compose(settings, log);
   // Also for a client that goes away: what is begun ends, and gives back what it holds.
   const ended = Promise.withResolvers<void>();
   context.waitUntil(ended.promise);
-  const composition = await compose(settings, log);
   const end = (): void => void composition.end().then(ended.resolve);
   try {
     const made =

@@ -1,7 +1,8 @@
+import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { VERSION as released } from "#runtime/node/version.ts";
 import { VERSION } from "./version.ts";
 
-test("the version that is written down is that of the release", () => {
-  expect(VERSION).toBe(released);
+test("the version that is written down is that of the release", async () => {
+  const description = await readFile(new URL("../../package.json", import.meta.url), "utf8");
+  expect(VERSION).toBe(JSON.parse(description).version);
 });

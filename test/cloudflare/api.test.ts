@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import worker from "#runtime/cloudflare/index.ts";
 import { type EdgeBench, SERVE_URL, withEdge } from "./support.ts";
 
 let edge: EdgeBench;
@@ -83,4 +84,20 @@ test("requests at one time do not take each other's connections, and give them a
   expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
   await expect.poll(() => edge.database.open.size).toBe(0);
   expect(edge.workerd.logged.filter((line) => /error|Uncaught|rejection/i.test(line))).toEqual([]);
+});
+
+test("a Worker that is not set up says so to clients, and to its log what is missing", async () => {
+  const written = vi.spyOn(console, "error").mockReturnValue();
+  const response = await worker.fetch(new Request("https://cache.example.org/"), {}, { waitUntil: () => {} });
+
+  expect([response.status, (await response.json()).code]).toEqual([503, "service_unavailable"]);
+  expect(JSON.parse(written.mock.calls[0]?.[0]).problems).toContainEqual(expect.stringMatching(/^STORAGE: bind/));
+});
+
+test("the bundle asks for no modules of Node's but ours and those of PostgreSQL's client", () => {
+  const [ours, drivers] = [
+    ["crypto", "stream", "zlib"],
+    ["dns", "events", "fs", "net", "path", "string_decoder", "tls"],
+  ];
+  expect(edge.nodeModules).toEqual([...ours, ...drivers, "util", "util/types"].sort());
 });

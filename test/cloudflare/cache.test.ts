@@ -210,6 +210,11 @@ test("what pushes is told that this address is for reading", async () => {
   expect(await response.json()).toMatchObject({ error: true, code: "bad_request" });
 });
 
+test("nothing of all this failed for want of a right, or behind the client's back", () => {
+  const { logged } = edge.workerd;
+  expect(logged.filter((line) => /permission denied|could not|did not end well/.test(line))).toEqual([]);
+});
+
 /** What the servers of the database are told. */
 async function startServersEar(): Promise<AsyncDisposable & { readonly heard: string[] }> {
   const heard: string[] = [];

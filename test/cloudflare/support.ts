@@ -1,10 +1,11 @@
+import { readFile } from "node:fs/promises";
 import { CACHE_ROLE } from "#core/domain/permissions.ts";
 import { fromUtf8 } from "#core/lib/bytes.ts";
 import { openR2BlobStore } from "#runtime/cloudflare/r2-blob-store.ts";
 import { bundleEdge } from "#scripts/edge-bundle.ts";
 import { JWT_SECRET, makePerson, type Person } from "#test/cache/actors.ts";
-import type { TestCache } from "#test/cache/support.ts";
-import { type CacheBench, withCacheBench } from "#test/cache/support.ts";
+import { type CacheBench, newId, type TestCache, withCacheBench } from "#test/cache/support.ts";
+import type { TestDatabase } from "#test/support/database.ts";
 import { type Forward, type Workerd, withForward, withWorkerd } from "./workerd.ts";
 
 export const SERVE_URL = "https://gradient.example.org";
@@ -18,6 +19,8 @@ export interface EdgeBench extends AsyncDisposable {
   readonly bench: CacheBench;
   readonly workerd: Workerd;
   readonly database: Forward;
+  /** What the Worker asks the runtime for of Node's. */
+  readonly nodeModules: readonly string[];
   ask(path: string, init?: RequestInit): Promise<Response>;
   /** A user who may read the cache. */
   reader(username: string, cache: Pick<TestCache, "id">): Promise<Person>;
@@ -32,16 +35,18 @@ export interface EdgeOptions {
 export async function withEdge({ by = "hyperdrive" }: EdgeOptions = {}): Promise<EdgeBench> {
   await using stack = new AsyncDisposableStack();
   const disk = stack.use(await withCacheBench());
-  const { host, port, user, password, database: name } = disk.database.address;
+  const { host, port, database: name } = disk.database.address;
+  const user = stack.use(await makeEdgeUser(disk.database));
   const database = stack.use(await withForward(`${host}/.s.PGSQL.${port}`));
-  const url = `postgresql://${user}:${encodeURIComponent(password)}@127.0.0.1:${database.port}/${name}`;
-  const { text: worker } = await bundleEdge();
+  const url = `postgresql://${user.name}:${user.password}@127.0.0.1:${database.port}/${name}`;
+  const { text: worker, nodeModules } = await bundleEdge();
   const settings = {
     ...(by === "secret" && { GRADIENT_DATABASE_URL: url }),
     GRADIENT_SERVE_URL: SERVE_URL,
     GRADIENT_S3_PREFIX: PREFIX,
     GRADIENT_JWT_SECRET: fromUtf8(JWT_SECRET),
     GRADIENT_CRYPT_SECRET: CRYPT_SECRET,
+    GRADIENT_LOG_LEVEL: "debug",
   };
   const hyperdrive = by === "hyperdrive" ? url : null;
   const workerd = stack.use(await withWorkerd({ worker, hyperdrive, bindings: settings }));
@@ -52,6 +57,7 @@ export async function withEdge({ by = "hyperdrive" }: EdgeOptions = {}): Promise
     bench,
     workerd,
     database,
+    nodeModules,
     ask,
     async reader(username, { id: cache_id }) {
       const person = await makePerson(bench, username);
@@ -62,4 +68,19 @@ export async function withEdge({ by = "hyperdrive" }: EdgeOptions = {}): Promise
     askCache: (cache, path, init) => ask(`/cache/${cache.name}/${path}`, init),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+/** A database user with the rights that `wrangler.example.toml` gives the Worker's. */
+async function makeEdgeUser({ pool }: TestDatabase): Promise<AsyncDisposable & { name: string; password: string }> {
+  const name = `edge_${newId().replaceAll("-", "")}`;
+  const password = newId();
+  const example = await readFile(new URL("../../wrangler.example.toml", import.meta.url), "utf8");
+  const statements = [...example.matchAll(/^# {3}((?:grant|alter) .*;)$/gm)].map(([, statement = ""]) =>
+    statement.replaceAll("gradient_edge", name),
+  );
+  if (statements.length === 0) throw new Error("wrangler.example.toml gives its user no rights");
+  await pool.query([`create user ${name} password '${password}'`, ...statements].join(";\n"));
+  // Users are the whole server's, and outlive the database.
+  const drop = async () => void (await pool.query(`drop owned by ${name}; drop user ${name}`));
+  return { name, password, [Symbol.asyncDispose]: drop };
 }
