@@ -60,8 +60,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     what: "a success counts only with its outputs",
     file: "core/services/transitions/build-end.ts",
-    from: "if (absent) {",
-    to: "if (absent && !absent) {",
+    from: "absenceOf(absent.get(id));",
+    to: "null;",
   },
   {
     what: "what waits for a failed build fails with it",
