@@ -20,9 +20,10 @@ const FORMS = { none: 200 * MEGA, zstd: 200 * MEGA, xz: 40 * MEGA } as const;
 type Form = keyof typeof FORMS;
 
 const NOTES = [
-  "`upload`: one PUT of a NAR file by curl, as stock Nix sends it; then the server has proven it, and has it as zstd on " +
-    "disk and in the database. `pipeline` is unpacking, SHA-256 and zstd in the same runtime, from a file to nowhere. " +
-    "A file that comes as zstd stays as it is: the server unpacks it only to prove it. MB are those of the NAR.",
+  "`upload`: one PUT of a NAR file by curl, as stock Nix sends it; then the server has proven it, and has it as zstd " +
+    "on disk and in the database. `pipeline` is unpacking, SHA-256 and zstd in the same runtime, from a file to " +
+    "nowhere. A file that comes as zstd stays as it is: the server unpacks it only to prove it. MB are those of the " +
+    "NAR.",
 ];
 
 /** Bytes of NARs per second on their way in. */

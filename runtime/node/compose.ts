@@ -100,18 +100,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     sshKeyOf: createSshKeys(databases.scheduler, secrets),
     retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
     leaseMs: config.workers.heartbeatTimeoutMs || LEASE_MS_WITHOUT_HEARTBEAT,
-    limits: {
-      discoverable: config.workers.discoverable,
-      maxProtoConnections: config.workers.connectionsMax,
-      maxConcurrentNarServes: config.workers.narServesMax,
-      narStorageOpenTimeoutMs: config.workers.narOpenTimeoutMs,
-      narSendChunkTimeoutMs: config.workers.narSendTimeoutMs,
-      maxNarBufferBytes: config.workers.narBufferBytesMax,
-      workerSampleIntervalMs: config.workers.sampleIntervalMs,
-      workerHeartbeatTimeoutMs: config.workers.heartbeatTimeoutMs || Number.POSITIVE_INFINITY,
-      build: { timeoutMs: config.builds.timeoutMs, maxSilentMs: config.builds.maxSilentMs },
-      evaluation: config.evaluations,
-    },
+    limits: hubLimits(config),
   };
   const transitions = { ...hub, db: databases.web, log: loggers.scheduler };
   const pushes = { uploadPlaces: new UploadPlaces(), narUploadBytesMax: config.uploads.narBytesMax };
@@ -122,12 +111,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     passwords: argon2Hasher,
     secrets,
     settings: settingsOf(config, parts.secrets),
-    git: createGitRemote({
-      allowLocal: config.allowLocalSources,
-      outbound: config.outbound,
-      folder: config.basePath,
-      sshKeyOf: hub.sshKeyOf,
-    }),
+    git: createGitRemote({ ...gitOptions(config), sshKeyOf: hub.sshKeyOf }),
     control: createEvaluationControl(transitions),
     projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
     retention: { ...config.retention, keepEvaluations: config.keepEvaluations },
@@ -136,11 +120,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     secretKeyOf: hub.secretKeyOf,
     upstreams: hub.upstreams,
     outbound,
-    http: {
-      requestBytesMax: config.requestBytesMax,
-      trustedProxies: config.trustedProxies,
-      peerAddress: (c) => peerOf(c.env as HttpBindings),
-    },
+    http: httpOptions(config),
   } satisfies AppDeps);
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
   const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
@@ -155,6 +135,29 @@ export async function compose(parts: Parts): Promise<Composition> {
   const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
   const close = () => outbound.close();
   return { fetch, fromMemory: cache.fromMemory, hub, uses, proofs, logs, debugIndex, retention, close };
+}
+
+function hubLimits({ workers, builds, evaluations }: Config): HubDeps["limits"] {
+  return {
+    discoverable: workers.discoverable,
+    maxProtoConnections: workers.connectionsMax,
+    maxConcurrentNarServes: workers.narServesMax,
+    narStorageOpenTimeoutMs: workers.narOpenTimeoutMs,
+    narSendChunkTimeoutMs: workers.narSendTimeoutMs,
+    maxNarBufferBytes: workers.narBufferBytesMax,
+    workerSampleIntervalMs: workers.sampleIntervalMs,
+    workerHeartbeatTimeoutMs: workers.heartbeatTimeoutMs || Number.POSITIVE_INFINITY,
+    build: { timeoutMs: builds.timeoutMs, maxSilentMs: builds.maxSilentMs },
+    evaluation: evaluations,
+  };
+}
+
+function gitOptions({ allowLocalSources: allowLocal, outbound, basePath: folder }: Config) {
+  return { allowLocal, outbound, folder };
+}
+
+function httpOptions({ requestBytesMax, trustedProxies }: Config): AppDeps["http"] {
+  return { requestBytesMax, trustedProxies, peerAddress: (c) => peerOf(c.env as HttpBindings) };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */

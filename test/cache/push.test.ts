@@ -175,7 +175,7 @@ describe("what the stock client puts", () => {
     await expectServed(cache.name, path);
   });
 
-  test("logs are kept, the first of each; what the server makes of a NAR itself is taken and not believed", async () => {
+  test("logs are kept, the first of each; what the server makes of a NAR itself is not believed", async () => {
     const name = `${"0".repeat(32)}-hello.drv`;
     const put = async (path: string, body: string) =>
       (await bench.ask("PUT", `${cache.name}/${path}`, { as: ada, body })).status;
@@ -193,7 +193,7 @@ describe("what the stock client puts", () => {
     expect(await put(`nar/${"0".repeat(52)}.narinfo`, "hello")).toBe(404);
   });
 
-  test("a file beyond the limit is refused before it is read, and while it is read when it did not say so", async () => {
+  test("a file beyond the limit is refused before it is read, or while it is when it did not say so", async () => {
     let read = 0;
     const body = () =>
       new ReadableStream<Uint8Array>(
@@ -243,7 +243,7 @@ describe("who may push", () => {
     expect(await text(cache.name, stranger)).toBe(absent);
   });
 
-  test("readers do not write, nor does a key without that right or for another cache; an inactive cache takes nothing", async () => {
+  test("readers do not write, nor does a key for less or for another cache; an inactive cache takes nothing", async () => {
     const path = await localPath("path");
     expect(await push(bench, await bench.pusher({ [cache.id]: "View" }), cache, path)).toBe(403);
     const other = await bench.makeCache();

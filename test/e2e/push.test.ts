@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { formatHash } from "#core/nix/hash.ts";
-import { localPath, narName } from "../cache/push-support.ts";
+import { type LocalPath, localPath, narName } from "../cache/push-support.ts";
 import { narHashOf } from "../cache/support.ts";
-import { nixAvailable, nixOutput, runNix, withNixDaemon } from "../support/nix.ts";
+import { type NixDaemon, nixAvailable, nixOutput, runNix, withNixDaemon } from "../support/nix.ts";
 import { withTemporaryFolder } from "../support/temporary-folder.ts";
 import { Api } from "./api.ts";
 import { freePort } from "./gradient.ts";
@@ -15,6 +15,7 @@ import { startService } from "./process.ts";
 
 const nix = nixAvailable();
 const MIB = 1024 * 1024;
+const PUBLIC_KEY = "/caches/own/public-key";
 
 test.skipIf(!nix.ok)(
   "with an API key for one cache, stock Nix pushes to a server and gets it back; parts and a push survive its death",
@@ -69,22 +70,14 @@ test.skipIf(!nix.ok)(
       created: true,
     });
 
-    const netrc = join(folder.path, "netrc");
-    await writeFile(netrc, `machine 127.0.0.1 login ci password ${key}\n`);
-    const option = ["--option", "netrc-file", netrc];
-    const publicKey = await api.request<string>("GET", "/caches/own/public-key");
-    const client = join(daemon.folder, "client");
-    const env = { ...daemon.env, NIX_REMOTE: "", XDG_CACHE_HOME: join(client, "cache") };
-    const trust = ["--option", "trusted-public-keys", publicKey];
-    await nixOutput(["nix", "copy", ...option, ...trust, "--from", cache, "--to", client, path.storePath], env);
-
-    const expression = 'builtins.toFile "a" (builtins.toFile "b" "c")';
-    const made = await nixOutput(
-      ["nix-instantiate", "--eval", "--read-write-mode", "--json", "-E", expression],
-      daemon.env,
-    );
-    expect((await runNix(["nix", "copy", "--to", cache, ...option, JSON.parse(made)], daemon.env)).code).toBe(0);
-    await nixOutput(["nix", "copy", ...option, "--from", cache, "--to", client, JSON.parse(made)], env);
+    await copyWithNix({
+      daemon,
+      folder: folder.path,
+      cache,
+      key,
+      publicKey: await api.request("GET", PUBLIC_KEY),
+      path,
+    });
 
     const large = new Uint8Array(4 * MIB + 1);
     const refused = await fetch(`${cache}/${await narName(large)}`, { method: "PUT", headers, body: large });
@@ -93,3 +86,29 @@ test.skipIf(!nix.ok)(
     expect((await fetch(`${origin}/cache/other/nix-cache-info`, { headers })).status).toBe(404);
   },
 );
+
+interface NixCopies {
+  readonly daemon: NixDaemon;
+  readonly folder: string;
+  readonly cache: string;
+  readonly key: string;
+  readonly publicKey: string;
+  readonly path: LocalPath;
+}
+
+/** Gets the path out of the cache, and others into it and out again. */
+async function copyWithNix({ daemon, folder, cache, key, publicKey, path }: NixCopies): Promise<void> {
+  const netrc = join(folder, "netrc");
+  await writeFile(netrc, `machine 127.0.0.1 login ci password ${key}\n`);
+  const option = ["--option", "netrc-file", netrc];
+  const client = join(daemon.folder, "client");
+  const env = { ...daemon.env, NIX_REMOTE: "", XDG_CACHE_HOME: join(client, "cache") };
+  const trust = ["--option", "trusted-public-keys", publicKey];
+  await nixOutput(["nix", "copy", ...option, ...trust, "--from", cache, "--to", client, path.storePath], env);
+
+  const expression = 'builtins.toFile "a" (builtins.toFile "b" "c")';
+  const evaluate = ["--eval", "--read-write-mode", "--json", "-E", expression];
+  const made = JSON.parse(await nixOutput(["nix-instantiate", ...evaluate], daemon.env));
+  expect((await runNix(["nix", "copy", "--to", cache, ...option, made], daemon.env)).code).toBe(0);
+  await nixOutput(["nix", "copy", ...option, "--from", cache, "--to", client, made], env);
+}

@@ -76,7 +76,7 @@ function readMark(input: BitInput): "block" | "end" {
   throw new Bzip2Error("neither a block nor the end where one must be");
 }
 
-/** Puts the bytes into their order again and undoes the runs. Throws in the place of the last bytes if they are wrong. */
+/** Puts the bytes into order again and undoes the runs. Throws in the place of the last bytes if they are wrong. */
 function* output({ checksum, origin, length }: Block, sorted: Uint32Array, counts: Uint32Array): Generator<Uint8Array> {
   linkRotations(sorted, counts, length);
   let position = (sorted[origin] as number) >>> 8;
