@@ -5,8 +5,6 @@ import type { Database } from "./schema.ts";
 export interface BuildLinkState {
   readonly evaluation_id: string;
   readonly evaluation_status: number;
-  /** The evaluation has been evaluated: what it waits for are builds. */
-  readonly building: boolean;
   readonly organization_id: string;
   readonly build_id: string;
   readonly build_status: number;
@@ -15,7 +13,7 @@ export interface BuildLinkState {
 
 export async function findBuildLinkState(db: Kysely<Database>, linkId: string): Promise<BuildLinkState | undefined> {
   const { rows } = await sql<BuildLinkState>`
-    select l.evaluation_id, e.status as evaluation_status, e.building_started_at is not null as building,
+    select l.evaluation_id, e.status as evaluation_status,
       e.organization_id, l.build_id, b.status as build_status, l.outcome
     from evaluation_build l join evaluation e on e.id = l.evaluation_id join build b on b.id = l.build_id
     where l.id = ${linkId}`.execute(db);

@@ -170,6 +170,35 @@ test("one failed build runs again within its evaluation, with what failed becaus
   await expect(restartBuild(world.deps, await linkOf(id, "d"), null)).rejects.toThrow("nothing to restart");
 });
 
+test("one failed build runs again while its evaluation still finds more to build", async () => {
+  const evaluation = await startEvaluation(world);
+  await ingest(world, evaluation, [node("a"), node("b", { needs: ["a"] })]);
+  await fail(world, await claimOne(world, "a"), "permanent");
+  expect(await restartBuild(world.deps, await linkOf(evaluation.id, "a"), null)).toBe(evaluation.id);
+  await ingest(world, evaluation, [node("c", { needs: ["b"] })]);
+  expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created", c: "Created" });
+  expect(await finishEvaluation(world, evaluation)).toBe(true);
+  for (const name of ["a", "b", "c"]) await succeed(world, await claimOne(world, name));
+  expect(await evaluationState(world, evaluation.id)).toBe("Completed");
+});
+
+test("builds restarted while a batch above them is recorded never stay failed above", async () => {
+  for (let round = 0; round < 10; round++) {
+    const evaluation = await startEvaluation(world);
+    const [a, b] = [`a${round}`, `b${round}`];
+    await ingest(world, evaluation, [node(a)]);
+    await fail(world, await claimOne(world, a), "permanent");
+    await Promise.all([
+      restartBuild(world.deps, await linkOf(evaluation.id, a), null),
+      ingest(world, evaluation, [node(b, { needs: [a] })]),
+    ]);
+    expect(await buildStates(world)).toMatchObject({ [a]: "Queued", [b]: "Created" });
+    await finishEvaluation(world, evaluation);
+    for (const name of [a, b]) await succeed(world, await claimOne(world, name));
+    expect(await evaluationState(world, evaluation.id)).toBe("Completed");
+  }
+});
+
 test("what waits for another failure too stays failed, and a restart from above takes what failed below", async () => {
   const id = await evaluate(world, [node("a"), node("b"), node("both", { needs: ["a", "b"] }), node("z")]);
   await fail(world, await claimOne(world, "a"), "permanent");

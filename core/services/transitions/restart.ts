@@ -30,7 +30,7 @@ export async function restartFailed(
 
 /**
  * Opens one failed build again, deterministic failure or not, with what failed below it and what failed because of it.
- * While its evaluation builds, within that; afterwards under a new evaluation as `restartFailed` makes it. Returns the
+ * Until its evaluation has ended, within that; afterwards under a new evaluation as `restartFailed` makes it. Returns the
  * id of the evaluation that waits for it. Throws `not_found`, `conflict`, or `bad_request` when it has not failed.
  */
 export async function restartBuild(deps: TransitionDeps, linkId: string, startedBy: string | null): Promise<string> {
@@ -40,14 +40,11 @@ export async function restartBuild(deps: TransitionDeps, linkId: string, started
     const { evaluation_id: evaluationId, build_id: buildId, organization_id: organizationId } = link;
     const isActive = (ACTIVE_EVALUATION as readonly number[]).includes(link.evaluation_status);
     if (!isActive) return await restartEnded(trx, wakeups, deps, { evaluationId, startedBy, buildId });
-    if (!link.building) {
-      throw new DomainError("conflict", "the evaluation still finds out what to build: try again when it builds");
-    }
     if (link.outcome !== null) {
       throw new DomainError("conflict", "the build was taken out of the evaluation: restart it when that has ended");
     }
     const failed = await lockFailed(trx, evaluationId, buildId);
-    await lockBuilding(trx, evaluationId);
+    await lockActive(trx, evaluationId);
     await reopen(trx, deps, wakeups, failed);
     wakeups.evaluations([evaluationId]);
     wakeups.work(organizationId);
@@ -140,9 +137,11 @@ async function reopen(
 }
 
 /** An abort of the evaluation, or its end, comes before this or after it. */
-async function lockBuilding(trx: Transaction<Database>, evaluationId: string): Promise<void> {
+async function lockActive(trx: Transaction<Database>, evaluationId: string): Promise<void> {
   const { rows } = await sql`
-    select id from evaluation where id = ${evaluationId} and status in (3, 4) for no key update`.execute(trx);
+    select id from evaluation where id = ${evaluationId} and status in (0, 1, 2, 3, 4, 8) for no key update`.execute(
+    trx,
+  );
   if (rows.length === 0) throw new DomainError("conflict", "the evaluation has ended meanwhile: try again");
 }
 
