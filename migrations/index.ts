@@ -23,6 +23,7 @@ import * as countCacheUsage from "./20261122T014200Z-count-cache-usage.ts";
 import * as createRealisations from "./20261122T014400Z-create-realisations.ts";
 import * as indexResolutions from "./20261122T014500Z-index-resolutions.ts";
 import * as lightenBuildRows from "./20261122T014800Z-lighten-build-rows.ts";
+import * as rotateCacheKeys from "./20261122T020000Z-rotate-cache-keys.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -50,6 +51,7 @@ const migrations: Record<string, Migration> = {
   "20261122T014400Z-create-realisations": createRealisations,
   "20261122T014500Z-index-resolutions": indexResolutions,
   "20261122T014800Z-lighten-build-rows": lightenBuildRows,
+  "20261122T020000Z-rotate-cache-keys": rotateCacheKeys,
 };
 
 export const migrationProvider: MigrationProvider = {

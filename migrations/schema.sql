@@ -342,8 +342,6 @@ create table cache (
   priority integer not null default 40,
   local_priority integer,
   max_storage_gb integer not null default 0,
-  public_key text not null,
-  secret_key bytea not null,
   managed boolean not null default false,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
@@ -356,6 +354,25 @@ create table cache (
 );
 CREATE INDEX cache_created_by_idx ON cache (created_by);
 CREATE UNIQUE INDEX cache_internal_key ON cache (organization_id) WHERE (kind = 1);
+
+create table cache_key (
+  id uuid not null,
+  cache_id uuid not null,
+  public_key text not null,
+  name text not null generated always as (split_part(public_key, ':'::text, 1)) stored,
+  secret_key bytea not null,
+  state smallint not null default 0,
+  walked_to text,
+  created_at timestamp with time zone not null default gradient_now(),
+  retired_at timestamp with time zone,
+  constraint cache_key_pkey PRIMARY KEY (id),
+  constraint cache_key_name_key UNIQUE (cache_id, name),
+  constraint cache_key_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint cache_key_is_whole CHECK ((((state = 0) = (retired_at IS NULL)) AND ((state <> 1) OR (walked_to IS NOT NULL)) AND ((state <> 2) OR (walked_to IS NULL)))),
+  constraint cache_key_state_check CHECK (((state >= 0) AND (state <= 2)))
+);
+CREATE INDEX cache_key_name_idx ON cache_key (name);
+CREATE INDEX cache_key_walk_idx ON cache_key (created_at) WHERE (walked_to IS NOT NULL);
 
 create table cache_log (
   cache_id uuid not null,

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from "kysely";
+import { insertCache } from "#core/db/caches.ts";
 import type { Database } from "#core/db/schema.ts";
 import { uuidV4, uuidV7 } from "#core/lib/ids.ts";
 import { makeCacheKey } from "#core/services/cache-key.ts";
@@ -37,15 +38,9 @@ export async function insertInstallation(
     .insertInto("organization")
     .values({ ...organization, ssh_public_key: "", ssh_secret_key: new Uint8Array() })
     .execute();
-  await db
-    .insertInto("cache")
-    .values({ id: cacheId, name: "measured", ...display, ...(await keyOf(cacheId, "measured")) })
-    .execute();
+  await insertCache(db, { id: cacheId, name: "measured", ...display, ...(await keyOf(cacheId, "measured")) });
   const internal = { id: storeId, kind: 1, organization_id: organizationId, ...display };
-  await db
-    .insertInto("cache")
-    .values({ ...internal, ...(await keyOf(storeId, "internal")) })
-    .execute();
+  await insertCache(db, { ...internal, ...(await keyOf(storeId, "internal")) });
   const subscription = { id: newId(), organization_id: organizationId, cache_id: cacheId, mode: 0 };
   await db.insertInto("organization_cache").values(subscription).execute();
   const source = { repository: "https://example.org/measured.git", wildcard: "packages.*.*" };

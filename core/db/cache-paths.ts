@@ -1,5 +1,6 @@
 import { type Expression, type Kysely, type SqlBool, sql, type Transaction } from "kysely";
 import { toHex } from "../lib/bytes.ts";
+import { type SigningCache, withKeys } from "./cache-keys.ts";
 import type { CachePathRow, CacheRow, Database, NarRow } from "./schema.ts";
 import { databaseNow } from "./time.ts";
 
@@ -240,20 +241,19 @@ export async function touchPaths(
   `.execute(db);
 }
 
-export type SigningCache = Pick<CacheRow, "id" | "secret_key">;
-
-/** Keys of the caches that exist among `cacheIds`; the rows cannot go before the transaction ends. */
+/** Of `cacheIds`, the caches that exist: neither they nor their keys change before the transaction ends. */
 export async function lockCachesForSigning(
   trx: Transaction<Database>,
   cacheIds: readonly string[],
 ): Promise<SigningCache[]> {
-  return await trx
+  const caches = await trx
     .selectFrom("cache")
-    .select(["id", "secret_key"])
+    .select("id")
     .where(isAnyOf("id", cacheIds, "uuid"))
     .orderBy("id")
     .forKeyShare()
     .execute();
+  return await withKeys(trx, caches);
 }
 
 /** One parameter whatever the length of the list, so that the statement's text stays the same. */

@@ -1,9 +1,15 @@
 import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
 import type { SubscriptionMode } from "../domain/subscription.ts";
+import { publicKeysOfCache } from "./cache-keys.ts";
 import type { CacheRow, CacheTable, Database } from "./schema.ts";
+import type { CacheKeyRow } from "./tables/cache-key.ts";
 
-/** A named cache as its readers may have it: without its secret key. */
-export type CacheView = Omit<CacheRow, "secret_key" | "kind" | "organization_id" | "name"> & { readonly name: string };
+/** A named cache as its readers may have it. */
+export type CacheView = Omit<CacheRow, "kind" | "organization_id" | "name"> & {
+  readonly name: string;
+  /** What it signs with, with spaces between. */
+  readonly public_key: string;
+};
 
 export interface CacheWithRole extends CacheView {
   readonly role_permissions: number | null;
@@ -20,7 +26,6 @@ export const CACHE_COLUMNS = [
   "cache.local_priority",
   "cache.max_storage_gb",
   "cache.pull_through",
-  "cache.public_key",
   "cache.managed",
   "cache.created_by",
   "cache.created_at",
@@ -37,7 +42,7 @@ export async function findCacheWithRole(
     .leftJoin("cache_member", (join) => join.onRef("cache_member.cache_id", "=", "cache.id").on("user_id", "=", userId))
     .leftJoin("cache_role", "cache_role.id", "cache_member.role_id")
     .select(CACHE_COLUMNS)
-    .select((eb) => eb.ref("cache.name").$notNull().as("name"))
+    .select((eb) => [eb.ref("cache.name").$notNull().as("name"), publicKeysOfCache.as("public_key")])
     .select(["cache_role.permissions as role_permissions", "cache_role.name as role_name"])
     .where("cache.kind", "=", 0)
     .where("cache.name", "=", name)
@@ -97,7 +102,7 @@ export async function listCachesOfMember(
 ): Promise<CacheWithRole[]> {
   return await cachesOf(db, scope)
     .select(CACHE_COLUMNS)
-    .select((eb) => eb.ref("cache.name").$notNull().as("name"))
+    .select((eb) => [eb.ref("cache.name").$notNull().as("name"), publicKeysOfCache.as("public_key")])
     .select(["cache_role.permissions as role_permissions", "cache_role.name as role_name"])
     .orderBy("cache.name")
     .limit(limit)
@@ -114,7 +119,7 @@ export async function listPublicCaches(db: Kysely<Database>, limit: number): Pro
   return await db
     .selectFrom("cache")
     .select(CACHE_COLUMNS)
-    .select((eb) => eb.ref("cache.name").$notNull().as("name"))
+    .select((eb) => [eb.ref("cache.name").$notNull().as("name"), publicKeysOfCache.as("public_key")])
     .where("kind", "=", 0)
     .where("public", "=", true)
     .orderBy("name")
@@ -126,9 +131,21 @@ export async function cacheExists(db: Kysely<Database>, name: string): Promise<b
   return !!(await db.selectFrom("cache").select("id").where("name", "=", name).executeTakeFirst());
 }
 
-/** Fails on `cache_name_key`. */
-export async function insertCache(trx: Transaction<Database>, cache: Insertable<CacheTable>): Promise<void> {
-  await trx.insertInto("cache").values(cache).execute();
+export type NewCache = Insertable<CacheTable> & Pick<CacheKeyRow, "public_key" | "secret_key">;
+
+/** With its first key, which has its id. Fails on `cache_name_key`. */
+export async function insertCache(db: Kysely<Database>, { public_key, secret_key, ...cache }: NewCache): Promise<void> {
+  await db
+    .with("made", (made) => made.insertInto("cache").values(cache).returning("id"))
+    .insertInto("cache_key")
+    .columns(["id", "cache_id", "public_key", "secret_key"])
+    .expression((select) =>
+      select
+        .selectFrom("made")
+        .select(["id", "id as cache_id"])
+        .select((eb) => [eb.val(public_key).as("public_key"), eb.val(secret_key).as("secret_key")]),
+    )
+    .execute();
 }
 
 export async function insertCacheMember(

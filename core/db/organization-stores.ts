@@ -1,8 +1,9 @@
 import { type Kysely, sql, type Transaction } from "kysely";
-import { READABLE_MODES, type SigningCache, WRITABLE_MODES } from "./cache-paths.ts";
+import { type SigningCache, withKeys } from "./cache-keys.ts";
+import { READABLE_MODES, WRITABLE_MODES } from "./cache-paths.ts";
 import type { Database } from "./schema.ts";
 
-/** As `listReadableStores` and `listWritableCaches` together, with the keys; the rows cannot go before the commit. */
+/** As `listReadableStores` and `listWritableCaches` together, with the keys; neither changes before the commit. */
 export async function lockStoresForSigning(
   trx: Transaction<Database>,
   organizationId: string,
@@ -14,7 +15,7 @@ export async function lockStoresForSigning(
         .onRef("organization_cache.cache_id", "=", "cache.id")
         .on("organization_cache.organization_id", "=", organizationId),
     )
-    .select(["cache.id", "cache.secret_key", "cache.kind", "organization_cache.mode"])
+    .select(["cache.id", "cache.kind", "organization_cache.mode"])
     .where("cache.active", "=", true)
     .where((where) =>
       where.or([
@@ -26,11 +27,12 @@ export async function lockStoresForSigning(
     .orderBy("cache.id")
     .forKeyShare("cache")
     .execute();
-  return rows.map(({ mode, ...cache }) => ({
+  const stores = rows.map(({ mode, ...cache }) => ({
     ...cache,
     readable: mode === null || READABLE_MODES.includes(mode),
     writable: mode !== null && WRITABLE_MODES.includes(mode),
   }));
+  return await withKeys(trx, stores);
 }
 
 export interface AbsentOutput {

@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { RealisationKey } from "../nix/realisation.ts";
-import type { SigningCache } from "./cache-paths.ts";
+import { type SigningCache, withKeys } from "./cache-keys.ts";
 import type { Database } from "./schema.ts";
 
 /** A realisation of one cache, whose path the cache offers. */
@@ -85,7 +85,8 @@ export async function listNeededRealisations(
   return result.rows;
 }
 
-/** The cache with its sealed key; undefined when it is gone. */
+/** The cache with its sealed keys; undefined when it is gone. */
 export async function findSigningCache(db: Kysely<Database>, id: string): Promise<SigningCache | undefined> {
-  return await db.selectFrom("cache").select(["id", "secret_key"]).where("id", "=", id).executeTakeFirst();
+  const row = await db.selectFrom("cache").select("id").where("id", "=", id).executeTakeFirst();
+  return row && (await withKeys(db, [row]))[0];
 }

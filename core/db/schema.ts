@@ -9,6 +9,7 @@ import type {
   SourceUploadTable,
 } from "./tables/build-requests.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
+import type { CacheKeyTable } from "./tables/cache-key.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { IntegrityCountTable, NarDamageTable, ScrubStateTable } from "./tables/integrity.ts";
 import type { NarDebugFileTable, NarListingTable } from "./tables/nar-listing.ts";
@@ -40,6 +41,7 @@ export interface Database {
   organization_member: OrganizationMemberTable;
   role: RoleTable;
   cache: CacheTable;
+  cache_key: CacheKeyTable;
   cache_role: CacheRoleTable;
   cache_member: CacheMemberTable;
   organization_cache: OrganizationCacheTable;
@@ -196,8 +198,6 @@ export interface CacheTable {
   max_storage_gb: Defaulted<number>;
   /** It keeps what passes through it from its upstreams. */
   pull_through: Defaulted<boolean>;
-  public_key: string;
-  secret_key: Uint8Array;
   managed: Defaulted<boolean>;
   created_by: string | null;
   created_at: CreatedAt;

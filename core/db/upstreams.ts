@@ -1,5 +1,5 @@
 import { type Expression, type Insertable, type Kysely, type SqlBool, sql, type Updateable } from "kysely";
-import type { SigningCache } from "./cache-paths.ts";
+import { type SigningCache, withKeys } from "./cache-keys.ts";
 import type { CacheRow, Database } from "./schema.ts";
 import type { CacheUpstreamRow, CacheUpstreamTable } from "./tables/upstreams.ts";
 
@@ -141,11 +141,8 @@ export async function listInternalPaths(
 export type RelayingCache = SigningCache & Pick<CacheRow, "pull_through">;
 
 export async function findRelayingCache(db: Kysely<Database>, id: string): Promise<RelayingCache | undefined> {
-  return await db
-    .selectFrom("cache")
-    .select(["id", "secret_key", "pull_through"])
-    .where("id", "=", id)
-    .executeTakeFirst();
+  const row = await db.selectFrom("cache").select(["id", "pull_through"]).where("id", "=", id).executeTakeFirst();
+  return row && (await withKeys(db, [row]))[0];
 }
 
 /** Caches of this server that rest on this one. */

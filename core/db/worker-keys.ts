@@ -17,13 +17,8 @@ export async function recordSigningKey(
     .execute();
 }
 
-/** Whether a cache of this instance signs under the name. */
+/** Whether a cache of this instance signs under the name, or did. */
 export async function isCacheKeyName(db: Kysely<Database>, name: string): Promise<boolean> {
-  const row = await db
-    .selectFrom("cache")
-    .select("id")
-    .where(sql<boolean>`split_part(public_key, ':', 1) = ${name}`)
-    .limit(1)
-    .executeTakeFirst();
+  const row = await db.selectFrom("cache_key").select("id").where("name", "=", name).limit(1).executeTakeFirst();
   return row !== undefined;
 }

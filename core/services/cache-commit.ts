@@ -1,10 +1,10 @@
 import type { Transaction } from "kysely";
-import { listReadableStores, lockCachesForSigning, type SigningCache } from "../db/cache-paths.ts";
+import type { SigningCache } from "../db/cache-keys.ts";
+import { listReadableStores, lockCachesForSigning } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { toHex } from "../lib/bytes.ts";
 import type { Hash } from "../nix/hash.ts";
-import type { SecretKey } from "../nix/signature.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Notifier } from "../ports/notifier.ts";
 import { refuseBlocked } from "./cache-blocks.ts";
@@ -106,8 +106,9 @@ export async function commitCandidates(
     const upstreamsOf = isInternal ? others : [cache.id];
     const promoted = await promotedReferences(trx, { cacheId: cache.id, lenders: others, upstreamsOf, committed });
     await refuseBlocked(trx, [cache.id], pathsOf(promoted));
-    const key: SecretKey = await secretKeyOf(cache);
-    const written = await writePaths(trx, { cacheId: cache.id, key, candidates: [...promoted, ...committed] });
+    const keys = await Promise.all(cache.keys.map(secretKeyOf));
+    const signer = { cacheId: cache.id, keys, keyNames: cache.keyNames };
+    const written = await writePaths(trx, signer, [...promoted, ...committed]);
     const isPromoted = new Set(promoted.map((path) => path.storePath));
     for (const path of written.added) (isPromoted.has(path.storePath) ? result.promoted : result.added).push(path);
     result.differing.push(...written.differing.filter((path) => !isPromoted.has(path.storePath)));

@@ -14,7 +14,7 @@ import {
 } from "../nix/realisation.ts";
 import { storePathBaseName } from "../nix/store-path.ts";
 import { storedPath } from "./cache-path.ts";
-import type { SecretKeyOf } from "./cache-sign.ts";
+import { type SecretKeyOf, withoutNames } from "./cache-sign.ts";
 import { type Pusher, presentPaths, type UploadDeps } from "./cache-upload.ts";
 
 export interface RealisationLookupDeps {
@@ -23,7 +23,7 @@ export interface RealisationLookupDeps {
 }
 
 /**
- * The `.doi` file of an output, signed with the cache's key of now. Null when the cache does not know where the output
+ * The `.doi` file of an output, signed with the cache's keys of now. Null when the cache does not know where the output
  * is, or does not offer that path. Dependents that it cannot tell the same of are left out: Nix asks for each.
  */
 export async function lookUpRealisation(
@@ -41,10 +41,10 @@ export async function lookUpRealisation(
     outPath: storedPath(row.store_path),
     dependents: dependents.map(({ hash, output, store_path }) => ({ hash, output, outPath: storedPath(store_path) })),
     // Of another text, where dependents are left out: they do no harm, and help whoever trusts only them otherwise.
-    signatures: row.signatures,
+    signatures: withoutNames(row.signatures, cache.keyNames),
   };
-  const own = await signRealisation(await secretKeyOf(cache), realisation);
-  return printRealisation({ ...realisation, signatures: [...own, ...row.signatures] });
+  const own = await Promise.all(cache.keys.map(async (key) => signRealisation(await secretKeyOf(key), realisation)));
+  return printRealisation({ ...realisation, signatures: [...own.flat(), ...realisation.signatures] });
 }
 
 /**

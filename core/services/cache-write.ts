@@ -12,10 +12,11 @@ import { assert } from "../lib/assert.ts";
 import { equalBytes } from "../lib/bytes.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import type { Hash } from "../nix/hash.ts";
-import { fingerprint, type SecretKey, sign } from "../nix/signature.ts";
+import type { SecretKey } from "../nix/signature.ts";
 import { type StorePath, storePathBaseName, storePathHash } from "../nix/store-path.ts";
 import { storedPath } from "./cache-path.ts";
 import type { Candidate } from "./cache-promote.ts";
+import { isNamed, signWith, withoutNames } from "./cache-sign.ts";
 import { sha256Of } from "./nar.ts";
 
 interface WrittenPath {
@@ -29,9 +30,15 @@ interface Written {
   readonly changed: string[];
 }
 
-interface Target {
+/** A cache and what it signs with. */
+interface Signer {
   readonly cacheId: string;
-  readonly key: SecretKey;
+  readonly keys: readonly SecretKey[];
+  /** As in `KeyRing`. */
+  readonly keyNames: readonly string[];
+}
+
+interface Target extends Signer {
   readonly written: Written;
 }
 
@@ -43,17 +50,10 @@ const ROUNDS_MAX = 5;
 /** Writes rows in the order of their hashes, so that two commits never wait for each other in a ring. */
 export async function writePaths(
   trx: Transaction<Database>,
-  {
-    cacheId,
-    key,
-    candidates,
-  }: {
-    readonly cacheId: string;
-    readonly key: SecretKey;
-    readonly candidates: readonly Candidate[];
-  },
+  signer: Signer,
+  candidates: readonly Candidate[],
 ): Promise<Written> {
-  const target: Target = { cacheId, key, written: { added: [], differing: [], changed: [] } };
+  const target: Target = { ...signer, written: { added: [], differing: [], changed: [] } };
   const ordered = [...candidates].sort((a, b) => (a.storePath < b.storePath ? -1 : 1));
   for (const chunk of chunksOf(ordered, CHUNK)) await writeChunk(trx, target, chunk);
   return target.written;
@@ -106,34 +106,33 @@ async function settle(trx: Transaction<Database>, target: Target, { row, path }:
 }
 
 /** Signatures cover the references: what is added to a row must speak of the row's own. */
-async function completedSignatures({ key }: Target, { row, path }: Meeting): Promise<string[]> {
+async function completedSignatures(target: Target, { row, path }: Meeting): Promise<string[]> {
   const references = row.references.map(storedPath);
   const signatures = new Set(row.signatures);
-  if (!row.signatures.some((signature) => signature.startsWith(`${key.name}:`))) {
-    signatures.add(await sign(key, fingerprint({ ...path, references })));
-  }
+  const lacking = target.keys.filter(({ name }) => !row.signatures.some((text) => isNamed(text, name)));
+  for (const signature of await signWith(lacking, { ...path, references })) signatures.add(signature);
   const sameReferences = baseNames(path.references).join(" ") === row.references.join(" ");
-  if (sameReferences) for (const signature of ofOthers(key, path.signatures)) signatures.add(signature);
+  if (sameReferences) for (const signature of ofOthers(target, path.signatures)) signatures.add(signature);
   return [...signatures];
 }
 
-async function rowOf({ cacheId, key }: Target, path: Candidate): Promise<NewCachePath> {
-  const own = await sign(key, fingerprint(path));
+async function rowOf(target: Target, path: Candidate): Promise<NewCachePath> {
+  const own = await signWith(target.keys, path);
   return {
-    cache_id: cacheId,
+    cache_id: target.cacheId,
     hash: storePathHash(path.storePath),
     store_path: storePathBaseName(path.storePath),
     nar_hash: path.narHash.digest,
     references: baseNames(path.references),
     deriver: path.deriver && storePathBaseName(path.deriver),
     ca: path.ca,
-    signatures: [...new Set([own, ...ofOthers(key, path.signatures)])],
+    signatures: [...new Set([...own, ...ofOthers(target, path.signatures)])],
   };
 }
 
-/** What comes under the cache's own name is its own word or a forgery. */
-function ofOthers({ name }: SecretKey, signatures: readonly string[]): readonly string[] {
-  return signatures.filter((signature) => !signature.startsWith(`${name}:`));
+/** What comes under a name of the cache's own is its own word, which it may have taken back, or a forgery. */
+function ofOthers({ keys, keyNames }: Target, signatures: readonly string[]): readonly string[] {
+  return withoutNames(signatures, [...keys.map(({ name }) => name), ...keyNames]);
 }
 
 function baseNames(paths: readonly StorePath[]): string[] {

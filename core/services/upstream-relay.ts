@@ -5,9 +5,9 @@ import { MINUTE, SECOND } from "../lib/clock.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { printNarInfo } from "../nix/narinfo.ts";
-import { fingerprint, sign } from "../nix/signature.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Compression } from "../ports/codec.ts";
+import { signWith, withoutNames } from "./cache-sign.ts";
 import { narOf } from "./nar.ts";
 import { openNar } from "./nar-open.ts";
 import { watched } from "./nar-tee.ts";
@@ -186,7 +186,7 @@ export class UpstreamRelay {
     const { info } = hit;
     const compression = cache.pull_through && !hit.nar ? "zstd" : (info.compression as Compression);
     const asItComes = compression === info.compression;
-    const own = hit.nar || hit.signed ? [await this.#signature(cache, hit)] : [];
+    const own = hit.nar || hit.signed ? await this.#signatures(cache, hit) : [];
     return printNarInfo({
       ...info,
       url: upstreamNarUrl(hit.upstream.id, info, compression),
@@ -194,12 +194,12 @@ export class UpstreamRelay {
       // Nix gives up on a narinfo with a hash that it does not know.
       fileHash: asItComes && info.fileHash?.algorithm === "sha256" ? info.fileHash : null,
       fileSize: asItComes ? info.fileSize : null,
-      signatures: [...new Set([...own, ...info.signatures])],
+      signatures: [...new Set([...own, ...withoutNames(info.signatures, cache.keyNames)])],
     });
   }
 
-  async #signature(cache: RelayingCache, { info }: UpstreamPath): Promise<string> {
-    return await sign(await this.#deps.secretKeyOf(cache), fingerprint(info));
+  async #signatures(cache: RelayingCache, { info }: UpstreamPath): Promise<string[]> {
+    return await signWith(await Promise.all(cache.keys.map(this.#deps.secretKeyOf)), info);
   }
 
   async #lookUp({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<UpstreamFinding> {

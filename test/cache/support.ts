@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { insertCache } from "#core/db/caches.ts";
 import { inTransaction } from "#core/db/transaction.ts";
 import type { Actor } from "#core/domain/actor.ts";
 import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
@@ -89,7 +90,7 @@ export async function withCacheBench(): Promise<CacheBench> {
       const entries = await readdir(blobFolder, { recursive: true, withFileTypes: true });
       return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
     },
-    makeCache: (options) => insertCache(database, secrets, options),
+    makeCache: (options) => addCache(database, secrets, options),
     async makeOrganization() {
       const id = newId();
       const organization = { id, name: `org-${id}`, display_name: "", description: "", ssh_public_key: "" };
@@ -103,7 +104,7 @@ export async function withCacheBench(): Promise<CacheBench> {
       const id = newId();
       const keys = await makeCacheKey({ secrets, settings: SETTINGS }, id, "internal");
       const store = { id, kind: 1, organization_id: organizationId, display_name: "", description: "", ...keys };
-      await db.insertInto("cache").values(store).execute();
+      await insertCache(db, store);
       return id;
     },
     async subscribe(organizationId, cacheId, mode) {
@@ -130,17 +131,14 @@ export async function withCacheBench(): Promise<CacheBench> {
 
 const SETTINGS = { serveUrl: "https://cache.example.org" } as Parameters<typeof makeCacheKey>[0]["settings"];
 
-async function insertCache(
+async function addCache(
   { db }: TestDatabase,
   secrets: SecretBox,
   { name = `cache-${newId()}`, public: isPublic = true, active = true } = {},
 ): Promise<TestCache> {
   const id = newId();
   const keys = await makeCacheKey({ secrets, settings: SETTINGS }, id, name);
-  await db
-    .insertInto("cache")
-    .values({ id, name, display_name: "", description: "", public: isPublic, active, ...keys })
-    .execute();
+  await insertCache(db, { id, name, display_name: "", description: "", public: isPublic, active, ...keys });
   return { id, name, publicKey: keys.public_key };
 }
 

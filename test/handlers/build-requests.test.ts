@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { insertCache } from "#core/db/caches.ts";
 import { concatBytes, toHex, utf8 } from "#core/lib/bytes.ts";
 import { readNar } from "#core/nix/nar-reader.ts";
 import { tidyBuildRequests } from "#core/services/build-requests-tidy.ts";
@@ -14,7 +15,7 @@ beforeAll(async () => {
   const id = newId();
   const keys = await makeCacheKey(api.deps, id, "acme-internal");
   const store = { id, kind: 1, organization_id: api.organizationId, display_name: "", description: "", ...keys };
-  await api.db.insertInto("cache").values(store).execute();
+  await insertCache(api.db, store);
 });
 afterAll(() => api[Symbol.asyncDispose]());
 

@@ -39,7 +39,7 @@ test("a cache comes with a signing key of its own, named after the server, whose
     can_edit: true,
   });
   const publicKey: string = (await t.ask("GET", "/caches/main/public-key", { token: owner.token })).body.message;
-  const row = await t.db.selectFrom("cache").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+  const row = await t.db.selectFrom("cache_key").selectAll().where("cache_id", "=", id).executeTakeFirstOrThrow();
   expect(Buffer.from(row.secret_key).toString("latin1")).not.toContain("ci.example.com");
   expect(formatPublicKey(publicKeyOf(await openCacheKey(t.deps, row)))).toBe(publicKey);
 });

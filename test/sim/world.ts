@@ -1,4 +1,5 @@
 import type { Kysely } from "kysely";
+import { insertCache } from "#core/db/caches.ts";
 import type { Database } from "#core/db/schema.ts";
 import { SubscriptionMode } from "#core/domain/subscription.ts";
 import { uuidV7 } from "#core/lib/ids.ts";
@@ -65,15 +66,9 @@ async function insertOrganization(
     .execute();
   const keys = { public_key: "", secret_key: new Uint8Array() };
   const internal = { id: newId(), kind: 1, organization_id: id };
-  await db
-    .insertInto("cache")
-    .values({ ...internal, ...display, ...keys })
-    .execute();
+  await insertCache(db, { ...internal, ...display, ...keys });
   const cacheId = newId();
-  await db
-    .insertInto("cache")
-    .values({ id: cacheId, name, ...display, ...keys })
-    .execute();
+  await insertCache(db, { id: cacheId, name, ...display, ...keys });
   await subscribe(db, id, cacheId, { newId, reads: false });
   return cacheId;
 }

@@ -1,4 +1,5 @@
 import type { Kysely } from "kysely";
+import { insertCache } from "#core/db/caches.ts";
 import { appendLog, findLogPosition } from "#core/db/log-chunks.ts";
 import type { Database } from "#core/db/schema.ts";
 import { AttemptKind, AttemptOutcome, BuildStatus, EvaluationStatus } from "#core/domain/states.ts";
@@ -43,10 +44,7 @@ export async function insertCacheOf(
 ): Promise<string> {
   const id = newId();
   const keys = { public_key: "", secret_key: new Uint8Array() };
-  await db
-    .insertInto("cache")
-    .values({ id, name: `cache-${id}`, display_name: "Cache", description: "", active, ...keys })
-    .execute();
+  await insertCache(db, { id, name: `cache-${id}`, display_name: "Cache", description: "", active, ...keys });
   await db
     .insertInto("organization_cache")
     .values({ id: newId(), organization_id: organizationId, cache_id: id, mode })

@@ -50,9 +50,10 @@ test("of what a relay brings, the signature of each worker behind it is served, 
 test("a worker cannot sign in the name of a cache", async () => {
   await using bench = await withHub();
   const { public_key } = await bench.db
-    .selectFrom("cache")
-    .select("public_key")
-    .where("kind", "=", 0)
+    .selectFrom("cache_key")
+    .innerJoin("cache", "cache.id", "cache_key.cache_id")
+    .select("cache_key.public_key")
+    .where("cache.kind", "=", 0)
     .executeTakeFirstOrThrow();
   const key = await generateKeyPair(nameOf(public_key));
   const worker = await signingWorker(bench, formatPublicKey(key.publicKey));
