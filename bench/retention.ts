@@ -71,7 +71,7 @@ async function run(): Promise<void> {
   await timed("has a cache room? (what each new evaluation asks)", () => findCacheObstacle(db, organizationId));
   await timed("how much does each cache hold?", () => listCacheUsage(db));
   const mark: Mark = { id: uuidV7(Date.now()), scope: await readRootScope(db, cacheId) };
-  await timed("idle paths are noted", () => noteIdlePaths(db, mark, { idleMs: unusedMs, freshMs: 3_600_000 }));
+  await timed("idle paths are noted", () => noteIdlePaths(db, mark, unusedMs));
   await timed("uses are handed down", () => spreadUses(db, mark));
   await forgetMark(db, mark.id);
   const full: Mark = { id: uuidV7(Date.now()), scope: mark.scope };

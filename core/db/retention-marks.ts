@@ -12,21 +12,16 @@ export interface Mark {
 const ROUNDS_MAX = 10_000;
 
 /**
- * Notes the paths that were not used for `idleMs` and are no newer, each with its last use, and answers how many they
- * are. One pass through the cache's rows: an index by last use would make every use write all other indexes as well.
+ * Notes the paths that were not used for `idleMs`, and have not come since, each with its last use, and answers how many
+ * they are. One pass through the cache's rows: an index by last use would make every use write all other indexes too.
  */
-export async function noteIdlePaths(
-  db: Kysely<Database>,
-  { id, scope }: Mark,
-  { idleMs, freshMs }: { readonly idleMs: number; readonly freshMs: number },
-): Promise<number> {
+export async function noteIdlePaths(db: Kysely<Database>, { id, scope }: Mark, idleMs: number): Promise<number> {
   const { numAffectedRows } = await sql`
     insert into retention_path (mark_id, hash, store_path, nar_hash, file_size, last_used_at, used_at)
     select ${id}, p.hash, p.store_path, p.nar_hash, n.file_size, p.last_used_at, p.last_used_at
     from cache_path p join nar n on n.nar_hash = p.nar_hash
     where p.cache_id = ${scope.cacheId}
-      and p.last_used_at < gradient_now() - ${idleMs}::float8 * interval '1 millisecond'
-      and p.created_at < gradient_now() - ${freshMs}::float8 * interval '1 millisecond'`.execute(db);
+      and p.last_used_at < gradient_now() - ${idleMs}::float8 * interval '1 millisecond'`.execute(db);
   // Nobody has counted these rows yet, and the next statements join them with millions.
   await sql`analyze retention_path`.execute(db);
   return Number(numAffectedRows ?? 0n);

@@ -6,7 +6,7 @@ import { QUEUE_BEGIN, type QueuePlace, type QueueRequest } from "../db/retention
 import { readRootScope } from "../db/retention-roots.ts";
 import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
-import { bytesToFree, FRESH_PATH_MS, idleMsMin } from "../domain/retention.ts";
+import { bytesToFree, idleMsMin } from "../domain/retention.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import type { RetentionDeps } from "./retention-deps.ts";
 import { flushUsesEverywhere } from "./uses-flush.ts";
@@ -31,7 +31,7 @@ export async function markCache(
 ): Promise<boolean> {
   const idleMs = idleMsMin({ unusedMs }, freeBytes);
   if (idleMs === null) return false;
-  if ((await noteIdlePaths(db, mark, { idleMs, freshMs: FRESH_PATH_MS })) === 0) return false;
+  if ((await noteIdlePaths(db, mark, idleMs)) === 0) return false;
   await spreadUses(db, mark);
   await doomPaths(db, mark, { unusedMs, freeBytes });
   return true;

@@ -254,6 +254,20 @@ test("a path that is being committed while it is blocked comes before the block,
   }
 });
 
+test("a removal that blocks waits for what is being committed, and takes it along", async () => {
+  const path = await storeFile({ deps: t.deps }, "path");
+  const { secretKeyOf } = t.deps;
+  let removed: Promise<{ status: number }> | undefined;
+  await t.db.transaction().execute(async (trx) => {
+    await commitPaths(trx, { secretKeyOf }, { cacheIds: [cacheId], organizationId: null, paths: [path] });
+    removed = ask("DELETE", `/nars/${hashOf(path)}?block=no`);
+    expect(await Promise.race([removed, new Promise((resolve) => setTimeout(resolve, 100, "waits"))])).toBe("waits");
+  });
+
+  expect((await removed)?.status).toBe(204);
+  expect(await t.db.selectFrom("cache_path").select("hash").execute()).toEqual([]);
+});
+
 test("the latest successful build of an entry point is asked for by its attribute", async () => {
   const id = await insertEvaluationRow(t.db, { organizationId, projectId, status: 5 });
   const build = await insertBuild(t.db, { organizationId, name: "app", status: 3 });

@@ -1,9 +1,12 @@
 import { sql } from "kysely";
 import { afterAll, beforeEach, expect, test } from "vitest";
+import { sumDoomed } from "#core/db/retention-marks.ts";
+import { readRootScope } from "#core/db/retention-roots.ts";
 import { HOUR } from "#core/lib/clock.ts";
 import { deleteDiscardedObjects } from "#core/services/retention-objects.ts";
+import { markCache } from "#core/services/retention-paths.ts";
 import { insertBuild, linkBuild } from "#test/support/rows.ts";
-import { storeFile } from "../cache/support.ts";
+import { newId, storeFile } from "../cache/support.ts";
 import { age, buildOf, type RetentionBench, withRetentionBench } from "./support.ts";
 
 const bench: RetentionBench = await withRetentionBench();
@@ -189,6 +192,9 @@ test("a path that only a cache refers to which has this one as its upstream stay
   const app = await bench.add("app", { days: 1, references: [lib.storePath] });
   await sql`update cache_path set cache_id = ${resting.id} where store_path = ${app.storePath.slice(11)}`.execute(db);
 
+  const mark = { id: newId(), scope: await readRootScope(db, bench.cache.id) };
+  await markCache(db, mark, { unusedMs: 1, freeBytes: 0 });
+  expect(await sumDoomed(db, mark)).toMatchObject({ paths: 0 });
   await bench.sweep();
   expect(await bench.names()).toEqual(["lib"]);
 

@@ -154,6 +154,16 @@ test("an entry point that newer evaluations have not is not kept, unless they co
   expect(Object.keys(await latest())).toEqual(["app", "untold"]);
 });
 
+test("what was built of an untrusted change is not what the latest build means", async () => {
+  await db.updateTable("project").set({ keep_evaluations: 1 }).where("id", "=", projectId).execute();
+  const good = await evaluation({ app: 3 });
+  await evaluation({ app: 3 }, { trusted: false });
+
+  await bench.sweep();
+
+  expect(await latest()).toEqual({ app: good.id });
+});
+
 test("evaluations that did not get as far as to say what there is take nothing away", async () => {
   await db.updateTable("project").set({ keep_evaluations: 2 }).where("id", "=", projectId).execute();
   const good = await evaluation({ app: 3 });
