@@ -243,7 +243,7 @@ describe("who may push", () => {
     expect(await text(cache.name, stranger)).toBe(absent);
   });
 
-  test("readers do not write, nor does a key for less or for another cache; an inactive cache takes nothing", async () => {
+  test("readers do not write, nor a key for less or for another cache; an inactive cache takes nothing", async () => {
     const path = await localPath("path");
     expect(await push(bench, await bench.pusher({ [cache.id]: "View" }), cache, path)).toBe(403);
     const other = await bench.makeCache();

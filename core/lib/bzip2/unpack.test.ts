@@ -10,7 +10,8 @@ const LIMIT = 64 * 1024 * 1024;
 // Files of bzip2 1.0.8.
 const NOTHING = decoded("QlpoORdyRThQkAAAAAA=");
 const TEXT = decoded(
-  "QlpoOTFBWSZTWUY2g94AAEEBgD6zKAAgAJAgaBoBSpTTTZPVNIG+0Dqge0D1AxA1QMQPKBiBiBxA0geIHKBugdoGIGUDlA0gbQOqB/F3JFOFCQRjaD3g",
+  "QlpoOTFBWSZTWUY2g94AAEEBgD6zKAAgAJAgaBoBSpTTTZPVNIG+0Dqge0D1",
+  "AxA1QMQPKBiBiBxA0geIHKBugdoGIGUDlA0gbQOqB/F3JFOFCQRjaD3g",
 );
 /** 700 runs of up to 299 bytes, in blocks of 100 KB. */
 const RUNS = decoded(
