@@ -14,6 +14,7 @@ import {
   type DerivationQuestion,
   UploadRefusedError,
 } from "./link.ts";
+import { reportAgain } from "./report-again.ts";
 
 export interface EvaluationJobEnvironment extends Omit<EvaluationEnvironment, "signal"> {
   /** Brings these paths, with everything they refer to, into the organization's internal store. */
@@ -61,20 +62,24 @@ type Prepared = EvaluationEnvironment & EvaluationJobEnvironment;
 
 async function evaluateIt(job: EvaluationJob, prepared: Prepared, sink: EvaluationSink): Promise<EvaluationResult> {
   const { source } = job;
-  const outcome = await evaluate(
-    {
-      repository: job.repository,
-      commit: job.commit,
-      wildcard: job.wildcard,
-      overrides: job.overrides,
-      stored: source && { flakeReference: source.reference, isWrapped: source.wrapped, paths: source.paths },
-      timeoutMs: job.timeout_ms,
-      maxAttributes: job.attributes_max,
-      maxDerivations: job.derivations_max,
-      maxMessages: job.messages_max,
-    },
-    prepared,
-    sink,
+  const deadline = performance.now() + job.timeout_ms;
+  const once = sinkOnce(sink);
+  const outcome = await reportAgain(() =>
+    evaluate(
+      {
+        repository: job.repository,
+        commit: job.commit,
+        wildcard: job.wildcard,
+        overrides: job.overrides,
+        stored: source && { flakeReference: source.reference, isWrapped: source.wrapped, paths: source.paths },
+        timeoutMs: Math.max(1, deadline - performance.now()),
+        maxAttributes: job.attributes_max,
+        maxDerivations: job.derivations_max,
+        maxMessages: job.messages_max,
+      },
+      prepared,
+      once,
+    ),
   );
   return outcome.outcome === "completed" ? completed() : failed("permanent", outcome.message);
 }
@@ -86,6 +91,20 @@ async function fetchOnly(job: EvaluationJob, prepared: Prepared, sink: Evaluatio
   const { flakeReference: reference, isWrapped: wrapped, paths } = outcome.stored;
   await prepared.uploadSources(paths);
   return { ...completed(), source: { reference, wrapped, paths: [...paths] } };
+}
+
+/** Of an evaluation that is done again, messages are told once. */
+function sinkOnce(sink: EvaluationSink): EvaluationSink {
+  const told = new Set<string>();
+  return {
+    ...sink,
+    message(message) {
+      const key = JSON.stringify(message);
+      if (told.has(key)) return;
+      told.add(key);
+      sink.message(message);
+    },
+  };
 }
 
 function sinkOf(link: AttemptLink, environment: EvaluationJobEnvironment): EvaluationSink {

@@ -27,6 +27,13 @@ export class PathUnavailableError extends Error {
 /** The evaluation cannot go on: the server could not record what it reported. */
 export class BatchRefusedError extends Error {
   override readonly name = "BatchRefusedError";
+  /** What the batch rested on has changed since it was asked for: a report from anew may be taken. */
+  readonly isOutdated: boolean;
+
+  constructor(message: string, { isOutdated = false }: { readonly isOutdated?: boolean } = {}) {
+    super(message);
+    this.isOutdated = isOutdated;
+  }
 }
 
 export interface FetchedNar {

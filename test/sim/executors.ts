@@ -10,6 +10,7 @@ import {
   type Upload,
   UploadRefusedError,
 } from "#worker/link.ts";
+import { reportAgain } from "#worker/report-again.ts";
 import { PROBE_SYSTEM, type SimulatedDerivation, type SimulatedFlake, type Universe } from "./flake.ts";
 import type { Random } from "./random.ts";
 import type { SimulatedProcess } from "./simulator.ts";
@@ -169,7 +170,7 @@ export async function simulateEvaluation(
     for (let i = 0; i < flake.warnings; i++) {
       link.message({ level: "warning", text: `warning ${i}`, source: "evaluator", attribute: null });
     }
-    await report(context, flake, link);
+    await reportAgain(() => report(context, flake, link));
   } catch (error) {
     if (!(error instanceof BatchRefusedError || error instanceof UploadRefusedError)) throw error;
     return evaluationEnd("permanent", error.message);

@@ -39,8 +39,8 @@ export interface AttemptOptions {
 const RETRY_PAUSE_MS = 2_000;
 const RETRY_PAUSE_MS_MAX = 60_000;
 
-/** A batch that met something of the moment meets it again and again only when that stays. */
-const BATCH_RETRIES_MAX = 4;
+/** A batch that met something of the moment meets it again and again only when that stays: the report is outdated. */
+const BATCH_RETRIES_MAX = 2;
 
 /** One attempt, over as many sessions as it takes. */
 export class Attempt implements AttemptLink {
@@ -196,7 +196,7 @@ export class Attempt implements AttemptLink {
       if (answer.type !== "eval_batch_ack") return await again(`it answers ${answer.type}`);
       if (answer.error === null) return;
       if (answer.retry && triesLeft-- > 0) await again(answer.error);
-      throw new BatchRefusedError(answer.error);
+      throw new BatchRefusedError(answer.error, { isOutdated: answer.retry ?? false });
     });
   }
 
