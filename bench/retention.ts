@@ -121,9 +121,8 @@ async function fill(ids: {
     select id, 'out', left(drv_path, -4), true from build`.execute(db);
   await sql`
     insert into evaluation_build (id, evaluation_id, build_id, outcome)
-    select gen_random_uuid(), ${evaluationId}, id, 3 from build where left(drv_path, 32) < ${name(String(paths / 10))}`.execute(
-    db,
-  );
+    select gen_random_uuid(), ${evaluationId}, id, 3 from build
+    where left(drv_path, 32) < ${name(String(paths / 10))}`.execute(db);
   // What is used lately would keep nearly everything below it: most of a real cache is of closures that went together.
   await sql`
     update cache_path set last_used_at = gradient_now() - interval '30 days'

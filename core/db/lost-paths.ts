@@ -19,7 +19,8 @@ export async function listLostPaths(db: Kysely<Database>, limit: number): Promis
 export async function deleteLostPaths(db: Kysely<Database>, paths: readonly LostPath[]): Promise<void> {
   await sql`
     delete from lost_path l
-    using unnest(${paths.map(({ store_path }) => store_path)}::text[], ${paths.map(({ since }) => since)}::timestamptz[])
-      as seen (store_path, since)
+    using unnest(
+      ${paths.map(({ store_path }) => store_path)}::text[], ${paths.map(({ since }) => since)}::timestamptz[]
+    ) as seen (store_path, since)
     where l.store_path = seen.store_path and l.since = seen.since`.execute(db);
 }

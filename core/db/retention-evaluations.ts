@@ -38,7 +38,7 @@ export interface LastingBuild {
   readonly build_id: string;
 }
 
-/** What stays of the project's old evaluations: entry points that were not built again since, and are still asked for. */
+/** What stays of the project's old evaluations: entry points that were not built again, and are still asked for. */
 export async function listLastingBuilds(db: Kysely<Database>, projectId: string): Promise<LastingBuild[]> {
   const { rows } = await sql<LastingBuild>`
     select s.evaluation_id, s.build_id from (${latestSuccesses(sql`= ${projectId}`)}) s where s.lasting`.execute(db);

@@ -25,7 +25,7 @@ function isNamed(key: RawBuilder<unknown>): RawBuilder<SqlBool> {
   return sql<SqlBool>`(${sql.join(each, sql` or `)})`;
 }
 
-/** Objects that were discarded at least `restMs` ago, the oldest first. What a row names after all is not among them. */
+/** Objects that were discarded at least `restMs` ago, the oldest first. What a row names after all is left out. */
 export async function listDiscardedObjects(
   db: Kysely<Database>,
   { restMs, limit }: { readonly restMs: number; readonly limit: number },
@@ -51,7 +51,8 @@ export async function noteOrphanObjects(
 ): Promise<number> {
   const { numAffectedRows } = await sql`
     insert into retention_step (mark_id, step, subject)
-    select ${markId}, ${QUEUE_BEGIN.wave}, k.key from unnest(${objectKeys}::text[]) k (key) where not ${isNamed(sql.ref("k.key"))}
+    select ${markId}, ${QUEUE_BEGIN.wave}, k.key from unnest(${objectKeys}::text[]) k (key)
+    where not ${isNamed(sql.ref("k.key"))}
     on conflict do nothing`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }

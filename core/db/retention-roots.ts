@@ -21,8 +21,8 @@ export interface RootSource {
 }
 
 /**
- * Everything that makes a path stay, beside its use. Whoever has another reason adds it here; what it rests on must hold
- * the path's row (`holdPresentPaths`) in the transaction that writes it down, or a sweep at that moment misses it.
+ * Everything that makes a path stay, beside its use. Whoever has another reason adds it here; who writes it down must
+ * hold the path's row in that transaction (`holdPresentPaths`), or a sweep at that moment misses it.
  */
 export const ROOT_SOURCES: readonly RootSource[] = [
   {

@@ -20,8 +20,8 @@ export const RETENTION_DEFAULTS: RetentionSettings = {
 };
 
 /**
- * How long a new path stays whatever else holds: whoever pushes a closure and pins it afterwards has that long, and each
- * server writes down in a fraction of it what it was asked for.
+ * How long a new path stays whatever else holds: whoever pushes a closure and pins it afterwards has that long, and
+ * each server writes down in a fraction of it what it was asked for.
  */
 export const FRESH_PATH_MS: number = HOUR;
 

@@ -22,8 +22,8 @@ export interface SweepReport extends Record<string, number> {
 }
 
 /**
- * Deletes everything that nothing keeps any more, rows first and objects later. One server does it at a time, yet two at
- * once, or one that dies at any line, do no harm: each deletion decides for itself, and the next sweep goes on.
+ * Deletes everything that nothing keeps any more, rows first and objects later. One server does it at a time, yet two
+ * at once, or one that dies at any line, do no harm: each deletion decides for itself, and the next sweep goes on.
  */
 export async function sweep(deps: RetentionDeps, signal: AbortSignal): Promise<SweepReport> {
   const { db, clock, random, log } = deps;

@@ -17,8 +17,8 @@ const STEP_MAX = 1_000;
 const LOOKED_AT_MAX = 20_000;
 
 /**
- * Why a path stays: the shortest chain of references from something that has a reason of its own. Evaluations and builds
- * of organizations that the reader does not belong to are not named.
+ * Why a path stays: the shortest chain of references from something that has a reason of its own. Evaluations and
+ * builds of organizations that the reader does not belong to are not named.
  */
 export async function explainPath(
   deps: WhyDeps,

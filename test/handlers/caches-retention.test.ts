@@ -64,7 +64,8 @@ async function add(name: string, references: readonly StorePath[] = []): Promise
   const path = await storeFile({ deps: t.deps }, name, { references });
   await commit(path);
   await sql`
-    update cache_path set created_at = gradient_now() - interval '30 days', last_used_at = gradient_now() - interval '30 days'
+    update cache_path set created_at = gradient_now() - interval '30 days',
+      last_used_at = gradient_now() - interval '30 days'
     where store_path = ${path.storePath.slice(11)}`.execute(t.db);
   return path;
 }
@@ -78,7 +79,7 @@ const names = async (): Promise<string[]> => {
   return rows.map(({ store_path }) => store_path.slice(33)).sort();
 };
 
-test("a pin keeps a path with its closure; the next revision takes its place, and as many as it says stay", async () => {
+test("a pin keeps a path with its closure; the next revision takes its place, and some before it stay", async () => {
   const lib = await add("lib");
   const first = await add("first", [lib.storePath]);
   const second = await add("second");
@@ -164,7 +165,7 @@ test("evaluations of organizations that one does not belong to are not named", a
   expect(why).toMatchObject({ kept: true, reason: "evaluation", subject: null });
 });
 
-test("a preview says what would go and how much the storage gets back, also with another limit or TTL, and takes nothing", async () => {
+test("a preview says what would go, also with another limit or TTL, what the storage gets back, and takes nothing", async () => {
   const lib = await add("lib");
   await add("app", [lib.storePath]);
   const kept = await add("kept");

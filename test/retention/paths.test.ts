@@ -13,7 +13,8 @@ const bench: RetentionBench = await withRetentionBench();
 afterAll(() => bench[Symbol.asyncDispose]());
 const { db } = bench.deps;
 beforeEach(async () => {
-  await sql`truncate cache_path, nar, evaluation, build, cache_pin, cache_usage, lost_path, discarded_object cascade`.execute(
+  await sql`
+    truncate cache_path, nar, evaluation, build, cache_pin, cache_usage, lost_path, discarded_object cascade`.execute(
     db,
   );
   await sql`update cache set max_storage_gb = 0`.execute(db);
@@ -53,7 +54,7 @@ test("a closure that nobody uses goes whole", async () => {
   expect(await bench.names()).toEqual([]);
 });
 
-test("outputs of builds that an evaluation links stay with what they refer to, in caches of its organization", async () => {
+test("outputs of builds that an evaluation links stay with their closures, in caches of its organization", async () => {
   const lib = await bench.add("lib");
   const app = await bench.add("app", { references: [lib.storePath] });
   const foreign = await bench.makeCache();
@@ -122,7 +123,7 @@ test("a path that came within the hour stays, even in a cache that has no room",
   expect(await bench.names()).toEqual(["fresh"]);
 });
 
-test("a nearly full cache lets go of what was used least lately, closures whole, and no more than it must", async () => {
+test("a nearly full cache lets go of what was used least lately, whole closures, no more than it must", async () => {
   const lib = await bench.add("lib", { days: 9 });
   await bench.add("first", { days: 5, references: [lib.storePath] });
   await bench.add("second", { days: 4 });

@@ -51,7 +51,7 @@ async function whileDoomed(names: readonly string[], then: () => Promise<void>):
   await swept;
 }
 
-test("a reference that a commit relies on stays, whether the sweep comes before the commit's end or after", async () => {
+test("a reference that a commit relies on stays, whether a sweep comes before its end or after", async () => {
   const lib = await bench.add("lib");
   const app = await storeFile(bench, "app", { references: [lib.storePath] });
 
@@ -150,7 +150,7 @@ test("a path that was pinned, built or referred to after the sweep had doomed it
   expect(await bench.names()).toEqual(["app", "built", "lib", "pinned"]);
 });
 
-test("what servers hold in memory counts: a sweep waits until each has written down what it was asked for", async () => {
+test("what servers hold in memory counts: a sweep waits until each has written it down", async () => {
   const serverId = newId();
   await sql`insert into server (id, last_seen_at) values (${serverId}, gradient_now())`.execute(db);
   const used = await bench.add("used");

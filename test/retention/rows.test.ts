@@ -79,7 +79,7 @@ test("a project keeps as many ended evaluations as it says, and the server's bou
   expect(await evaluations()).toEqual([...ids.slice(3), going]);
 });
 
-test("builds that no evaluation links go after their grace, dependents first, and those that something kept needs stay", async () => {
+test("builds that no evaluation links go after their grace, and those that something kept needs stay", async () => {
   await db.updateTable("project").set({ keep_evaluations: 1 }).where("id", "=", projectId).execute();
   const old = await evaluation({ app: 3 });
   const kept = await evaluation({ app: 3 });
@@ -106,7 +106,7 @@ test("builds that no evaluation links go after their grace, dependents first, an
   expect(await builds()).toEqual(new Set([kept.builds["app"], shared, young, open]));
 });
 
-test("the last success of an entry point outlasts newer evaluations that fail or go on, and nothing else of its evaluation does", async () => {
+test("the last success of an entry point, and nothing else of its evaluation, outlasts newer ones that fail or go on", async () => {
   await db.updateTable("project").set({ keep_evaluations: 2 }).where("id", "=", projectId).execute();
   const good = await evaluation({ app: 3, tool: 3, broken: 4 });
   const other = await insertBuild(db, { organizationId, name: "dependency", status: 3 });

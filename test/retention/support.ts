@@ -66,15 +66,14 @@ export async function withRetentionBench(): Promise<RetentionBench> {
 
 /** As if the path had come so many days ago, and nobody had asked for it since. */
 export async function age({ deps }: Pick<CacheBench, "deps">, storePath: StorePath, days: number): Promise<void> {
+  const name = storePath.slice("/nix/store/".length);
   const then = sql<Date>`gradient_now() - ${days * DAY} * interval '1 millisecond'`;
   await sql`
     update cache_path set created_at = ${then}, last_used_at = ${then}
-    where store_path = ${storePath.slice("/nix/store/".length)}`.execute(deps.db);
+    where store_path = ${name}`.execute(deps.db);
   await sql`
     update nar set created_at = ${then}, claimed_at = ${then}
-    where nar_hash in (select nar_hash from cache_path where store_path = ${storePath.slice("/nix/store/".length)})`.execute(
-    deps.db,
-  );
+    where nar_hash in (select nar_hash from cache_path where store_path = ${name})`.execute(deps.db);
 }
 
 /** A build whose output is this path, linked from a new evaluation of the bench's project. Both have ended well. */

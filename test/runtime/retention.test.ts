@@ -46,7 +46,7 @@ async function insertPath(db: Kysely<Database>, cacheId: string, name: string, h
     from n, (select gradient_now() - ${hours} * interval '1 hour' as t) t`.execute(db);
 }
 
-test("a server sweeps by its options when it starts and when the interval is over, and never twice in one", async () => {
+test("a server sweeps by its options at its start and when the interval is over, and never twice in one", async () => {
   await using folder = await withTemporaryFolder();
   await using database = await withDatabase();
   const { db } = database;
