@@ -69,4 +69,14 @@ describe("R2", () => {
 
     expect((await store.list("")).objects.map(({ key }) => key)).toEqual(["nar/abc/1"]);
   });
+
+  test("an object that ends before its size is an error and no short object", async () => {
+    const object = { key: "nar/abc/1", size: 10, etag: "e", uploaded: new Date() };
+    const body = new Response(new Uint8Array(5)).body as ReadableStream<Uint8Array>;
+    const broken = { get: async () => ({ ...object, body }) } as unknown as R2Bucket;
+
+    const blob = await openR2BlobStore(broken, { prefix: "" }).get("nar/abc/1");
+
+    await expect(collect(blob?.body ?? streamOf(), 10)).rejects.toMatchObject({ code: "service_unavailable" });
+  });
 });

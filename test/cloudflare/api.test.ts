@@ -90,7 +90,7 @@ test("a Worker that is not set up says so to clients, and to its log what is mis
   const written = vi.spyOn(console, "error").mockReturnValue();
   const response = await worker.fetch(new Request("https://cache.example.org/"), {}, { waitUntil: () => {} });
 
-  expect([response.status, (await response.json()).code]).toEqual([503, "service_unavailable"]);
+  expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([503, "service_unavailable"]);
   expect(JSON.parse(written.mock.calls[0]?.[0]).problems).toContainEqual(expect.stringMatching(/^STORAGE: bind/));
 });
 
