@@ -7,13 +7,21 @@ export interface SourceUpload {
   readonly received: number;
 }
 
-/** Begins the upload where there is none of this id, and locks it. */
+/**
+ * Locks the upload, which begins where there is none of this id; null when its owner has as many as may be. Uploads of
+ * one owner begin one after the other.
+ */
 export async function lockSourceUpload(
   trx: Transaction<Database>,
-  { id, userId }: { readonly id: string; readonly userId: string },
-): Promise<SourceUpload> {
+  { id, userId, uploadsMax }: { readonly id: string; readonly userId: string; readonly uploadsMax: number },
+): Promise<SourceUpload | null> {
+  const locked = find(trx).where("id", "=", id).forUpdate();
+  const known = await locked.executeTakeFirst();
+  if (known) return known;
+  await sql`select from user_account where id = ${userId} for no key update`.execute(trx);
+  if ((await countSourceUploads(trx, userId)) >= uploadsMax) return (await locked.executeTakeFirst()) ?? null;
   await sql`insert into source_upload (id, user_id) values (${id}, ${userId}) on conflict (id) do nothing`.execute(trx);
-  return (await find(trx).where("id", "=", id).forUpdate().executeTakeFirstOrThrow()) satisfies SourceUpload;
+  return (await locked.executeTakeFirstOrThrow()) satisfies SourceUpload;
 }
 
 export async function findSourceUpload(db: Kysely<Database>, id: string): Promise<SourceUpload | undefined> {
@@ -70,11 +78,11 @@ export async function listSourceParts(db: Kysely<Database>, uploadId: string): P
   return rows.map((row) => row.object_key);
 }
 
-/** Answers the objects that are nobody's now. */
+/** Answers the objects that are nobody's now; none when somebody else has deleted it. */
 export async function deleteSourceUpload(db: Kysely<Database>, uploadId: string): Promise<string[]> {
   const { rows } = await sql<{ object_key: string }>`
-    with gone as (delete from source_upload where id = ${uploadId})
-    select object_key from source_upload_part where upload_id = ${uploadId}`.execute(db);
+    with gone as (delete from source_upload where id = ${uploadId} returning id)
+    select p.object_key from gone join source_upload_part p on p.upload_id = gone.id`.execute(db);
   return rows.map((row) => row.object_key);
 }
 

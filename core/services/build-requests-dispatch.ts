@@ -1,6 +1,8 @@
+import type { Transaction } from "kysely";
 import type { BuildOrder, DispatchView } from "../api/build-requests.ts";
 import { countMissingBlobs, listStoredFiles, markDispatched, type StoredSourceFile } from "../db/build-requests.ts";
 import { ensureRequestProject, findWritableCacheName } from "../db/build-requests-project.ts";
+import type { Database } from "../db/schema.ts";
 import { deleteSourceBlob } from "../db/source-blobs.ts";
 import type { InputOverride } from "../db/tables/flake-inputs.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -41,7 +43,10 @@ export async function dispatchBuildRequest(
     open: () => writeNar(walkSource(files, (file) => readBlob(deps, file as StoredSourceFile))),
     bytesMax: deps.sourceBytesMax + files.length * NAR_BYTES_PER_FILE,
   });
-  return await buildSource(deps, actor, { organizationId, path, order, requestId });
+  const taken = async (trx: Transaction<Database>, evaluationId: string) => {
+    if (!(await markDispatched(trx, requestId, evaluationId))) throw alreadyDispatched(null);
+  };
+  return await buildSource(deps, actor, { organizationId, path, order, taken });
 }
 
 export interface SourceToBuild {
@@ -49,15 +54,15 @@ export interface SourceToBuild {
   /** In the organization's internal store. */
   readonly path: StorePath;
   readonly order: BuildOrder;
-  /** Becomes dispatched with it. */
-  readonly requestId: string | null;
+  /** Called with the evaluation: throws when what was sent has been built already. */
+  readonly taken: (trx: Transaction<Database>, evaluationId: string) => Promise<void>;
 }
 
 /** Takes an order that `checkOrder` passed. */
 export async function buildSource(
   deps: BuildRequestDeps,
   actor: Actor,
-  { organizationId, path, order, requestId }: SourceToBuild,
+  { organizationId, path, order, taken }: SourceToBuild,
 ): Promise<DispatchView> {
   const startedBy = requireUser(actor).id;
   const id = uuidV7(deps.clock.now(), deps.random);
@@ -74,10 +79,7 @@ export async function buildSource(
       commitMessage: `Source ${path.slice("/nix/store/".length)}`,
       overrides: order.input_overrides.map(({ input_name, url }): InputOverride => ({ input: input_name, url })),
     },
-    within: async (trx, evaluationId) => {
-      if (requestId === null || (await markDispatched(trx, requestId, evaluationId))) return;
-      throw alreadyDispatched(null);
-    },
+    within: taken,
   });
   const cache = await findWritableCacheName(deps.db, organizationId);
   return { evaluation, project: project.id, commit: NO_COMMIT, cache };

@@ -1,4 +1,6 @@
+import type { Transaction } from "kysely";
 import type { BuildOrder, DispatchView } from "../api/build-requests.ts";
+import type { Database } from "../db/schema.ts";
 import {
   addSourcePart,
   countSourceUploads,
@@ -14,7 +16,7 @@ import { uuidV7 } from "../lib/ids.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { requireRequester } from "./build-requests.ts";
 import type { BuildRequestDeps } from "./build-requests-deps.ts";
-import { buildSource, checkOrder } from "./build-requests-dispatch.ts";
+import { buildSource, checkOrder, type SourceToBuild } from "./build-requests-dispatch.ts";
 import { sourceTooLarge, storeSource } from "./source-store.ts";
 
 /** Uploads that one person may have open. */
@@ -70,9 +72,7 @@ export async function receiveSourcePart(
   const { id: userId } = requireUser(actor);
   const before = await findSourceUpload(deps.db, uploadId);
   if (before) requireOwner(before.userId, userId);
-  else if ((await countSourceUploads(deps.db, userId)) >= UPLOADS_MAX) {
-    throw new DomainError("too_many_requests", `You have ${UPLOADS_MAX} uploads open: end one of them first`);
-  }
+  else if ((await countSourceUploads(deps.db, userId)) >= UPLOADS_MAX) throw tooManyUploads();
   const received = before?.received ?? 0;
   if (offset !== received) throw new WrongOffsetError(offset, received);
 
@@ -83,7 +83,8 @@ export async function receiveSourcePart(
     await inTransaction(
       deps.db,
       async (trx) => {
-        const upload = await lockSourceUpload(trx, { id: uploadId, userId });
+        const upload = await lockSourceUpload(trx, { id: uploadId, userId, uploadsMax: UPLOADS_MAX });
+        if (!upload) throw tooManyUploads();
         requireOwner(upload.userId, userId);
         if (upload.received !== offset) throw new WrongOffsetError(offset, upload.received);
         if ((await listSourceParts(trx, uploadId)).length >= PARTS_MAX) throw tooManyParts();
@@ -98,7 +99,7 @@ export async function receiveSourcePart(
   return offset + size;
 }
 
-/** Has the uploaded source evaluated and built; the upload is gone then. */
+/** Has the uploaded source evaluated and built; the upload is gone then, so that of two who ask for it one is late. */
 export async function finishSourceUpload(
   deps: BuildRequestDeps,
   actor: Actor,
@@ -110,8 +111,14 @@ export async function finishSourceUpload(
   const upload = await findSourceUpload(deps.db, uploadId);
   requireOwner(upload?.userId, requireUser(actor).id);
   const keys = await listSourceParts(deps.db, uploadId);
-  const view = await build(deps, actor, { organizationId: owner.id, order, keys });
-  await dropSourceUpload(deps, uploadId);
+  if (keys.length === 0) throw new DomainError("not_found", "Upload not found");
+  const taken = async (trx: Transaction<Database>) => {
+    const gone = await deleteSourceUpload(trx, uploadId);
+    if (gone.length === 0)
+      throw new DomainError("conflict", "The upload was finished already: upload the source again");
+  };
+  const view = await build(deps, actor, { organizationId: owner.id, order, keys, taken });
+  for (const key of keys) await deps.blobs.delete(key);
   return view;
 }
 
@@ -130,15 +137,17 @@ async function build(
     organizationId,
     order,
     keys,
+    taken = async () => {},
   }: {
     readonly organizationId: string;
     readonly order: BuildOrder;
     readonly keys: readonly string[];
+    readonly taken?: SourceToBuild["taken"];
   },
 ): Promise<DispatchView> {
   const nar = { open: () => joined(deps, keys), bytesMax: deps.sourceBytesMax };
   const path = await storeSource(deps, organizationId, nar);
-  return await buildSource(deps, actor, { organizationId, path, order, requestId: null });
+  return await buildSource(deps, actor, { organizationId, path, order, taken });
 }
 
 async function* joined({ blobs }: BuildRequestDeps, keys: readonly string[]): ByteStream {
@@ -156,6 +165,10 @@ async function* limited(body: ByteStream, bytesMax: number): ByteStream {
     if (size > bytesMax) throw sourceTooLarge(bytesMax);
     yield bytes;
   }
+}
+
+function tooManyUploads(): DomainError {
+  return new DomainError("too_many_requests", `You have ${UPLOADS_MAX} uploads open: end one of them first`);
 }
 
 function tooManyParts(): DomainError {

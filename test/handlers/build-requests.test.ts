@@ -292,6 +292,26 @@ test("a source is sent as one NAR, whole or in parts that go on after a break", 
   expect(again).toMatchObject({ status: 404 });
 });
 
+test("two who finish one upload at once make one evaluation", async () => {
+  const upload = `/build-requests/source/${crypto.randomUUID()}`;
+  await post(`${upload}/chunk?offset=0`, new Uint8Array(narOf(flake)), api.writer, "PUT");
+  const finish = () => api.ask("POST", `${upload}/finalize?organization=acme`, api.writer, {});
+  const answers = await Promise.all([finish(), finish(), finish()]);
+  expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
+  expect(answers.map(({ status }) => [200, 404, 409].includes(status))).toEqual([true, true, true]);
+});
+
+test("uploads that one person begins all at once are as few as may be", async () => {
+  const ids = Array.from({ length: 20 }, () => crypto.randomUUID());
+  const part = new Uint8Array(narOf(flake).subarray(0, 100));
+  const begin = (id: string) => post(`/build-requests/source/${id}/chunk?offset=0`, part, api.writer, "PUT");
+  const answers = await Promise.all(ids.map(begin));
+  expect(answers.map(({ status }) => status).sort()).toEqual([...Array(16).fill(200), ...Array(4).fill(429)]);
+  const open = await api.db.selectFrom("source_upload").select("id").execute();
+  expect(open).toHaveLength(16);
+  await api.db.deleteFrom("source_upload").execute();
+});
+
 test("what is no NAR, or larger than the server takes, is refused and nothing of it stays", async () => {
   const keys = () => api.db.selectFrom("source_upload").select("id").execute();
   const before = await keys();
