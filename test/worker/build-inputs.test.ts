@@ -1,5 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { streamOf } from "#core/lib/streams.ts";
@@ -258,6 +260,9 @@ describe.skipIf(!nix.ok)(`inputs of a build (${nix.ok ? nix.version : nix.reason
     const content = "head -c 300000000 /dev/zero";
     const { request, store, find } = await prepare("large", { content, compression: "zstd" });
     const deep = find("deep");
+    setFlagsFromString("--expose-gc");
+    const collectGarbage = runInNewContext("gc") as () => void;
+    collectGarbage();
     const before = process.memoryUsage().arrayBuffers;
     let peak = 0;
     const link: MemoryLink = new MemoryLink(store, {
@@ -266,7 +271,10 @@ describe.skipIf(!nix.ok)(`inputs of a build (${nix.ok ? nix.version : nix.reason
         async function* piecewise(): AsyncGenerator<Uint8Array> {
           for await (const chunk of nar.body) {
             for (let offset = 0; offset < chunk.length; offset += 64) {
-              peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+              if (offset % 1024 === 0) {
+                collectGarbage();
+                peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+              }
               yield chunk.subarray(offset, offset + 64);
             }
           }

@@ -104,22 +104,31 @@ const END_OF_FRAMES = new DaemonWriter().word(0).finish();
 export async function sendFramed(channel: OperationChannel, payload: AsyncIterable<Uint8Array>): Promise<void> {
   const { socket } = channel;
   let answered = false;
+  let wake = () => {};
   const answer = channel.untilAnswer().then(
     () => null,
     (error: unknown) => ({ error }),
   );
-  const answerCame = answer.then(() => {
+  void answer.then(() => {
     answered = true;
-    return undefined;
+    wake();
   });
 
   const iterator = payload[Symbol.asyncIterator]();
   try {
     while (!answered) {
       const next = iterator.next();
-      next.catch(() => {});
-      const item = await Promise.race([next, answerCame]);
-      if (item === undefined || item.done) break;
+      // No race: the answer would remember every chunk that was ahead of it.
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        next.then(
+          () => resolve(),
+          () => resolve(),
+        );
+      });
+      if (answered) break;
+      const item = await next;
+      if (item.done) break;
       await sendFrames(socket, item.value);
     }
     await socket.write(END_OF_FRAMES);
