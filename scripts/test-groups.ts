@@ -10,11 +10,19 @@ export interface TestGroup {
   readonly except: RegExp;
 }
 
+/** About dying processes, a command, refusals, several servers and workers, upstreams, storage and strangers. */
+const NOT_ABOUT_NIX: readonly string[] = [
+  "quickstart",
+  "hostile/[a-z]+",
+  "cloudflare/nix",
+  "cache/(?:elsewhere|repair-nix|upstreams|upstream-relay)",
+  "e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation)",
+  "e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
+];
+
 export const NIX_TESTS: TestGroup = {
   support: "test/support/nix.ts",
-  // They are about dying processes, a command, refusals, servers, upstreams and strangers.
-  except:
-    /^test\/(?:e2e\/(?:faults|bad-input-(?:connected|start)|two-servers|upstreams|dialled-worker|scale-[a-z]+)|quickstart|hostile\/[a-z]+|cache\/upstreams)\.test\.ts$/,
+  except: new RegExp(`^test/(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
 };
 
 export const DATABASE_TESTS: TestGroup = {
