@@ -17,6 +17,7 @@ import { buildRoutes } from "./builds.ts";
 import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
+import { cacheKeyRoutes } from "./caches-keys.ts";
 import { cacheRetentionRoutes } from "./caches-retention.ts";
 import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
@@ -83,6 +84,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/orgs", subscriptionRoutes(deps));
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
+  api.route("/caches", cacheKeyRoutes(deps));
   api.route("/caches", cacheRetentionRoutes(deps));
   api.route("/caches", cacheUploadRoutes(deps));
   api.route("/caches", upstreamRoutes(deps));

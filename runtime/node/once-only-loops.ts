@@ -5,6 +5,7 @@ import type { IntegritySettings } from "./config/integrity.ts";
 import type { UploadSettings } from "./config/uploads.ts";
 import { keepIndexingDebugInfo } from "./debug-indexing.ts";
 import { keepIntegrity } from "./integrity-loops.ts";
+import { keepWalkingKeys } from "./key-walk-loop.ts";
 import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
 import { type OnceOnly, startOnceOnly } from "./once-only.ts";
@@ -39,6 +40,7 @@ export function startOnceOnlyLoops(
       keepUpstreams({ ...composition.hub, log: loggers.cache }, signal),
       keepSweeping(retention, { intervalMs: sweepIntervalMs, signal }),
       keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, { tasks, signal }),
+      keepWalkingKeys({ ...composition.hub, log: loggers.cache }, signal),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingUploads({ ...composition.logs, log: loggers.cache }, uploads, signal),
