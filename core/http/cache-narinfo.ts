@@ -78,7 +78,8 @@ export class NarInfoAnswers {
   ): Promise<Response> {
     const key = `${cache.id}/${hash}`;
     const via = request.headers.get("via");
-    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash, via)));
+    // Servers that wait for our answer get one of their own: what we wait for may be theirs.
+    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash, via), via));
     if (!narInfo) return answer.notFound();
     this.#deps.uses.touch(key);
     const cacheControl = answer.shortCacheControl(cache);

@@ -81,6 +81,20 @@ test("many who ask at once cause one look-up, and a failed one is not remembered
   expect(memory.get("a")).toBeDefined();
 });
 
+test("a look-up that rests on the answer to another audience gets it, and what changes is stale for both", async () => {
+  const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
+  const roundTrip = () => memory.load("cache/a", async () => null, "1.1 here, 1.1 there");
+  expect(await memory.load("cache/a", async () => (await roundTrip()) ?? narInfo("found"))).toEqual(narInfo("found"));
+
+  memory.forget("cache/a");
+  const gate = Promise.withResolvers<RenderedNarInfo>();
+  const both = [null, "1.1 there"].map((audience) => memory.load("cache/a", () => gate.promise, audience));
+  memory.forget("cache/a");
+  gate.resolve(narInfo("before"));
+  await Promise.all(both);
+  expect(memory.get("cache/a")).toBeUndefined();
+});
+
 test("a cache that goes takes its narinfos along, and no other's", async () => {
   const memory = new NarInfoMemory(clockAt({ ms: 0 }), LIMITS);
   await fill(memory, ["one/a", "one/b", "two/a"]);

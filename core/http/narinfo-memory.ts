@@ -32,6 +32,7 @@ interface Entry {
 }
 
 interface Flight {
+  readonly audience: string | null;
   readonly value: Promise<RenderedNarInfo | null>;
   /** The path changed while it was looked up: what was read may be from before. */
   stale: boolean;
@@ -54,7 +55,7 @@ export class NarInfoMemory {
   readonly #limits: NarInfoMemoryLimits;
   #young: Generation = { entries: new Map(), bytes: 0 };
   #old: Generation = { entries: new Map(), bytes: 0 };
-  readonly #flights = new Map<string, Flight>();
+  readonly #flights = new Map<string, Set<Flight>>();
 
   constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
     this.#clock = clock;
@@ -70,12 +71,20 @@ export class NarInfoMemory {
     return entry && entry.expiresAt > this.#clock.monotonic() ? entry.value : undefined;
   }
 
-  /** Looks up once for everybody who asks at the same time, and keeps what was found unless it changed meanwhile. */
-  load(key: string, lookUp: () => Promise<RenderedNarInfo | null>): Promise<RenderedNarInfo | null> {
-    const running = this.#flights.get(key);
-    if (running && !running.stale) return running.value;
-    const flight: Flight = { value: lookUp(), stale: false };
-    this.#flights.set(key, flight);
+  /**
+   * Looks up once for everybody of one audience who asks at the same time, and keeps what was found unless it changed
+   * meanwhile. Audiences do not wait for each other: the look-up of one may rest on the answer to another.
+   */
+  load(
+    key: string,
+    lookUp: () => Promise<RenderedNarInfo | null>,
+    audience: string | null = null,
+  ): Promise<RenderedNarInfo | null> {
+    for (const running of this.#flights.get(key) ?? []) {
+      if (running.audience === audience && !running.stale) return running.value;
+    }
+    const flight: Flight = { audience, value: lookUp(), stale: false };
+    this.#flights.set(key, (this.#flights.get(key) ?? new Set()).add(flight));
     flight.value.then(
       (value) => {
         if (value && !flight.stale) this.#put(key, value);
@@ -89,8 +98,7 @@ export class NarInfoMemory {
   forget(key: string): void {
     remove(this.#young, key);
     remove(this.#old, key);
-    const flight = this.#flights.get(key);
-    if (flight) flight.stale = true;
+    for (const flight of this.#flights.get(key) ?? []) flight.stale = true;
   }
 
   /** Everything whose key starts so. Walks all entries: for what happens rarely. */
@@ -130,7 +138,9 @@ export class NarInfoMemory {
   }
 
   #land(key: string, flight: Flight): void {
-    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    const flights = this.#flights.get(key);
+    flights?.delete(flight);
+    if (flights?.size === 0) this.#flights.delete(key);
   }
 }
 

@@ -367,6 +367,21 @@ describe.skipIf(!nix.ok)(`what a cache answers for its upstreams${nix.ok ? "" : 
     expect(upstream.headers[0]?.via).toBe("1.1 other, 1.1 cache.example.org");
   });
 
+  test("an upstream that asks back before it answers is answered at once, and so are we", async () => {
+    const asked: number[] = [];
+    const outbound: Outbound = {
+      ...bench.deps.outbound,
+      async get(url, options) {
+        const headers = { via: options.headers?.via ?? "" };
+        asked.push((await ask(cache, narInfoOf(paths.xz), { headers })).status);
+        return await bench.deps.outbound.get(url, options);
+      },
+    };
+    ask = server({ outbound });
+    expect((await ask(cache, narInfoOf(paths.xz))).status).toBe(200);
+    expect(asked).toEqual([404]);
+  });
+
   test("a log that an upstream keeps is shown", async () => {
     const derivation = `${"0".repeat(32)}-x.drv`;
     expect((await ask(cache, `log/${derivation}`)).status).toBe(404);
