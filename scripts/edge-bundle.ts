@@ -10,7 +10,7 @@ export interface EdgeBundle {
   readonly nodeModules: readonly string[];
 }
 
-/** The Worker of runtime/cloudflare as one module, bundled as wrangler does it. Throws what esbuild could not resolve. */
+/** The Worker of runtime/cloudflare as one module, bundled as by wrangler. Throws what esbuild could not resolve. */
 export async function bundleEdge(): Promise<EdgeBundle> {
   const used = new Set<string>();
   const { outputFiles } = await build({

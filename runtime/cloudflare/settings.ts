@@ -17,7 +17,7 @@ export interface Settings {
   readonly logLevel: LogLevel;
 }
 
-/** The bindings are not what `wrangler.example.toml` asks for. Its message names all of it, and no value of a secret. */
+/** The bindings are not what `wrangler.example.toml` asks for. Its message names all of it, but no secret. */
 export class SettingsError extends Error {
   override readonly name = "SettingsError";
 }

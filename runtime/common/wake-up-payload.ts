@@ -25,7 +25,7 @@ const TOPICS: Readonly<Record<Topic, true>> = {
   missed: true,
 };
 
-/** As many of the wake-ups as one NOTIFY takes, which are taken out of `pending`. `origin` is the sender's id, a UUID. */
+/** As many of the wake-ups as one NOTIFY takes; they are taken out of `pending`. `origin`: the sender's id, a UUID. */
 export function takePayload(pending: Map<string, WakeUp>, origin: string): string {
   const parts: string[] = [];
   let length = origin.length + 10;

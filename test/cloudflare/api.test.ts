@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import worker from "#runtime/cloudflare/index.ts";
+import { makePerson } from "#test/cache/actors.ts";
+import { newId } from "#test/cache/support.ts";
+import { withApp } from "#test/handlers/support.ts";
 import { type EdgeBench, SERVE_URL, withEdge } from "./support.ts";
 
 let edge: EdgeBench;
@@ -48,7 +51,7 @@ test("what an actor may not see looks as what is not there, and opens with a ses
 });
 
 test.each([
-  ["POST", "/api/v1/auth/basic/login"],
+  ["POST", "/api/v1/user/keys"],
   ["PUT", "/api/v1/caches"],
   ["PATCH", "/api/v1/orgs/acme"],
   ["DELETE", "/api/v1/user/keys"],
@@ -63,6 +66,7 @@ test.each([
   "/proto",
   "/hooks/github/acme",
   "/metrics",
+  "/api/v1/auth/verify-email",
   "/api/v1/evals/01a202b4-8d63-7f40-ae19-21f292439643/live",
   "/api/v1/caches/main/retention/preview",
   `/api/v1/caches/main/nars/${"0".repeat(32)}/why`,
@@ -70,6 +74,25 @@ test.each([
   const { status, body } = await ask("GET", path);
   expect(status).toBe(503);
   expect(body).toEqual({ error: true, code: "service_unavailable", message: expect.stringContaining(SERVE_URL) });
+});
+
+test("every route that is read answers, or says where it does", async () => {
+  const cache = await edge.bench.makeCache();
+  const reader = await edge.reader("grace", cache);
+  const operator = await makePerson(edge.bench, "root", { superuser: true });
+  await using server = await withApp();
+  const paths = new Set(
+    server.app.routes.flatMap(({ method, path }) => (method === "GET" && path.includes("/v1/") ? path : [])),
+  );
+  expect(paths.size).toBeGreaterThan(50);
+
+  for (const path of paths) {
+    const named = path.replace(/:cache\b/, cache.name).replace(/:hash\b/, "0".repeat(32));
+    const filled = named.replace(/:\w*(?:id|worker)\b/g, newId()).replace(/:\w+(?:\{[^}]*\})?/g, "main");
+    const { session } = /^\/api\/v1\/(?:admin|board)/.test(path) ? operator : reader;
+    const { status, text } = await ask("GET", filled, session);
+    expect([200, 400, 403, 404].includes(status) || (status === 503 && text.includes(SERVE_URL)), filled).toBe(true);
+  }
 });
 
 test("an address that leads nowhere is a 404 of the same form", async () => {
