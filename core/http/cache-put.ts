@@ -48,6 +48,8 @@ export async function answerPut(deps: CachePutDeps, request: Request): Promise<R
     if (!(error instanceof DomainError))
       deps.log.error("a push failed", { error, cache: route.cache, kind: route.kind });
     else if (error.cause !== undefined) deps.log.info("a push was refused", { error, cache: route.cache });
+    // A file that is not known to be there is sent again.
+    if (method === "HEAD") return null;
     return failureResponse(error instanceof DomainError ? error : INTERNAL_ERROR, NO_STORE);
   }
 }

@@ -2,27 +2,34 @@ import { DomainError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 
 export interface UploadPlacesLimits {
+  /** Bodies that are read at a time, of everybody together. */
+  readonly allMax: number;
   /** Bodies of one person that are read at a time. */
   readonly eachMax: number;
   /** Those that wait for a place; further ones are refused. */
   readonly waitingMax: number;
 }
 
-/** Nix sends up to 25 files at a time; each one that is read takes some 10 MB and a share of the processor. */
-const LIMITS: UploadPlacesLimits = { eachMax: 8, waitingMax: 64 };
+/**
+ * Nix sends up to 25 files at a time. Each one that is read takes some 10 MB, and up to 128 MB where its sender has
+ * packed it so.
+ */
+const LIMITS: UploadPlacesLimits = { allMax: 32, eachMax: 8, waitingMax: 64 };
 
 interface Person {
   readonly places: Semaphore;
   holders: number;
 }
 
-/** How many uploads each person may have under way, so that none takes the whole server. */
+/** How many uploads may be under way: so few that memory suffices, and so few of each person that others have some. */
 export class UploadPlaces {
   readonly #limits: UploadPlacesLimits;
+  readonly #places: Semaphore;
   readonly #people = new Map<string, Person>();
 
   constructor(limits: UploadPlacesLimits = LIMITS) {
     this.#limits = limits;
+    this.#places = new Semaphore(limits.allMax);
   }
 
   /** Runs the task once there is a place; the body of a request that waits stays with its sender. */
@@ -35,7 +42,7 @@ export class UploadPlaces {
     this.#people.set(userId, person);
     person.holders++;
     try {
-      return await person.places.run(task);
+      return await person.places.run(() => this.#places.run(task));
     } finally {
       person.holders--;
       if (person.holders === 0) this.#people.delete(userId);

@@ -43,6 +43,8 @@ export interface SentNar {
 
 /** A file of the largest size may unpack to so many times its bytes: more is a trap, or all zeros. */
 const UNPACKED_FACTOR_MAX = 64;
+/** References that upstreams are asked for in one request: at 32 look-ups of 50 ms at a time this takes 8 seconds. */
+const ASKED_REFERENCES_MAX = 5_000;
 /** A statement's list. */
 const CHUNK = 1_000;
 
@@ -99,6 +101,7 @@ export async function offerPaths(
   if (others.length === 0) return [];
   const result = await commit(deps, pusher, others).catch(async (error: unknown) => {
     if (!(error instanceof MissingReferenceError)) throw error;
+    if (error.references.length > ASKED_REFERENCES_MAX) throw error;
     // Nobody may have asked for these yet.
     const { found } = await deps.upstreams.find([pusher.cacheId], error.references);
     if (found.size === 0) throw error;

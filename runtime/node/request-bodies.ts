@@ -15,7 +15,8 @@ export function cutIdleBody(request: IncomingMessage, idleMs: number = BODY_IDLE
   // Not the socket's own timer: that one is the server's, for connections without a request.
   const timer = setInterval(() => {
     if (request.complete) return clearInterval(timer);
-    if (socket.bytesRead === seen) socket.destroy();
+    // What has come and was not taken yet is for us to hurry with.
+    if (socket.bytesRead === seen && request.readableLength === 0) socket.destroy();
     seen = socket.bytesRead;
   }, idleMs);
   timer.unref();
