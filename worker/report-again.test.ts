@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { BatchRefusedError } from "./link.ts";
 import { reportAgain } from "./report-again.ts";
 
-test("a report is made again when what it rested on is gone, three times at most, and for no other reason", async () => {
+test("a report is made again when what it rested on is gone, thrice at most, and for no other reason", async () => {
   const outdated = new BatchRefusedError("it is no longer available", { isOutdated: true });
   let rounds = 0;
   const failing = (error: Error, failures: number) => async () => {

@@ -3,7 +3,7 @@ import { parseStorePath, parseStorePathBaseName, storePathHash } from "../nix/st
 
 const HASH = /^[0-9abcdfghijklmnpqrsvwxyz]{32}$/;
 
-/** The hash of a store path that somebody wrote, as a whole path, a base name or the hash alone. Throws `validation`. */
+/** The hash of a store path that somebody wrote: the path, its base name or the hash. Throws `validation`. */
 export function requirePathHash(text: string, what: string): string {
   if (HASH.test(text)) return text;
   const path = parseStorePath(text) ?? parseStorePathBaseName(text);

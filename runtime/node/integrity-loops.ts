@@ -21,8 +21,8 @@ const REPAIR_LOOK_MS: number = 30 * SECOND;
 const TASK_LOOK_MS: number = 10 * SECOND;
 
 /**
- * Proves what is stored, repairs what is damaged, and does what superusers ask for, `tasks` of others among it, until it
- * is stopped.
+ * Proves what is stored, repairs what is damaged, and does what superusers ask for, `tasks` of others among it, until
+ * it is stopped.
  */
 export async function keepIntegrity(
   deps: Omit<RepairTaskDeps, "workersWaitMs">,

@@ -83,7 +83,7 @@ test("what is put comes back, signed by the cache beside whoever signed it befor
   expect(await trusts(found)).toEqual([true]);
 });
 
-test("dependents come with it as far as the cache knows them, and the signatures fit both ways to read it", async () => {
+test("dependents come with it as far as the cache knows them, and signatures fit both ways to read it", async () => {
   const below = realisationOf(await pushed("below"));
   const unknown = realisationOf(await localPath("unknown"));
   const above = realisationOf(await pushed("above"), { dependents: [below, unknown] });

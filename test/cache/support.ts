@@ -91,22 +91,8 @@ export async function withCacheBench(): Promise<CacheBench> {
       return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
     },
     makeCache: (options) => addCache(database, secrets, options),
-    async makeOrganization() {
-      const id = newId();
-      const organization = { id, name: `org-${id}`, display_name: "", description: "", ssh_public_key: "" };
-      await db
-        .insertInto("organization")
-        .values({ ...organization, ssh_secret_key: new Uint8Array(1) })
-        .execute();
-      return id;
-    },
-    async makeInternalStore(organizationId) {
-      const id = newId();
-      const keys = await makeCacheKey({ secrets, settings: SETTINGS }, id, "internal");
-      const store = { id, kind: 1, organization_id: organizationId, display_name: "", description: "", ...keys };
-      await insertCache(db, store);
-      return id;
-    },
+    makeOrganization: () => addOrganization(database),
+    makeInternalStore: (organizationId) => addInternalStore(database, secrets, organizationId),
     async subscribe(organizationId, cacheId, mode) {
       const subscription = { id: newId(), organization_id: organizationId, cache_id: cacheId, mode };
       await db.insertInto("organization_cache").values(subscription).execute();
@@ -130,6 +116,24 @@ export async function withCacheBench(): Promise<CacheBench> {
 }
 
 const SETTINGS = { serveUrl: "https://cache.example.org" } as Parameters<typeof makeCacheKey>[0]["settings"];
+
+async function addInternalStore({ db }: TestDatabase, secrets: SecretBox, organizationId: string): Promise<string> {
+  const id = newId();
+  const keys = await makeCacheKey({ secrets, settings: SETTINGS }, id, "internal");
+  const store = { id, kind: 1, organization_id: organizationId, display_name: "", description: "", ...keys };
+  await insertCache(db, store);
+  return id;
+}
+
+async function addOrganization({ db }: TestDatabase): Promise<string> {
+  const id = newId();
+  const organization = { id, name: `org-${id}`, display_name: "", description: "", ssh_public_key: "" };
+  await db
+    .insertInto("organization")
+    .values({ ...organization, ssh_secret_key: new Uint8Array(1) })
+    .execute();
+  return id;
+}
 
 async function addCache(
   { db }: TestDatabase,

@@ -137,7 +137,7 @@ describe.skipIf(!nix.ok)(`from a commit to a signed cache${reason}`, () => {
       await expect.poll(built, LOGGED).toEqual(["text", "uses-text"]);
     });
 
-    test("a changed byte in a stored object is never accepted, and the worker that built it brings it back", async () => {
+    test("a changed byte in a stored object is never accepted, and its builder brings it back", async () => {
       const out = await outputOf(gradient, first, "several-1");
       await damageObject(gradient, await (await fetchNarInfo(gradient, out)).text());
 

@@ -46,7 +46,8 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
       expect(result).toMatchObject({ status: "built" });
       return result.metrics;
     };
-    const busy = `i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; { head -c 84000000 /dev/zero; sleep 1; } | dd of=/dev/null bs=80M iflag=fullblock
+    const busy = `i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done
+      { head -c 84000000 /dev/zero; sleep 1; } | dd of=/dev/null bs=80M iflag=fullblock
       echo > $out`;
     // On the same connection, one after the other.
     const first = await measure(`mk "busy" ''${busy}'' {}`, true);

@@ -48,7 +48,7 @@ export function nixArguments(environment: EvaluationEnvironment, home: string, r
     options.push(["restrict-eval", "true"], ["allowed-uris", allowedUris(readable)]);
   }
   return [
-    // Whoever builds what is addressed by its content needs `ca-derivations` too; it changes nothing of other attributes.
+    // Whoever builds what is addressed by its content needs `ca-derivations` too; it changes nothing of others.
     ...["--extra-experimental-features", "nix-command flakes ca-derivations", "--log-format", "internal-json"],
     ...options.flatMap(([name, value]) => ["--option", name, value]),
   ];

@@ -30,8 +30,8 @@ export async function restartFailed(
 
 /**
  * Opens one failed build again, deterministic failure or not, with what failed below it and what failed because of it.
- * Until its evaluation has ended, within that; afterwards under a new evaluation as `restartFailed` makes it. Returns the
- * id of the evaluation that waits for it. Throws `not_found`, `conflict`, or `bad_request` when it has not failed.
+ * Until its evaluation has ended, within that; afterwards under a new evaluation as `restartFailed` makes it. Returns
+ * the id of the evaluation that waits for it. Throws `not_found`, `conflict`, or `bad_request` when it has not failed.
  */
 export async function restartBuild(deps: TransitionDeps, linkId: string, startedBy: string | null): Promise<string> {
   return await transition(deps, async (trx, wakeups) => {

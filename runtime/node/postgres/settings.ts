@@ -17,8 +17,8 @@ export function settingArguments(socketFolder: string, settings: PostgresSetting
     unix_socket_permissions: "0700",
     max_connections: String(settings.connectionsMax + CONNECTIONS_RESERVE),
     shared_buffers: "128MB",
-    // The first change of a page after a checkpoint writes all of it: with half of this, a graph of 100,000 builds wrote
-    // three quarters of its log for that.
+    // The first change of a page after a checkpoint writes all of it: with half of this, a graph of 100,000 builds
+    // wrote three quarters of its log for that.
     max_wal_size: "1GB",
     max_worker_processes: "4",
     autovacuum_max_workers: "2",
