@@ -47,8 +47,8 @@ export interface CandidateRow extends ReadyQueue {
 
 /**
  * The first builds of each queue, with what rules go by. One index range a queue: a queue's length does not matter, and
- * none hides another. Nothing is locked: what another server takes meanwhile is left out by `claimBuilds`. None while the
- * instance drains.
+ * none hides another. Nothing is locked: what another server takes meanwhile is left out by `claimBuilds`. None while
+ * the instance drains.
  */
 export async function listCandidates(
   db: Kysely<Database>,

@@ -86,7 +86,7 @@ test("a reader waits for what is written next", async () => {
   await spool.close();
 });
 
-test("where the disk does not take it, the log ends with a line that says so, behind all that came before", async () => {
+test("where the disk does not take it, the log ends with a line that says so, after all that came before", async () => {
   const spool = new LogSpool(join(folder.path, "no-such-folder", "spool"));
   const start = lines(50_000);
   for (let i = 0; i < 5; i++) spool.append(utf8(lines(10_000, 10_000 * i)));
@@ -105,7 +105,7 @@ test("where the disk does not take it, the log ends with a line that says so, be
   await spool.close();
 });
 
-test("a line that came behind what is on disk is read at once, and so is each that follows while that is written", async () => {
+test("a line behind what is on disk is read at once, and so is each that follows while that is written", async () => {
   const spool = new LogSpool(spoolPath(folder.path, ATTEMPT));
   let offset = 0;
   for (let i = 0; i < 200; i++) {
