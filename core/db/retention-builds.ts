@@ -26,7 +26,8 @@ export interface DeletedBuilds {
 
 /**
  * Takes builds from the queue and deletes those that nobody wants, with their attempts and logs, and queues what
- * nothing rests on then. Whoever is about to link one, or to report that something needs it, holds it, and it is passed over.
+ * nothing rests on then. Whoever is about to link one, or to report that something needs it, holds it, and it is passed
+ * over.
  */
 export async function deleteQueuedBuilds(
   trx: Transaction<Database>,

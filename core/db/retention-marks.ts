@@ -13,7 +13,8 @@ const ROUNDS_MAX = 10_000;
 
 /**
  * Notes the paths that were not used for `idleMs`, and have not come since, each with its last use, and answers how
- * many they are. One pass through the cache's rows: an index by last use would make every use write all other indexes too.
+ * many they are. One pass through the cache's rows: an index by last use would make every use write all other indexes
+ * too.
  */
 export async function noteIdlePaths(db: Kysely<Database>, { id, scope }: Mark, idleMs: number): Promise<number> {
   const { numAffectedRows } = await sql`

@@ -25,8 +25,9 @@ const PINS_MAX = 1_000;
 
 /** The newest revision of each pin. */
 export async function listCachePins(deps: Pick<PinDeps, "db">, actor: Actor, cacheName: string): Promise<PinView[]> {
-  const { cache } = await requireCache(deps, actor, cacheName, "read");
-  return (await listPins(deps.db, cache.id, { name: null, limit: PINS_MAX })).map(viewPin);
+  const { cache, member } = await requireCache(deps, actor, cacheName, "read");
+  const pins = await listPins(deps.db, cache.id, { name: null, limit: PINS_MAX });
+  return pins.map((pin) => viewPin(pin, member));
 }
 
 /** All revisions of one pin that are kept, the newest first. */
@@ -35,10 +36,10 @@ export async function listPinRevisions(
   actor: Actor,
   { cacheName, name }: { readonly cacheName: string; readonly name: string },
 ): Promise<PinView[]> {
-  const { cache } = await requireCache(deps, actor, cacheName, "read");
+  const { cache, member } = await requireCache(deps, actor, cacheName, "read");
   const revisions = await listPins(deps.db, cache.id, { name, limit: PINS_MAX });
   if (revisions.length === 0) throw noPin();
-  return revisions.map(viewPin);
+  return revisions.map((pin) => viewPin(pin, member));
 }
 
 /**
@@ -99,8 +100,10 @@ export async function unpin(
   throw new DomainError("not_found", "The pin has no such older revision; the newest one goes with the pin itself");
 }
 
-function viewPin({ created_at, store_path, ...pin }: PinRevision): PinView {
-  return { ...pin, store_path: `/nix/store/${store_path}`, created_at: naiveTime(created_at) };
+/** Who uses a public cache need not know who its people are. */
+function viewPin({ created_at, created_by, store_path, ...pin }: PinRevision, member: boolean): PinView {
+  const createdBy = member ? created_by : null;
+  return { ...pin, store_path: `/nix/store/${store_path}`, created_by: createdBy, created_at: naiveTime(created_at) };
 }
 
 function noPin(): DomainError {

@@ -33,8 +33,8 @@ const ROUNDS_MAX = 5;
 
 /**
  * Takes one path out of a cache at once, whatever keeps it but a pin, and its file out of the storage when no other
- * path is served from that. Builds that count on it are told (`loseSuspects`). Throws `not_found`, and `conflict` when other
- * paths refer to it and are not to go as well, or when it is pinned.
+ * path is served from that. Builds that count on it are told (`loseSuspects`). Throws `not_found`, and `conflict` when
+ * other paths refer to it and are not to go as well, or when it is pinned.
  */
 export async function removePath(deps: PathRemovalDeps, actor: Actor, removal: PathRemoval): Promise<void> {
   const { db, notifier } = deps;

@@ -24,14 +24,16 @@ export async function deleteDiscardedObjects(
 ): Promise<{ readonly objects: number; readonly more: boolean }> {
   const keys = await listDiscardedObjects(db, { restMs, limit: BATCH });
   const deleted: string[] = [];
+  const failed: { readonly key: string; readonly error: unknown }[] = [];
   for (const key of keys) {
     try {
       await blobs.delete(key);
       deleted.push(key);
     } catch (error) {
-      log.warn("an object that is not needed was not deleted yet", { key, error });
+      failed.push({ key, error });
     }
   }
+  if (failed[0]) log.warn("objects that are not needed were not deleted yet", { objects: failed.length, ...failed[0] });
   if (deleted.length > 0) await forgetDiscarded(db, deleted);
   return { objects: deleted.length, more: keys.length === BATCH && deleted.length > 0 };
 }

@@ -100,6 +100,12 @@ test("a pin keeps a path with its closure; the next revision takes its place, an
   ]);
   expect((await ask("GET", "/pins", undefined, reader)).body.message).toMatchObject([{ name: "release", revision: 3 }]);
 
+  await t.db.updateTable("cache").set({ public: true }).where("id", "=", cacheId).execute();
+  expect((await ask("GET", "/pins", undefined, stranger)).body.message).toMatchObject([
+    { revision: 3, created_by: null },
+  ]);
+  await t.db.updateTable("cache").set({ public: false }).where("id", "=", cacheId).execute();
+
   expect((await ask("DELETE", "/pins/release/2", undefined, writer)).status).toBe(200);
   expect((await ask("DELETE", "/pins/release/3", undefined, writer)).status, "the newest goes with the pin").toBe(404);
   expect((await ask("DELETE", "/pins/release", undefined, writer)).status).toBe(200);
@@ -165,7 +171,7 @@ test("evaluations of organizations that one does not belong to are not named", a
   expect(why).toMatchObject({ kept: true, reason: "evaluation", subject: null });
 });
 
-test("a preview says what would go, also with another limit or TTL, what the storage gets back, and takes nothing", async () => {
+test("a preview says what would go, and what the storage gets back, with any limit and TTL, and takes nothing", async () => {
   const lib = await add("lib");
   await add("app", [lib.storePath]);
   const kept = await add("kept");

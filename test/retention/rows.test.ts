@@ -106,7 +106,7 @@ test("builds that no evaluation links go after their grace, and those that somet
   expect(await builds()).toEqual(new Set([kept.builds["app"], shared, young, open]));
 });
 
-test("the last success of an entry point, and nothing else of its evaluation, outlasts newer ones that fail or go on", async () => {
+test("the last success of an entry point, and nothing beside it, outlasts newer evaluations that fail or go on", async () => {
   await db.updateTable("project").set({ keep_evaluations: 2 }).where("id", "=", projectId).execute();
   const good = await evaluation({ app: 3, tool: 3, broken: 4 });
   const other = await insertBuild(db, { organizationId, name: "dependency", status: 3 });
