@@ -16,10 +16,19 @@ const PARTS: readonly (readonly [RegExp, string])[] = [
 
 /** The answer to what is not for this address: to everything but reading, and to what only servers have. */
 export function refuseElsewhere({ method, url }: Request, serveUrl: string): Response | null {
-  const { pathname } = new URL(url);
-  const part = PARTS.find(([pattern]) => pattern.test(pathname));
+  const path = decoded(new URL(url).pathname);
+  const part = PARTS.find(([pattern]) => pattern.test(path));
   if (part) return failureResponse(elsewhere(part[1], serveUrl), { "cache-control": "no-store" });
   if (method === "GET" || method === "HEAD") return null;
   const refusal = new DomainError("bad_request", `This address is read with GET and HEAD: send changes to ${serveUrl}`);
   return Response.json(failure(refusal), { status: 405, headers: { allow: "GET, HEAD", "cache-control": "no-store" } });
+}
+
+/** As the router reads it. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
 }

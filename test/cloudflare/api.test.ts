@@ -67,6 +67,7 @@ test.each([
   "/hooks/github/acme",
   "/metrics",
   "/api/v1/auth/verify-email",
+  "/api/v1/%61uth/verify-email",
   "/api/v1/evals/01a202b4-8d63-7f40-ae19-21f292439643/live",
   "/api/v1/caches/main/retention/preview",
   `/api/v1/caches/main/nars/${"0".repeat(32)}/why`,

@@ -131,6 +131,9 @@ test("what is in a path is listed, and served by file", async () => {
   const folder = await edge.askCache(cache, `serve/${hash}/docs`);
   expect(folder.headers.get("content-type")).toBe("application/zstd");
   expect((await folder.arrayBuffer()).byteLength).toBeGreaterThan(100);
+  // More than are opened at a time: requests wait for each other.
+  const texts = Array.from({ length: 8 }, async () => (await edge.askCache(cache, `serve/${hash}/docs/a.txt`)).text());
+  expect(new Set(await Promise.all(texts))).toEqual(new Set(["text"]));
 });
 
 test("a realisation is signed with the cache's key, which the Worker opens with the crypt secret", async () => {
