@@ -20,6 +20,7 @@ import { offerPaths, type Pusher, presentPaths, requirePusher, sendNar, type Upl
 import { dropIfPresent, finishChunks, type IncomingChunk, receiveChunk, receivedBytes } from "./cache-upload-parts.ts";
 import { type DescribedUpload, readOfferedPath, readSha256, readStorePath, readUpload } from "./cache-upload-paths.ts";
 import { beginPresigned, dropPresigned, finishPresigned } from "./cache-upload-presigned.ts";
+import { drain } from "./nar-form.ts";
 import { storeRecognized } from "./nar-stage.ts";
 
 /** The cache and the path that a request is about, as its address names them. */
@@ -47,7 +48,11 @@ export async function uploadPath(
   const pusher = await requirePusher(deps, actor, cache);
   const described = readUpload(body);
   const { narHash, narSize, storePath } = described.path;
-  if (await dropIfPresent(deps, pusher, storePath)) return { store_path: storePath, created: false };
+  if (await dropIfPresent(deps, pusher, storePath)) {
+    // Many clients read no answer before they have sent everything.
+    await drain(nar);
+    return { store_path: storePath, created: false };
+  }
   const facts = { narHash, narSize, ...(described.fileHash && { fileHash: described.fileHash }) };
   await sendNar(deps, pusher, { ...facts, store: () => storeRecognized(deps, { ...facts, body: nar }) });
   return await offered(deps, pusher, { described, commit });

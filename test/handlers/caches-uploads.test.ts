@@ -415,3 +415,44 @@ test("the hash in the address is one of a store path, and the body speaks of the
   expect(await ask("PUT", `/caches/main/nars/${path.hash}/chunk?offset=-1`, path.file)).toMatchObject({ status: 400 });
   expect(await ask("POST", `/caches/main/nars/${other.hash}/finalize`, path.described)).toMatchObject({ status: 400 });
 });
+
+test("who may not write to a cache is told what every other refusal tells, at every address", async () => {
+  await makeCache("hidden", ada);
+  const [stranger, reader] = [await app.user("stranger"), await app.user("reader")];
+  const viewRole = "00000000-0000-0000-0000-000000000013";
+  await app.db
+    .insertInto("cache_member")
+    .values({ cache_id: cacheId, user_id: reader.id, role_id: viewRole })
+    .execute();
+  const path = await makePath();
+  const requests = (cache: string): readonly (readonly [string, string, unknown?])[] => [
+    ["POST", `/caches/${cache}/nars`, form(path)],
+    ["POST", `/caches/${cache}/nars/missing`, { paths: [] }],
+    ["GET", `/caches/${cache}/nars/${path.hash}/chunk`],
+    ["PUT", `/caches/${cache}/nars/${path.hash}/chunk?offset=0`, path.file],
+    ["POST", `/caches/${cache}/nars/${path.hash}/finalize`, path.described],
+    ["POST", `/caches/${cache}/nars/${path.hash}/presigned`, { file_size: 5 }],
+    ["DELETE", `/caches/${cache}/nars/${path.hash}/presigned`],
+    [
+      "POST",
+      `/caches/${cache}/nars/${path.hash}/presigned/complete`,
+      { path: path.described, parts: [{ number: 1, etag: "x" }] },
+    ],
+    ["POST", `/caches/${cache}/closures`, { paths: [path.described] }],
+  ];
+  const answers = async (cache: string, as: TestUser) => {
+    const all = [];
+    for (const [method, address, body] of requests(cache)) {
+      const { status, code, message } = await ask(method, address, body, as);
+      all.push(`${status} ${code} ${message}`);
+    }
+    return [...new Set(all)];
+  };
+  const anonymous = { ...ada, token: "" };
+  expect(await answers("main", anonymous)).toEqual([expect.stringMatching(/^401 unauthorized/)]);
+  expect(await answers("hidden", anonymous)).toEqual(await answers("no-such-cache", anonymous));
+  expect(await answers("hidden", stranger)).toEqual([expect.stringMatching(/^404 not_found/)]);
+  expect(await answers("no-such-cache", stranger)).toEqual(await answers("hidden", stranger));
+  expect(await answers("main", reader)).toEqual([expect.stringMatching(/^403 forbidden .*writeStore/)]);
+  await expectAbsent(path);
+});
