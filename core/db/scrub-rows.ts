@@ -15,6 +15,22 @@ export async function listNarsByKey(
   return result.rows;
 }
 
+/**
+ * Objects of sound NARs: the first `count`, and as many from all over the hashes. Neither a shard of the store nor what
+ * came in one day has them all.
+ */
+export async function listScatteredObjects(db: Kysely<Database>, count: number): Promise<string[]> {
+  const result = await sql<{ object_key: string }>`
+    (select object_key from nar where damaged_at is null order by nar_hash limit ${count})
+    union
+    select next.object_key from generate_series(0, ${count}::integer - 1) point
+    cross join lateral (
+      select object_key from nar
+      where nar_hash >= decode(lpad(to_hex(point * 256 / ${count}::integer), 2, '0'), 'hex') and damaged_at is null
+      order by nar_hash limit 1) next`.execute(db);
+  return result.rows.map((row) => row.object_key);
+}
+
 export interface RowPass {
   /** The key after which the pass goes on; null when none is under way. */
   readonly after: string | null;

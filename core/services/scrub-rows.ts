@@ -4,7 +4,7 @@ import { DAY } from "../lib/clock.ts";
 import type { BlobStore, ObjectPage } from "../ports/blob-store.ts";
 import { narOf } from "./nar.ts";
 import { isNarStored, type NarOpenDeps } from "./nar-open.ts";
-import { StorageFailedError } from "./scrub.ts";
+import { requireRightStore } from "./right-store.ts";
 
 export interface RowScrubDeps extends NarOpenDeps {
   readonly blobs: BlobStore;
@@ -12,10 +12,8 @@ export interface RowScrubDeps extends NarOpenDeps {
 
 const PREFIX = "nar/";
 /** Above each key of `PREFIX` that a store may list, and below every other. */
-const ROWS_MAX = 5_000;
+const ROWS_MAX = 1_000;
 const PASS_INTERVAL_MS: number = DAY;
-/** A store of which the first so many objects are all missing is another store, or none. */
-const SAMPLE = 20;
 
 export interface RowFindings {
   readonly nars: number;
@@ -38,20 +36,16 @@ export async function scrubRowsDaily(deps: RowScrubDeps, signal: AbortSignal): P
 export async function scrubRows(deps: RowScrubDeps, signal: AbortSignal): Promise<RowFindings | null> {
   const pass = await readRowPass(deps.db);
   let after = pass.after ?? PREFIX;
-  await requireRightStore(deps, after);
   let nars = 0;
   let damaged = 0;
   for (;;) {
     const page: ObjectPage = await deps.blobs.list(PREFIX, after === PREFIX ? undefined : after);
     const upTo = page.next === null ? null : (page.objects.at(-1)?.key ?? null);
     const sizes = new Map(page.objects.map(({ key, size }) => [key, size]));
-    const rows = await rowsWithin(deps, after, upTo);
-    nars += rows.length;
-    for (const row of rows) {
+    for await (const row of rowsWithin(deps, after, upTo)) {
       if (signal.aborted) return null;
-      if (sizes.get(row.object_key) === row.file_size) continue;
-      // It may have come or gone since the page was made: this looks at the object itself.
-      if (!(await isNarStored(deps, narOf(row)))) damaged++;
+      nars++;
+      if (sizes.get(row.object_key) !== row.file_size && !(await isThereNow(deps, row))) damaged++;
     }
     await recordRowPass(deps.db, upTo);
     if (upTo === null) return { nars, damaged };
@@ -60,21 +54,17 @@ export async function scrubRows(deps: RowScrubDeps, signal: AbortSignal): Promis
   }
 }
 
-async function rowsWithin({ db }: RowScrubDeps, after: string, upTo: string | null): Promise<NarRow[]> {
-  const rows: NarRow[] = [];
+async function* rowsWithin({ db }: RowScrubDeps, after: string, upTo: string | null): AsyncGenerator<NarRow> {
   for (let from = after; ; ) {
     const part = await listNarsByKey(db, { after: from, upTo, limit: ROWS_MAX });
-    rows.push(...part);
-    if (part.length < ROWS_MAX) return rows;
+    yield* part;
+    if (part.length < ROWS_MAX) return;
     from = part.at(-1)?.object_key as string;
   }
 }
 
-/** A folder that was not mounted, or the wrong bucket, must not take everything out of service and have it rebuilt. */
-async function requireRightStore(deps: RowScrubDeps, after: string): Promise<void> {
-  const rows = await listNarsByKey(deps.db, { after, upTo: null, limit: SAMPLE });
-  if (rows.length < SAMPLE) return;
-  for (const row of rows) if (await deps.blobs.head(row.object_key)) return;
-  const found = `none of ${SAMPLE} objects in a row is there`;
-  throw new StorageFailedError(`${found}: is the storage mounted, and is it the right bucket?`);
+/** It may have come or gone since the page was made: this looks at the object itself. */
+async function isThereNow(deps: RowScrubDeps, row: NarRow): Promise<boolean> {
+  if (!(await deps.blobs.head(row.object_key))) await requireRightStore(deps);
+  return await isNarStored(deps, narOf(row));
 }

@@ -8,6 +8,7 @@ import { formatHash } from "../nix/hash.ts";
 import { type Nar, narOf } from "./nar.ts";
 import { type NarDamage, type NarDamageDeps, reportDamage } from "./nar-damage.ts";
 import { NarUnreadError, type NarVerifyDeps, verifyNar } from "./nar-verify.ts";
+import { requireRightStore, StorageFailedError } from "./right-store.ts";
 
 export interface ScrubDeps extends NarVerifyDeps, NarDamageDeps {
   readonly db: Kysely<Database>;
@@ -31,11 +32,6 @@ const REREAD_PAUSE_MS: number = 2 * SECOND;
 /** What was found and repaired can be looked up for so long. */
 const KEEP_DAMAGES_MS: number = 90 * DAY;
 const DAMAGES_MAX = 1_000;
-
-/** The store fails for every object: what it holds is not known. */
-export class StorageFailedError extends Error {
-  override readonly name = "StorageFailedError";
-}
 
 /**
  * Verifies NARs that were not read for an interval, those first that wait longest, until none is left or the signal is
@@ -90,27 +86,38 @@ async function verifyPatiently(
 ): Promise<NarDamage | "stopped" | null> {
   for (let read = 1; ; read++) {
     try {
-      return await verifyNar(deps, nar, options);
+      const damage = await verifyNar(deps, nar, options);
+      if (damage?.fault === "missing") await requireRightStore(deps);
+      return damage;
     } catch (error) {
       if (options.signal.aborted) return "stopped";
       if (!(error instanceof NarUnreadError)) throw error;
       const hash = formatHash(nar.narHash, "nix32");
       deps.log.warn("a stored NAR could not be read", { narHash: hash, objectKey: nar.objectKey, error });
-      if (read < READS_MAX) await sleep(deps.clock, REREAD_PAUSE_MS, options.signal);
-      else return { fault: "unreadable", message: await blameObject(deps, nar, error) };
+      if (read < READS_MAX) {
+        await sleep(deps.clock, REREAD_PAUSE_MS, options.signal);
+        continue;
+      }
+      const message = await blameObject(deps, nar, { ...options, failure: error });
+      return message === null ? "stopped" : { fault: "unreadable", message };
     }
   }
 }
 
-/** The message for an object that cannot be read while others can. */
-async function blameObject(deps: ScrubDeps, nar: Nar, failure: NarUnreadError): Promise<string> {
+/** The message for an object that cannot be read while others can; null where it was stopped. */
+async function blameObject(
+  deps: ScrubDeps,
+  nar: Nar,
+  { failure, pace, signal }: { readonly failure: NarUnreadError; readonly pace?: Pace; readonly signal: AbortSignal },
+): Promise<string | null> {
   for (const other of await listLastVerified(deps.db, nar.narHash.digest, OTHERS)) {
     try {
-      const damage = await verifyNar(deps, narOf(other), { unpack: false });
+      const damage = await verifyNar(deps, narOf(other), { unpack: false, signal, ...(pace && { pace }) });
       if (damage === null) return `the store gives out others, and fails for this one: ${failure.message}`;
     } catch (error) {
       if (!(error instanceof NarUnreadError)) throw error;
     }
+    if (signal.aborted) return null;
   }
   throw new StorageFailedError(`the store cannot be read: ${failure.message}`, { cause: failure });
 }

@@ -2,14 +2,15 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { readIntegrityCounts } from "#core/db/nar-repairs.ts";
 import { readRowPass } from "#core/db/scrub-rows.ts";
-import { fromUtf8 } from "#core/lib/bytes.ts";
+import { fromUtf8, toHex } from "#core/lib/bytes.ts";
 import { DAY } from "#core/lib/clock.ts";
 import { Pace } from "#core/lib/pace.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { createNarProofs } from "#core/services/nar-proofs.ts";
 import type { NarReceiveDeps } from "#core/services/nar-receive.ts";
-import { msUntilScrub, type ScrubDeps, StorageFailedError, scrubDue, verifyAndRecord } from "#core/services/scrub.ts";
+import { StorageFailedError } from "#core/services/right-store.ts";
+import { msUntilScrub, type ScrubDeps, scrubDue, verifyAndRecord } from "#core/services/scrub.ts";
 import { scrubRows, scrubRowsDaily } from "#core/services/scrub-rows.ts";
 import { diskStore, type Harm, type HarmableStore, hurriedClock, memoryStore } from "./damage.ts";
 import {
@@ -237,14 +238,33 @@ test("another store in the place of the right one takes nothing out of service",
   const paths: StoredPath[] = [];
   for (let n = 0; n < 25; n++) paths.push(await offer(deps, `p${n}`, randomContent(10)));
 
-  await expect(scrubRows({ ...deps, blobs: memoryStore().blobs }, never)).rejects.toThrow("is the storage mounted");
+  const wrong = { ...deps, blobs: memoryStore().blobs };
+  await expect(scrubRows(wrong, never)).rejects.toThrow("is the storage mounted");
+  await age(paths[7] as StoredPath, 31);
+  await expect(scrub(wrong)).rejects.toThrow("is the storage mounted");
 
   expect(await damages()).toEqual([]);
-  // One is there: so it is the right store, and the others are lost.
+  // One of those that are looked for is there: so it is the right store, and the others are lost.
   const other = memoryStore();
-  const kept = paths[3] as StoredPath;
+  const kept = paths.toSorted((a, b) => (toHex(a.narHash.digest) < toHex(b.narHash.digest) ? -1 : 1))[0] as StoredPath;
   await other.putBack(kept.nar.objectKey, await store.bytes(kept.nar.objectKey));
   expect(await scrubRows({ ...deps, blobs: other.blobs }, never)).toEqual({ nars: 25, damaged: 24 });
+});
+
+test("a store that goes away while it is compared takes nothing more out of service", async () => {
+  const store = memoryStore();
+  const paths: StoredPath[] = [];
+  for (let n = 0; n < 25; n++) paths.push(await offer(over(store), `p${n}`, randomContent(10)));
+  let heads = 0;
+  const blobs: BlobStore = {
+    ...store.blobs,
+    list: async () => ({ objects: [], next: null }),
+    head: async (key) => (++heads > 10 ? null : await store.blobs.head(key)),
+  };
+
+  await expect(scrubRows(over({ blobs }), never)).rejects.toThrow(StorageFailedError);
+
+  expect(await damages()).toEqual([]);
 });
 
 test("the comparison with the store goes by pages, goes on where it was stopped, and is made once a day", async () => {
