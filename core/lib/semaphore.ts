@@ -10,6 +10,11 @@ export class Semaphore {
     this.#free = limit;
   }
 
+  /** How many wait for a place. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** The returned function gives the place back; calling it twice gives it back once. */
   async acquire(): Promise<() => void> {
     if (this.#free > 0) this.#free--;

@@ -1,3 +1,4 @@
+import { DomainError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { byteStringOfText } from "../nix/byte-string.ts";
@@ -34,6 +35,7 @@ const INDEX = "index.html";
 const NOT_TEXT = "\ufffd";
 /** Unpacking up to a file takes a processor; sending it does not, and is not counted. */
 const OPENING_MAX = 2;
+const WAITING_MAX = 64;
 const opening = new Semaphore(OPENING_MAX);
 
 /**
@@ -68,10 +70,13 @@ export async function findFile(
 
 /**
  * Opens what is at a place; a body that ends is what was stored, whole. Null when nothing is there, or the NAR is gone.
- * Throws `NarDamagedError`, here or in the place of the last piece.
+ * Throws `NarDamagedError`, here or in the place of the last piece, and `service_unavailable` when too many wait.
  */
 export async function openFile(deps: CacheFileDeps, { storePath, nar, names }: CachePlace): Promise<EntryBody | null> {
   const name = names.at(-1) ?? storePathBaseName(storePath);
+  if (opening.waiting >= WAITING_MAX) {
+    throw new DomainError("service_unavailable", "Too many files are being unpacked: try again in some seconds");
+  }
   return await opening.run(async () => {
     const events = await openNarTree(deps, nar);
     return events && (await entryBody(deps.codec, narEntry(events, names.map(byteStringOfText)), name));

@@ -260,6 +260,33 @@ describe("a file of a path", () => {
     },
   );
 
+  test("is unpacked for a few at a time; who would wait behind too many is told to come again", async () => {
+    await (await ask(below(site, "bin", "app"))).body?.cancel();
+    const gate = Promise.withResolvers<void>();
+    let opened = 0;
+    const blobs: BlobStore = {
+      ...bench.deps.blobs,
+      async get(key, range) {
+        opened++;
+        await gate.promise;
+        return await bench.deps.blobs.get(key, range);
+      },
+    };
+    const slow = bench.surface({ blobs });
+    const statuses: number[] = [];
+    const asking = Array.from({ length: 80 }, async () => {
+      const response = await slow(new Request(`${ORIGIN}/cache/${cache.name}/${below(site, "bin", "app")}`));
+      statuses.push(response?.status ?? 0);
+      if (response?.status === 503) expect(response.headers.get("retry-after")).toBe("5");
+      await response?.body?.cancel();
+    });
+    await expect.poll(() => statuses).toEqual(Array.from({ length: 14 }, () => 503));
+    expect(opened).toBe(2);
+    gate.resolve();
+    await Promise.all(asking);
+    expect(statuses.filter((status) => status === 200)).toHaveLength(66);
+  });
+
   test("that is damaged is cut off before its end, and 404 from then on", async () => {
     const path = await offerOther("cut", { a: randomContent(2_000_000), b: "end" });
     expect((await ask(below(path, "a"), { method: "HEAD" })).status).toBe(200);
