@@ -2,9 +2,9 @@ import { spawnSync } from "node:child_process";
 import { xz } from "@napi-rs/lzma";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { concatBytes, utf8 } from "./bytes.ts";
-import { collect } from "./streams.ts";
-import { withinDictionary } from "./xz-guard.ts";
+import { concatBytes, utf8 } from "#core/lib/bytes.ts";
+import { collect } from "#core/lib/streams.ts";
+import { withinDictionary } from "#core/lib/xz-guard.ts";
 
 const MIB = 1024 * 1024;
 
