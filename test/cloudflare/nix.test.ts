@@ -3,11 +3,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { StorePath } from "#core/nix/store-path.ts";
 import { publish } from "#test/cache/nix-closures.ts";
-import type { TestCache } from "#test/cache/support.ts";
+import { storeFile, type TestCache } from "#test/cache/support.ts";
 import { type NixDaemon, type NixRun, nixAvailable, runNix, withNixDaemon } from "#test/support/nix.ts";
 import { type EdgeBench, withEdge } from "./support.ts";
 
 const nix = nixAvailable();
+
+/** More than Nix fetches at a time. */
+const PATHS = 30;
 
 let edge: EdgeBench;
 let daemon: NixDaemon;
@@ -46,6 +49,21 @@ describe.skipIf(!nix.ok)("stock Nix", () => {
     expect(client.stderr).not.toContain("error");
     expect(client.code).toBe(0);
     expect((await client.verify()).code).toBe(0);
+  });
+
+  test("copies many paths over many connections at a time", async () => {
+    const cache = await edge.bench.makeCache();
+    const leaves = await Promise.all(Array.from({ length: PATHS }, (_, n) => storeFile(edge.bench, `leaf-${n}`)));
+    const references = leaves.map(({ storePath }) => storePath).sort();
+    const root = await storeFile(edge.bench, "root", { references });
+    await edge.bench.commit([cache.id], [...leaves, root]);
+
+    const client = await copyFrom(cache, root.storePath);
+
+    expect(client.stderr).not.toContain("error");
+    expect(client.code).toBe(0);
+    expect((await client.verify()).code).toBe(0);
+    await expect.poll(() => edge.database.open.size).toBe(0);
   });
 
   test("copies a private cache with the password of its netrc file, and nothing without", async () => {
