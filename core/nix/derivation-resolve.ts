@@ -22,7 +22,7 @@ export interface ResolvedDerivation {
  * Puts the outputs that were made in the place of the derivations that make them: in the inputs, and wherever their
  * placeholders stand in builder, arguments and environment. What is deferred becomes input-addressed by that. The
  * result is, to the byte, what Nix resolves the derivation to. Throws `DerivationParseError` when an output is not
- * given or the result is too large.
+ * given or the result is too large, and `StorePathNameError` when a path of an output would have too long a name.
  */
 export async function resolveDerivation(
   drvPath: StorePath,

@@ -308,6 +308,21 @@ test("a build whose inputs have no recorded places fails with what is missing, a
   ]);
 });
 
+test("an output that no path can be named after fails its own build, and holds up nobody", async () => {
+  const base = await realNode("base", FLOATING);
+  const long = "l".repeat(200);
+  const top = await realNode(long, DEFERRED, { needs: [base], outputs: ["documentation", "out"] });
+  const beside = await realNode("beside", DEFERRED, { needs: [base] });
+  const id = await evaluate(world, [base, top, beside]);
+  await made(await claimNamed("base"), { out: madePath("base", "one") });
+  await claimNamed("beside");
+  expect(await buildStates(world)).toMatchObject({ beside: "Building", [long]: "FailedPermanent" });
+  const messages = await world.db.selectFrom("evaluation_message").select(["evaluation_id", "message"]).execute();
+  expect(messages).toEqual([
+    { evaluation_id: id, message: expect.stringMatching(/it cannot be built: .*cannot name a store path/) },
+  ]);
+});
+
 function pathHash(path: StorePath): string {
   return storePathBaseName(path).slice(0, 32);
 }

@@ -18,7 +18,7 @@ import type { Database } from "../../db/schema.ts";
 import { BuildStatus, MessageLevel } from "../../domain/states.ts";
 import { type Bytes, fromHex } from "../../lib/bytes.ts";
 import { derivedUuid } from "../../lib/ids.ts";
-import { DerivationParseError, parseDerivation } from "../../nix/derivation.ts";
+import { parseDerivation } from "../../nix/derivation.ts";
 import { realisationHashOf } from "../../nix/derivation-hash.ts";
 import { type OutputPlaces, type ResolvedDerivation, resolveDerivation } from "../../nix/derivation-resolve.ts";
 import { formatRealisationId } from "../../nix/realisation.ts";
@@ -57,8 +57,9 @@ async function resolveBuilds(trx: Transaction<Database>, wakeups: Wakeups, ids: 
     try {
       attempts.push(await attempt(build));
     } catch (error) {
-      if (!(error instanceof DerivationParseError)) throw error;
-      failures.push({ build, message: `it cannot be built: ${error.message}` });
+      // It follows from what is recorded, so it would come again, and everybody's builds wait for this pass.
+      const reason = error instanceof Error ? error.message : String(error);
+      failures.push({ build, message: `it cannot be built: ${reason}` });
     }
   }
   await recordResolutions(
