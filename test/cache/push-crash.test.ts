@@ -100,7 +100,7 @@ async function pushToDyingServer(told: DyingServer, push: (send: Send) => Promis
 describe.each(PUSH_KINDS)("a push by $name", (kind) => {
   test.skipIf(kind.needsS3 && !radosgwAvailable())(
     "whose server dies at any effect has served nothing wrong, is healed by the next push and leaves nothing",
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       await using bench = await withPushBench({ narUploadBytesMax: 64 * 1024 * 1024 });
       const world = await makeWorld(bench, kind);

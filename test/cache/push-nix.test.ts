@@ -65,7 +65,7 @@ describe.skipIf(!nix.ok)(`nix copy${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
     expect((await runNix(["nix", "store", "verify", ...flags, "--store", root, "-r", all], env)).code).toBe(0);
   }
 
-  test(`${PATHS} paths go to a public cache and come back`, { timeout: 60_000 }, async () => {
+  test(`${PATHS} paths go to a public cache and come back`, { timeout: 180_000 }, async () => {
     const cache = await bench.makeCache();
     const netrc = await netrcOf(await bench.pusher({ [cache.id]: "Write" }));
     server.requests.length = 0;
@@ -83,7 +83,7 @@ describe.skipIf(!nix.ok)(`nix copy${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
     expect(server.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
   });
 
-  test(`${PATHS} paths go to a private cache and come back`, { timeout: 60_000 }, async () => {
+  test(`${PATHS} paths go to a private cache and come back`, { timeout: 180_000 }, async () => {
     const cache = await bench.makeCache({ public: false });
     const netrc = await netrcOf(await bench.pusher({ [cache.id]: "Write" }));
     const copied = await copy(urlOf(cache, "?compression=none"), [all], netrc);
@@ -93,7 +93,7 @@ describe.skipIf(!nix.ok)(`nix copy${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
   });
 
   test("what Nix compresses by itself, with a listing, is taken: xz, bzip2, gzip and br", {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async () => {
     for (const compression of ["xz", "bzip2", "gzip", "br"]) {
       const cache = await bench.makeCache();
@@ -121,7 +121,7 @@ describe.skipIf(!nix.ok)(`nix copy${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
     }
   });
 
-  test("without credentials, and with those of a reader, Nix says why it may not", { timeout: 60_000 }, async () => {
+  test("without credentials, and with those of a reader, Nix says why it may not", { timeout: 180_000 }, async () => {
     const cache = await bench.makeCache();
     const reader = await netrcOf(await bench.pusher({ [cache.id]: "View" }));
     const anonymous = await copy(urlOf(cache), [all]);
