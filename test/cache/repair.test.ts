@@ -1,7 +1,7 @@
 import { zstdCompressSync } from "node:zlib";
 import { sql, type Transaction } from "kysely";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { findDamagedNar, readIntegrityCounts } from "#core/db/nar-repairs.ts";
+import { type DamagedNar, findDamagedNar, readIntegrityCounts } from "#core/db/nar-repairs.ts";
 import type { Database } from "#core/db/schema.ts";
 import { repairPauseMs } from "#core/domain/nar-health.ts";
 import { type Bytes, fromUtf8 } from "#core/lib/bytes.ts";
@@ -346,7 +346,8 @@ describe("at the same time", () => {
     await upstream.add(path);
     await damage(path);
 
-    const outcomes = await Promise.all(Array.from({ length: 4 }, () => repair(path)));
+    const row = await findDamagedNar(deps.db, path.narHash.digest);
+    const outcomes = await Promise.all(Array.from({ length: 4 }, () => repairNar(deps, row as DamagedNar)));
 
     const healers = outcomes.map((outcome) => ("healedBy" in outcome ? outcome.healedBy : outcome.problem));
     expect(healers.sort()).toEqual(["settled", "settled", "settled", "upstream"]);
