@@ -52,7 +52,12 @@ test("an organization comes with an SSH key, an internal store and its creator a
     github_app_available: false,
     role: "Admin",
   });
-  const stores = await t.db.selectFrom("cache").selectAll().where("organization_id", "=", id).execute();
+  const stores = await t.db
+    .selectFrom("cache")
+    .innerJoin("cache_key", "cache_key.cache_id", "cache.id")
+    .select(["kind", "cache.name", "public_key"])
+    .where("organization_id", "=", id)
+    .execute();
   expect(stores).toMatchObject([{ kind: 1, name: null, public_key: expect.stringMatching(/^ci\.example\.com-/) }]);
 });
 
