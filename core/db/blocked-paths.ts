@@ -7,15 +7,15 @@ export interface BlockedPath {
   readonly reason: string;
 }
 
-/** Which of `hashes` these caches do not take. The caller holds the caches: none is blocked before it commits. */
+/** Which of `hashes` these caches do not take. While the caller holds the caches none is blocked. */
 export async function listBlockedPaths(
-  trx: Transaction<Database>,
+  db: Kysely<Database>,
   cacheIds: readonly string[],
   hashes: readonly string[],
 ): Promise<BlockedPath[]> {
   const { rows } = await sql<BlockedPath>`
     select cache_id, hash, reason from blocked_path
-    where cache_id = any(${cacheIds}::uuid[]) and hash = any(${hashes}::text[])`.execute(trx);
+    where cache_id = any(${cacheIds}::uuid[]) and hash = any(${hashes}::text[])`.execute(db);
   return rows;
 }
 

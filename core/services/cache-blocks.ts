@@ -43,9 +43,12 @@ export async function listCacheBlocks(
   return rows.map(({ created_at, ...block }) => ({ ...block, created_at: naiveTime(created_at) }));
 }
 
-/** The cache takes the path no more, from nobody. What it holds of it stays until it is removed. */
+/**
+ * The cache takes the path no more, from nobody, and answers for no upstream that has it. What it holds of it stays
+ * until it is removed.
+ */
 export async function blockPath(
-  deps: Pick<ServiceDeps, "db" | "clock" | "random">,
+  deps: Pick<ServiceDeps, "db" | "clock" | "random" | "notifier">,
   actor: Actor,
   { cacheName, path }: { readonly cacheName: string; readonly path: string },
   reason: string,
@@ -61,6 +64,7 @@ export async function blockPath(
     },
     deps,
   );
+  deps.notifier.notify("path", `${cache.id}/${hash}`);
 }
 
 export async function unblockPath(

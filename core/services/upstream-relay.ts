@@ -1,3 +1,4 @@
+import { listBlockedPaths } from "../db/blocked-paths.ts";
 import { findPathWithNar } from "../db/cache-paths.ts";
 import { findRelayingCache, type RelayingCache } from "../db/upstreams.ts";
 import { equalBytes } from "../lib/bytes.ts";
@@ -68,6 +69,7 @@ export class UpstreamRelay {
   async narInfo({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<string | null> {
     const key = `${cacheId}/${hash}`;
     if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key) || this.#looking >= LOOKING_MAX) return null;
+    if (await this.#isBlocked(cacheId, hash)) return null;
     const noteMiss = this.#misses.begin(key);
     const finding = await this.#soon(this.#lookUp({ cacheId, via, hash }));
     if (finding === null) noteMiss();
@@ -120,12 +122,18 @@ export class UpstreamRelay {
 
   async #find(question: RelayQuestion & { readonly name: UpstreamNarName }): Promise<UpstreamPath | null> {
     const { cacheId, via, name } = question;
+    if (await this.#isBlocked(cacheId, name.hash)) return null;
     const finding = await this.#soon(this.#lookUp({ cacheId, via, hash: name.hash }));
     if (finding === null || finding === "unknown") return null;
     const { info } = finding;
     return equalBytes(info.narHash.digest, name.narHash) && canPassOn(info.compression, name.compression)
       ? finding
       : null;
+  }
+
+  /** What a cache does not take it does not vouch for either. */
+  async #isBlocked(cacheId: string, hash: string): Promise<boolean> {
+    return (await listBlockedPaths(this.#deps.db, [cacheId], [hash])).length > 0;
   }
 
   async #open(

@@ -138,6 +138,16 @@ describe.skipIf(!nix.ok)(`what a cache answers for its upstreams${nix.ok ? "" : 
     expect(upstream.requests).toEqual([]);
   });
 
+  test("what the cache is told not to take it does not pass on either", async () => {
+    const { url } = await narInfo("xz");
+    const hash = paths.xz?.slice(11, 43) as string;
+    await bench.deps.db.insertInto("blocked_path").values({ cache_id: cache.id, hash, reason: "bad" }).execute();
+    bench.deps.notifier.notify("path", `${cache.id}/${hash}`);
+    await expect.poll(async () => (await ask(cache, narInfoOf(paths.xz))).status).toBe(404);
+    expect((await ask(cache, url)).status).toBe(404);
+    expect((await ask(cache, url, { method: "HEAD" })).status).toBe(404);
+  });
+
   test("names that no narinfo gave out lead nowhere", async () => {
     const { url } = await narInfo("xz");
     const other = await narInfo("zstd");
