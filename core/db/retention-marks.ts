@@ -113,20 +113,17 @@ export interface Doomed {
   readonly freed_bytes: number;
 }
 
-export async function sumDoomed(db: Kysely<Database>, { id, scope }: Mark): Promise<Doomed> {
+export async function sumDoomed(db: Kysely<Database>, { id }: Mark): Promise<Doomed> {
+  // A file is freed when as many of its paths are doomed as there are: all of those are this cache's.
   const { rows } = await sql<Doomed>`
     with doomed as materialized (
-      select hash, nar_hash, file_size from retention_path where mark_id = ${id} and doomed
+      select nar_hash, count(*) as paths, sum(file_size) as bytes, max(file_size) as file_size
+      from retention_path where mark_id = ${id} and doomed group by nar_hash
     )
-    select count(*)::int as paths, coalesce(sum(file_size), 0)::float8 as bytes, (
-      select coalesce(sum(n.file_size), 0)::float8
-      from nar n
-      where n.nar_hash in (select nar_hash from doomed) and not exists (
-        select from cache_path p
-        where p.nar_hash = n.nar_hash
-          and (p.cache_id <> ${scope.cacheId} or p.hash not in (select hash from doomed)))
-    ) as freed_bytes
-    from doomed`.execute(db);
+    select coalesce(sum(d.paths), 0)::float8 as paths, coalesce(sum(d.bytes), 0)::float8 as bytes,
+      coalesce(sum(d.file_size) filter (where d.paths = (
+        select count(*) from cache_path p where p.nar_hash = d.nar_hash)), 0)::float8 as freed_bytes
+    from doomed d`.execute(db);
   return rows[0] as Doomed;
 }
 
