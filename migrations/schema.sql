@@ -69,7 +69,7 @@ CREATE OR REPLACE FUNCTION public.gradient_now()
  RETURNS timestamp with time zone
  LANGUAGE sql
  STABLE
-AS $function$ select coalesce(nullif(current_setting('gradient.now', true), '')::timestamptz, clock_timestamp()) $function$;
+AS $function$ select coalesce(nullif(current_setting('gradient.now', true), '')::timestamptz, statement_timestamp()) $function$;
 
 CREATE OR REPLACE FUNCTION public.gradient_package_name(name text)
  RETURNS text

@@ -202,9 +202,9 @@ export async function listSuspectPaths(db: Kysely<Database>, limit: number): Pro
   // must not read all paths every few seconds to find that nothing is wrong with them.
   const result = await sql<{ store_path: string }>`
     with damaged as materialized (
-      select nar_hash from nar where damaged_at > gradient_now() - interval '1 hour'
+      select nar_hash from nar where damaged_at > (select gradient_now() - interval '1 hour')
     ), incomplete as materialized (
-      select store_path from cache_path where incomplete_at > gradient_now() - interval '1 hour'
+      select store_path from cache_path where incomplete_at > (select gradient_now() - interval '1 hour')
     ), suspect as materialized (
       select p.store_path from damaged cross join lateral (
         select store_path from cache_path where nar_hash = damaged.nar_hash offset 0) p

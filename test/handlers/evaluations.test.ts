@@ -54,13 +54,12 @@ test("an evaluation shows its neighbours, its entry points, its messages and why
   await linkBuild(api.db, id, build, { outcome: 4 });
   const point = await insertEntryPoint(api.db, id, build, ["checks", "a.b"]);
   const source = { evaluation_id: id, source: "nix-eval" };
-  await api.db
-    .insertInto("evaluation_message")
-    .values([
-      { ...source, id: newId(), level: 0, message: "attribute 'x' is missing", attribute: ["checks", "a.b"] },
-      { ...source, id: newId(), level: 1, message: "deprecated", attribute: null },
-    ])
-    .execute();
+  for (const message of [
+    { ...source, id: newId(), level: 0, message: "attribute 'x' is missing", attribute: ["checks", "a.b"] },
+    { ...source, id: newId(), level: 1, message: "deprecated", attribute: null },
+  ]) {
+    await api.db.insertInto("evaluation_message").values(message).execute();
+  }
 
   expect((await api.ask("GET", `/evals/${id}`)).message).toMatchObject({
     id,

@@ -247,8 +247,8 @@ async function copyReport(trx: Transaction<Database>, deps: TransitionDeps, from
     .execute();
   const copies = messages.map(({ id }) => ({ id: uuidV7(deps.clock.now(), deps.random), from: id }));
   await sql`
-    insert into evaluation_message (id, evaluation_id, level, message, source, attribute)
-    select c.id, ${to}, m.level, m.message, m.source, m.attribute
+    insert into evaluation_message (id, evaluation_id, level, message, source, attribute, created_at)
+    select c.id, ${to}, m.level, m.message, m.source, m.attribute, m.created_at
     from jsonb_to_recordset(${JSON.stringify(copies)}::jsonb) as c(id uuid, "from" uuid)
     join evaluation_message m on m.id = c."from"`.execute(trx);
 }
