@@ -7,6 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocketServer } from "ws";
 import { toHex, utf8 } from "#core/lib/bytes.ts";
 import { streamOf } from "#core/lib/streams.ts";
+import { parseDerivation } from "#core/nix/derivation.ts";
+import { inputAddressedPaths } from "#core/nix/derivation-hash.ts";
 import { makeTextPath, type StorePath } from "#core/nix/store-path.ts";
 import type { EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
@@ -178,12 +180,16 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
   }
 
   const OUTPUT = `/nix/store/${"4".repeat(32)}-thing`;
-  const derivation = (extra = "") =>
-    utf8(`Derive([("out","${OUTPUT}","","")],[],[${extra}],"x86_64-linux","/bin/sh",["-c",":"],[("name","thing")])`);
+  /** With the output path that follows from it. */
+  async function derivation(extra = ""): Promise<Uint8Array<ArrayBuffer>> {
+    const written = (output: string) =>
+      utf8(`Derive([("out","${output}","","")],[],[${extra}],"x86_64-linux","/bin/sh",["-c",":"],[("name","thing")])`);
+    return written((await inputAddressedPaths(parseDerivation(written(OUTPUT)), "thing")).get("out") ?? OUTPUT);
+  }
   const INPUT = `/nix/store/${"5".repeat(32)}-input` as StorePath;
 
   test("derivations that are not what their path names are refused with words", async () => {
-    const good = derivation();
+    const good = await derivation();
     const drvPath = await makeTextPath("thing.drv", good, []);
     const bad: readonly [Assigned, RegExp][] = [
       [{ aterm: utf8(new TextDecoder().decode(good).replace('":"', '"rm -rf /"')), drvPath }, /path|match|bytes/],
@@ -195,7 +201,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
   });
 
   test("inputs that are not what was announced are never imported, and never written anywhere else", async () => {
-    const aterm = derivation(`"${INPUT}"`);
+    const aterm = await derivation(`"${INPUT}"`);
     const drvPath = await makeTextPath("thing.drv", aterm, [INPUT]);
     const wrong = { nar_hash: "0".repeat(64) };
     const forgeries: readonly Forgery[] = [
@@ -295,7 +301,7 @@ describe.skipIf(!nix.ok)(`a worker whose server means ill (${nix.ok ? nix.versio
       }
     }
     // What it is left with is a worker that works.
-    const aterm = derivation();
+    const aterm = await derivation();
     expect(await assign({ aterm: aterm.subarray(1), drvPath: await makeTextPath("thing.drv", aterm, []) })).toMatch(
       /derivation/,
     );

@@ -164,14 +164,14 @@ describe.skipIf(!nix.ok)(`a worker of several organizations (${nix.ok ? nix.vers
     const { stores, folder } = opened;
     stores.serve([A, B]);
     const [first] = await Promise.all([daemonPid(stores, folder), daemonPid(stores, folder)]);
-    await expect.poll(() => isRunning(first), { timeout: 5_000 }).toBe(false);
+    await expect.poll(() => isRunning(first), { timeout: 20_000 }).toBe(false);
 
     const second = await daemonPid(stores, folder);
     expect(second).not.toBe(first);
     process.kill(second, "SIGKILL");
     // Connections that were open live on; who needs a new one in that moment is told.
     const next = () => daemonPid(stores, folder).catch(() => second);
-    await expect.poll(next, { timeout: 5_000 }).not.toBe(second);
+    await expect.poll(next, { timeout: 20_000 }).not.toBe(second);
     const third = await daemonPid(stores, folder);
     expect(await isRunning(third)).toBe(true);
 
