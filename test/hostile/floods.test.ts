@@ -77,7 +77,7 @@ test("what is wanted again and again while it runs is run once more", async () =
 test("ten thousand words that a build has begun are one record", async () => {
   const made = await start();
   const { worker, build } = await busy(made);
-  const recorded = counting(made, 'set "started_at"');
+  const recorded = counting(made, "set started_at");
   await flood(worker, 10_000, () => ({ type: "job_update", attempt: build, phase: "building" }));
   await expect.poll(recorded, { timeout: 5_000 }).toBeGreaterThan(0);
   await new Promise((resolve) => setTimeout(resolve, 1_500));
