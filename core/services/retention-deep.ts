@@ -21,7 +21,7 @@ export function deepSweepTask(deps: RetentionDeps): TaskRun {
   return async ({ parameters, record, signal }) => {
     const rows = await sweep(deps, signal);
     if (!(await record({ ...rows }))) return rows;
-    const storage = await sweepStorage(deps, signal, { force: parameters["force"] === true });
+    const storage = await sweepStorage(deps, signal, { force: parameters.force === true });
     let deleted = 0;
     for (let more = true; more && !signal.aborted; ) {
       const batch = await deleteDiscardedObjects(deps);

@@ -171,7 +171,7 @@ test("evaluations of organizations that one does not belong to are not named", a
   expect(why).toMatchObject({ kept: true, reason: "evaluation", subject: null });
 });
 
-test("a preview says what would go, and what the storage gets back, with any limit and TTL, and takes nothing", async () => {
+test("a preview says what would go and what the storage gets back, with any limit, and takes nothing", async () => {
   const lib = await add("lib");
   await add("app", [lib.storePath]);
   const kept = await add("kept");

@@ -96,17 +96,17 @@ test("builds that no evaluation links go after their grace, and those that somet
       .insertInto("build_edge")
       .values({ build_id: build_id as string, dependency_id, outputs: ["out"] })
       .execute();
-  await edge(old.builds["app"], lib);
-  await edge(old.builds["app"], shared);
-  await edge(kept.builds["app"], shared);
+  await edge(old.builds.app, lib);
+  await edge(old.builds.app, shared);
+  await edge(kept.builds.app, shared);
   const young = await insertBuild(db, { organizationId, name: "young", status: 3 });
   const open = await insertBuild(db, { organizationId, name: "open", status: 1 });
 
   expect(await bench.sweep()).toMatchObject({ evaluations: 1, builds: 3 });
-  expect(await builds()).toEqual(new Set([kept.builds["app"], shared, young, open]));
+  expect(await builds()).toEqual(new Set([kept.builds.app, shared, young, open]));
 });
 
-test("the last success of an entry point, and nothing beside it, outlasts newer evaluations that fail or go on", async () => {
+test("the last success of an entry point, and that alone, outlasts newer evaluations that fail or go on", async () => {
   await db.updateTable("project").set({ keep_evaluations: 2 }).where("id", "=", projectId).execute();
   const good = await evaluation({ app: 3, tool: 3, broken: 4 });
   const other = await insertBuild(db, { organizationId, name: "dependency", status: 3 });
@@ -117,13 +117,13 @@ test("the last success of an entry point, and nothing beside it, outlasts newer 
   await bench.sweep();
 
   expect(await evaluations()).toHaveLength(4);
-  expect((await latest())["app"]).toBe(good.id);
+  expect((await latest()).app).toBe(good.id);
   const links = await db
     .selectFrom("evaluation_build")
     .select("build_id")
     .where("evaluation_id", "=", good.id)
     .execute();
-  expect(links.map(({ build_id }) => build_id)).toEqual([good.builds["app"]]);
+  expect(links.map(({ build_id }) => build_id)).toEqual([good.builds.app]);
   const { message } = await db
     .selectFrom("evaluation_message")
     .select("message")
@@ -134,7 +134,7 @@ test("the last success of an entry point, and nothing beside it, outlasts newer 
   const again = await evaluation({ app: 3, tool: 3 });
   await bench.sweep();
   expect(await evaluations(), "it was built again").not.toContain(good.id);
-  expect((await latest())["app"]).toBe(again.id);
+  expect((await latest()).app).toBe(again.id);
 });
 
 test("an entry point that newer evaluations have not is not kept, unless they could not say", async () => {
@@ -194,7 +194,7 @@ test("a recovery is not counted, and goes with the evaluation that it recovered"
 
 test("the log of a build goes with the build, from the storage too", async () => {
   const { builds: of } = await evaluation({ app: 4 });
-  const attemptId = await insertAttempt(db, { organizationId, buildId: of["app"] as string });
+  const attemptId = await insertAttempt(db, { organizationId, buildId: of.app as string });
   const key = `log/${attemptId}/${newId()}`;
   await blobs.put(key, streamOf(new Uint8Array(10)));
   await sql`

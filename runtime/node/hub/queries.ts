@@ -15,7 +15,8 @@ type CacheQuery = Extract<WorkerMessage, { type: "cache_query" }>;
 
 /**
  * A derivation is known when every output is in a store that the organization reads, which holds their closures too,
- * or in an upstream of it, or such a store knows where it is: the evaluation need not look below it. "Could not find out" is an answer of its own.
+ * or in an upstream of it, or such a store knows where it is: the evaluation need not look below it. "Could not find
+ * out" is an answer of its own.
  */
 export async function answerDerivationQuery(
   deps: HubDeps,
