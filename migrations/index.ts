@@ -25,6 +25,7 @@ import * as indexResolutions from "./20261122T014500Z-index-resolutions.ts";
 import * as lightenBuildRows from "./20261122T014800Z-lighten-build-rows.ts";
 import * as rotateCacheKeys from "./20261122T020000Z-rotate-cache-keys.ts";
 import * as tellTimeByStatement from "./20261122T020100Z-tell-time-by-statement.ts";
+import * as readLogsInParts from "./20261122T021600Z-read-logs-in-parts.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -54,6 +55,7 @@ const migrations: Record<string, Migration> = {
   "20261122T014800Z-lighten-build-rows": lightenBuildRows,
   "20261122T020000Z-rotate-cache-keys": rotateCacheKeys,
   "20261122T020100Z-tell-time-by-statement": tellTimeByStatement,
+  "20261122T021600Z-read-logs-in-parts": readLogsInParts,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -1,4 +1,4 @@
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Database } from "./schema.ts";
 
 export interface PushedLog {
@@ -7,10 +7,23 @@ export interface PushedLog {
   readonly size: number;
 }
 
+export interface FoundLog {
+  readonly size: number;
+  /** Of the compressed log. */
+  readonly file_bytes: number;
+  readonly created_at: Date;
+}
+
+interface LogName {
+  readonly cacheId: string;
+  /** A store path's base name. */
+  readonly derivation: string;
+}
+
 /** First come, first kept: false when the cache has a log of the derivation (its base name) already. */
 export async function insertPushedLog(
   db: Kysely<Database>,
-  { cacheId, derivation, log, size }: PushedLog & { readonly cacheId: string; readonly derivation: string },
+  { cacheId, derivation, log, size }: PushedLog & LogName,
 ): Promise<boolean> {
   const result = await db
     .insertInto("cache_log")
@@ -22,12 +35,29 @@ export async function insertPushedLog(
 
 export async function findPushedLog(
   db: Kysely<Database>,
-  { cacheId, derivation }: { readonly cacheId: string; readonly derivation: string },
-): Promise<PushedLog | undefined> {
+  { cacheId, derivation }: LogName,
+): Promise<FoundLog | undefined> {
   return await db
     .selectFrom("cache_log")
-    .select(["log", "log_size as size"])
+    .select(["log_size as size", "created_at", sql<number>`octet_length(log)`.as("file_bytes")])
     .where("cache_id", "=", cacheId)
     .where("derivation", "=", derivation)
     .executeTakeFirst();
+}
+
+/** A part of the compressed log; undefined when the log is gone, or was taken away and pushed anew. */
+export async function readPushedLog(
+  db: Kysely<Database>,
+  { cacheId, derivation }: LogName,
+  { pushedAt, offset, bytes }: { readonly pushedAt: Date; readonly offset: number; readonly bytes: number },
+): Promise<Uint8Array | undefined> {
+  const row = await db
+    .selectFrom("cache_log")
+    .select(sql<Uint8Array>`substring(log from ${offset + 1}::int for ${bytes}::int)`.as("part"))
+    .where("cache_id", "=", cacheId)
+    .where("derivation", "=", derivation)
+    // As a Date tells it.
+    .where(sql`date_trunc('milliseconds', created_at)`, "=", pushedAt)
+    .executeTakeFirst();
+  return row?.part;
 }

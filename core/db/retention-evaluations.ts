@@ -21,15 +21,16 @@ export interface OldEvaluation {
   readonly project_id: string;
 }
 
-/** By project, and the oldest first. */
+/** By project, and the oldest first, behind one that was listed before. */
 export async function listOldEvaluations(
   db: Kysely<Database>,
   keepMax: number,
-  limit: number,
+  { after, limit }: { readonly after: OldEvaluation | null; readonly limit: number },
 ): Promise<OldEvaluation[]> {
+  const behind = after === null ? sql`true` : sql`(o.project_id, o.id) > (${after.project_id}, ${after.id})`;
   const { rows } = await sql<OldEvaluation>`
     select o.id, o.project_id from (${oldEvaluations(keepMax)}) o
-    order by o.project_id, o.id limit ${limit}`.execute(db);
+    where ${behind} order by o.project_id, o.id limit ${limit}`.execute(db);
   return rows;
 }
 

@@ -43,8 +43,10 @@ export async function lookUpCacheLog(
     return { id, bytes, public: isPublic, read: (range) => bytesOf(deps, id, range) };
   }
   const pushed = await openPushedLog(deps, { cacheId, derivation });
-  // Pushed for whoever reads the cache.
-  return pushed && { id: `pushed-${storePathHash(derivation)}`, public: true, ...pushed };
+  if (!pushed) return null;
+  // One that was taken away and pushed anew is another. Whoever reads the cache may read it.
+  const id = `pushed-${storePathHash(derivation)}-${pushed.pushedAt.getTime()}`;
+  return { id, public: true, bytes: pushed.bytes, read: pushed.read };
 }
 
 async function mayRead(deps: LogReadDeps, actor: Actor, row: CacheLogRow): Promise<boolean> {

@@ -6,6 +6,7 @@ import {
   listLastingBuilds,
   listOldEvaluations,
   lockEndedEvaluation,
+  type OldEvaluation,
 } from "../db/retention-evaluations.ts";
 import { forgetMark } from "../db/retention-marks.ts";
 import { type DeletedNars, deleteQueuedNars, deleteUnusedCacheLogs, queueUnnamedNars } from "../db/retention-nars.ts";
@@ -15,7 +16,7 @@ import { MessageLevel } from "../domain/states.ts";
 import { derivedUuid, uuidV7 } from "../lib/ids.ts";
 import type { RetentionDeps } from "./retention-deps.ts";
 
-/** Evaluations of one sweep; the next one goes on. */
+/** Evaluations that are looked up at once. */
 const EVALUATIONS_MAX = 10_000;
 /** A link is small, and a transaction of these takes about a tenth of a second. */
 const LINKS_MAX = 5_000;
@@ -28,17 +29,29 @@ const NARS_MAX = 500;
  * still asked for stays, with nothing but that: it is what "the latest build" means.
  */
 export async function sweepEvaluations(deps: RetentionDeps, signal: AbortSignal): Promise<{ evaluations: number }> {
-  const old = await listOldEvaluations(deps.db, deps.retention.keepEvaluations, EVALUATIONS_MAX);
+  let evaluations = 0;
+  for (let after: OldEvaluation | null = null; ; ) {
+    const page = { after, limit: EVALUATIONS_MAX };
+    const old: readonly OldEvaluation[] = await listOldEvaluations(deps.db, deps.retention.keepEvaluations, page);
+    evaluations += await sweepListed(deps, old, signal);
+    // Those that stay for their last successes are listed each time: only the end of the list is the end.
+    after = old.at(-1) ?? null;
+    if (signal.aborted || old.length < EVALUATIONS_MAX) return { evaluations };
+  }
+}
+
+async function sweepListed(deps: RetentionDeps, old: readonly OldEvaluation[], signal: AbortSignal): Promise<number> {
   let evaluations = 0;
   for (const [projectId, ofProject] of Map.groupBy(old, ({ project_id }) => project_id)) {
     const lasting = Map.groupBy(await listLastingBuilds(deps.db, projectId), ({ evaluation_id }) => evaluation_id);
     for (const { id } of ofProject) {
       const builds = (lasting.get(id) ?? []).map(({ build_id }) => build_id);
-      while (!signal.aborted && (await takeFromEvaluation(deps, id, builds)) === "more");
-      if (builds.length === 0) evaluations++;
+      let left: "more" | "done" = "more";
+      while (!signal.aborted && left === "more") left = await takeFromEvaluation(deps, id, builds);
+      if (left === "done" && builds.length === 0) evaluations++;
     }
   }
-  return { evaluations };
+  return evaluations;
 }
 
 async function takeFromEvaluation(

@@ -32,7 +32,7 @@ export const NARINFO_TIMEOUT_MS: number = 5 * SECOND;
 /** A bucket that may not be listed says 403 for what it does not have; Nix takes it as "not there" too. */
 const ABSENT: readonly number[] = [403, 404, 410];
 /** What is read here. A path in another form is built rather than fetched in vain. */
-const COMPRESSIONS: readonly string[] = ["none", "xz", "zstd", "gzip", "br"];
+const COMPRESSIONS: readonly string[] = ["none", "xz", "zstd", "gzip", "bzip2", "br"];
 /** Servers that rest on each other in a row. */
 const HOPS_MAX = 8;
 const VIA = /^[ -~]{1,500}$/;

@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { xz } from "@napi-rs/lzma";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -191,6 +192,26 @@ describe("what the stock client puts", () => {
     expect(await put("nix-cache-info", "StoreDir: /gnu/store\n")).toBe(422);
     expect(await put("index.html", "hello")).toBe(404);
     expect(await put(`nar/${"0".repeat(52)}.narinfo`, "hello")).toBe(404);
+  });
+
+  test("a long log is read in parts, and one that is pushed anew has another tag", async () => {
+    const name = `${"1".repeat(32)}-long.drv`;
+    const long = randomBytes(1_500_000).toString("hex");
+    const ask = async (method: string, body?: string, headers = {}) =>
+      await bench.ask(method, `${cache.name}/log/${name}`, {
+        as: ada,
+        headers,
+        ...(body === undefined ? {} : { body }),
+      });
+    expect((await ask("PUT", long)).status).toBe(200);
+    const first = await ask("GET");
+    expect(await first.text()).toBe(long);
+    expect(await (await ask("GET", undefined, { range: "bytes=2999990-" })).text()).toBe(long.slice(-10));
+    await bench.deps.db.deleteFrom("cache_log").where("derivation", "=", name).execute();
+    expect((await ask("PUT", "short\n")).status).toBe(200);
+    const second = await ask("GET");
+    expect(await second.text()).toBe("short\n");
+    expect(second.headers.get("etag")).not.toBe(first.headers.get("etag"));
   });
 
   test("a file beyond the limit is refused before it is read, or while it is when it did not say so", async () => {
