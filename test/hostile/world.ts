@@ -115,7 +115,7 @@ export async function snapshot(
 ): Promise<Readonly<Record<string, string>>> {
   const columns = await sql<{ table_name: string; column_name: string }>`
     select table_name, column_name from information_schema.columns
-    where table_schema = current_schema() and column_name = any(${OWNERS})`.execute(db);
+    where table_schema = current_schema() and column_name = any(${OWNERS}) and data_type = 'uuid'`.execute(db);
   const owners = sql<string>`
     select ${organizationId}::uuid union select id from build where organization_id = ${organizationId}
     union select id from evaluation where organization_id = ${organizationId}

@@ -61,16 +61,18 @@ describe("what bzip2 has packed", () => {
     }
   });
 
-  test("whatever bits are changed, it is refused: what comes back is never something else", async () => {
+  test("whatever bits are changed, what comes back is never something else", async () => {
     const property = fc.asyncProperty(
       fc.array(fc.nat(8 * RUNS.length - 1), { minLength: 1, maxLength: 4 }),
       async (bits) => {
         const file = RUNS.slice();
         for (const bit of new Set(bits)) file[bit >> 3] = (file[bit >> 3] as number) ^ (1 << (bit & 7));
-        await expect(unpack(file)).rejects.toMatchObject({ name: "Bzip2Error" });
+        const outcome = await unpack(file).catch((error: Error) => error.name);
+        // The bits behind the last checksum, up to a whole byte, say nothing.
+        if (outcome !== "Bzip2Error") expect(outcome).toEqual(runs);
       },
     );
-    await fc.assert(property, { numRuns: 300 });
+    await fc.assert(property, { numRuns: 300, examples: [[[8 * RUNS.length - 8]]] });
   });
 
   test("bytes that are no bzip2 file, and bytes behind one, are refused", async () => {
