@@ -52,7 +52,8 @@ describe("a server that cannot start says why and ends with 1", () => {
       words: expect.stringMatching(
         new RegExp(
           `^gradient-server: 127\\.0\\.0\\.1:${blocker.port} is in use by another program: ` +
-            "stop it, or set GRADIENT_PORT to another port$",
+            "stop it, or set GRADIENT_PORT to another port \\(several servers share a port when all of them have " +
+            "GRADIENT_REUSE_PORT=true\\)$",
           "m",
         ),
       ),
