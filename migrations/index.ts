@@ -26,6 +26,7 @@ import * as lightenBuildRows from "./20261122T014800Z-lighten-build-rows.ts";
 import * as rotateCacheKeys from "./20261122T020000Z-rotate-cache-keys.ts";
 import * as tellTimeByStatement from "./20261122T020100Z-tell-time-by-statement.ts";
 import * as readLogsInParts from "./20261122T021600Z-read-logs-in-parts.ts";
+import * as linkIdentities from "./20261122T030500Z-link-identities.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -56,6 +57,7 @@ const migrations: Record<string, Migration> = {
   "20261122T020000Z-rotate-cache-keys": rotateCacheKeys,
   "20261122T020100Z-tell-time-by-statement": tellTimeByStatement,
   "20261122T021600Z-read-logs-in-parts": readLogsInParts,
+  "20261122T030500Z-link-identities": linkIdentities,
 };
 
 export const migrationProvider: MigrationProvider = {
