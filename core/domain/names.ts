@@ -41,28 +41,46 @@ export function requireSlug(text: string, what: string): string {
   );
 }
 
+export function isUsername(text: string): boolean {
+  return hasUsernameForm(text) && !isReserved(text);
+}
+
 export function requireUsername(text: string): string {
-  if (text.length < 3 || text.length > 50 || !USERNAME.test(text)) {
+  if (!hasUsernameForm(text)) {
     throw new DomainError(
       "invalid_username",
       "username must be 3 to 50 letters (A-Z, a-z), digits, and single `_` or `-` between them",
     );
   }
-  if (RESERVED_USERNAMES.includes(text.toLowerCase())) {
-    throw new DomainError("invalid_username", "username is reserved: choose another one");
-  }
+  if (isReserved(text)) throw new DomainError("invalid_username", "username is reserved: choose another one");
   return text;
 }
 
+function hasUsernameForm(text: string): boolean {
+  return text.length >= 3 && text.length <= 50 && USERNAME.test(text);
+}
+
+function isReserved(username: string): boolean {
+  return RESERVED_USERNAMES.includes(username.toLowerCase());
+}
+
+export function isDisplayName(text: string): boolean {
+  return new TextEncoder().encode(text).length <= DISPLAY_NAME_MAX_BYTES && DISPLAY_NAME.test(text);
+}
+
 export function requireDisplayName(text: string, what: string): string {
-  if (new TextEncoder().encode(text).length <= DISPLAY_NAME_MAX_BYTES && DISPLAY_NAME.test(text)) return text;
+  if (isDisplayName(text)) return text;
   throw new DomainError(
     "invalid_name",
     `${what} must be 1 to ${DISPLAY_NAME_MAX_BYTES} bytes of letters, digits, \`'.-_\` and single spaces between them`,
   );
 }
 
+export function isEmail(text: string): boolean {
+  return text.length <= EMAIL_MAX_LENGTH && EMAIL.test(text);
+}
+
 export function requireEmail(text: string): string {
-  if (text.length <= EMAIL_MAX_LENGTH && EMAIL.test(text)) return text;
+  if (isEmail(text)) return text;
   throw new DomainError("invalid_email", "email must be an address of the form `name@host`");
 }
