@@ -158,7 +158,8 @@ test.skipIf(!nix.ok)(
 
     await using second = new Quickstart([...place.args, "--flake", endless]);
     await second.says("building     endless");
-    expect(await processesOf(place.data)).toContainEqual(expect.stringContaining("while :"));
+    const running = () => processesOf(place.data);
+    await expect.poll(running, { timeout: 20_000 }).toContainEqual(expect.stringContaining("while :"));
     second.signal("SIGINT");
     expect(await second.ended()).toBe(130);
     expect(await processesOf(place.data)).toEqual([]);

@@ -44,14 +44,17 @@ export async function beat(db: Kysely<Database>, { id, storage }: ServerIdentity
       last_seen_at = gradient_now()`.execute(db);
 }
 
-/** Whether some server could have heard every worker for the last `leaseMs`. */
+/**
+ * Whether some server could have heard every worker for `leaseMs` until a moment ago: what passed since it last said
+ * that it lives counts for nothing, for it may have died then.
+ */
 export async function couldHear(db: Kysely<Database>, leaseMs: number): Promise<boolean> {
   const silenceMs = Math.min(SERVER_SILENCE_MS, leaseMs / 2);
   const result = await sql<{ heard: boolean }>`
     select exists (
       select from server
       where gradient_now() - last_seen_at between interval '0' and ${silenceMs} * interval '1 millisecond'
-        and not draining and gradient_now() - steady_since >= ${leaseMs} * interval '1 millisecond') as heard`.execute(
+        and not draining and last_seen_at - steady_since >= ${leaseMs} * interval '1 millisecond') as heard`.execute(
     db,
   );
   return result.rows[0]?.heard === true;

@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir, userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { DaemonConnectionError } from "#core/nix/daemon/errors.ts";
+import { DaemonSocket } from "#worker/daemon/socket.ts";
 import { DEFAULT_SOCKET_PATH } from "#worker/daemon/store-url.ts";
 import { groupSize, requireTrust, StoreUnusableError } from "#worker/store-facts.ts";
 import { lastLines, runCommand } from "./commands.ts";
@@ -101,7 +102,11 @@ async function startOwnDaemon(data: DataFolder, options: NixStoreOptions, machin
     await socket.remove();
   };
   try {
-    await service.waitFor(async () => ((await isThere(socket.path)) ? true : null), START_MS_MAX, signal);
+    await service.waitFor(
+      async () => ((await DaemonSocket.isAnswered(socket.path)) ? true : null),
+      START_MS_MAX,
+      signal,
+    );
     await requireTrust(socket.path);
   } catch (error) {
     await close();
@@ -198,10 +203,6 @@ async function chooseSocket(folder: string): Promise<{ readonly path: string; re
   if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return { path, remove: () => rm(path, { force: true }) };
   const short = await mkdtemp(join(tmpdir(), "gradient-"));
   return { path: join(short, "socket"), remove: () => rm(short, { recursive: true, force: true }) };
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null;
 }
 
 function escapeUrl(path: string): string {

@@ -59,6 +59,17 @@ export class DaemonSocket implements ByteSource {
     }
   }
 
+  /** Whether somebody listens. The file alone says nothing: it is there a moment before. */
+  static async isAnswered(path: string): Promise<boolean> {
+    try {
+      (await DaemonSocket.connect(path)).destroy();
+      return true;
+    } catch (error) {
+      if (error instanceof DaemonConnectionError) return false;
+      throw error;
+    }
+  }
+
   private constructor(socket: Socket, path: string) {
     this.#socket = socket;
     this.path = path;

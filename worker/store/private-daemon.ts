@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, chown, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Clock, SECOND, sleep } from "#core/lib/clock.ts";
+import { DaemonSocket } from "../daemon/socket.ts";
 import type { DaemonStore } from "../daemon/store-url.ts";
 import { makeFolder } from "../folders.ts";
 import { endLeftDaemon, PID_FILE } from "./left-daemon.ts";
@@ -102,8 +103,7 @@ export class PrivateDaemon {
   async #listening(clock: Clock): Promise<void> {
     const deadline = clock.monotonic() + START_MS_MAX;
     for (;;) {
-      const socket = await stat(this.store.socketPath).catch(() => null);
-      if (socket?.isSocket()) return;
+      if (await DaemonSocket.isAnswered(this.store.socketPath)) return;
       if (!this.running || clock.monotonic() > deadline) {
         const said = this.#said.trim() || "it says nothing";
         throw new PrivateDaemonError(`the nix-daemon of the store ${this.store.root} did not start: ${said}`);

@@ -88,14 +88,12 @@ export class Dispatcher {
     const evaluations = changed ? await dispatchEvaluations(this.#deps, workers) : [];
     for (const { key, group, ...evaluation } of evaluations) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
-      takePlace(jobs.free.evaluations, group);
-      jobs.assignEvaluation(evaluation, group);
+      if (jobs.assignEvaluation(evaluation, group)) takePlace(jobs.free.evaluations, group);
     }
     const { assigned, chosen } = await dispatchBuilds(this.#deps, workers, this.#origins, { resolve: changed });
     for (const { key, group, ...build } of assigned) {
       const jobs = jobsByKey.get(key) as WorkerJobs;
-      takePlace(jobs.free.builds, group);
-      jobs.assignBuild(build, group);
+      if (jobs.assignBuild(build, group)) takePlace(jobs.free.builds, group);
     }
     if (chosen > assigned.length) this.#deps.clock.schedule(CONTENDED_PAUSE_MS, () => this.kick());
     const resumed = await this.#reasons.look();

@@ -102,8 +102,7 @@ export class WorkerJobs implements SessionWork {
   /** The attempts it holds, by their organization. */
   countAttempts(): Readonly<Record<string, number>> {
     const counts: Record<string, number> = {};
-    for (const { organizationId } of this.#attempts.values())
-      counts[organizationId] = (counts[organizationId] ?? 0) + 1;
+    for (const { organizationId: id } of this.#attempts.values()) counts[id] = (counts[id] ?? 0) + 1;
     return counts;
   }
 
@@ -180,15 +179,13 @@ export class WorkerJobs implements SessionWork {
     await closeWorkerConnection(this.#deps.db, this.options.connectionId);
   }
 
-  /** `group`: the number of the group whose place it takes. */
-  assignBuild(build: AssignedBuild, group: number): void {
-    if (!this.#takes(build.organization_id)) return this.#leases.takeBack(build.attemptId);
-    this.#attempts.set(build.attemptId, this.#sender.sendBuild(build, group));
+  /** `group`: that whose place it takes. False when the session takes no jobs any more: the place is free still. */
+  assignBuild(build: AssignedBuild, group: number): boolean {
+    return this.#assign(build, () => this.#sender.sendBuild(build, group));
   }
 
-  assignEvaluation(evaluation: AssignedEvaluation, group: number): void {
-    if (!this.#takes(evaluation.organization_id)) return this.#leases.takeBack(evaluation.attemptId);
-    this.#attempts.set(evaluation.attemptId, this.#sender.sendEvaluation(evaluation, group));
+  assignEvaluation(evaluation: AssignedEvaluation, group: number): boolean {
+    return this.#assign(evaluation, () => this.#sender.sendEvaluation(evaluation, group));
   }
 
   /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
@@ -247,9 +244,11 @@ export class WorkerJobs implements SessionWork {
     this.#spawn(this.#leases.giveBack(attempt, reason ?? "the worker refused it"));
   }
 
-  #takes(organizationId: string): boolean {
-    if (this.options.connection.closed || this.draining) return false;
-    return this.#leases.includes(organizationId);
+  #assign({ organization_id, attemptId }: AssignedBuild | AssignedEvaluation, send: () => LeasedAttempt): boolean {
+    const takes = !this.options.connection.closed && !this.draining && this.#leases.includes(organization_id);
+    if (takes) this.#attempts.set(attemptId, send());
+    else this.#leases.takeBack(attemptId);
+    return takes;
   }
 
   async #result({ attempt, result, uploads = [] }: Of<"job_result">): Promise<void> {
@@ -281,8 +280,8 @@ export class WorkerJobs implements SessionWork {
 
   /** What arrives of attempts that this worker does not hold, or holds no longer, is dropped. */
   async #inOrder(attemptId: string, task: () => Promise<void>): Promise<void> {
-    if (this.#attempts.has(attemptId))
-      await this.#ordered.run(attemptId, () => recordOrFail(this.#deps, attemptId, task));
+    if (!this.#attempts.has(attemptId)) return;
+    await this.#ordered.run(attemptId, () => recordOrFail(this.#deps, attemptId, task));
   }
 
   #spawn(task: Promise<void>): void {
