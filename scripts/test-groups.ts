@@ -12,22 +12,24 @@ export interface TestGroup {
 
 /** About dying processes, a command, refusals, several servers and workers, upstreams, storage and strangers. */
 const NOT_ABOUT_NIX: readonly string[] = [
-  "quickstart",
-  "hostile/[a-z]+",
-  "cloudflare/nix",
-  "cache/(?:elsewhere|repair-nix|upstreams|upstream-relay)",
-  "e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation)",
-  "e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
+  "runtime/.+",
+  "worker/(?:agent|federation/.+|session/.+)",
+  "test/quickstart",
+  "test/hostile/[a-z]+",
+  "test/cloudflare/nix",
+  "test/cache/(?:elsewhere|repair-nix|upstreams|upstream-relay)",
+  "test/e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation)",
+  "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
 ];
 
 export const NIX_TESTS: TestGroup = {
   support: "test/support/nix.ts",
-  except: new RegExp(`^test/(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
+  except: new RegExp(`^(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
 };
 
 export const DATABASE_TESTS: TestGroup = {
   support: "test/support/database.ts",
-  except: /^test\/(?:cache\/nix|cloudflare\/[a-z]+)\.test\.ts$/,
+  except: /^test\/(?:cache\/(?:[a-z-]*nix|push-crash|upstream[a-z-]*|elsewhere)|cloudflare\/[a-z]+)\.test\.ts$/,
 };
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */

@@ -4,7 +4,7 @@ import { runSeeds } from "./pool.ts";
 import { describeFailures } from "./report.ts";
 
 /** On the oldest PostgreSQL a few: it is about the system's own steps, and its SQL is tested there by itself. */
-const SEEDS = process.env.GRADIENT_TEST_POSTGRES === "system" ? 20 : 200;
+const SEEDS = process.env.GRADIENT_TEST_POSTGRES === "system" ? 10 : 200;
 const REPLAYED = 3;
 const TAIL_LINES = 60;
 const TIMEOUT_MS = 900_000;
