@@ -9,6 +9,14 @@ export interface Actor {
   readonly sessionId: string | null;
   /** Why the credentials that came were refused. Where no user is needed the actor is simply anonymous. */
   readonly refusal?: DomainError;
+  /** Where the request came from, for the audit log. */
+  readonly client?: ActorClient;
+}
+
+export interface ActorClient {
+  /** As believed from the trusted proxies. */
+  readonly address: string;
+  readonly userAgent: string | null;
 }
 
 export interface ActorUser {

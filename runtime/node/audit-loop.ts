@@ -1,9 +1,13 @@
 import { sleep } from "#core/lib/clock.ts";
+import { pruneAuditEvents } from "#core/services/audit.ts";
 import { type AuditDeps, auditGraph, pruneSessions } from "#core/services/transitions/audit.ts";
 
 const PRUNE_INTERVAL_MS = 3_600_000;
 
-/** Audits the build graph again and again, and removes ended sessions, until it is stopped. It never rejects. */
+/**
+ * Audits the build graph again and again, and removes ended sessions and old records of who did what, until it is
+ * stopped. It never rejects.
+ */
 export async function keepAuditing(
   deps: AuditDeps,
   { intervalMs, signal }: { readonly intervalMs: number; readonly signal: AbortSignal },
@@ -18,5 +22,6 @@ export async function keepAuditing(
   await Promise.all([
     every(intervalMs, () => auditGraph(deps, signal)),
     every(PRUNE_INTERVAL_MS, () => pruneSessions(deps, signal)),
+    every(PRUNE_INTERVAL_MS, () => pruneAuditEvents(deps.db, signal)),
   ]);
 }

@@ -1,0 +1,121 @@
+import { type Insertable, type Kysely, sql } from "kysely";
+import type { Database } from "./schema.ts";
+import type { AuditEventRow, AuditEventTable } from "./tables/audit-event.ts";
+import { databaseNowPlus } from "./time.ts";
+
+/** Whose events: what a user did, or what was done to an organization or a cache. */
+export type AuditSubject =
+  | { readonly userId: string }
+  | { readonly organizationId: string }
+  | { readonly cacheId: string };
+
+interface Window {
+  readonly limit: number;
+  readonly offset: number;
+}
+
+export async function insertAuditEvent(
+  db: Kysely<Database>,
+  event: Omit<Insertable<AuditEventTable>, "username">,
+): Promise<void> {
+  await db
+    .insertInto("audit_event")
+    .values((eb) => ({
+      ...event,
+      username: eb
+        .selectFrom("user_account")
+        .select("username")
+        .where("id", "=", event.user_id ?? null),
+    }))
+    .execute();
+}
+
+/** Whether the same was recorded of the same user from the same address within `withinMs`. */
+export async function hasRecentAuditEvent(
+  db: Kysely<Database>,
+  { event, userId, ip }: { readonly event: string; readonly userId: string | null; readonly ip: string | null },
+  withinMs: number,
+): Promise<boolean> {
+  const row = await db
+    .selectFrom("audit_event")
+    .select("id")
+    .where("user_id", userId === null ? "is" : "=", userId)
+    .where("created_at", ">", databaseNowPlus(-withinMs))
+    .where("event", "=", event)
+    .where("ip", ip === null ? "is" : "=", ip)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+/** The newest first. */
+export async function listAuditEvents(
+  db: Kysely<Database>,
+  subject: AuditSubject,
+  { limit, offset }: Window,
+): Promise<AuditEventRow[]> {
+  return await eventsOf(db, subject)
+    .selectAll()
+    .orderBy("created_at", "desc")
+    .orderBy("id", "desc")
+    .limit(limit)
+    .offset(offset)
+    .execute();
+}
+
+export async function countAuditEvents(db: Kysely<Database>, subject: AuditSubject): Promise<number> {
+  const { total } = await eventsOf(db, subject)
+    .select(sql<number>`count(*)::int`.as("total"))
+    .executeTakeFirstOrThrow();
+  return total;
+}
+
+/** Rows older than `keepMs`, `limit` at most. Returns how many went. */
+export async function deleteOldAuditEvents(db: Kysely<Database>, keepMs: number, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from audit_event where id in (
+      select id from audit_event where created_at < ${databaseNowPlus(-keepMs)}
+      order by created_at limit ${limit})`.execute(db);
+  return Number(numAffectedRows ?? 0n);
+}
+
+/** What one user did to one organization or cache, or to none, as far as it is more than is kept. */
+interface AuditExcess {
+  readonly user_id: string | null;
+  readonly organization_id: string | null;
+  readonly cache_id: string | null;
+  readonly excess: number;
+}
+
+export async function listAuditExcess(db: Kysely<Database>, rowsMax: number, limit: number): Promise<AuditExcess[]> {
+  const { rows } = await sql<AuditExcess>`
+    select user_id, organization_id, cache_id, (count(*) - ${rowsMax})::int as excess
+    from audit_event group by user_id, organization_id, cache_id
+    having count(*) > ${rowsMax} limit ${limit}`.execute(db);
+  return rows;
+}
+
+/** The oldest of it, `limit` rows at most. */
+export async function deleteAuditExcess(
+  db: Kysely<Database>,
+  { user_id, organization_id, cache_id, excess }: AuditExcess,
+  limit: number,
+): Promise<void> {
+  const oldest = db
+    .selectFrom("audit_event")
+    .select("id")
+    .where("user_id", user_id === null ? "is" : "=", user_id)
+    .where("organization_id", organization_id === null ? "is" : "=", organization_id)
+    .where("cache_id", cache_id === null ? "is" : "=", cache_id)
+    .orderBy("created_at")
+    .orderBy("id")
+    .limit(Math.min(excess, limit));
+  await db.deleteFrom("audit_event").where("id", "in", oldest).execute();
+}
+
+function eventsOf(db: Kysely<Database>, subject: AuditSubject) {
+  const events = db.selectFrom("audit_event");
+  if ("userId" in subject) return events.where("user_id", "=", subject.userId);
+  if ("organizationId" in subject) return events.where("organization_id", "=", subject.organizationId);
+  return events.where("cache_id", "=", subject.cacheId);
+}
