@@ -110,8 +110,12 @@ function sinkOnce(sink: EvaluationSink): EvaluationSink {
 function sinkOf(link: AttemptLink, environment: EvaluationJobEnvironment): EvaluationSink {
   return {
     phase: (phase) => link.phase(phase),
-    commitInfo: ({ message, authorName }) =>
-      link.phase("fetching", { message: message.slice(0, 1024), author: authorName.slice(0, 256) }),
+    commitInfo: ({ message, authorName }, inputs) =>
+      link.phase("fetching", {
+        message: message.slice(0, 1024),
+        author: authorName.slice(0, 256),
+        ...(inputs && { inputs }),
+      }),
     message: (message) => link.message(message),
     takeStored: (paths) => environment.takeSources(paths),
     known: (questions) => askKnown(link, questions),

@@ -1,6 +1,6 @@
 import type { ByteStream } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
-import type { PathInfoField } from "#core/protocol/fields.ts";
+import type { LockedInputField, PathInfoField } from "#core/protocol/fields.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
 
 /** The attempt has ended on the server, or this worker is stopping: whoever works on it stops. */
@@ -123,4 +123,6 @@ export interface AttemptLink {
 export interface CommitInfo {
   readonly message: string;
   readonly author: string;
+  /** What the flake's lock says. Absent where that is not known. */
+  readonly inputs?: LockedInputField[];
 }

@@ -2,6 +2,7 @@ import * as v from "valibot";
 import type { EstimateView } from "./estimates.ts";
 import { queryId, queryNumber } from "./evaluation-queries.ts";
 import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
+import type { EvaluationTrigger } from "./triggers.ts";
 
 /** A list of builds is never longer, whatever limit is asked for. */
 export const BUILDS_LIST_MAX = 10_000;
@@ -34,7 +35,7 @@ export interface EvaluationView {
   /** Why it failed. */
   readonly error: string | null;
   readonly entry_points: readonly EvaluationEntryPoint[];
-  readonly trigger: null;
+  readonly trigger: EvaluationTrigger | null;
   readonly triggered_by: string | null;
   /**
    * While it waits, or a part of it does: `kind` says for what, the other fields for how much of it. Where the status
@@ -95,4 +96,10 @@ export type EvaluationFrame =
       readonly build_id: string;
       readonly status: number;
     }
-  | { readonly type: "evaluation_progress"; readonly project: string; readonly evaluation_id: string };
+  | {
+      readonly type: "evaluation_progress";
+      readonly project: string;
+      readonly evaluation_id: string;
+      /** More changed than was told: what is shown of the evaluation is to be read anew. */
+      readonly read_anew?: true;
+    };

@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
+import { openVerdicts } from "./verdicts.ts";
 
 /** The evaluation `e` has been evaluated and waits for builds, whether or not one of them goes on. */
 const isBuilding = sql`(e.status = 3 or (e.status = 4 and e.building_started_at is not null))`;
@@ -92,6 +93,10 @@ export async function endLockedEvaluations(
       where b.id = l.build_id and l.evaluation_id in (select id from ended) and l.outcome is null
     )
     select id, organization_id from ended`.execute(trx);
+  await openVerdicts(
+    trx,
+    ended.rows.map(({ id }) => id),
+  );
   return ended.rows;
 }
 

@@ -13,6 +13,34 @@ export async function findEvaluationOwner(db: Kysely<Database>, id: string): Pro
     .executeTakeFirst();
 }
 
+export async function findEvaluationCommit(
+  db: Kysely<Database>,
+  id: string,
+): Promise<Pick<EvaluationRow, "id" | "status" | "commit_hash"> | undefined> {
+  return await db
+    .selectFrom("evaluation")
+    .select(["id", "status", "commit_hash"])
+    .where("id", "=", id)
+    .executeTakeFirst();
+}
+
+export type RecentEvaluation = Pick<EvaluationRow, "id" | "project_id" | "status" | "updated_at">;
+
+/** The newest of a project, the newest first. */
+export async function listRecentEvaluations(
+  db: Kysely<Database>,
+  projectId: string,
+  limit: number,
+): Promise<RecentEvaluation[]> {
+  return await db
+    .selectFrom("evaluation")
+    .select(["id", "project_id", "status", "updated_at"])
+    .where("project_id", "=", projectId)
+    .orderBy("ordinal", "desc")
+    .limit(limit)
+    .execute();
+}
+
 export interface EvaluationDetail
   extends Pick<
     EvaluationRow,
@@ -26,6 +54,8 @@ export interface EvaluationDetail
     | "organization_id"
     | "priority"
     | "failure"
+    | "trigger_id"
+    | "trigger_type"
     | "created_at"
     | "updated_at"
   > {
@@ -55,6 +85,8 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
       "evaluation.organization_id",
       "evaluation.priority",
       "evaluation.failure",
+      "evaluation.trigger_id",
+      "evaluation.trigger_type",
       "evaluation.created_at",
       "evaluation.updated_at",
       "project.name as project_name",
@@ -70,7 +102,10 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
 }
 
 export interface EvaluationSummaryRow
-  extends Pick<EvaluationRow, "id" | "commit_hash" | "commit_message" | "status" | "created_at" | "updated_at"> {
+  extends Pick<
+    EvaluationRow,
+    "id" | "commit_hash" | "commit_message" | "status" | "trigger_id" | "trigger_type" | "created_at" | "updated_at"
+  > {
   readonly triggered_by: string | null;
   readonly errors: number;
   readonly warnings: number;
@@ -115,6 +150,8 @@ export async function listEvaluationSummaries(
       "evaluation.commit_hash",
       "evaluation.commit_message",
       "evaluation.status",
+      "evaluation.trigger_id",
+      "evaluation.trigger_type",
       "evaluation.created_at",
       "evaluation.updated_at",
       "user_account.username as triggered_by",

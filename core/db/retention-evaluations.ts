@@ -4,7 +4,7 @@ import type { Database } from "./schema.ts";
 
 /**
  * Ended evaluations that are not kept: those beyond the newest ones that their project keeps (at most `keepMax`, unless
- * that is 0), and recoveries of evaluations that are gone.
+ * that is 0), and recoveries of evaluations that are gone. One that a verdict is about to compare with stays till then.
  */
 const oldEvaluations = (keepMax: number) => sql`
   select n.id, n.project_id
@@ -13,6 +13,7 @@ const oldEvaluations = (keepMax: number) => sql`
     from evaluation e where e.status in (5, 6, 7) and e.kind <> 2
   ) n join project p on p.id = n.project_id
   where n.place > case when ${keepMax > 0} then least(p.keep_evaluations, ${keepMax}) else p.keep_evaluations end
+    and not exists (select from evaluation_verdict v where v.base_id = n.id and v.record is null)
   union all
   select e.id, e.project_id from evaluation e where e.kind = 2 and e.recovers_id is null and e.status in (5, 6, 7)`;
 

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { isUuid, isUuidV4 } from "../lib/ids.ts";
 import { parseStorePath, type StorePath } from "../nix/store-path.ts";
+import { LOCKED_INPUTS_MAX } from "./limits.ts";
 
 export const Uuid: v.GenericSchema<string> = v.pipe(v.string(), v.check(isUuid, "not a UUID"));
 export const WorkerId: v.GenericSchema<string> = v.pipe(v.string(), v.check(isUuidV4, "not a UUID version 4"));
@@ -47,6 +48,29 @@ export interface InputOverrideField {
 export const InputOverrideField: v.GenericSchema<InputOverrideField> = v.object({
   input: text(128),
   url: v.nullable(text(2048)),
+});
+
+/** An input of the flake as its lock file names it: for people. */
+export interface LockedInputField {
+  readonly name: string;
+  /** What is locked, without its revision. */
+  readonly source: string;
+  readonly revision: string | null;
+  /** Seconds since 1970, up to the year 9999. */
+  readonly last_modified: number | null;
+}
+export const LockedInputField: v.GenericSchema<LockedInputField> = v.object({
+  name: text(200),
+  source: text(1000),
+  revision: v.nullable(text(200)),
+  last_modified: v.nullable(v.pipe(Count, v.maxValue(253_402_300_799, "beyond the year 9999"))),
+});
+
+/** What is told of a commit. `inputs`: absent where the flake's lock is not known. */
+export const CommitField = v.object({
+  message: text(1024),
+  author: text(256),
+  inputs: v.optional(list(LockedInputField, LOCKED_INPUTS_MAX)),
 });
 
 /** A flake with what its evaluation reads, in the organization's internal store. */

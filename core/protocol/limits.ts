@@ -43,6 +43,8 @@ export const WAITING_MESSAGES_MAX = 4096;
 export const WAITING_LENGTH_MAX: number = 64 * MIB;
 /** Data frames that may wait for the socket: 1 MiB. */
 export const BULK_QUEUE_MAX = 16;
+/** Inputs of a flake that are told. */
+export const LOCKED_INPUTS_MAX = 200;
 /** Paths or derivations that one query names. */
 export const QUERY_PATHS_MAX = 1000;
 /** The whole handshake. */

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import {
   AttributePath,
+  CommitField,
   Count,
   list,
   PathInfoField,
@@ -193,7 +194,7 @@ export const WorkerMessage = v.variant("type", [
     type: v.literal("job_update"),
     attempt: Uuid,
     phase: v.picklist(["fetching", "evaluating_flake", "evaluating_derivations", "building"]),
-    commit: v.optional(v.object({ message: text(1024), author: text(256) })),
+    commit: v.optional(CommitField),
   }),
   v.object({
     type: v.literal("eval_message"),

@@ -48,7 +48,7 @@ async function* follow(
   const watch = new Watch(deps, actor, buildId);
   const attemptId = yield* waitForAttempt(deps, watch, buildId, signal);
   if (attemptId === null) return;
-  const wakeUp = new WakeUp(deps, { topic: "log", subject: attemptId });
+  const wakeUp = new WakeUp(deps, { topic: "log", isSubject: (subject) => subject === attemptId });
   try {
     let position = 0;
     while (!signal.aborted && watch.goesOn()) {

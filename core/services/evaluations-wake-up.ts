@@ -2,7 +2,7 @@ import { sleep } from "../lib/clock.ts";
 import type { Topic } from "../ports/notifier.ts";
 import type { ServiceDeps } from "./deps.ts";
 
-/** One reader that waits for word about one subject. Word that comes while it works is kept until it waits again. */
+/** One reader that waits for word about some subjects. Word that comes while it works is kept until it waits again. */
 export class WakeUp {
   readonly #clock: ServiceDeps["clock"];
   readonly #unsubscribe: () => void;
@@ -11,11 +11,11 @@ export class WakeUp {
 
   constructor(
     { clock, notifier }: Pick<ServiceDeps, "clock" | "notifier">,
-    { topic, subject }: { readonly topic: Topic; readonly subject: string },
+    { topic, isSubject }: { readonly topic: Topic; readonly isSubject: (subject: string) => boolean },
   ) {
     this.#clock = clock;
     this.#unsubscribe = notifier.subscribe(topic, (called) => {
-      if (called !== subject) return;
+      if (!isSubject(called)) return;
       this.#called = true;
       this.#call();
     });

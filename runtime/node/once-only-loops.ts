@@ -8,12 +8,16 @@ import { keepIntegrity } from "./integrity-loops.ts";
 import { keepWalkingKeys } from "./key-walk-loop.ts";
 import { keepSealingLogs } from "./log-sealing.ts";
 import type { Loggers } from "./logger.ts";
+import { keepAccounts } from "./mail-loop.ts";
+import { keepTidyingMetrics } from "./metrics-tidying.ts";
 import { type OnceOnly, startOnceOnly } from "./once-only.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { keepSweeping } from "./retention-loop.ts";
 import { keepTidyingSources } from "./source-tidying.ts";
+import { keepFiring } from "./trigger-loop.ts";
 import { keepTidyingUploads } from "./upload-tidying.ts";
 import { keepUpstreams } from "./upstream-loop.ts";
+import { keepSettlingVerdicts } from "./verdict-loop.ts";
 
 /** The loops that one server runs for all on a database. */
 export function startOnceOnlyLoops(
@@ -38,13 +42,17 @@ export function startOnceOnlyLoops(
   return startOnceOnly(target, loggers.main, async (signal) => {
     await Promise.all([
       keepUpstreams({ ...composition.hub, log: loggers.cache }, signal),
+      keepAccounts(composition.accounts, signal),
       keepSweeping(retention, { intervalMs: sweepIntervalMs, signal }),
       keepIntegrity({ ...composition.hub, log: loggers.cache }, integrity, { tasks, signal }),
+      keepTidyingMetrics({ db: composition.hub.db, log: loggers.main }, signal),
       keepWalkingKeys({ ...composition.hub, log: loggers.cache }, signal),
       keepSealingLogs({ ...composition.logs, log: loggers.web }, signal),
+      keepSettlingVerdicts({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingSources({ ...composition.logs, log: loggers.web }, signal),
       keepTidyingUploads({ ...composition.logs, log: loggers.cache }, uploads, signal),
       keepIndexingDebugInfo(composition.debugIndex, signal),
+      keepFiring(composition.triggers, signal),
       keepAuditing({ ...composition.hub, log: loggers.scheduler }, { intervalMs: auditIntervalMs, signal }),
     ]);
   });

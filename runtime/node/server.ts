@@ -11,6 +11,7 @@ import { createHttpServer } from "./http-server.ts";
 import { Hub } from "./hub/hub.ts";
 import { attachProtoEndpoint } from "./hub/websocket.ts";
 import { listen, stopListening } from "./listen.ts";
+import { LiveSockets } from "./live-sockets.ts";
 import type { Loggers } from "./logger.ts";
 import { startNotifier } from "./notifier.ts";
 import { startOnceOnlyLoops } from "./once-only-loops.ts";
@@ -71,9 +72,11 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   });
 
   const server = createHttpServer(composition, loggers.cache);
-  const hub = await attachHub(server, composition, config);
+  const live = new LiveSockets(composition.fetch, loggers.web);
+  const hub = await attachHub(server, composition, { config, live });
   // Together: a server that only listened no more would wait for workers, who stay.
   started.defer(async () => {
+    live.close();
     await Promise.all([stopListening(server, REQUEST_GRACE_MS), hub.close()]);
   });
   const onceOnly = startOnceOnlyLoops(target, composition, {
@@ -99,7 +102,11 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 }
 
 /** Workers' sessions come in on the same port as everything else. */
-async function attachHub(server: Server, { hub: deps }: Composition, { trustedProxies }: Config): Promise<Hub> {
+async function attachHub(
+  server: Server,
+  { hub: deps }: Composition,
+  { config: { trustedProxies }, live }: { readonly config: Config; readonly live: LiveSockets },
+): Promise<Hub> {
   const hub = await Hub.start(deps);
   const { discoverable } = deps.limits;
   const addressOf = ({ socket, headers }: IncomingMessage) =>
@@ -110,6 +117,7 @@ async function attachHub(server: Server, { hub: deps }: Composition, { trustedPr
       return hub.hasRoomFor(addressOf(request)) ? null : { status: 503, headers: { "Retry-After": "10" } };
     },
     accept: (socket, request) => void hub.accept(socket, { address: addressOf(request) }),
+    elsewhere: (request, socket, head) => live.take(request, socket, head),
   });
   return hub;
 }

@@ -1,8 +1,10 @@
 import type { StorePath } from "#core/nix/store-path.ts";
+import type { LockedInputField } from "#core/protocol/fields.ts";
 import type { EvaluationEnvironment } from "./environment.ts";
 import type { FlakeSource } from "./expressions.ts";
 import { type CommitInfo, fetchSource, tidyRepository } from "./fetch.ts";
 import { type InputOverride, overrideInputs } from "./input-overrides.ts";
+import { lockedInputs } from "./locked-inputs.ts";
 import type { EvaluationMessage } from "./messages.ts";
 import { bringRelativeInputs } from "./relative-inputs.ts";
 import { sentSourceOf, type TakenSource, takeSentSource } from "./sent-source.ts";
@@ -22,7 +24,8 @@ export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_deri
 /** What a fetch tells and asks for. */
 export interface FetchSink {
   phase(phase: EvaluationPhase): void;
-  commitInfo(info: CommitInfo): void;
+  /** `inputs`: what the flake's lock says; null where it cannot be read. */
+  commitInfo(info: CommitInfo, inputs: LockedInputField[] | null): void;
   message(message: EvaluationMessage): void;
   /** Makes the paths valid in the store. */
   takeStored(paths: readonly StorePath[]): Promise<void>;
@@ -63,6 +66,6 @@ async function bringSource(
   }
   const source = await fetchSource(job, environment, job.timeoutMs);
   void tidyRepository(source.folder, environment);
-  sink.commitInfo(source.commitInfo);
+  sink.commitInfo(source.commitInfo, lockedInputs(source.lock));
   return source;
 }

@@ -5,6 +5,7 @@ import { freezeLinks, lockBuildsOnlyNeededBy } from "../../db/evaluation-end.ts"
 import { lockToStop } from "../../db/evaluation-stop.ts";
 import type { Database } from "../../db/schema.ts";
 import { databaseNow } from "../../db/time.ts";
+import { openVerdicts } from "../../db/verdicts.ts";
 import { ACTIVE_EVALUATION, AttemptOutcome, BuildStatus, EvaluationStatus, OPEN_BUILD } from "../../domain/states.ts";
 import { DomainError } from "../../errors.ts";
 import { failDependents } from "./build-end.ts";
@@ -82,6 +83,7 @@ export async function stopEvaluation(
   // What an earlier stop kept may wait for these, and no evaluation waits for that.
   if (aborted.length > 0) await failDependents(trx, aborted);
   await freezeLinks(trx, evaluationId);
+  await openVerdicts(trx, [evaluationId]);
   wakeups.endedAttempts(attemptIds);
   wakeups.evaluations([evaluationId]);
 }

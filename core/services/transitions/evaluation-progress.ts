@@ -3,7 +3,9 @@ import { endAttempts, lockOpenAttempt, shareOpenAttempt } from "../../db/attempt
 import { endEvaluations } from "../../db/evaluation-end.ts";
 import { insertMessage } from "../../db/evaluation-graph.ts";
 import { findEvaluationOfAttempt, lockToStop } from "../../db/evaluation-stop.ts";
+import { jsonbText } from "../../db/json-text.ts";
 import type { Database } from "../../db/schema.ts";
+import type { LockedInput } from "../../db/tables/verdict.ts";
 import { databaseNow } from "../../db/time.ts";
 import { attemptReason } from "../../domain/failure.ts";
 import { AttemptKind, AttemptOutcome, EVALUATING, EvaluationStatus, type MessageLevel } from "../../domain/states.ts";
@@ -16,17 +18,24 @@ const FETCHES_MAX = 3;
 
 export type EvaluationPhase = "fetching" | "evaluating_flake" | "evaluating_derivations";
 
+export interface ReportedCommit {
+  readonly message: string;
+  readonly author: string;
+  /** What the flake's lock says; absent where the worker does not know. */
+  readonly inputs?: readonly LockedInput[] | undefined;
+}
+
 /** Records how far the worker is. A late or repeated word of an attempt that no longer holds changes nothing. */
 export async function advanceEvaluation(
   deps: TransitionDeps,
   attemptId: string,
   phase: EvaluationPhase,
-  commit: { readonly message: string; readonly author: string } | undefined,
+  commit: ReportedCommit | undefined,
 ): Promise<void> {
   await transition(deps, async (trx, wakeups) => {
     const attempt = await shareOpenAttempt(trx, attemptId);
     if (!attempt?.evaluation_id) return;
-    const about = commit ? { commit_message: commit.message, commit_author: commit.author } : {};
+    const about = commit ? describeCommit(commit) : {};
     await trx
       .updateTable("evaluation")
       .set({ ...phaseChange(phase), ...about, updated_at: databaseNow })
@@ -150,6 +159,11 @@ async function mayFetchAgain(trx: Transaction<Database>, evaluationId: string): 
     .where("kind", "=", AttemptKind.Fetch)
     .executeTakeFirstOrThrow();
   return count > 0 && count < FETCHES_MAX;
+}
+
+function describeCommit({ message, author, inputs }: ReportedCommit) {
+  const locked = inputs ? { locked_inputs: jsonbText(inputs) } : {};
+  return { commit_message: message, commit_author: author, ...locked };
 }
 
 function phaseChange(phase: EvaluationPhase) {

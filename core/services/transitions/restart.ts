@@ -69,9 +69,9 @@ async function restartEnded(
   const newId = uuidV7(deps.clock.now(), deps.random);
   await sql`
     insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
-      wildcard, input_overrides, status, trusted, priority, previous_id, started_by, building_started_at)
+      wildcard, input_overrides, locked_inputs, status, trusted, priority, previous_id, started_by, building_started_at)
     select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard,
-      input_overrides, 3, trusted, priority, id, ${startedBy}, gradient_now()
+      input_overrides, locked_inputs, 3, trusted, priority, id, ${startedBy}, gradient_now()
     from evaluation where id = ${evaluationId}`.execute(trx);
   const failed = await lockFailed(trx, evaluationId, buildId);
   await copyReport(trx, deps, evaluationId, newId);
@@ -162,7 +162,20 @@ async function lockEnded(trx: Transaction<Database>, evaluationId: string): Prom
   if (ACTIVE_EVALUATION.includes(evaluation.status as EvaluationStatus)) {
     throw new DomainError("conflict", "the evaluation has not ended yet: abort it, or wait for its end");
   }
+  await refuseForeign(trx, evaluationId, evaluation.organization_id);
   return evaluation.organization_id;
+}
+
+/** What was built before the project came to this organization is the business of the one that built it. */
+async function refuseForeign(trx: Transaction<Database>, evaluationId: string, organizationId: string): Promise<void> {
+  const { rows } = await sql`
+    select from evaluation_build l join build b on b.id = l.build_id
+    where l.evaluation_id = ${evaluationId} and b.organization_id <> ${organizationId} limit 1`.execute(trx);
+  if (rows.length === 0) return;
+  throw new DomainError(
+    "conflict",
+    "the evaluation is from before the project came to this organization: start a new one",
+  );
 }
 
 /**

@@ -13,6 +13,8 @@ export interface ProtoEndpoint {
     request: IncomingMessage,
   ) => { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> } | null;
   readonly accept: (socket: Socket, request: IncomingMessage) => void;
+  /** Takes upgrades of other paths; false for those that nobody takes. */
+  readonly elsewhere?: (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean;
 }
 
 const PATH = "/proto";
@@ -21,7 +23,7 @@ const REFUSAL_MS_MAX = 2_000;
 
 /**
  * Answers WebSocket upgrades of `/proto` on the server. What must be refused is refused as HTTP, ahead of the helper,
- * which knows no headers for refusals; upgrades of any other path are refused with 404.
+ * which knows no headers for refusals; upgrades of paths that nobody takes are refused with 404.
  */
 export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): void {
   const app = new Hono();
@@ -48,6 +50,7 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
     // A reset of the peer must not end the process.
     socket.on("error", () => socket.destroy());
     const path = request.url?.split("?", 1)[0];
+    if (path !== PATH && endpoint.elsewhere?.(request, socket, head)) return;
     const refusal = path === PATH ? endpoint.refuse(request) : { status: 404 as const, headers: {} };
     if (refusal) return refuseUpgrade(socket, refusal);
     gate.emit("upgrade", request, socket, head);
