@@ -6,11 +6,16 @@ import { CHUNK_BYTES_MAX } from "#core/services/cache-upload-parts.ts";
 import type { UpstreamAdminDeps } from "#core/services/caches-upstreams.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { DownloadDeps } from "#core/services/downloads-open.ts";
+import type { OidcDeps } from "#core/services/oidc.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import type { RetentionDeps } from "#core/services/retention-deps.ts";
 import { adminRoutes } from "./admin.ts";
 import { adminTaskRoutes } from "./admin-tasks.ts";
+import { auditLogRoutes } from "./audit-log.ts";
 import { authRoutes } from "./auth.ts";
+import { deviceRoutes } from "./auth-device.ts";
+import { oidcRoutes } from "./auth-oidc.ts";
+import { badgeRoutes } from "./badges.ts";
 import { boardRoutes } from "./board.ts";
 import { buildRequestRoutes } from "./build-requests.ts";
 import { buildRoutes } from "./builds.ts";
@@ -18,25 +23,37 @@ import { buildDownloadRoutes } from "./builds-downloads.ts";
 import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
 import { cacheKeyRoutes } from "./caches-keys.ts";
+import { cacheMemberRoutes } from "./caches-members.ts";
 import { cacheRetentionRoutes } from "./caches-retention.ts";
 import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
+import { commitRoutes } from "./commits.ts";
 import type { AppEnv } from "./env.ts";
 import { errorResponder, notFoundResponder } from "./errors.ts";
 import { evaluationRoutes } from "./evaluations.ts";
+import { liveRoutes } from "./evaluations-live.ts";
 import { generalRoutes } from "./general.ts";
 import { actor } from "./middleware/actor.ts";
 import { bodyLimit } from "./middleware/body-limit.ts";
 import { type ClientIpOptions, clientIp } from "./middleware/client-ip.ts";
-import { requestId } from "./middleware/request-id.ts";
+import { cors } from "./middleware/cors.ts";
+import { type ObserveOptions, observe } from "./middleware/observe.ts";
+import { guessLimit, type RateLimitOptions, rateLimit } from "./middleware/rate-limit.ts";
+import { type RequestIdOptions, requestId } from "./middleware/request-id.ts";
+import { securityHeaders } from "./middleware/security-headers.ts";
 import { organizationRoutes } from "./orgs.ts";
+import { integrationRoutes } from "./orgs-integrations.ts";
 import { memberRoutes } from "./orgs-members.ts";
 import { subscriptionRoutes } from "./orgs-subscriptions.ts";
 import { projectRoutes } from "./projects.ts";
 import { projectEvaluationRoutes } from "./projects-evaluations.ts";
 import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { latestBuildRoutes } from "./projects-latest.ts";
+import { projectMetricAliases, projectMetricRoutes } from "./projects-metrics.ts";
+import { triggerRoutes } from "./projects-triggers.ts";
+import { cacheRoleRoutes, organizationRoleRoutes } from "./roles.ts";
 import { userRoutes } from "./user.ts";
+import { sessionRoutes } from "./user-sessions.ts";
 import { workerRoutes } from "./workers.ts";
 
 export interface AppDeps
@@ -46,12 +63,18 @@ export interface AppDeps
     BuildRequestDeps,
     UploadDeps,
     DownloadDeps,
+    OidcDeps,
     RetentionDeps,
     UpstreamAdminDeps {
-  readonly http: ClientIpOptions & {
-    /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
-    readonly requestBytesMax: number;
-  };
+  readonly http: ClientIpOptions &
+    RateLimitOptions &
+    RequestIdOptions &
+    ObserveOptions & {
+      /** The largest request body of most routes, in bytes (`GRADIENT_MAX_REQUEST_SIZE`). */
+      readonly requestBytesMax: number;
+      /** Of pages besides those of the serve URL that may use the API with a visitor's cookie. */
+      readonly pageOrigins?: readonly string[];
+    };
 }
 
 const MIB = 1024 * 1024;
@@ -66,24 +89,37 @@ const MULTIPART_BYTES_MAX = 64 * 1024;
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.onError(errorResponder(deps.log));
-  app.notFound(notFoundResponder);
+  app.notFound(notFoundResponder(app));
+  const { serveUrl } = deps.settings;
+  app.use(requestId(deps, deps.http), observe(deps, deps.http), securityHeaders);
+  app.use(cors({ serveUrl, pageOrigins: deps.http.pageOrigins }));
   app.route("/api/v1", apiRoutes(deps));
   return app;
 }
 
 function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   const api = new Hono<AppEnv>();
-  api.use(requestId(deps));
+  api.use(clientIp(deps.http), rateLimit(deps.http, "default"));
+  api.use("/auth/*", guessLimit(deps.http));
+  api.use("/hooks/*", rateLimit(deps.http, "webhook"));
   limitBodies(api, deps);
-  api.use(clientIp(deps.http), actor(deps));
+  api.use(actor(deps));
   api.route("/", generalRoutes(deps));
   api.route("/auth", authRoutes(deps));
+  api.route("/auth", oidcRoutes(deps));
+  api.route("/auth", deviceRoutes(deps));
+  api.route("/", auditLogRoutes(deps));
   api.route("/user", userRoutes(deps));
+  api.route("/user", sessionRoutes(deps));
   api.route("/orgs", organizationRoutes(deps));
   api.route("/orgs", memberRoutes(deps));
+  api.route("/orgs", organizationRoleRoutes(deps));
+  api.route("/orgs", integrationRoutes(deps));
   api.route("/orgs", subscriptionRoutes(deps));
   api.route("/orgs", workerRoutes(deps));
   api.route("/caches", cacheRoutes(deps));
+  api.route("/caches", cacheMemberRoutes(deps));
+  api.route("/caches", cacheRoleRoutes(deps));
   api.route("/caches", cacheKeyRoutes(deps));
   api.route("/caches", cacheRetentionRoutes(deps));
   api.route("/caches", cacheUploadRoutes(deps));
@@ -92,7 +128,13 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/projects", projectEvaluationRoutes(deps));
   api.route("/projects", latestBuildRoutes(deps));
   api.route("/projects", flakeInputRoutes(deps));
+  api.route("/projects", triggerRoutes(deps));
+  api.route("/projects", projectMetricRoutes(deps));
+  api.route("/projects", badgeRoutes(deps));
+  api.route("/metrics/projects", projectMetricAliases(deps));
+  api.route("/commits", commitRoutes(deps));
   api.route("/evals", evaluationRoutes(deps));
+  api.route("/", liveRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));
   api.route("/builds", buildDownloadRoutes(deps));

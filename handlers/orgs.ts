@@ -15,6 +15,7 @@ import {
   replaceSshKey,
   setOrganizationPublic,
 } from "#core/services/organizations.ts";
+import { deleteWebhookSecret, getWebhookSecretState, replaceWebhookSecret } from "#core/services/webhook-secret.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readJson, readQuery } from "./parse.ts";
@@ -67,6 +68,19 @@ export function organizationRoutes(deps: ServiceDeps): Hono<AppEnv> {
 
   app.post("/:org/ssh", signedIn, async (c) => {
     return c.json(success(await replaceSshKey(deps, c.get("actor"), c.req.param("org"))));
+  });
+
+  app.get("/:org/forge-webhook-secret", signedIn, async (c) => {
+    return c.json(success(await getWebhookSecretState(deps, c.get("actor"), c.req.param("org"))));
+  });
+
+  app.post("/:org/forge-webhook-secret", signedIn, async (c) => {
+    return c.json(success(await replaceWebhookSecret(deps, c.get("actor"), c.req.param("org"))));
+  });
+
+  app.delete("/:org/forge-webhook-secret", signedIn, async (c) => {
+    await deleteWebhookSecret(deps, c.get("actor"), c.req.param("org"));
+    return c.json(success("Webhook secret deleted"));
   });
 
   return app;

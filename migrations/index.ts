@@ -26,7 +26,15 @@ import * as lightenBuildRows from "./20261122T014800Z-lighten-build-rows.ts";
 import * as rotateCacheKeys from "./20261122T020000Z-rotate-cache-keys.ts";
 import * as tellTimeByStatement from "./20261122T020100Z-tell-time-by-statement.ts";
 import * as readLogsInParts from "./20261122T021600Z-read-logs-in-parts.ts";
+import * as createMails from "./20261122T030000Z-create-mails.ts";
+import * as createDeviceLogins from "./20261122T030100Z-create-device-logins.ts";
 import * as linkIdentities from "./20261122T030500Z-link-identities.ts";
+import * as recordAuditEvents from "./20261122T031000Z-record-audit-events.ts";
+import * as createIntegrations from "./20261122T031100Z-create-integrations.ts";
+import * as createTriggers from "./20261122T031500Z-create-triggers.ts";
+import * as declareState from "./20261122T033000Z-declare-state.ts";
+import * as countForMetrics from "./20261122T033500Z-count-for-metrics.ts";
+import * as judgeEvaluations from "./20261122T032000Z-judge-evaluations.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -57,7 +65,15 @@ const migrations: Record<string, Migration> = {
   "20261122T020000Z-rotate-cache-keys": rotateCacheKeys,
   "20261122T020100Z-tell-time-by-statement": tellTimeByStatement,
   "20261122T021600Z-read-logs-in-parts": readLogsInParts,
+  "20261122T030000Z-create-mails": createMails,
+  "20261122T030100Z-create-device-logins": createDeviceLogins,
   "20261122T030500Z-link-identities": linkIdentities,
+  "20261122T031000Z-record-audit-events": recordAuditEvents,
+  "20261122T031100Z-create-integrations": createIntegrations,
+  "20261122T031500Z-create-triggers": createTriggers,
+  "20261122T033000Z-declare-state": declareState,
+  "20261122T033500Z-count-for-metrics": countForMetrics,
+  "20261122T032000Z-judge-evaluations": judgeEvaluations,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -1,6 +1,25 @@
 -- What the migrations make, read back from the catalog: node scripts/dump-schema.ts writes this file, a test compares it.
 -- For reading and for review; the migrations are what runs.
 
+CREATE OR REPLACE FUNCTION public.gradient_count_end()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into metric_count (name, value) values (tg_table_name || '.' || new.status, 1);
+      return null;
+    end $function$;
+
+CREATE OR REPLACE FUNCTION public.gradient_count_new_ends()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    begin
+      insert into metric_count (name, value)
+      select 'build.' || status, count(*) from added where status in (3, 4, 5, 6, 7, 9) group by status;
+      return null;
+    end $function$;
+
 CREATE OR REPLACE FUNCTION public.gradient_count_other_file()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -17,9 +36,9 @@ CREATE OR REPLACE FUNCTION public.gradient_count_other_nar()
  LANGUAGE plpgsql
 AS $function$
     begin
-      insert into cache_usage (cache_id, paths, bytes)
-      select new.cache_id, 0, (select file_size from nar where nar_hash = new.nar_hash)
-        - (select file_size from nar where nar_hash = old.nar_hash);
+      insert into cache_usage (cache_id, paths, bytes, nar_bytes)
+      select new.cache_id, 0, n.file_size - o.file_size, n.nar_size - o.nar_size
+      from nar n, nar o where n.nar_hash = new.nar_hash and o.nar_hash = old.nar_hash;
       return null;
     end $function$;
 
@@ -29,13 +48,15 @@ CREATE OR REPLACE FUNCTION public.gradient_count_paths()
 AS $function$
     begin
       if tg_op = 'INSERT' then
-        insert into cache_usage (cache_id, paths, bytes)
-        select c.cache_id, count(*), sum(n.file_size) from changed c join nar n on n.nar_hash = c.nar_hash
+        insert into cache_usage (cache_id, paths, bytes, nar_bytes)
+        select c.cache_id, count(*), sum(n.file_size), sum(n.nar_size)
+        from changed c join nar n on n.nar_hash = c.nar_hash
         group by c.cache_id;
       else
         -- A cache that goes itself takes its rows along.
-        insert into cache_usage (cache_id, paths, bytes)
-        select c.cache_id, -count(*), -sum(n.file_size) from changed c join nar n on n.nar_hash = c.nar_hash
+        insert into cache_usage (cache_id, paths, bytes, nar_bytes)
+        select c.cache_id, -count(*), -sum(n.file_size), -sum(n.nar_size)
+        from changed c join nar n on n.nar_hash = c.nar_hash
         where exists (select from cache where cache.id = c.cache_id)
         group by c.cache_id;
       end if;
@@ -71,11 +92,35 @@ CREATE OR REPLACE FUNCTION public.gradient_now()
  STABLE
 AS $function$ select coalesce(nullif(current_setting('gradient.now', true), '')::timestamptz, statement_timestamp()) $function$;
 
+CREATE OR REPLACE FUNCTION public.gradient_overrule_group()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        delete from group_membership where organization_id = new.organization_id and user_id = new.user_id;
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.gradient_package_name(name text)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$ select regexp_replace(name, '-[^a-zA-Z].*$', '') $function$;
+
+create table account_token (
+  id uuid not null,
+  user_id uuid not null,
+  purpose smallint not null,
+  token_hash bytea,
+  email text not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  expires_at timestamp with time zone not null,
+  constraint account_token_pkey PRIMARY KEY (id),
+  constraint account_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX account_token_expires_idx ON account_token (expires_at);
+CREATE UNIQUE INDEX account_token_hash_key ON account_token (token_hash);
+CREATE INDEX account_token_user_idx ON account_token (user_id, purpose, created_at);
 
 create table admin_task (
   id uuid not null,
@@ -175,6 +220,46 @@ create table attempt_log_chunk (
   constraint attempt_log_chunk_attempt_id_fkey FOREIGN KEY (attempt_id) REFERENCES attempt(id) ON DELETE CASCADE
 );
 
+create table audit_event (
+  id uuid not null,
+  event text not null,
+  user_id uuid,
+  username text,
+  organization_id uuid,
+  cache_id uuid,
+  ip text,
+  user_agent text,
+  metadata jsonb not null default '{}'::jsonb,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint audit_event_pkey PRIMARY KEY (id),
+  constraint audit_event_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE SET NULL,
+  constraint audit_event_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE SET NULL,
+  constraint audit_event_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE SET NULL
+);
+CREATE INDEX audit_event_cache_idx ON audit_event (cache_id, created_at, id) WHERE (cache_id IS NOT NULL);
+CREATE INDEX audit_event_created_idx ON audit_event (created_at);
+CREATE INDEX audit_event_organization_idx ON audit_event (organization_id, created_at, id) WHERE (organization_id IS NOT NULL);
+CREATE INDEX audit_event_user_idx ON audit_event (user_id, created_at, id);
+
+create table base_worker (
+  id uuid not null,
+  worker_id uuid not null,
+  display_name text not null,
+  token_hash text not null,
+  url text,
+  enabled boolean not null default true,
+  enable_fetch boolean not null default true,
+  enable_eval boolean not null default true,
+  enable_build boolean not null default true,
+  authorize_against uuid,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint base_worker_pkey PRIMARY KEY (id),
+  constraint base_worker_key UNIQUE (worker_id),
+  constraint base_worker_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL
+);
+CREATE INDEX base_worker_created_by_idx ON base_worker (created_by);
+
 create table blocked_path (
   cache_id uuid not null,
   hash text not null,
@@ -220,11 +305,14 @@ create table build (
   constraint build_pending_is_not_negative CHECK ((pending_dependencies >= 0)),
   constraint build_realisation_hash_check CHECK ((octet_length(realisation_hash) = 32))
 );
+CREATE INDEX build_created_idx ON build (id) WHERE (status = 0);
 CREATE INDEX build_priority_idx ON build (id) WHERE (priority <> 0);
 CREATE INDEX build_pruned_cache_idx ON build (pruned_cache_id) WHERE (pruned_cache_id IS NOT NULL);
 CREATE INDEX build_queue_idx ON build (organization_id, system, required_features, priority, ready_at, id) WHERE (status = 1);
 CREATE INDEX build_retry_idx ON build (retry_at) WHERE (status = 8);
 CREATE INDEX build_unresolved_idx ON build (id) WHERE ((status = 1) AND (resolution = 1));
+CREATE TRIGGER build_count_end AFTER UPDATE OF status ON build FOR EACH ROW WHEN (((new.status <> old.status) AND (new.status = ANY (ARRAY[3, 4, 5, 6, 7, 9])))) EXECUTE FUNCTION gradient_count_end();
+CREATE TRIGGER build_count_new AFTER INSERT ON build REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION gradient_count_new_ends();
 
 create table build_derivation (
   build_id uuid not null,
@@ -389,6 +477,7 @@ create table cache_member (
   user_id uuid not null,
   role_id uuid not null,
   created_at timestamp with time zone not null default gradient_now(),
+  managed boolean not null default false,
   constraint cache_member_pkey PRIMARY KEY (cache_id, user_id),
   constraint cache_member_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
   constraint cache_member_role_id_fkey FOREIGN KEY (role_id) REFERENCES cache_role(id),
@@ -493,10 +582,29 @@ create table cache_usage (
   cache_id uuid not null,
   paths bigint not null,
   bytes bigint not null,
+  nar_bytes bigint not null default 0,
   constraint cache_usage_pkey PRIMARY KEY (id),
   constraint cache_usage_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
 );
 CREATE INDEX cache_usage_cache_idx ON cache_usage (cache_id);
+
+create table device_login (
+  id uuid not null,
+  device_code_hash bytea not null,
+  user_code text not null,
+  status smallint not null default 0,
+  user_id uuid,
+  user_agent text,
+  ip text not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  expires_at timestamp with time zone not null,
+  constraint device_login_pkey PRIMARY KEY (id),
+  constraint device_login_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX device_login_device_code_key ON device_login (device_code_hash);
+CREATE INDEX device_login_expires_idx ON device_login (expires_at);
+CREATE UNIQUE INDEX device_login_user_code_key ON device_login (user_code);
+CREATE INDEX device_login_user_idx ON device_login (user_id);
 
 create table discarded_object (
   object_key text not null,
@@ -547,21 +655,28 @@ create table evaluation (
   source jsonb,
   kind smallint not null default 0,
   recovers_id uuid,
+  trigger_id uuid,
+  trigger_type smallint,
+  locked_inputs jsonb,
   constraint evaluation_pkey PRIMARY KEY (id),
   constraint evaluation_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint evaluation_previous_id_fkey FOREIGN KEY (previous_id) REFERENCES evaluation(id) ON DELETE SET NULL,
   constraint evaluation_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE,
   constraint evaluation_recovers_id_fkey FOREIGN KEY (recovers_id) REFERENCES evaluation(id) ON DELETE SET NULL,
-  constraint evaluation_started_by_fkey FOREIGN KEY (started_by) REFERENCES user_account(id) ON DELETE SET NULL
+  constraint evaluation_started_by_fkey FOREIGN KEY (started_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint evaluation_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES project_trigger(id) ON DELETE SET NULL
 );
 CREATE INDEX evaluation_active_idx ON evaluation (status, ordinal) WHERE (status = ANY (ARRAY[0, 1, 2, 3, 4, 8]));
+CREATE INDEX evaluation_commit_idx ON evaluation ("left"(commit_hash, 32));
 CREATE INDEX evaluation_organization_idx ON evaluation (organization_id);
 CREATE INDEX evaluation_previous_idx ON evaluation (previous_id);
 CREATE INDEX evaluation_priority_idx ON evaluation (id) WHERE ((priority <> 0) AND (status = ANY (ARRAY[0, 1, 2, 3, 4, 8])));
 CREATE INDEX evaluation_project_idx ON evaluation (project_id, ordinal DESC);
 CREATE INDEX evaluation_recovers_idx ON evaluation (recovers_id);
 CREATE INDEX evaluation_started_by_idx ON evaluation (started_by);
+CREATE INDEX evaluation_trigger_idx ON evaluation (trigger_id) WHERE (trigger_id IS NOT NULL);
 CREATE INDEX evaluation_waiting_idx ON evaluation (id) WHERE (waiting_reason IS NOT NULL);
+CREATE TRIGGER evaluation_count_end AFTER UPDATE OF status ON evaluation FOR EACH ROW WHEN (((new.status <> old.status) AND (new.status = ANY (ARRAY[5, 6, 7])))) EXECUTE FUNCTION gradient_count_end();
 
 create table evaluation_build (
   id uuid not null,
@@ -592,6 +707,57 @@ create table evaluation_message (
 );
 CREATE INDEX evaluation_message_idx ON evaluation_message (evaluation_id, created_at);
 
+create table evaluation_verdict (
+  evaluation_id uuid not null,
+  base_id uuid,
+  ended_at timestamp with time zone not null default gradient_now(),
+  record jsonb,
+  constraint evaluation_verdict_pkey PRIMARY KEY (evaluation_id),
+  constraint evaluation_verdict_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
+);
+CREATE INDEX evaluation_verdict_base_idx ON evaluation_verdict (base_id) WHERE (record IS NULL);
+CREATE INDEX evaluation_verdict_open_idx ON evaluation_verdict (ended_at) WHERE (record IS NULL);
+
+create table group_membership (
+  organization_id uuid not null,
+  user_id uuid not null,
+  role_id uuid not null,
+  own_role_id uuid,
+  constraint group_membership_pkey PRIMARY KEY (organization_id, user_id),
+  constraint group_membership_member_fkey FOREIGN KEY (organization_id, user_id) REFERENCES organization_member(organization_id, user_id) ON DELETE CASCADE,
+  constraint group_membership_own_role_id_fkey FOREIGN KEY (own_role_id) REFERENCES role(id) ON DELETE SET NULL,
+  constraint group_membership_role_id_fkey FOREIGN KEY (role_id) REFERENCES role(id) ON DELETE CASCADE
+);
+CREATE INDEX group_membership_own_role_idx ON group_membership (own_role_id);
+CREATE INDEX group_membership_role_idx ON group_membership (role_id);
+CREATE INDEX group_membership_user_idx ON group_membership (user_id);
+
+create table integration (
+  id uuid not null,
+  organization_id uuid not null,
+  kind smallint not null,
+  forge_type smallint not null,
+  name text not null,
+  display_name text not null,
+  endpoint_url text,
+  secret bytea,
+  access_token bytea,
+  allowed_ips text[] not null default '{}'::text[],
+  installation_id bigint,
+  account_login text,
+  managed boolean not null default false,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint integration_pkey PRIMARY KEY (id),
+  constraint integration_name_key UNIQUE (organization_id, kind, name),
+  constraint integration_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint integration_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint integration_forge_is_known CHECK (((forge_type >= 0) AND (forge_type <= 3))),
+  constraint integration_kind_is_known CHECK ((kind = ANY (ARRAY[0, 1])))
+);
+CREATE INDEX integration_created_by_idx ON integration (created_by);
+CREATE INDEX integration_installation_idx ON integration (installation_id) WHERE (installation_id IS NOT NULL);
+
 create table integrity_count (
   name text not null,
   value bigint not null,
@@ -604,6 +770,36 @@ create table lost_path (
   constraint lost_path_pkey PRIMARY KEY (store_path)
 );
 CREATE INDEX lost_path_since_idx ON lost_path (since);
+
+create table mail (
+  id uuid not null,
+  kind text not null,
+  user_id uuid,
+  token_id uuid,
+  recipient text,
+  login_name text,
+  created_at timestamp with time zone not null default gradient_now(),
+  due_at timestamp with time zone not null default gradient_now(),
+  attempts integer not null default 0,
+  failed_at timestamp with time zone,
+  error text,
+  constraint mail_pkey PRIMARY KEY (id),
+  constraint mail_token_id_fkey FOREIGN KEY (token_id) REFERENCES account_token(id) ON DELETE CASCADE,
+  constraint mail_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
+CREATE INDEX mail_due_idx ON mail (due_at) WHERE (failed_at IS NULL);
+CREATE INDEX mail_failed_idx ON mail (failed_at) WHERE (failed_at IS NOT NULL);
+CREATE UNIQUE INDEX mail_login_name_key ON mail (kind, lower(login_name)) WHERE (login_name IS NOT NULL);
+CREATE INDEX mail_token_idx ON mail (token_id);
+CREATE INDEX mail_user_idx ON mail (user_id);
+
+create table metric_count (
+  id bigint not null generated always as identity,
+  name text not null,
+  value bigint not null,
+  constraint metric_count_pkey PRIMARY KEY (id)
+);
+CREATE INDEX metric_count_name_idx ON metric_count (name);
 
 create table nar (
   nar_hash bytea not null,
@@ -700,6 +896,13 @@ create table nar_upload_part (
   constraint nar_upload_part_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES nar_upload(id) ON DELETE CASCADE
 );
 
+create table oidc_return (
+  state_hash bytea not null,
+  expires_at timestamp with time zone not null,
+  constraint oidc_return_pkey PRIMARY KEY (state_hash)
+);
+CREATE INDEX oidc_return_expires_idx ON oidc_return (expires_at);
+
 create table organization (
   id uuid not null,
   name text not null,
@@ -712,6 +915,7 @@ create table organization (
   managed boolean not null default false,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
+  webhook_secret bytea,
   constraint organization_pkey PRIMARY KEY (id),
   constraint organization_name_key UNIQUE (name),
   constraint organization_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL
@@ -724,6 +928,7 @@ create table organization_cache (
   cache_id uuid not null,
   mode smallint not null default 0,
   created_at timestamp with time zone not null default gradient_now(),
+  managed boolean not null default false,
   constraint organization_cache_pkey PRIMARY KEY (id),
   constraint organization_cache_key UNIQUE (organization_id, cache_id),
   constraint organization_cache_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
@@ -736,6 +941,7 @@ create table organization_member (
   user_id uuid not null,
   role_id uuid not null,
   created_at timestamp with time zone not null default gradient_now(),
+  managed boolean not null default false,
   constraint organization_member_pkey PRIMARY KEY (organization_id, user_id),
   constraint organization_member_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint organization_member_role_id_fkey FOREIGN KEY (role_id) REFERENCES role(id),
@@ -743,6 +949,7 @@ create table organization_member (
 );
 CREATE INDEX organization_member_role_idx ON organization_member (role_id);
 CREATE INDEX organization_member_user_idx ON organization_member (user_id);
+CREATE TRIGGER organization_member_overrule AFTER UPDATE OF role_id ON organization_member FOR EACH ROW EXECUTE FUNCTION gradient_overrule_group();
 
 create table output_loss (
   build_id uuid not null,
@@ -750,6 +957,25 @@ create table output_loss (
   constraint output_loss_pkey PRIMARY KEY (build_id),
   constraint output_loss_build_id_fkey FOREIGN KEY (build_id) REFERENCES build(id) ON DELETE CASCADE
 );
+
+create table pending_member (
+  organization_id uuid,
+  role_id uuid,
+  cache_id uuid,
+  cache_role_id uuid,
+  username text not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint pending_member_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
+  constraint pending_member_cache_role_id_fkey FOREIGN KEY (cache_role_id) REFERENCES cache_role(id) ON DELETE CASCADE,
+  constraint pending_member_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
+  constraint pending_member_role_id_fkey FOREIGN KEY (role_id) REFERENCES role(id) ON DELETE CASCADE,
+  constraint pending_member_is_whole CHECK ((((organization_id IS NOT NULL) AND (role_id IS NOT NULL) AND (cache_id IS NULL) AND (cache_role_id IS NULL)) OR ((cache_id IS NOT NULL) AND (cache_role_id IS NOT NULL) AND (organization_id IS NULL) AND (role_id IS NULL))))
+);
+CREATE UNIQUE INDEX pending_member_cache_key ON pending_member (cache_id, lower(username)) WHERE (cache_id IS NOT NULL);
+CREATE INDEX pending_member_cache_role_idx ON pending_member (cache_role_id);
+CREATE UNIQUE INDEX pending_member_organization_key ON pending_member (organization_id, lower(username)) WHERE (organization_id IS NOT NULL);
+CREATE INDEX pending_member_role_idx ON pending_member (role_id);
+CREATE INDEX pending_member_username_idx ON pending_member (lower(username));
 
 create table project (
   id uuid not null,
@@ -786,6 +1012,27 @@ create table project_flake_input (
   constraint project_flake_input_key UNIQUE (project_id, input_name),
   constraint project_flake_input_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
 );
+
+create table project_trigger (
+  id uuid not null,
+  project_id uuid not null,
+  type smallint not null,
+  config jsonb not null,
+  active boolean not null default true,
+  revision integer not null default 0,
+  due_at timestamp with time zone,
+  last_commit text,
+  last_checked_at timestamp with time zone,
+  last_fired_at timestamp with time zone,
+  last_error text,
+  failures integer not null default 0,
+  created_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  constraint project_trigger_pkey PRIMARY KEY (id),
+  constraint project_trigger_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
+);
+CREATE INDEX project_trigger_due_idx ON project_trigger (due_at) WHERE (active AND (due_at IS NOT NULL));
+CREATE INDEX project_trigger_project_idx ON project_trigger (project_id, created_at, id);
 
 create table realisation (
   cache_id uuid not null,
@@ -844,10 +1091,13 @@ create table role (
   permissions bigint not null,
   managed boolean not null default false,
   created_at timestamp with time zone not null default gradient_now(),
+  oidc_groups text[] not null default '{}'::text[],
+  scim_groups text[] not null default '{}'::text[],
   constraint role_pkey PRIMARY KEY (id),
   constraint role_name_key UNIQUE NULLS NOT DISTINCT (organization_id, name),
   constraint role_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
+CREATE INDEX role_oidc_groups_idx ON role USING gin (oidc_groups);
 
 create table scheduler_state (
   id smallint not null default 1,
@@ -1011,8 +1261,19 @@ create table user_account (
   last_login_at timestamp with time zone,
   constraint user_account_pkey PRIMARY KEY (id)
 );
-CREATE UNIQUE INDEX user_account_email_key ON user_account (lower(email));
+CREATE INDEX user_account_email_idx ON user_account (lower(email));
+CREATE UNIQUE INDEX user_account_email_key ON user_account (lower(email)) WHERE (email <> ''::text);
 CREATE UNIQUE INDEX user_account_username_key ON user_account (lower(username));
+
+create table user_identity (
+  user_id uuid not null,
+  issuer text not null,
+  subject text not null,
+  linked_at timestamp with time zone not null default gradient_now(),
+  constraint user_identity_pkey PRIMARY KEY (user_id),
+  constraint user_identity_key UNIQUE (issuer, subject),
+  constraint user_identity_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
+);
 
 create table worker_connection (
   id uuid not null,
@@ -1050,11 +1311,15 @@ create table worker_registration (
   dial_failures integer not null default 0,
   dial_error text,
   signing_key text,
+  base_worker_id uuid,
+  opted_in boolean not null default true,
   constraint worker_registration_pkey PRIMARY KEY (id),
   constraint worker_registration_key UNIQUE (organization_id, worker_id),
+  constraint worker_registration_base_worker_id_fkey FOREIGN KEY (base_worker_id) REFERENCES base_worker(id) ON DELETE CASCADE,
   constraint worker_registration_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
   constraint worker_registration_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
+CREATE INDEX worker_registration_base_idx ON worker_registration (base_worker_id) WHERE (base_worker_id IS NOT NULL);
 CREATE INDEX worker_registration_created_by_idx ON worker_registration (created_by);
 CREATE INDEX worker_registration_dial_idx ON worker_registration (dial_after) WHERE (active AND (url IS NOT NULL));
 CREATE INDEX worker_registration_worker_idx ON worker_registration (worker_id);

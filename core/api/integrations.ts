@@ -11,7 +11,7 @@ const allowedIps = v.pipe(
   v.maxLength(ALLOWED_IPS_MAX, `has more than the ${ALLOWED_IPS_MAX} entries that are allowed`),
 );
 
-export const CreateIntegrationBody: v.GenericSchema<unknown, CreateIntegrationBody> = v.object({
+export const CreateIntegrationBody = v.object({
   name: nameText,
   kind,
   forge_type: forgeType,
@@ -21,7 +21,7 @@ export const CreateIntegrationBody: v.GenericSchema<unknown, CreateIntegrationBo
   access_token: v.nullish(secretText),
   allowed_ips: v.nullish(allowedIps),
   installation_id: v.nullish(wholeNumber(1, Number.MAX_SAFE_INTEGER)),
-});
+}) satisfies v.GenericSchema<unknown, CreateIntegrationBody>;
 export interface CreateIntegrationBody {
   readonly name: string;
   /** Whether the forge calls the server, or the server the forge. */
@@ -40,7 +40,7 @@ export interface CreateIntegrationBody {
   readonly installation_id?: number | null | undefined;
 }
 
-export const ChangeIntegrationBody: v.GenericSchema<unknown, ChangeIntegrationBody> = v.object({
+export const ChangeIntegrationBody = v.object({
   name: v.optional(nameText),
   display_name: v.optional(nameText),
   forge_type: v.optional(forgeType),
@@ -48,7 +48,7 @@ export const ChangeIntegrationBody: v.GenericSchema<unknown, ChangeIntegrationBo
   secret: v.nullish(secretText),
   access_token: v.nullish(secretText),
   allowed_ips: v.optional(allowedIps),
-});
+}) satisfies v.GenericSchema<unknown, ChangeIntegrationBody>;
 export interface ChangeIntegrationBody {
   readonly name?: string | undefined;
   readonly display_name?: string | undefined;

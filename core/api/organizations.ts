@@ -1,15 +1,15 @@
 import * as v from "valibot";
 import { descriptionText, nameText } from "./text.ts";
 
-export const NameQuery: v.GenericSchema<unknown, { readonly name: string }> = v.object({ name: nameText });
+export const NameQuery = v.object({ name: nameText }) satisfies v.GenericSchema<unknown, { readonly name: string }>;
 
-export const CreateOrganizationBody: v.GenericSchema<unknown, CreateOrganizationBody> = v.object({
+export const CreateOrganizationBody = v.object({
   name: nameText,
   display_name: nameText,
   description: v.optional(descriptionText, ""),
   public: v.optional(v.boolean(), false),
   hide_build_requests: v.optional(v.boolean(), false),
-});
+}) satisfies v.GenericSchema<unknown, CreateOrganizationBody>;
 export interface CreateOrganizationBody {
   readonly name: string;
   readonly display_name: string;
@@ -18,12 +18,12 @@ export interface CreateOrganizationBody {
   readonly hide_build_requests: boolean;
 }
 
-export const ChangeOrganizationBody: v.GenericSchema<unknown, ChangeOrganizationBody> = v.object({
+export const ChangeOrganizationBody = v.object({
   name: v.optional(nameText),
   display_name: v.optional(nameText),
   description: v.optional(descriptionText),
   hide_build_requests: v.optional(v.boolean()),
-});
+}) satisfies v.GenericSchema<unknown, ChangeOrganizationBody>;
 export interface ChangeOrganizationBody {
   readonly name?: string | undefined;
   readonly display_name?: string | undefined;
@@ -31,7 +31,7 @@ export interface ChangeOrganizationBody {
   readonly hide_build_requests?: boolean | undefined;
 }
 
-export const MemberBody: v.GenericSchema<unknown, MemberBody> = v.object({ user: nameText, role: nameText });
+export const MemberBody = v.object({ user: nameText, role: nameText }) satisfies v.GenericSchema<unknown, MemberBody>;
 export interface MemberBody {
   /** A user name. */
   readonly user: string;
@@ -39,9 +39,12 @@ export interface MemberBody {
   readonly role: string;
 }
 
-export const RemoveMemberBody: v.GenericSchema<unknown, { readonly user: string }> = v.object({ user: nameText });
+export const RemoveMemberBody = v.object({ user: nameText }) satisfies v.GenericSchema<
+  unknown,
+  { readonly user: string }
+>;
 
-export const SubscribeBody: v.GenericSchema<unknown, SubscribeBody> = v.object({
+export const SubscribeBody = v.object({
   mode: v.optional(
     v.picklist(
       ["ReadWrite", "ReadOnly", "WriteOnly", "read_write", "read_only", "write_only"],
@@ -49,7 +52,7 @@ export const SubscribeBody: v.GenericSchema<unknown, SubscribeBody> = v.object({
     ),
     "ReadWrite",
   ),
-});
+}) satisfies v.GenericSchema<unknown, SubscribeBody>;
 export interface SubscribeBody {
   /** Both spellings are in use by clients. Answers have the first. */
   readonly mode: "ReadWrite" | "ReadOnly" | "WriteOnly" | "read_write" | "read_only" | "write_only";
@@ -92,4 +95,27 @@ export interface SubscriptionView {
   readonly id: string;
   readonly name: string;
   readonly mode: "ReadWrite" | "ReadOnly" | "WriteOnly";
+}
+
+/** `GET /orgs/{org}/forge-webhook-secret`. */
+export interface WebhookSecretStateView {
+  readonly has_secret: boolean;
+  readonly webhook_url: string;
+  readonly webhook_urls: WebhookUrls;
+}
+
+/** `POST /orgs/{org}/forge-webhook-secret`. */
+export interface WebhookSecretView {
+  /** Shown this once. */
+  readonly secret: string;
+  /** As Gitea and Forgejo take it. */
+  readonly webhook_url: string;
+  readonly webhook_urls: WebhookUrls;
+}
+
+export interface WebhookUrls {
+  readonly gitea: string;
+  readonly forgejo: string;
+  readonly gitlab: string;
+  readonly github: string;
 }

@@ -1,4 +1,4 @@
-import { type Insertable, type Kysely, type Selectable, sql, type Updateable } from "kysely";
+import { type Insertable, type Kysely, type Selectable, sql, type Transaction, type Updateable } from "kysely";
 import type { ApiKeyTable, Database } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
@@ -23,6 +23,11 @@ export async function findApiKey(
     ? keys.where("api_key.id", "=", by.id)
     : keys.where("api_key.name", "=", by.name)
   ).executeTakeFirst();
+}
+
+/** Two changes of one user's keys never overlap. */
+export async function lockApiKeysOf(trx: Transaction<Database>, ownerId: string): Promise<void> {
+  await trx.selectFrom("user_account").select("id").where("id", "=", ownerId).forNoKeyUpdate().execute();
 }
 
 export async function countApiKeys(db: Kysely<Database>, ownerId: string): Promise<number> {

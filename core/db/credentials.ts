@@ -59,8 +59,16 @@ export async function findLiveApiKey(db: Kysely<Database>, tokenHash: Uint8Array
   return { ...key, user: { id, username, superuser, active } };
 }
 
+/** Once a step, however many requests saw at the same moment that it is time. */
 export async function noteApiKeyUse(db: Kysely<Database>, id: string): Promise<void> {
-  await db.updateTable("api_key").set({ last_used_at: databaseNow }).where("id", "=", id).execute();
+  await db
+    .updateTable("api_key")
+    .set({ last_used_at: databaseNow })
+    .where("id", "=", id)
+    .where((eb) =>
+      eb.or([eb("last_used_at", "is", null), eb("last_used_at", "<", databaseNowPlus(-LAST_USED_STEP_MS))]),
+    )
+    .execute();
 }
 
 /** The user for whom a token was signed that stands in no table. */

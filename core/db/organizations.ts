@@ -2,8 +2,8 @@ import { type Insertable, type Kysely, sql, type Transaction, type Updateable } 
 import { ACTIVE_EVALUATION } from "../domain/states.ts";
 import type { Database, OrganizationRow, OrganizationTable } from "./schema.ts";
 
-/** An organization as its readers may have it: without its secret key. */
-export type OrganizationView = Omit<OrganizationRow, "ssh_secret_key">;
+/** An organization as its readers may have it: without its secrets. */
+export type OrganizationView = Omit<OrganizationRow, "ssh_secret_key" | "webhook_secret">;
 
 /** With the permissions and the name of one user's role in it; null where the user is no member. */
 export interface OrganizationWithRole extends OrganizationView {
@@ -45,7 +45,14 @@ export async function findOrganizationWithRole(
 
 export type OrganizationChanges = Pick<
   Updateable<OrganizationTable>,
-  "name" | "display_name" | "description" | "public" | "hide_build_requests" | "ssh_public_key" | "ssh_secret_key"
+  | "name"
+  | "display_name"
+  | "description"
+  | "public"
+  | "hide_build_requests"
+  | "ssh_public_key"
+  | "ssh_secret_key"
+  | "webhook_secret"
 >;
 
 export interface OrganizationOfMember extends OrganizationView {
@@ -139,6 +146,16 @@ export async function updateOrganization(
 ): Promise<void> {
   if (Object.keys(changes).length === 0) return;
   await db.updateTable("organization").set(changes).where("id", "=", id).execute();
+}
+
+export async function hasWebhookSecret(db: Kysely<Database>, id: string): Promise<boolean> {
+  const row = await db
+    .selectFrom("organization")
+    .select("id")
+    .where("id", "=", id)
+    .where("webhook_secret", "is not", null)
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** With everything in it: projects, evaluations, builds, registrations and the internal store. */

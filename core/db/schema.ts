@@ -1,6 +1,8 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
+import type { AccountTokenTable, DeviceLoginTable, MailTable } from "./tables/accounts.ts";
 import type { AdminTaskTable } from "./tables/admin-task.ts";
+import type { AuditEventTable } from "./tables/audit-event.ts";
 import type {
   BuildRequestFileTable,
   BuildRequestTable,
@@ -11,7 +13,10 @@ import type {
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { CacheKeyTable } from "./tables/cache-key.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
+import type { GroupMembershipTable, OidcReturnTable, UserIdentityTable } from "./tables/identities.ts";
+import type { IntegrationTable } from "./tables/integration.ts";
 import type { IntegrityCountTable, NarDamageTable, ScrubStateTable } from "./tables/integrity.ts";
+import type { MetricCountTable } from "./tables/metric-count.ts";
 import type { NarDebugFileTable, NarListingTable } from "./tables/nar-listing.ts";
 import type { BuildResolutionTable, RealisationTable } from "./tables/realisation.ts";
 import type {
@@ -28,17 +33,28 @@ import type {
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
+import type { ProjectTriggerTable } from "./tables/triggers.ts";
+import type { BaseWorkerTable, PendingMemberTable } from "./tables/state.ts";
 import type { CacheLogTable, NarUploadPartTable, NarUploadTable, SentNarTable } from "./tables/uploads.ts";
 import type { CacheUpstreamTable, UpstreamMetricTable, UpstreamPathTable } from "./tables/upstreams.ts";
+import type { EvaluationVerdictTable, LockedInput } from "./tables/verdict.ts";
 import type { DialState, WorkerSample, WorkerSampleTable } from "./tables/worker-sample.ts";
 
 /** Rows as PostgreSQL gives them: `bigint` as number (checked to be safe), `bytea` as bytes, `timestamptz` as Date. */
 export interface Database {
   user_account: UserAccountTable;
+  user_identity: UserIdentityTable;
+  oidc_return: OidcReturnTable;
   session: SessionTable;
+  account_token: AccountTokenTable;
+  mail: MailTable;
+  device_login: DeviceLoginTable;
   api_key: ApiKeyTable;
+  audit_event: AuditEventTable;
   organization: OrganizationTable;
   organization_member: OrganizationMemberTable;
+  pending_member: PendingMemberTable;
+  group_membership: GroupMembershipTable;
   role: RoleTable;
   cache: CacheTable;
   cache_key: CacheKeyTable;
@@ -69,8 +85,11 @@ export interface Database {
   upstream_metric: UpstreamMetricTable;
   project: ProjectTable;
   project_flake_input: ProjectFlakeInputTable;
+  project_trigger: ProjectTriggerTable;
+  integration: IntegrationTable;
   evaluation: EvaluationTable;
   evaluation_message: EvaluationMessageTable;
+  evaluation_verdict: EvaluationVerdictTable;
   entry_point: EntryPointTable;
   evaluation_build: EvaluationBuildTable;
   build: BuildTable;
@@ -93,6 +112,7 @@ export interface Database {
   nar_upload_part: NarUploadPartTable;
   cache_log: CacheLogTable;
   worker_registration: WorkerRegistrationTable;
+  base_worker: BaseWorkerTable;
   worker_connection: WorkerConnectionTable;
   worker_sample: WorkerSampleTable;
   server: ServerTable;
@@ -100,6 +120,7 @@ export interface Database {
   recovery_need: RecoveryNeedTable;
   build_history: BuildHistoryTable;
   scheduler_state: SchedulerStateTable;
+  metric_count: MetricCountTable;
 }
 
 type CreatedAt = ColumnType<Date, Date | undefined, never>;
@@ -161,6 +182,8 @@ export interface OrganizationTable {
   hide_build_requests: Defaulted<boolean>;
   ssh_public_key: string;
   ssh_secret_key: Uint8Array;
+  /** Sealed for this row: what forges sign with that have no integration of their own. */
+  webhook_secret: ColumnType<Uint8Array | null, Uint8Array | null | undefined, Uint8Array | null>;
   managed: Defaulted<boolean>;
   created_by: string | null;
   created_at: CreatedAt;
@@ -173,6 +196,9 @@ export interface RoleTable {
   name: string;
   permissions: number;
   managed: Defaulted<boolean>;
+  /** Names of groups at the identity provider whose members have this role. */
+  oidc_groups: Defaulted<string[]>;
+  scim_groups: Defaulted<string[]>;
   created_at: CreatedAt;
 }
 
@@ -180,6 +206,8 @@ export interface OrganizationMemberTable {
   organization_id: string;
   user_id: string;
   role_id: string;
+  /** Put there by the state file. */
+  managed: Defaulted<boolean>;
   created_at: CreatedAt;
 }
 
@@ -217,6 +245,8 @@ export interface CacheMemberTable {
   cache_id: string;
   user_id: string;
   role_id: string;
+  /** Put there by the state file. */
+  managed: Defaulted<boolean>;
   created_at: CreatedAt;
 }
 
@@ -226,6 +256,8 @@ export interface OrganizationCacheTable {
   cache_id: string;
   /** 0 read and write, 1 read only, 2 write only. */
   mode: Defaulted<number>;
+  /** Put there by the state file. */
+  managed: Defaulted<boolean>;
   created_at: CreatedAt;
 }
 
@@ -317,7 +349,12 @@ export interface EvaluationTable {
   priority: Defaulted<number>;
   input_overrides: ColumnType<readonly InputOverride[], string | undefined, string>;
   source: Json<FetchedSource | null> | null;
+  /** What its lock file names; null where nobody said it. */
+  locked_inputs: Json<readonly LockedInput[] | null> | null;
   previous_id: string | null;
+  /** What began it; null for what a person began, and when it is gone. Its type stays (`TRIGGER_TYPES`). */
+  trigger_id: string | null;
+  trigger_type: number | null;
   started_by: string | null;
   failure: string | null;
   created_at: CreatedAt;
@@ -461,6 +498,10 @@ export interface WorkerRegistrationTable extends DialState {
   managed: Defaulted<boolean>;
   /** `name:base64`: the public half of what the worker signs with, as it announced it last. */
   signing_key: string | null;
+  /** Of a worker that any organization may use; null for one that the organization registered itself. */
+  base_worker_id: ColumnType<string | null, string | null | undefined, string | null>;
+  /** Of a base worker: whether the organization wants it. */
+  opted_in: Defaulted<boolean>;
   created_by: string | null;
   created_at: CreatedAt;
 }

@@ -16,6 +16,16 @@ export interface Credential {
   readonly clientAddress: string;
 }
 
+/** Credentials that are not valid now, and whose they are where that is known. */
+export class CredentialRefusal extends DomainError {
+  readonly userId: string | null;
+
+  constructor(code: "unauthorized" | "forbidden" | "forbidden_source_ip", message: string, userId: string | null) {
+    super(code, message);
+    this.userId = userId;
+  }
+}
+
 /**
  * The one place where a token becomes an actor. Throws `unauthorized` for every token that is not valid now (unknown,
  * expired, revoked), `forbidden_source_ip` for a key used from outside its list, `forbidden` for a deactivated user.
@@ -34,7 +44,7 @@ async function authenticateSession({ db, clock, settings }: AuthenticateDeps, to
   if (!claims) throw invalidToken();
   const user = await findUserOfSession(db, { id: claims.sessionId, userId: claims.userId });
   if (!user) throw invalidToken();
-  if (!user.active) throw deactivated();
+  if (!user.active) throw deactivated(user.id);
   const { id, username, superuser } = user;
   return { user: { id, username, superuser }, key: null, sessionId: claims.sessionId };
 }
@@ -42,9 +52,10 @@ async function authenticateSession({ db, clock, settings }: AuthenticateDeps, to
 async function authenticateKey({ db }: AuthenticateDeps, secret: string, clientAddress: string): Promise<Actor> {
   const key = await findLiveApiKey(db, await hashApiKeySecret(secret));
   if (!key) throw invalidToken();
-  if (!key.user.active) throw deactivated();
+  if (!key.user.active) throw deactivated(key.user.id);
   if (key.allowed_ips.length > 0 && !key.allowed_ips.some((entry) => contains(entry, clientAddress))) {
-    throw new DomainError("forbidden_source_ip", `This API key may not be used from ${clientAddress}`);
+    const message = `This API key may not be used from ${clientAddress}`;
+    throw new CredentialRefusal("forbidden_source_ip", message, key.user.id);
   }
   if (key.stale) await noteApiKeyUse(db, key.id);
   const { id, username, superuser } = key.user;
@@ -62,9 +73,10 @@ function contains(entry: string, address: string): boolean {
 }
 
 function invalidToken(): DomainError {
-  return new DomainError("unauthorized", "The token or API key is not valid: it is unknown, expired or revoked");
+  const message = "The token or API key is not valid: it is unknown, expired or revoked";
+  return new CredentialRefusal("unauthorized", message, null);
 }
 
-function deactivated(): DomainError {
-  return new DomainError("forbidden", "This user account is deactivated");
+function deactivated(userId: string): DomainError {
+  return new CredentialRefusal("forbidden", "This user account is deactivated", userId);
 }

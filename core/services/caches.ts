@@ -13,6 +13,7 @@ import {
   listPublicCaches,
   updateCache,
 } from "../db/caches.ts";
+import { inTransaction } from "../db/transaction.ts";
 import { insertUpstream, listCachesRestingOn } from "../db/upstreams.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { cacheMaskOfKey } from "../domain/access.ts";
@@ -22,6 +23,7 @@ import { allowsCache, CACHE_ROLE } from "../domain/permissions.ts";
 import { DomainError } from "../errors.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import { requireCache } from "./access.ts";
+import { auditAuthor, recordAudit } from "./audit.ts";
 import { makeCacheKey } from "./cache-key.ts";
 import { FIRST_UPSTREAM } from "./caches-upstreams.ts";
 import { requireCreator } from "./creation-gate.ts";
@@ -90,14 +92,13 @@ export async function createCache(
     created_by: creator.id,
     ...(await makeCacheKey(deps, id, name)),
   };
-  await deps.db
-    .transaction()
-    .execute(async (trx) => {
-      await insertCache(trx, cache);
-      await insertCacheMember(trx, { cache_id: id, user_id: creator.id, role_id: CACHE_ROLE.Admin });
-      await insertUpstream(trx, { id: uuidV7(deps.clock.now(), deps.random), cache_id: id, ...FIRST_UPSTREAM });
-    })
-    .catch(nameTaken);
+  await inTransaction(deps.db, async (trx) => {
+    await insertCache(trx, cache);
+    await insertCacheMember(trx, { cache_id: id, user_id: creator.id, role_id: CACHE_ROLE.Admin });
+    await insertUpstream(trx, { id: uuidV7(deps.clock.now(), deps.random), cache_id: id, ...FIRST_UPSTREAM });
+    const metadata = { cache: name, public: body.public };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "cache.create", cacheId: id, metadata });
+  }).catch(nameTaken);
   return id;
 }
 
@@ -120,7 +121,12 @@ export async function changeCache(
   if (body.local_priority !== undefined) changes.local_priority = body.local_priority;
   if (body.max_storage_gb !== undefined) changes.max_storage_gb = body.max_storage_gb;
   if (body.pull_through !== undefined) changes.pull_through = body.pull_through;
-  await updateCache(deps.db, cache.id, changes).catch(nameTaken);
+  await inTransaction(deps.db, async (trx) => {
+    await updateCache(trx, cache.id, changes);
+    const changed = Object.keys(changes);
+    const metadata = { cache: cache.name, changed, ...(changes.name && { name: changes.name }) };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "cache.update", cacheId: cache.id, metadata });
+  }).catch(nameTaken);
   announce(deps, cache.id);
   return cache.id;
 }
@@ -133,7 +139,11 @@ export async function switchCache(
   changes: { readonly active: boolean } | { readonly public: boolean },
 ): Promise<void> {
   const { cache } = await requireCache(deps, actor, name, "manageCacheSettings", { unmanaged: true });
-  await updateCache(deps.db, cache.id, changes);
+  await inTransaction(deps.db, async (trx) => {
+    await updateCache(trx, cache.id, changes);
+    const metadata = { cache: cache.name, ...changes };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "cache.update", cacheId: cache.id, metadata });
+  });
   announce(deps, cache.id);
   for (const id of await listCachesRestingOn(deps.db, cache.id)) announce(deps, id);
 }
@@ -146,7 +156,11 @@ export async function deleteCache(
 ): Promise<void> {
   const { cache } = await requireCache(deps, actor, name, "deleteCache", { unmanaged: true });
   const resting = await listCachesRestingOn(deps.db, cache.id);
-  await deleteCacheRow(deps.db, cache.id);
+  await inTransaction(deps.db, async (trx) => {
+    await deleteCacheRow(trx, cache.id);
+    const metadata = { cache: cache.name, cache_id: cache.id };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "cache.delete", metadata });
+  });
   for (const id of [cache.id, ...resting]) announce(deps, id);
 }
 

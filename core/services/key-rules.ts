@@ -1,17 +1,10 @@
 import type { ApiKeyChanges } from "../db/api-keys.ts";
 import { type Actor, type ActorUser, requireUser } from "../domain/actor.ts";
 import { formatIpNetwork, parseIpNetwork } from "../domain/ip-address.ts";
-import {
-  CACHE_PERMISSIONS,
-  cacheMask,
-  isCachePermission,
-  isOrganizationPermission,
-  ORGANIZATION_PERMISSIONS,
-  organizationMask,
-} from "../domain/permissions.ts";
 import { DomainError, type ErrorCode } from "../errors.ts";
 import { requireCache, requireOrganization } from "./access.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { cacheMaskOf, organizationMaskOf } from "./permission-names.ts";
 
 /** What a key is for. At most one of the two. */
 export interface KeyPin {
@@ -53,7 +46,7 @@ export async function findPin(
 
 /** The mask of the named permissions. Under a pin they may not exceed what the actor holds there. */
 export function keyMask(permissions: readonly string[], pin: KeyPin): number {
-  const mask = pin.cache ? namedCacheMask(permissions) : namedOrganizationMask(permissions);
+  const mask = pin.cache ? cacheMaskOf(permissions) : organizationMaskOf(permissions);
   const held = pin.cache?.mask ?? pin.organization?.mask ?? ~0;
   if ((mask & ~held) !== 0) {
     throw new DomainError(
@@ -99,26 +92,4 @@ function as(code: ErrorCode, message: string): (error: unknown) => never {
   return (error) => {
     throw error instanceof DomainError ? new DomainError(code, message) : error;
   };
-}
-
-function namedOrganizationMask(permissions: readonly string[]): number {
-  return organizationMask(
-    permissions.map((name) => {
-      if (isOrganizationPermission(name)) return name;
-      throw unknownPermission(name, ORGANIZATION_PERMISSIONS);
-    }),
-  );
-}
-
-function namedCacheMask(permissions: readonly string[]): number {
-  return cacheMask(
-    permissions.map((name) => {
-      if (isCachePermission(name)) return name;
-      throw unknownPermission(name, CACHE_PERMISSIONS);
-    }),
-  );
-}
-
-function unknownPermission(name: string, known: readonly string[]): DomainError {
-  return new DomainError("validation", `permissions: \`${name}\` is not one of ${known.join(", ")}`);
 }

@@ -21,6 +21,7 @@ import {
   organizationExists,
   updateOrganization,
 } from "../db/organizations.ts";
+import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { listRegisteredWorkerIds } from "../db/worker-registrations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -31,6 +32,7 @@ import { DomainError } from "../errors.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import { requireOrganization } from "./access.ts";
+import { type AuditRecord, auditAuthor, recordAudit } from "./audit.ts";
 import { makeCacheKey } from "./cache-key.ts";
 import { requireCreator } from "./creation-gate.ts";
 import type { ServiceDeps } from "./deps.ts";
@@ -116,14 +118,13 @@ export async function createOrganization(
     created_by: creator.id,
     ...(await makeCacheKey(deps, cacheId, `${name}-internal`)),
   };
-  await db
-    .transaction()
-    .execute(async (trx) => {
-      await insertOrganization(trx, organization);
-      await insertCache(trx, internalStore);
-      await insertMember(trx, { organization_id: id, user_id: creator.id, role_id: ORGANIZATION_ROLE.Admin });
-    })
-    .catch(nameTaken);
+  await inTransaction(db, async (trx) => {
+    await insertOrganization(trx, organization);
+    await insertCache(trx, internalStore);
+    await insertMember(trx, { organization_id: id, user_id: creator.id, role_id: ORGANIZATION_ROLE.Admin });
+    const metadata = { organization: name, public: body.public };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "organization.create", organizationId: id, metadata });
+  }).catch(nameTaken);
   return id;
 }
 
@@ -140,7 +141,12 @@ export async function changeOrganization(
   if (body.display_name !== undefined) changes.display_name = requireDisplayName(body.display_name, "display_name");
   if (body.description !== undefined) changes.description = body.description;
   if (body.hide_build_requests !== undefined) changes.hide_build_requests = body.hide_build_requests;
-  await updateOrganization(deps.db, organization.id, changes).catch(nameTaken);
+  await inTransaction(deps.db, async (trx) => {
+    await updateOrganization(trx, organization.id, changes);
+    const changed = Object.keys(changes);
+    const metadata = { organization: organization.name, changed, ...(changes.name && { name: changes.name }) };
+    await recordAudit(trx, { ...auditAuthor(actor), ...updated(organization), metadata });
+  }).catch(nameTaken);
   return organization.id;
 }
 
@@ -151,7 +157,11 @@ export async function setOrganizationPublic(
   isPublic: boolean,
 ): Promise<void> {
   const { organization } = await requireOrganization(deps, actor, name, "manageOrgSettings", { unmanaged: true });
-  await updateOrganization(deps.db, organization.id, { public: isPublic });
+  await inTransaction(deps.db, async (trx) => {
+    await updateOrganization(trx, organization.id, { public: isPublic });
+    const metadata = { organization: organization.name, public: isPublic };
+    await recordAudit(trx, { ...auditAuthor(actor), ...updated(organization), metadata });
+  });
 }
 
 /** With its projects, evaluations and builds. Its workers learn that they work for it no more. */
@@ -162,7 +172,11 @@ export async function deleteOrganization(
 ): Promise<void> {
   const { organization } = await requireOrganization({ db }, actor, name, "deleteOrg", { unmanaged: true });
   const workerIds = await listRegisteredWorkerIds(db, organization.id);
-  await deleteOrganizationRow(db, organization.id);
+  await inTransaction(db, async (trx) => {
+    await deleteOrganizationRow(trx, organization.id);
+    const metadata = { organization: organization.name, organization_id: organization.id };
+    await recordAudit(trx, { ...auditAuthor(actor), event: "organization.delete", metadata });
+  });
   for (const workerId of workerIds) notifier.notify("registration", `${organization.id}/${workerId}`);
   notifier.notify("work", organization.id);
 }
@@ -180,7 +194,12 @@ export async function replaceSshKey(
   const { organization } = await requireOrganization({ db }, actor, name, "manageSshKey", { unmanaged: true });
   const { publicKey, secretKey } = await generateSshKey(keyComment(settings.serveUrl, organization.name));
   const sealed = await secrets.seal({ ...SSH_SECRET, id: organization.id }, utf8(secretKey));
-  await updateOrganization(db, organization.id, { ssh_public_key: publicKey, ssh_secret_key: sealed });
+  await inTransaction(db, async (trx) => {
+    await updateOrganization(trx, organization.id, { ssh_public_key: publicKey, ssh_secret_key: sealed });
+    const event = "organization.ssh_key.replace";
+    const metadata = { organization: organization.name, public_key: publicKey };
+    await recordAudit(trx, { ...auditAuthor(actor), event, organizationId: organization.id, metadata });
+  });
   return publicKey;
 }
 
@@ -198,6 +217,10 @@ function viewOrganization(row: OrganizationView): OrganizationBase {
     created_by,
     created_at: naiveTime(row.created_at),
   };
+}
+
+function updated({ id }: OrganizationView): Pick<AuditRecord, "event" | "organizationId"> {
+  return { event: "organization.update", organizationId: id };
 }
 
 function keyComment(serveUrl: string, name: string): string {

@@ -1,10 +1,15 @@
+import type { Transaction } from "kysely";
 import type { SubscribeBody, SubscriptionView } from "../api/organizations.ts";
+import type { Database } from "../db/schema.ts";
 import { deleteSubscription, insertSubscription, listSubscriptions } from "../db/subscriptions.ts";
+import { inTransaction } from "../db/transaction.ts";
 import type { Actor } from "../domain/actor.ts";
+import type { AuditEvent } from "../domain/audit-events.ts";
 import { SubscriptionMode, subscriptionModeName } from "../domain/subscription.ts";
 import { DomainError } from "../errors.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import { requireCache, requireOrganization } from "./access.ts";
+import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 
 const MODE: Readonly<Record<SubscribeBody["mode"], SubscriptionMode>> = {
@@ -41,9 +46,12 @@ export async function subscribe(
   const { organizationId, cacheId } = await requireBoth(deps, actor, names);
   const id = uuidV7(deps.clock.now(), deps.random);
   const row = { id, organization_id: organizationId, cache_id: cacheId, mode: MODE[mode] };
-  if (!(await insertSubscription(deps.db, row))) {
-    throw new DomainError("already_exists", "The organization is subscribed to this cache already");
-  }
+  await inTransaction(deps.db, async (trx) => {
+    if (!(await insertSubscription(trx, row))) {
+      throw new DomainError("already_exists", "The organization is subscribed to this cache already");
+    }
+    await record(trx, actor, "organization.subscription.create", { organizationId, cacheId, names, mode });
+  });
   deps.notifier.notify("work", organizationId);
 }
 
@@ -53,9 +61,12 @@ export async function unsubscribe(
   names: Subscription,
 ): Promise<void> {
   const { organizationId, cacheId } = await requireBoth(deps, actor, names);
-  if (!(await deleteSubscription(deps.db, organizationId, cacheId))) {
-    throw new DomainError("bad_request", "The organization is not subscribed to this cache");
-  }
+  await inTransaction(deps.db, async (trx) => {
+    if (!(await deleteSubscription(trx, organizationId, cacheId))) {
+      throw new DomainError("bad_request", "The organization is not subscribed to this cache");
+    }
+    await record(trx, actor, "organization.subscription.delete", { organizationId, cacheId, names });
+  });
   deps.notifier.notify("work", organizationId);
 }
 
@@ -68,4 +79,15 @@ async function requireBoth(
   const { organization } = await requireOrganization(deps, actor, names.organization, "manageSubscriptions");
   const { cache } = await requireCache(deps, actor, names.cache, "manageCacheSubscriptions");
   return { organizationId: organization.id, cacheId: cache.id };
+}
+
+async function record(
+  trx: Transaction<Database>,
+  actor: Actor,
+  event: AuditEvent,
+  about: { organizationId: string; cacheId: string; names: Subscription; mode?: string },
+): Promise<void> {
+  const { organizationId, cacheId, names, mode } = about;
+  const metadata = { ...names, ...(mode && { mode }) };
+  await recordAudit(trx, { ...auditAuthor(actor), event, organizationId, cacheId, metadata });
 }

@@ -1,8 +1,9 @@
-import type { MiddlewareHandler } from "hono";
-import { type Actor, ANONYMOUS } from "#core/domain/actor.ts";
+import type { Context, MiddlewareHandler } from "hono";
+import { type Actor, type ActorClient, ANONYMOUS } from "#core/domain/actor.ts";
 import { DomainError } from "#core/errors.ts";
 import { apiToken, isSameOriginWrite } from "#core/http/credentials.ts";
-import { authenticate } from "#core/services/authenticate.ts";
+import { recordDenial } from "#core/services/audit.ts";
+import { authenticate, CredentialRefusal } from "#core/services/authenticate.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "../env.ts";
 
@@ -13,7 +14,8 @@ export function actor(deps: Pick<ServiceDeps, "db" | "clock" | "settings">): Mid
       throw new DomainError("forbidden", "The request comes from a page of another origin: nothing was changed");
     }
     const token = apiToken(c.req.raw.headers);
-    c.set("actor", token === null ? ANONYMOUS : await resolve(deps, token, c.get("clientIp")));
+    const client = { address: c.get("clientIp"), userAgent: c.req.header("user-agent") ?? null };
+    c.set("actor", { ...(token === null ? ANONYMOUS : await resolve(deps, c, token, client)), client });
     // Answers depend on who asks; a route that knows better says so.
     c.header("cache-control", "no-store");
     await next();
@@ -22,13 +24,17 @@ export function actor(deps: Pick<ServiceDeps, "db" | "clock" | "settings">): Mid
 
 async function resolve(
   deps: Pick<ServiceDeps, "db" | "clock" | "settings">,
+  c: Context<AppEnv>,
   token: string,
-  clientAddress: string,
+  client: ActorClient,
 ): Promise<Actor> {
   try {
-    return await authenticate(deps, { token, clientAddress });
+    return await authenticate(deps, { token, clientAddress: client.address });
   } catch (refusal) {
-    if (refusal instanceof DomainError) return { ...ANONYMOUS, refusal };
-    throw refusal;
+    if (!(refusal instanceof DomainError)) throw refusal;
+    const userId = refusal instanceof CredentialRefusal ? refusal.userId : null;
+    const metadata = { reason: refusal.code, method: c.req.method, path: c.req.path };
+    await recordDenial(deps.db, { userId, client, metadata });
+    return { ...ANONYMOUS, refusal };
   }
 }

@@ -171,3 +171,70 @@ test("the permissions that a key can hold are listed with whether they change an
     availableCache: expect.arrayContaining([{ id: "readStore", mutating: false }]),
   });
 });
+
+test("what its owner loses, a key loses at the same moment", async () => {
+  const member = await t.user("Member");
+  const users = (method: string, role: string) =>
+    t.ask(method, "/orgs/blue/users", { token: owner.token, body: { user: "Member", role } });
+  await users("POST", "Admin");
+  const key = await makeKey({ permissions: ["viewOrg", "manageOrgSettings"], organization: "blue" }, member);
+  const change = () => t.ask("PATCH", "/orgs/blue", { token: key, body: { description: "d" } });
+  expect((await change()).status).toBe(200);
+  await users("PATCH", "View");
+  expect((await change()).status).toBe(403);
+  await users("DELETE", "");
+  expect((await change()).text).toBe((await t.ask("PATCH", "/orgs/no-such", { token: key, body: {} })).text);
+  await t.db.updateTable("user_account").set({ active: false }).where("id", "=", member.id).execute();
+  expect((await change()).status).toBe(403);
+  await t.db.deleteFrom("user_account").where("id", "=", member.id).execute();
+  expect((await change()).status).toBe(401);
+});
+
+test("through a key with a pin, its owner's other keys are not listed", async () => {
+  const red = await makeKey({ name: "red one", permissions: ["viewOrg"], organization: "red" });
+  await makeKey({ name: "blue one", permissions: ["viewOrg"], organization: "blue" });
+  const cache = await makeKey({ name: "cache one", permissions: ["readStore", "viewCache"], cache: "blue-cache" });
+  const names = async (token: string) => {
+    const { message } = (await t.ask("GET", "/user/keys", { token })).body;
+    return (message as KeyView[]).map(({ name }) => name);
+  };
+  expect(await names(red)).toContain("red one");
+  expect(await names(red)).not.toContain("blue one");
+  expect(await names(cache)).toEqual(["cache one"]);
+  expect(await names(owner.token)).toEqual(expect.arrayContaining(["red one", "blue one", "cache one"]));
+  const listed = (await keys()).find(({ name }) => name === "cache one");
+  expect(listed).toMatchObject({ permissions: ["viewCache", "readStore"], cache: "blue-cache", organization: null });
+});
+
+test("the time of use is written once a minute, however many use the key at once", async () => {
+  const token = await makeKey({ name: "busy", permissions: ["viewOrg"] });
+  await sql`
+    create table key_write (n int);
+    create function note_key_write() returns trigger language plpgsql as
+      $$ begin insert into key_write values (1); return new; end $$;
+    create trigger note_key_write after update of last_used_at on api_key
+      for each row execute function note_key_write()`.execute(t.db);
+  const writes = async () => (await sql`select from key_write`.execute(t.db)).rows.length;
+  await Promise.all(Array.from({ length: 8 }, () => t.ask("GET", "/user", { token })));
+  expect(await writes()).toBe(1);
+  await sql`update api_key set last_used_at = gradient_now() - interval '61 s' where name = 'busy'`.execute(t.db);
+  const before = await writes();
+  await Promise.all(Array.from({ length: 8 }, () => t.ask("GET", "/user", { token })));
+  expect(await writes()).toBe(before + 1);
+});
+
+test("two changes of one key at once leave a key that could have been made", async () => {
+  const member = await t.user("Racer");
+  await t.ask("POST", "/orgs/red/users", { token: owner.token, body: { user: "Racer", role: "View" } });
+  for (let round = 0; round < 3; round++) {
+    await makeKey({ name: `racing ${round}`, permissions: ["viewOrg"] }, member);
+    const row = () =>
+      t.db.selectFrom("api_key").selectAll().where("name", "=", `racing ${round}`).executeTakeFirstOrThrow();
+    const { id } = await row();
+    const change = (body: object) => t.ask("PATCH", `/user/keys/${id}`, { token: member.token, body });
+    const answers = await Promise.all([change({ permissions: ["deleteOrg"] }), change({ organization: "red" })]);
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([200, 403]);
+    const { organization_id, permissions } = await row();
+    expect(organization_id !== null && permissions !== 1).toBe(false);
+  }
+});
