@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { NameQuery } from "#core/api/organizations.ts";
 import { PageQuery } from "#core/api/pages.ts";
-import { ChangeProjectBody, CreateProjectBody } from "#core/api/projects.ts";
+import { ChangeProjectBody, CreateProjectBody, TransferProjectBody } from "#core/api/projects.ts";
 import { success } from "#core/http/envelope.ts";
 import {
   changeProject,
@@ -14,6 +14,7 @@ import {
   switchProject,
 } from "#core/services/projects.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
+import { transferProject } from "#core/services/projects-transfer.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readJson, readQuery } from "./parse.ts";
@@ -61,6 +62,12 @@ export function projectRoutes(deps: ProjectDeps): Hono<AppEnv> {
   app.delete("/:organization/:project/active", signedIn, async (c) => {
     await switchProject(deps, c.get("actor"), c.req.param(), false);
     return c.json(success("Project deactivated"));
+  });
+
+  app.post("/:organization/:project/transfer", signedIn, async (c) => {
+    const { organization } = await readJson(c, TransferProjectBody);
+    const to = await transferProject(deps, c.get("actor"), c.req.param(), organization);
+    return c.json(success(`Project transferred to ${to}`));
   });
 
   app.post("/:organization/:project/check-repository", signedIn, async (c) => {

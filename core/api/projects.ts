@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { queryId, queryNumber } from "./evaluation-queries.ts";
 import type { BuildStatusName, EvaluationStatusName } from "./status.ts";
 import { descriptionText, nameText, text, wholeNumber } from "./text.ts";
+import type { EvaluationTrigger } from "./triggers.ts";
 
 /** By the numbers that the database holds: what a new evaluation does about one of the project that goes on. */
 export const CONCURRENCY = ["hard_abort", "soft_abort", "all", "skip"] as const;
@@ -35,6 +36,10 @@ export const ChangeProjectBody = v.object({
   sign_cache: v.optional(v.boolean()),
 });
 export type ChangeProjectBody = v.InferOutput<typeof ChangeProjectBody>;
+
+/** `POST /projects/{organization}/{project}/transfer`: the organization that gets it. */
+export const TransferProjectBody = v.object({ organization: nameText });
+export type TransferProjectBody = v.InferOutput<typeof TransferProjectBody>;
 
 /** `GET .../evaluations`; without a limit, as many as the project keeps. */
 export const EvaluationsQuery = v.object({ limit: v.optional(queryNumber) });
@@ -100,7 +105,7 @@ export interface EvaluationSummary {
   /** The first line, cut at 100 characters. */
   readonly commit_message: string;
   readonly status: EvaluationStatusName;
-  readonly trigger: null;
+  readonly trigger: EvaluationTrigger | null;
   readonly triggered_by: string | null;
   readonly pr_number: null;
   /** Without those that were substituted or given up. */

@@ -21,7 +21,15 @@ export type NewEvaluation = Pick<
   readonly commit_message?: string;
   /** Absent: those of the project. */
   readonly input_overrides?: readonly InputOverride[];
+  /** Absent: a person began it. */
+  readonly trigger?: EvaluationTriggerRow;
 };
+
+export interface EvaluationTriggerRow {
+  readonly id: string;
+  /** A number of the trigger's type. */
+  readonly type: number;
+}
 
 /**
  * Makes whoever subscribes the organization to a cache wait for the end of this transaction: the foreign key of a new
@@ -101,15 +109,17 @@ export async function listCompetingEvaluations(db: Kysely<Database>, projectId: 
  * unless the evaluation has its own.
  */
 export async function insertEvaluation(trx: Transaction<Database>, evaluation: NewEvaluation): Promise<void> {
-  const reason = evaluation.waiting_reason;
-  const { input_overrides: own } = evaluation;
+  const { trigger, input_overrides: own, waiting_reason: reason, ...values } = evaluation;
   const ofProject = sql<string>`(
     select coalesce(jsonb_agg(jsonb_build_object('input', input_name, 'url', url) order by input_name), '[]')
     from project_flake_input where project_id = ${evaluation.project_id})`;
   await trx
     .insertInto("evaluation")
     .values({
-      ...evaluation,
+      ...values,
+      // It may be removed at this moment; its type is known all the same.
+      trigger_id: trigger && sql`(select id from project_trigger where id = ${trigger.id} for key share)`,
+      trigger_type: trigger?.type,
       waiting_reason: reason === null ? null : sql<string>`${JSON.stringify(reason)}::jsonb`,
       input_overrides: own ? JSON.stringify(own) : ofProject,
     })

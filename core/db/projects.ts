@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Updateable } from "kysely";
+import { type Kysely, sql, type Transaction, type Updateable } from "kysely";
 import type { Database, ProjectRow, ProjectTable } from "./schema.ts";
 
 export interface ProjectWithLast extends ProjectRow {
@@ -83,6 +83,12 @@ export async function updateProject(db: Kysely<Database>, id: string, changes: P
 
 export async function setProjectActive(db: Kysely<Database>, id: string, active: boolean): Promise<void> {
   await db.updateTable("project").set({ active }).where("id", "=", id).execute();
+}
+
+/** With its evaluations. Takes a transaction: the project is locked, and none of them goes on. */
+export async function moveProject(trx: Transaction<Database>, id: string, organizationId: string): Promise<void> {
+  await trx.updateTable("project").set({ organization_id: organizationId }).where("id", "=", id).execute();
+  await trx.updateTable("evaluation").set({ organization_id: organizationId }).where("project_id", "=", id).execute();
 }
 
 export async function deleteProject(db: Kysely<Database>, id: string): Promise<void> {

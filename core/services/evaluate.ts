@@ -1,5 +1,6 @@
 import type { Concurrency, EvaluateBody } from "../api/projects.ts";
 import { findLastEvaluation, listCompetingEvaluations } from "../db/projects-evaluations.ts";
+import { clearForce } from "../db/triggers.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import { type ProjectAccess, requireProject } from "./access.ts";
@@ -48,6 +49,7 @@ async function evaluateHead(
     commit,
     startedBy: requireUser(actor).id,
     concurrency,
+    within: (trx) => clearForce(trx, project.id),
   });
   const { id: evaluationId, waiting, aborted } = created;
   const state = waiting ? WAITS[waiting.kind] : "is queued";

@@ -3,6 +3,7 @@ import { CONCURRENCY, type Concurrency } from "../api/projects.ts";
 import { lockToStop } from "../db/evaluation-stop.ts";
 import { findCacheObstacle } from "../db/evaluation-waiting.ts";
 import {
+  type EvaluationTriggerRow,
   findLastEvaluation,
   insertEvaluation,
   listCompetingEvaluations,
@@ -35,6 +36,8 @@ export interface EvaluationOrder {
     readonly commitMessage: string;
     readonly overrides: readonly InputOverride[];
   };
+  /** What began it, where that was no person. */
+  readonly trigger?: EvaluationTriggerRow;
   /** Is written in the same transaction; what it throws undoes all of it. */
   readonly within?: (trx: Transaction<Database>, evaluationId: string) => Promise<void>;
   /** A member has to look at it first. */
@@ -74,6 +77,12 @@ export async function createEvaluation(
     const obstacle = await findObstacle(trx, organizationId);
     const project = await lockProjectToEvaluate(trx, projectId);
     if (!project) throw new DomainError("not_found", "Project not found");
+    if (project.organization_id !== organizationId) {
+      throw new DomainError(
+        "conflict",
+        "The project went to another organization meanwhile: start the evaluation there",
+      );
+    }
     if (!order.source && project.repository !== repository) {
       throw new DomainError("conflict", "The project's repository was changed meanwhile: start the evaluation again");
     }
@@ -101,6 +110,7 @@ export async function createEvaluation(
       concurrent: policy === "all",
       previous_id: (await findLastEvaluation(trx, projectId))?.id ?? null,
       started_by: startedBy,
+      ...(order.trigger && { trigger: order.trigger }),
       ...(order.source && { commit_message: order.source.commitMessage, input_overrides: order.source.overrides }),
     });
     await order.within?.(trx, id);

@@ -21,6 +21,7 @@ import type { ServiceDeps } from "./deps.ts";
 import { estimateEvaluation } from "./estimates.ts";
 import type { EvaluationControl } from "./evaluations-control.ts";
 import { ENTRY_POINTS_MAX } from "./projects-evaluations.ts";
+import { viewEvaluationTrigger } from "./triggers-view.ts";
 
 /** An evaluation has one message for each attribute that failed; the first of them say enough. */
 const MESSAGES_MAX = 2_000;
@@ -66,7 +67,7 @@ export async function getEvaluation(deps: ReadDeps, actor: Actor, id: string): P
       eval: formatAttributePath(entry.attribute),
       build_status: buildStatusName(entry.status),
     })),
-    trigger: null,
+    trigger: viewEvaluationTrigger(row),
     triggered_by: row.triggered_by,
     ...(row.waiting_reason && { waiting_reason: row.waiting_reason }),
     priority: row.priority,

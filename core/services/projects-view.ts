@@ -7,6 +7,7 @@ import { evaluationStatusName } from "../domain/states.ts";
 import { assert } from "../lib/assert.ts";
 import { redactUrl } from "../nix/flake-ref.ts";
 import type { OrganizationAccess } from "./access.ts";
+import { viewEvaluationTrigger } from "./triggers-view.ts";
 
 const COMMIT_TITLE_LENGTH_MAX = 100;
 
@@ -52,7 +53,7 @@ export function viewEvaluationSummary(row: EvaluationSummaryRow): EvaluationSumm
     commit: row.commit_hash,
     commit_message: commitTitle(row.commit_message),
     status: evaluationStatusName(row.status),
-    trigger: null,
+    trigger: viewEvaluationTrigger(row),
     triggered_by: row.triggered_by,
     pr_number: null,
     total_builds: completed + failed + building + queued,

@@ -13,17 +13,20 @@ import {
   updateProject,
 } from "../db/projects.ts";
 import { findLastEvaluation, listActiveEvaluations, lockProjectToEvaluate } from "../db/projects-evaluations.ts";
-import type { Database } from "../db/schema.ts";
+import type { Database, ProjectRow } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
+import { insertTrigger } from "../db/triggers.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { isSlug } from "../domain/names.ts";
 import { DomainError } from "../errors.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import { requireOrganization, requireProject } from "./access.ts";
+import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ProjectDeps } from "./projects-deps.ts";
 import { checkProjectFields, keepEvaluationsAtFirst, parseRepository } from "./projects-rules.ts";
 import { viewProject } from "./projects-view.ts";
+import { firstTrigger, rescheduleTriggers } from "./triggers-schedule.ts";
 
 /** Evaluations that are ended in one go before their project is deleted. */
 const ABORT_BATCH = 100;
@@ -52,7 +55,7 @@ export async function listProjectsOf(
   return { items, total, ...query };
 }
 
-/** Answers the new project's id. */
+/** Answers the new project's id. Its repository is looked at every five minutes, until somebody changes that. */
 export async function createProject(
   deps: ProjectDeps,
   actor: Actor,
@@ -63,7 +66,7 @@ export async function createProject(
   checkProjectFields(body, deps.projects);
   const id = uuidV7(deps.clock.now(), deps.random);
   const { name, display_name, description, repository, wildcard, concurrency, sign_cache } = body;
-  await insertProject(deps.db, {
+  const project = {
     id,
     organization_id: access.organization.id,
     name,
@@ -75,7 +78,18 @@ export async function createProject(
     sign_cache,
     keep_evaluations: keepEvaluationsAtFirst(deps.projects),
     created_by: requireUser(actor).id,
-  }).catch(nameTaken);
+  };
+  const triggerId = uuidV7(deps.clock.now(), deps.random);
+  const insert = inTransaction(
+    deps.db,
+    async (trx) => {
+      await insertProject(trx, project);
+      await insertTrigger(trx, firstTrigger(triggerId, id));
+      await record(trx, actor, "project.create", project);
+    },
+    deps,
+  );
+  await insert.catch(nameTaken);
   return id;
 }
 
@@ -110,7 +124,15 @@ export async function changeProject(
     concurrency: concurrency && CONCURRENCY.indexOf(concurrency),
     force_evaluation: true,
   });
-  await updateProject(deps.db, project.id, changes).catch(nameTaken);
+  const update = inTransaction(
+    deps.db,
+    async (trx) => {
+      await updateProject(trx, project.id, changes);
+      await record(trx, actor, "project.update", project, { fields: Object.keys(given) });
+    },
+    deps,
+  );
+  await update.catch(nameTaken);
   return project.id;
 }
 
@@ -121,17 +143,28 @@ export async function removeProject(deps: ProjectDeps, actor: Actor, name: Proje
   for (let round = 0; round < ABORT_ROUNDS_MAX; round++) {
     for (const { id } of await listActiveEvaluations(deps.db, project.id, ABORT_BATCH))
       await abortUnlessEnded(deps, id);
-    if (await inTransaction(deps.db, (trx) => deleteUnlessActive(trx, project.id), deps)) return;
+    if (await inTransaction(deps.db, (trx) => deleteUnlessActive(trx, actor, project), deps)) return;
   }
   throw new DomainError("conflict", "The project is evaluated again and again: stop what starts it, then delete it");
 }
 
 /** False while an evaluation is active: its builds would stay open with nobody who needs them. */
-async function deleteUnlessActive(trx: Transaction<Database>, projectId: string): Promise<boolean> {
-  await lockProjectToEvaluate(trx, projectId);
-  if ((await listActiveEvaluations(trx, projectId, 1)).length > 0) return false;
-  await deleteProject(trx, projectId);
+async function deleteUnlessActive(trx: Transaction<Database>, actor: Actor, project: ProjectRow): Promise<boolean> {
+  if (!(await lockProjectToEvaluate(trx, project.id))) return true;
+  if ((await listActiveEvaluations(trx, project.id, 1)).length > 0) return false;
+  await deleteProject(trx, project.id);
+  await record(trx, actor, "project.delete", project);
   return true;
+}
+
+async function record(
+  trx: Transaction<Database>,
+  actor: Actor,
+  event: "project.create" | "project.update" | "project.delete",
+  { name, organization_id: organizationId }: Pick<ProjectRow, "name" | "organization_id">,
+  more: { readonly fields?: readonly string[] } = {},
+): Promise<void> {
+  await recordAudit(trx, { ...auditAuthor(actor), event, organizationId, metadata: { project: name, ...more } });
 }
 
 export async function switchProject(
@@ -141,7 +174,14 @@ export async function switchProject(
   active: boolean,
 ): Promise<void> {
   const { project } = await requireProject(deps, actor, name, "editProject", { unmanaged: true });
-  await setProjectActive(deps.db, project.id, active);
+  await inTransaction(
+    deps.db,
+    async (trx) => {
+      await setProjectActive(trx, project.id, active);
+      if (active && !project.active) await rescheduleTriggers(trx, project.id, deps.clock.now());
+    },
+    deps,
+  );
 }
 
 /** The commit that the repository's HEAD points to. Throws `repository_unreachable` with git's own words. */
@@ -165,7 +205,8 @@ async function abortUnlessEnded(deps: ProjectDeps, evaluationId: string): Promis
   }
 }
 
-function nameTaken(error: unknown): never {
+/** Throws `already_exists` for a name that the organization has, and the error itself for any other. */
+export function nameTaken(error: unknown): never {
   if (uniqueViolation(error) !== "project_name_key") throw error;
   throw new DomainError("already_exists", "name: this organization has another project of this name");
 }

@@ -24,17 +24,23 @@ import { type CollectedProofs, createNarProofs } from "#core/services/nar-proofs
 import { createSshKeys } from "#core/services/organization-key.ts";
 import type { RetentionDeps } from "#core/services/retention-deps.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
+import type { NarTraffic } from "#core/services/traffic.ts";
+import type { TriggerDeps } from "#core/services/triggers-run.ts";
 import { UpstreamRelay } from "#core/services/upstream-relay.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import { nodeCodec } from "./codec.ts";
 import type { Config } from "./config.ts";
 import type { Databases } from "./database.ts";
+import { createFront, type Front } from "./front.ts";
 import { createGitRemote } from "./git-remote.ts";
 import { nodeHasher } from "./hasher.ts";
 import type { HubDeps } from "./hub/deps.ts";
 import type { Loggers } from "./logger.ts";
+import type { AccountLoopDeps } from "./mail-loop.ts";
+import { createMailer } from "./mailer.ts";
 import type { RunningNotifier } from "./notifier.ts";
+import { openOidc } from "./oidc.ts";
 import { createOutbound } from "./outbound.ts";
 import { argon2Hasher } from "./password-hasher.ts";
 import type { Secrets } from "./secrets.ts";
@@ -55,12 +61,15 @@ export interface Composition {
   readonly fetch: (request: Request, env: HttpBindings) => Promise<Response>;
   /** What is answered before anything else looks at the request. */
   readonly fromMemory: CacheSurface["fromMemory"];
+  readonly front: Front;
   readonly hub: HubDeps;
   readonly uses: PathUses;
   readonly proofs: CollectedProofs;
   readonly logs: Omit<LogSealDeps, "log">;
   readonly retention: RetentionDeps;
   readonly debugIndex: DebugIndexDeps;
+  readonly accounts: AccountLoopDeps;
+  readonly triggers: TriggerDeps;
   /** Lets go of connections to others. */
   readonly close: () => void;
 }
@@ -73,6 +82,7 @@ export async function compose(parts: Parts): Promise<Composition> {
   const { config, databases, loggers, notifier } = parts;
   const { blobs } = parts.storage;
   const secrets = await createSecretBox(parts.secrets.crypt);
+  const front = createFront(parts);
   const proofs = createNarProofs({ db: databases.scheduler });
   const common = {
     proofs,
@@ -84,6 +94,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     blobs,
   };
   const outbound = createOutbound(config.outbound);
+  const oidc = openOidc(config);
   const { upstreamQueriesMax } = config;
   const viaName = new URL(config.serveUrl).host;
   const served = { ...common, db: databases.scheduler, log: loggers.cache };
@@ -104,6 +115,8 @@ export async function compose(parts: Parts): Promise<Composition> {
   };
   const transitions = { ...hub, db: databases.web, log: loggers.scheduler };
   const pushes = { uploadPlaces: new UploadPlaces(), narUploadBytesMax: config.uploads.narBytesMax };
+  const git = createGitRemote({ ...gitOptions(config), sshKeyOf: hub.sshKeyOf });
+  const projects = { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources };
   const app = createApp({
     ...common,
     db: databases.web,
@@ -111,30 +124,56 @@ export async function compose(parts: Parts): Promise<Composition> {
     passwords: argon2Hasher,
     secrets,
     settings: settingsOf(config, parts.secrets),
-    git: createGitRemote({ ...gitOptions(config), sshKeyOf: hub.sshKeyOf }),
+    git,
     control: createEvaluationControl(transitions),
-    projects: { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources },
+    projects,
     retention: { ...config.retention, keepEvaluations: config.keepEvaluations },
     sourceBytesMax: config.sourceBytesMax,
     ...pushes,
     secretKeyOf: hub.secretKeyOf,
     upstreams: hub.upstreams,
     outbound,
-    http: httpOptions(config),
+    oidc: oidc.provider,
+    http: { ...httpOptions(config), ...front.options },
   } satisfies AppDeps);
   const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
   const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
   const relayDeps = { ...upstreamDeps, upstreams: hub.upstreams, secretKeyOf: hub.secretKeyOf };
   const relay = createUpstreamRelay(new UpstreamRelay(relayDeps));
   const uploads = { ...served, ...pushes, secretKeyOf: hub.secretKeyOf, upstreams: hub.upstreams };
-  const cache = cacheFetch(parts, { blobs, proofs, uses, listings, relay, secretKeyOf: hub.secretKeyOf }, uploads);
+  const cacheParts = { blobs, proofs, uses, listings, relay, secretKeyOf: hub.secretKeyOf, traffic: front.traffic };
+  const cache = cacheFetch(parts, cacheParts, uploads);
   const fetch: Composition["fetch"] = async (request, env) =>
-    (await cache.fetch(request, env)) ?? app.fetch(request, env);
+    (await cache.fetch(request, env)) ?? (await front.answerMetrics(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
+  const accounts = {
+    ...common,
+    db: databases.web,
+    log: loggers.web,
+    settings: settingsOf(config, parts.secrets),
+    mailer: config.mail && createMailer(config.mail),
+  };
   const debugIndex = { db: databases.web, log: loggers.cache, listings };
   const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
-  const close = () => outbound.close();
-  return { fetch, fromMemory: cache.fromMemory, hub, uses, proofs, logs, debugIndex, retention, close };
+  const close = () => {
+    outbound.close();
+    oidc.close();
+  };
+  const triggers = { ...common, db: databases.scheduler, log: loggers.scheduler, git, projects };
+  return {
+    fetch,
+    fromMemory: cache.fromMemory,
+    front,
+    hub,
+    uses,
+    proofs,
+    logs,
+    debugIndex,
+    accounts,
+    triggers,
+    retention,
+    close,
+  };
 }
 
 function hubLimits({ workers, builds, evaluations }: Config): HubDeps["limits"] {
@@ -170,6 +209,7 @@ function cacheFetch(
     readonly listings: NarListings;
     readonly relay: CacheRelay;
     readonly secretKeyOf: SecretKeyOf;
+    readonly traffic: NarTraffic;
   },
   uploads: UploadDeps,
 ): {
@@ -217,8 +257,20 @@ function cacheFetch(
 }
 
 function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
-  const { serveUrl, registrationEnabled, createOrganization, createCache } = config;
-  return { version: VERSION, serveUrl, jwtSecret: secrets.jwt, registrationEnabled, createOrganization, createCache };
+  const { serveUrl, frontendUrl, secureCookie, registrationEnabled, createOrganization, createCache } = config;
+  return {
+    version: VERSION,
+    serveUrl,
+    frontendUrl,
+    secureCookie,
+    jwtSecret: secrets.jwt,
+    registrationEnabled,
+    mail: config.mail && { verificationRequired: config.mail.verificationRequired },
+    oidc: config.oidc && { required: config.oidc.required, iconUrl: config.oidc.iconUrl },
+    createOrganization,
+    createCache,
+    globalStatsPublic: config.globalStatsPublic,
+  };
 }
 
 /** Null for a Unix socket, whose other end is the proxy on this machine. */

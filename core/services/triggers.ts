@@ -1,0 +1,162 @@
+import type { ChangeTriggerBody, CreateTriggerBody, TriggerConfig, TriggerTest, TriggerView } from "../api/triggers.ts";
+import { lockProjectToEvaluate } from "../db/projects-evaluations.ts";
+import type { ProjectTriggerRow } from "../db/tables/triggers.ts";
+import { inTransaction } from "../db/transaction.ts";
+import {
+  changeTrigger,
+  countTriggers,
+  deleteTrigger,
+  findTrigger,
+  insertTrigger,
+  listTriggers,
+  lockTrigger,
+  noteTriggerTested,
+} from "../db/triggers.ts";
+import { type Actor, requireUser } from "../domain/actor.ts";
+import { DomainError } from "../errors.ts";
+import { isUuid, uuidV7 } from "../lib/ids.ts";
+import { requireProject } from "./access.ts";
+import type { ProjectName } from "./projects.ts";
+import type { ProjectDeps } from "./projects-deps.ts";
+import { parseRepository } from "./projects-rules.ts";
+import { fireTrigger } from "./triggers-fire.ts";
+import { requireInboundIntegration } from "./triggers-integrations.ts";
+import { checkTriggerConfig, configOf, firstDue, storedConfig, triggerTypeNumber } from "./triggers-rules.ts";
+import { TRIGGERS_MAX } from "./triggers-schedule.ts";
+import { viewTrigger, viewTriggers } from "./triggers-view.ts";
+
+type WriteDeps = Pick<ProjectDeps, "db" | "clock" | "random">;
+
+/** What begins evaluations of the project by itself, the oldest first. */
+export async function listProjectTriggers(
+  deps: Pick<ProjectDeps, "db">,
+  actor: Actor,
+  name: ProjectName,
+): Promise<TriggerView[]> {
+  const { project } = await requireProject(deps, actor, name, "member");
+  return await viewTriggers(deps.db, project, await listTriggers(deps.db, project.id, TRIGGERS_MAX));
+}
+
+export async function getProjectTrigger(
+  deps: Pick<ProjectDeps, "db">,
+  actor: Actor,
+  name: ProjectName,
+  id: string,
+): Promise<TriggerView> {
+  const { project } = await requireProject(deps, actor, name, "member");
+  return await viewTrigger(deps.db, project, await requireTrigger(deps, project.id, id));
+}
+
+/** The project may be declared in the server's state file: what is added here is removed when that says so. */
+export async function addProjectTrigger(
+  deps: WriteDeps,
+  actor: Actor,
+  name: ProjectName,
+  { config, active }: CreateTriggerBody,
+): Promise<TriggerView> {
+  const { project, organization } = await requireProject(deps, actor, name, "manageTriggers");
+  checkTriggerConfig(config);
+  const id = uuidV7(deps.clock.now(), deps.random);
+  const row = await inTransaction(
+    deps.db,
+    async (trx) => {
+      await lockProjectToEvaluate(trx, project.id);
+      if ((await countTriggers(trx, project.id)) >= TRIGGERS_MAX) {
+        throw new DomainError("bad_request", `A project has at most ${TRIGGERS_MAX} triggers: remove one first`);
+      }
+      await requireInboundIntegration(trx, organization.id, config);
+      return await insertTrigger(trx, {
+        id,
+        project_id: project.id,
+        type: triggerTypeNumber(config.type),
+        config: storedConfig(config),
+        active,
+        due: firstDue(config, deps.clock.now()),
+      });
+    },
+    deps,
+  );
+  return await viewTrigger(deps.db, project, row);
+}
+
+/** It begins anew with what was changed: times that passed while it was off are not caught up. */
+export async function changeProjectTrigger(
+  deps: WriteDeps,
+  actor: Actor,
+  name: ProjectName,
+  id: string,
+  body: ChangeTriggerBody,
+): Promise<TriggerView> {
+  const { project, organization } = await requireProject(deps, actor, name, "manageTriggers");
+  if (body.config) checkTriggerConfig(body.config);
+  const row = await inTransaction(
+    deps.db,
+    async (trx) => {
+      const before = isUuid(id) ? await lockTrigger(trx, project.id, id) : undefined;
+      if (!before) return unknownTrigger();
+      const config: TriggerConfig = body.config ?? configOf(before);
+      if (body.config) await requireInboundIntegration(trx, organization.id, body.config);
+      return await changeTrigger(trx, id, {
+        type: triggerTypeNumber(config.type),
+        config: storedConfig(config),
+        active: body.active ?? before.active,
+        due: firstDue(config, deps.clock.now()),
+      });
+    },
+    deps,
+  );
+  return await viewTrigger(deps.db, project, row);
+}
+
+export async function removeProjectTrigger(
+  deps: WriteDeps,
+  actor: Actor,
+  name: ProjectName,
+  id: string,
+): Promise<void> {
+  const { project } = await requireProject(deps, actor, name, "manageTriggers");
+  const removed = isUuid(id) && (await inTransaction(deps.db, (trx) => deleteTrigger(trx, project.id, id), deps));
+  if (!removed) unknownTrigger();
+}
+
+/**
+ * Does now what the trigger would do: an evaluation of the commit that it looks at, as the project's concurrency policy
+ * lets it. When it is looked at next stays as it is.
+ */
+export async function testProjectTrigger(
+  deps: ProjectDeps,
+  actor: Actor,
+  name: ProjectName,
+  { id, signal }: { readonly id: string; readonly signal: AbortSignal },
+): Promise<TriggerTest> {
+  const { project, organization } = await requireProject(deps, actor, name, "triggerEvaluation");
+  const trigger = await requireTrigger(deps, project.id, id);
+  if (!trigger.active) throw new DomainError("bad_request", "The trigger is switched off: switch it on first");
+  const config = configOf(trigger);
+  const { url } = parseRepository(project.repository, deps.projects);
+  const ref = config.type === "polling" && config.branch !== null ? { ref: `refs/heads/${config.branch}` } : {};
+  const { commit } = await deps.git.resolve(url, { ...ref, signal, organizationId: organization.id });
+  return await fireTrigger(deps, {
+    triggerId: id,
+    type: trigger.type,
+    projectId: project.id,
+    organizationId: organization.id,
+    repository: project.repository,
+    commit,
+    startedBy: requireUser(actor).id,
+    skipSameCommit: config.type !== "time",
+    note: (trx) => noteTriggerTested(trx, id, config.type === "polling" ? commit : null),
+  });
+}
+
+async function requireTrigger(
+  { db }: Pick<ProjectDeps, "db">,
+  projectId: string,
+  id: string,
+): Promise<ProjectTriggerRow> {
+  return (isUuid(id) ? await findTrigger(db, projectId, id) : undefined) ?? unknownTrigger();
+}
+
+function unknownTrigger(): never {
+  throw new DomainError("not_found", "Trigger not found");
+}
