@@ -25,7 +25,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       add column scim_groups text[] not null default '{}';
     create index role_oidc_groups_idx on role using gin (oidc_groups);
 
-    -- Memberships that hold because of a group, for as long as organization_member has the same role.
+    -- Memberships that hold because of a group: organization_member has the same role.
     create table group_membership (
       organization_id uuid not null,
       user_id uuid not null,
@@ -40,6 +40,15 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create index group_membership_role_idx on group_membership (role_id);
     create index group_membership_own_role_idx on group_membership (own_role_id);
 
+    -- Who gives a member another role gives it for good, whatever the groups said before.
+    create function gradient_overrule_group() returns trigger language plpgsql as $$
+      begin
+        delete from group_membership where organization_id = new.organization_id and user_id = new.user_id;
+        return null;
+      end $$;
+    create trigger organization_member_overrule after update of role_id on organization_member
+      for each row execute function gradient_overrule_group();
+
     -- A provider may tell no address: any number of users have none.
     drop index user_account_email_key;
     create unique index user_account_email_key on user_account (lower(email)) where email <> '';
@@ -53,6 +62,8 @@ export async function down(db: Kysely<unknown>): Promise<void> {
     update user_account set email = id || '@users.invalid' where email = '';
     drop index user_account_email_idx, user_account_email_key;
     create unique index user_account_email_key on user_account (lower(email));
+    drop trigger organization_member_overrule on organization_member;
+    drop function gradient_overrule_group;
     drop table group_membership, oidc_return, user_identity;
     alter table role drop column oidc_groups, drop column scim_groups;
   `.execute(db);

@@ -14,9 +14,10 @@ export interface OidcProfile {
 }
 
 export interface OidcUsername {
-  readonly text: string;
-  /** The provider's own word. Otherwise it was made from that, and other words may lead to it, too. */
-  readonly exact: boolean;
+  /** The provider's own. An account that the operator made may have it, though nobody could register it. */
+  readonly word: string;
+  /** The word itself where it is a user name, else the nearest that is one. Other words may lead to it, too. */
+  readonly nearest: string;
 }
 
 export interface OidcEmail {
@@ -32,7 +33,7 @@ export class OidcClaimsError extends Error {
 
 /** OpenID Connect Core 1.0 section 2. */
 const SUBJECT_MAX_LENGTH = 255;
-const ISSUER_MAX_LENGTH = 1_000;
+const TEXT_MAX_LENGTH = 1_000;
 const GROUPS_MAX = 10_000;
 const USERNAME_MAX_LENGTH = 50;
 const NAME_MAX_BYTES = 100;
@@ -43,14 +44,15 @@ type Claims = Readonly<Record<string, unknown>>;
 export function profileOf(claims: Claims): OidcProfile {
   const issuer = text(claims, "iss");
   const subject = text(claims, "sub");
-  if (!issuer || issuer.length > ISSUER_MAX_LENGTH) throw new OidcClaimsError("the claim iss is no issuer's name");
+  if (!issuer) throw new OidcClaimsError("the claim iss is no issuer's name");
   if (!subject || !/^[\x20-\x7e]+$/.test(subject) || subject.length > SUBJECT_MAX_LENGTH) {
     throw new OidcClaimsError(`the claim sub must be 1 to ${SUBJECT_MAX_LENGTH} characters of ASCII`);
   }
+  const word = text(claims, "preferred_username") ?? subject;
   return {
     issuer,
     subject,
-    username: usernameFrom(text(claims, "preferred_username") ?? subject),
+    username: { word, nearest: nearestUsername(word) },
     name: displayNameFrom(text(claims, "name") ?? ""),
     email: emailFrom(claims),
     groups: groupsFrom(claims),
@@ -58,21 +60,28 @@ export function profileOf(claims: Claims): OidcProfile {
 }
 
 /** Whether the ID token leaves out what the provider may tell at its userinfo endpoint. */
-export function isSparse(claims: Claims): boolean {
-  return ["preferred_username", "name", "email", "groups"].some((name) => claims[name] === undefined);
+export function isSparse(idToken: Claims): boolean {
+  const wanted = ["preferred_username", "name", "email", "email_verified", "groups"];
+  return wanted.some((name) => idToken[name] === undefined);
+}
+
+/** The ID token's word counts. What is said of an address is said of the address beside it. */
+export function withUserInfo(idToken: Claims, userInfo: Claims): Claims {
+  const { email_verified: verified, ...rest } = userInfo;
+  const sameAddress = idToken.email === undefined || idToken.email === userInfo.email;
+  return { ...rest, ...(sameAddress && { email_verified: verified }), ...idToken };
 }
 
 /**
- * The word itself where it is a user name by our rules. Else the nearest that is: of an address what stands before the
- * `@`, with `-` for what no name may hold.
+ * A user name by our rules, or nearly: of an address what stands before the `@`, with `-` for what no name may hold.
+ * Where nothing is left it is the reserved word `user`, which takes a number.
  */
-export function usernameFrom(word: string): OidcUsername {
-  if (isUsername(word)) return { text: word, exact: true };
+export function nearestUsername(word: string): string {
+  if (isUsername(word)) return word;
   const [local = ""] = word.split("@");
   const plain = local.normalize("NFKD").replace(/\p{M}+/gu, "");
   const name = shorten(plain.replace(/[^A-Za-z0-9]+/g, "-"), USERNAME_MAX_LENGTH);
-  // Of what is too short or reserved, a longer one; where nothing is left, `user`, which takes a number.
-  return { text: isUsername(name) ? name : shorten(`user-${name}`, USERNAME_MAX_LENGTH), exact: false };
+  return isUsername(name) ? name : shorten(`user-${name}`, USERNAME_MAX_LENGTH);
 }
 
 /** What is tried where a name that was made cannot be had. */
@@ -119,9 +128,11 @@ function isElsewhere(claims: Claims, name: string): boolean {
   return typeof names === "object" && names !== null && name in names;
 }
 
+/** Null also for what nobody is called. */
 function text(claims: Claims, name: string): string | null {
   const value = claims[name];
-  return typeof value === "string" && value !== "" ? value : null;
+  if (typeof value !== "string" || value === "" || value.includes("\0")) return null;
+  return value.length > TEXT_MAX_LENGTH ? null : value;
 }
 
 /** Without `-` at its ends. */

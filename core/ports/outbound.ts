@@ -12,6 +12,15 @@ export interface Outbound {
   get(url: string, options: OutboundOptions): Promise<OutboundAnswer>;
 }
 
+/** The same for what is sent. */
+export interface FormSender {
+  /**
+   * Sends `form` as `application/x-www-form-urlencoded`. No redirect is followed: what is sent is for the address that
+   * was named. Throws `OutboundError`.
+   */
+  postForm(url: string, form: string, options: OutboundOptions): Promise<OutboundAnswer>;
+}
+
 export interface OutboundOptions {
   /** Until the headers, redirects included. */
   readonly timeoutMs: number;

@@ -1,45 +1,68 @@
 import { lookup as lookUpName } from "node:dns/promises";
-import { Agent as HttpAgent, get as httpGet, type IncomingMessage } from "node:http";
-import { Agent as HttpsAgent, get as httpsGet } from "node:https";
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
+import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
 import { mayConnectTo, type OutboundRules } from "#core/domain/outbound-address.ts";
-import { type Outbound, type OutboundAnswer, OutboundError, type OutboundOptions } from "#core/ports/outbound.ts";
+import {
+  type FormSender,
+  type Outbound,
+  type OutboundAnswer,
+  OutboundError,
+  type OutboundOptions,
+} from "#core/ports/outbound.ts";
 import { outboundBody } from "./outbound-body.ts";
 import { VERSION } from "./version.ts";
 
+/** Of a GET; what was sent goes nowhere else. */
 const REDIRECTS_MAX = 5;
 const REDIRECTS: readonly (number | undefined)[] = [301, 302, 303, 307, 308];
 /** Connections to one host that wait for the next request. */
 const IDLE_CONNECTIONS_MAX = 32;
 const UNREACHABLE = ["ENOTFOUND", "EAI_AGAIN", "EAI_FAIL", "ENODATA", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"];
 const HEADERS = { "user-agent": `gradient/${VERSION}` };
+const FORM = { "content-type": "application/x-www-form-urlencoded;charset=UTF-8" };
+const ANYWHERE: OutboundRules = { allowed: [network("0.0.0.0/0"), network("::/0")], privateAllowed: true };
 
-export interface RunningOutbound extends Outbound {
+export interface RunningOutbound extends Outbound, FormSender {
   /** Lets go of connections that wait. */
   close(): void;
 }
 
-/** Requests by Node's own client. The address is checked where the connection is opened: no name can change after. */
-export function createOutbound(rules: OutboundRules): RunningOutbound {
-  const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup: checkedLookup(rules) };
+/**
+ * Requests by Node's own client. The address is checked where the connection is opened: no name can change after.
+ * `ownHost` is a host that the operator wrote down and nobody else can: it may be any address, this machine's too.
+ */
+export function createOutbound(
+  rules: OutboundRules,
+  { ownHost = null }: { readonly ownHost?: string | null } = {},
+): RunningOutbound {
+  const rulesOf = (hostname: string) => (hostname === ownHost ? ANYWHERE : rules);
+  const lookups = { checked: checkedLookup(rules), own: checkedLookup(ANYWHERE) };
+  const lookup: LookupFunction = (name, options, callback) =>
+    (name === ownHost ? lookups.own : lookups.checked)(name, options, callback);
+  const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup };
   const agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
-  const send: Send = (url, { signal, more, onConnected }) => {
-    refuseForbidden(url, rules);
-    const headers = { ...HEADERS, ...more };
+  const send: Send = (url, { signal, more, form, onConnected }) => {
+    refuseForbidden(url, rulesOf(url.hostname));
+    const headers = { ...HEADERS, ...more, ...(form !== null && FORM) };
+    const method = form === null ? "GET" : "POST";
     return new Promise((resolve, reject) => {
       const request =
         url.protocol === "https:"
-          ? httpsGet(url, { agent: agents["https:"], headers, signal })
-          : httpGet(url, { agent: agents["http:"], headers, signal });
+          ? httpsRequest(url, { method, agent: agents["https:"], headers, signal })
+          : httpRequest(url, { method, agent: agents["http:"], headers, signal });
       request.once("response", resolve).once("error", reject);
       request.once("socket", (socket) => {
         if (socket.connecting) socket.once("connect", onConnected);
         else onConnected();
       });
+      request.end(form ?? undefined);
     });
   };
   return {
-    get: async (url, getOptions) => await get(send, parse(url), getOptions),
+    get: async (url, getOptions) => await ask(send, parse(url), null, getOptions),
+    postForm: async (url, form, postOptions) => await ask(send, parse(url), form, postOptions),
     close() {
       for (const agent of Object.values(agents)) agent.destroy();
     },
@@ -49,12 +72,14 @@ export function createOutbound(rules: OutboundRules): RunningOutbound {
 interface Sending {
   readonly signal: AbortSignal;
   readonly more: Readonly<Record<string, string>>;
+  /** Null: nothing is sent. */
+  readonly form: string | null;
   readonly onConnected: () => void;
 }
 
 type Send = (url: URL, sending: Sending) => Promise<IncomingMessage>;
 
-async function get(send: Send, first: URL, options: OutboundOptions): Promise<OutboundAnswer> {
+async function ask(send: Send, first: URL, form: string | null, options: OutboundOptions): Promise<OutboundAnswer> {
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), options.timeoutMs);
   let connected = false;
@@ -69,8 +94,8 @@ async function get(send: Send, first: URL, options: OutboundOptions): Promise<Ou
         "accept-encoding": [...(options.codings ?? []), "identity"].join(", "),
         ...(url.origin === first.origin && options.headers),
       };
-      const response = await send(url, { signal, more, onConnected });
-      if (!REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
+      const response = await send(url, { signal, more, form, onConnected });
+      if (form !== null || !REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
       response.destroy();
       if (redirects === REDIRECTS_MAX) {
         throw new OutboundError("broken", `${first.host} redirects more than ${REDIRECTS_MAX} times`);
@@ -114,6 +139,10 @@ function redirectOf(response: IncomingMessage, from: URL): URL {
     throw new OutboundError("refused", `${from.host} redirects from ${from.protocol} to ${to.protocol}`);
   }
   return to;
+}
+
+function network(text: string): IpNetwork {
+  return parseIpNetwork(text) as IpNetwork;
 }
 
 function parse(text: string): URL {

@@ -5,7 +5,7 @@ export interface UserIdentityTable {
   user_id: string;
   issuer: string;
   subject: string;
-  linked_at: ColumnType<Date, Date | undefined, never>;
+  linked_at: ColumnType<Date, Date | undefined, Date>;
 }
 
 /** A sign-in that came back from the provider. */
@@ -14,7 +14,7 @@ export interface OidcReturnTable {
   expires_at: Date;
 }
 
-/** A membership that holds because of a group at the provider, while the member has this role. */
+/** A membership that holds because of a group at the provider. The row goes when anyone else sets the member's role. */
 export interface GroupMembershipTable {
   organization_id: string;
   user_id: string;

@@ -1,0 +1,166 @@
+import type { Transaction } from "kysely";
+import {
+  emailIsTaken,
+  findUserOfIdentity,
+  type KnownAccount,
+  linkIdentity,
+  lockAccountsLike,
+  lockIdentity,
+  type ProfileColumns,
+  type SignInUser,
+  updateProfile,
+  usernameIsTaken,
+} from "../db/identities.ts";
+import type { Database } from "../db/schema.ts";
+import { insertUser } from "../db/users.ts";
+import { isUsername } from "../domain/names.ts";
+import { numberedUsername, type OidcProfile } from "../domain/oidc-claims.ts";
+import { randomFraction, uuidV7 } from "../lib/ids.ts";
+import type { ServiceDeps } from "./deps.ts";
+import { OidcRefusedError } from "./oidc-failure.ts";
+
+type AccountDeps = Pick<ServiceDeps, "clock" | "random" | "log">;
+
+export interface FoundAccount {
+  readonly user: SignInUser;
+  /** How the account and the identity came together: `known` from an earlier sign-in. */
+  readonly by: "known" | "claim" | "creation";
+}
+
+const NUMBER_MAX = 20;
+const NUMBER_DRAWS_MAX = 20;
+const DRAWN_NUMBERS = 1_000_000;
+
+/**
+ * The account of whoever signed in: the one that is linked to the identity, else one that was provisioned for them,
+ * else a new one. Throws `OidcRefusedError` for an inactive user, and where an account of somebody else has the name or
+ * the address.
+ */
+export async function findOrMakeAccount(
+  trx: Transaction<Database>,
+  deps: AccountDeps,
+  profile: OidcProfile,
+): Promise<FoundAccount> {
+  await lockIdentity(trx, profile);
+  const known = await findUserOfIdentity(trx, profile);
+  if (known) return { user: await refresh(trx, deps, requireActive(known), profile), by: "known" };
+  const provisioned = await findProvisioned(trx, profile);
+  if (!provisioned) return { user: await makeAccount(trx, deps, profile), by: "creation" };
+  requireActive(provisioned);
+  await linkIdentity(trx, provisioned.id, profile);
+  return { user: await refresh(trx, deps, provisioned, profile), by: "claim" };
+}
+
+/**
+ * The one account that has the name or the address, when nobody signs in to it yet. An address that the provider did
+ * not verify claims nothing.
+ */
+async function findProvisioned(
+  trx: Transaction<Database>,
+  { issuer, username, email }: OidcProfile,
+): Promise<KnownAccount | undefined> {
+  const verified = email?.verified ? email.address : null;
+  const accounts = await lockAccountsLike(trx, { username: username.word, email: email?.address ?? null });
+  const byEmail = verified === null ? undefined : accounts.find((account) => same(account.email, verified));
+  const byName = accounts.find((account) => same(account.username, username.word));
+  if (byEmail && isFree(byEmail, { issuer, verified: true })) return byEmail;
+  if (byEmail) throw new OidcRefusedError(`the account ${byEmail.username} has this address and is somebody's already`);
+  if (byName && isFree(byName, { issuer, verified: false })) return byName;
+  if (byName) throw new OidcRefusedError(`the account ${byName.username} has this name and is somebody's already`);
+  const [other] = accounts;
+  if (!other) return undefined;
+  throw new OidcRefusedError(
+    `the account ${other.username} has this address, which the provider does not say it has verified (email_verified)`,
+  );
+}
+
+/**
+ * Nobody signs in to the account: it has no password, and no identity that could come back. Of another issuer none can,
+ * since one provider is configured; then the address has to speak for it.
+ */
+function isFree(
+  account: KnownAccount,
+  { issuer, verified }: { readonly issuer: string; readonly verified: boolean },
+): boolean {
+  return !account.has_password && (account.issuer === null || (verified && account.issuer !== issuer));
+}
+
+/** The provider's name and address, where they may be kept. What the operator's state says of a user stays. */
+async function refresh(
+  trx: Transaction<Database>,
+  deps: AccountDeps,
+  user: SignInUser,
+  profile: OidcProfile,
+): Promise<SignInUser> {
+  const { name } = profile;
+  const columns = {
+    ...(!user.managed && name !== null && name !== user.name && { name }),
+    ...(await freshEmail(trx, deps, user, profile)),
+  };
+  await updateProfile(trx, user.id, columns);
+  return { ...user, ...columns };
+}
+
+/** An address that nobody verified does not take the place of one that somebody did. */
+async function freshEmail(
+  trx: Transaction<Database>,
+  { log }: AccountDeps,
+  user: SignInUser,
+  { email }: OidcProfile,
+): Promise<Pick<ProfileColumns, "email" | "email_verified">> {
+  if (!email || (user.email_verified && !email.verified)) return {};
+  if (same(email.address, user.email)) return email.verified === user.email_verified ? {} : { email_verified: true };
+  if (user.managed) return {};
+  if (!(await emailIsTaken(trx, email.address, user.id))) {
+    return { email: email.address, email_verified: email.verified };
+  }
+  log.warn("the provider's address for a user is another account's: the user keeps the old one", {
+    user: user.username,
+  });
+  return {};
+}
+
+async function makeAccount(trx: Transaction<Database>, deps: AccountDeps, profile: OidcProfile): Promise<SignInUser> {
+  const username = await freeUsername(trx, deps, profile);
+  const user = {
+    id: uuidV7(deps.clock.now(), deps.random),
+    username,
+    name: profile.name ?? username,
+    // Nobody's, for whom the provider tells none.
+    email: profile.email?.address ?? "",
+    email_verified: profile.email?.verified ?? false,
+    superuser: false,
+    active: true,
+    managed: false,
+  };
+  await insertUser(trx, user);
+  await linkIdentity(trx, user.id, profile);
+  return user;
+}
+
+async function freeUsername(
+  trx: Transaction<Database>,
+  { random }: AccountDeps,
+  { username }: OidcProfile,
+): Promise<string> {
+  const { nearest: text } = username;
+  if (isUsername(text) && !(await usernameIsTaken(trx, text))) return text;
+  for (let number = 2; number <= NUMBER_MAX; number++) {
+    const name = numberedUsername(text, number);
+    if (!(await usernameIsTaken(trx, name))) return name;
+  }
+  for (let draw = 0; draw < NUMBER_DRAWS_MAX; draw++) {
+    const name = numberedUsername(text, DRAWN_NUMBERS + Math.floor(randomFraction(random) * DRAWN_NUMBERS));
+    if (!(await usernameIsTaken(trx, name))) return name;
+  }
+  throw new OidcRefusedError(`no user name like ${text} is free`);
+}
+
+function requireActive<User extends SignInUser>(user: User): User {
+  if (user.active) return user;
+  throw new OidcRefusedError(`the account ${user.username} is deactivated`);
+}
+
+function same(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
+}
