@@ -1,12 +1,15 @@
 import { Hono } from "hono";
 import { ChangeKeyBody, CreateKeyBody, DeleteKeyBody } from "#core/api/keys.ts";
+import { ChangePasswordBody, ChangeSettingsBody, DeleteUserBody, SearchUsersQuery } from "#core/api/user.ts";
 import { success } from "#core/http/envelope.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import { changeKey, createKey, deleteKey, listKeyPermissions, listKeys, revokeKey } from "#core/services/keys.ts";
 import { getOwnUser } from "#core/services/registration.ts";
+import { deleteOwnUser } from "#core/services/user-deletion.ts";
+import { changePassword, changeSettings, findUsers, getSettings } from "#core/services/user-settings.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readId, readJson } from "./parse.ts";
+import { readId, readJson, readQuery } from "./parse.ts";
 
 /** `/user`: the signed-in user and their API keys. */
 export function userRoutes(deps: ServiceDeps): Hono<AppEnv> {
@@ -14,6 +17,26 @@ export function userRoutes(deps: ServiceDeps): Hono<AppEnv> {
   app.use(signedIn);
 
   app.get("/", async (c) => c.json(success(await getOwnUser(deps, c.get("actor")))));
+
+  app.delete("/", async (c) => {
+    await deleteOwnUser(deps, c.get("actor"), await readJson(c, DeleteUserBody));
+    return c.json(success("The account was deleted"));
+  });
+
+  app.get("/search", async (c) => {
+    return c.json(success(await findUsers(deps, c.get("actor"), readQuery(c, SearchUsersQuery).q)));
+  });
+
+  app.get("/settings", async (c) => c.json(success(await getSettings(deps, c.get("actor")))));
+
+  app.patch("/settings", async (c) => {
+    return c.json(success(await changeSettings(deps, c.get("actor"), await readJson(c, ChangeSettingsBody))));
+  });
+
+  app.post("/password", async (c) => {
+    await changePassword(deps, c.get("actor"), await readJson(c, ChangePasswordBody));
+    return c.json(success("The password was changed, and all other sessions were ended"));
+  });
 
   app.get("/keys", async (c) => c.json(success(await listKeys(deps, c.get("actor")))));
 

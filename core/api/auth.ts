@@ -1,12 +1,13 @@
 import * as v from "valibot";
 import { nameText, secretText } from "./text.ts";
 
-export const RegisterBody: v.GenericSchema<unknown, RegisterBody> = v.object({
+/** `POST /auth/basic/register`. */
+export const RegisterBody = v.object({
   username: nameText,
   name: nameText,
   email: nameText,
   password: secretText,
-});
+}) satisfies v.GenericSchema<unknown, RegisterBody>;
 export interface RegisterBody {
   readonly username: string;
   readonly name: string;
@@ -14,11 +15,12 @@ export interface RegisterBody {
   readonly password: string;
 }
 
-export const LoginBody: v.GenericSchema<unknown, LoginBody> = v.object({
+/** `POST /auth/basic/login`. */
+export const LoginBody = v.object({
   loginname: nameText,
   password: secretText,
   remember_me: v.optional(v.boolean(), false),
-});
+}) satisfies v.GenericSchema<unknown, LoginBody>;
 export interface LoginBody {
   /** The user name or the e-mail address. */
   readonly loginname: string;
@@ -26,9 +28,46 @@ export interface LoginBody {
   readonly remember_me: boolean;
 }
 
-export const CheckUsernameBody: v.GenericSchema<unknown, { readonly username: string }> = v.object({
+/** `POST /auth/check-username`. */
+export const CheckUsernameBody = v.object({ username: nameText }) satisfies v.GenericSchema<unknown, CheckUsernameBody>;
+export interface CheckUsernameBody {
+  readonly username: string;
+}
+
+/** `GET /auth/verify-email`. */
+export const VerifyEmailQuery = v.object({ token: secretText }) satisfies v.GenericSchema<unknown, VerifyEmailQuery>;
+export interface VerifyEmailQuery {
+  readonly token: string;
+}
+
+/** `POST /auth/resend-verification`. */
+export const ResendVerificationBody = v.object({
   username: nameText,
-});
+}) satisfies v.GenericSchema<unknown, ResendVerificationBody>;
+export interface ResendVerificationBody {
+  /** The user name or the e-mail address. */
+  readonly username: string;
+}
+
+/** `POST /auth/password-reset`. */
+export const RequestPasswordResetBody = v.object({
+  loginname: nameText,
+}) satisfies v.GenericSchema<unknown, RequestPasswordResetBody>;
+export interface RequestPasswordResetBody {
+  /** The user name or the e-mail address. */
+  readonly loginname: string;
+}
+
+/** `POST /auth/password-reset/confirm`. */
+export const ConfirmPasswordResetBody = v.object({
+  token: secretText,
+  password: secretText,
+}) satisfies v.GenericSchema<unknown, ConfirmPasswordResetBody>;
+export interface ConfirmPasswordResetBody {
+  /** From the link in the mail. */
+  readonly token: string;
+  readonly password: string;
+}
 
 /** `GET /user`. */
 export interface UserView {

@@ -1,7 +1,8 @@
-import type { Insertable, Kysely } from "kysely";
+import type { Insertable, Kysely, Selectable } from "kysely";
 import type { Database, SessionTable } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
+export type SessionRow = Omit<Selectable<SessionTable>, "user_id" | "revoked_at">;
 type NewSession = Pick<Insertable<SessionTable>, "id" | "user_id" | "remember_me" | "user_agent" | "ip">;
 
 /** More than anyone has devices. The oldest go first. */
@@ -28,11 +29,48 @@ export async function insertSession(
     .executeTakeFirstOrThrow();
 }
 
-export async function revokeSession(db: Kysely<Database>, id: string): Promise<void> {
-  await db
+/** Those that are neither revoked nor expired, the one used last first. */
+export async function listLiveSessions(db: Kysely<Database>, userId: string): Promise<SessionRow[]> {
+  return await db
+    .selectFrom("session")
+    .select(["id", "created_at", "expires_at", "last_used_at", "remember_me", "user_agent", "ip"])
+    .where("user_id", "=", userId)
+    .where("revoked_at", "is", null)
+    .where("expires_at", ">", databaseNow)
+    .orderBy("last_used_at", "desc")
+    .orderBy("id", "desc")
+    .limit(SESSIONS_MAX)
+    .execute();
+}
+
+/** Whose it was; undefined when there is no such live session, or it is not `userId`'s. */
+export async function revokeSession(
+  db: Kysely<Database>,
+  id: string,
+  userId: string | null = null,
+): Promise<string | undefined> {
+  let query = db
     .updateTable("session")
     .set({ revoked_at: databaseNow })
     .where("id", "=", id)
     .where("revoked_at", "is", null)
-    .execute();
+    .where("expires_at", ">", databaseNow);
+  if (userId !== null) query = query.where("user_id", "=", userId);
+  return (await query.returning("user_id").executeTakeFirst())?.user_id;
+}
+
+/** All of the user's but one. Returns how many. */
+export async function revokeOtherSessions(
+  db: Kysely<Database>,
+  userId: string,
+  keptId: string | null,
+): Promise<number> {
+  let query = db
+    .updateTable("session")
+    .set({ revoked_at: databaseNow })
+    .where("user_id", "=", userId)
+    .where("revoked_at", "is", null)
+    .where("expires_at", ">", databaseNow);
+  if (keptId !== null) query = query.where("id", "<>", keptId);
+  return Number((await query.executeTakeFirst()).numUpdatedRows);
 }

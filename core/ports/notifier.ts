@@ -19,6 +19,7 @@ export interface Notifier {
  * - `damage`: a stored NAR was found damaged, or is whole again; the subject is its hash in hexadecimal digits. `all`:
  *   everything that is damaged is to be repaired now.
  * - `task`: an administrative task was asked for or is to end; the subject is its id.
+ * - `mail`: a mail waits to be sent. The subject says nothing.
  * - `uses`: a sweep is about to begin: each server writes down which paths it was asked for. The subject says nothing.
  * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.
  */
@@ -32,5 +33,6 @@ export type Topic =
   | "session"
   | "damage"
   | "task"
+  | "mail"
   | "uses"
   | "missed";

@@ -1,13 +1,15 @@
 import type { LoginBody } from "../api/auth.ts";
 import { insertSession, revokeSession } from "../db/sessions.ts";
-import { findUserForLogin, noteLogin } from "../db/users.ts";
-import type { Actor } from "../domain/actor.ts";
+import { inTransaction } from "../db/transaction.ts";
+import { findUserForLogin, lockUserAccount, noteLogin, type UserForLogin } from "../db/users.ts";
+import type { Actor, ActorClient } from "../domain/actor.ts";
 import { isPasswordLength } from "../domain/passwords.ts";
 import { DomainError } from "../errors.ts";
 import { toHex } from "../lib/bytes.ts";
 import { DAY } from "../lib/clock.ts";
 import { systemRandom, uuidV7 } from "../lib/ids.ts";
 import type { PasswordHasher } from "../ports/password-hasher.ts";
+import { recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { signSessionToken, verifySessionToken } from "./session-token.ts";
 
@@ -16,11 +18,6 @@ const REMEMBERED_SESSION_MS: number = 30 * DAY;
 const USER_AGENT_MAX_LENGTH = 512;
 
 type SignInDeps = Pick<ServiceDeps, "db" | "clock" | "random" | "passwords" | "settings">;
-
-export interface Client {
-  readonly address: string;
-  readonly userAgent: string | null;
-}
 
 export interface SignedIn {
   readonly token: string;
@@ -31,28 +28,71 @@ export interface SignedIn {
 /** What is verified when there is no such user, so that the answer takes as long as a wrong password does. */
 const decoys = new WeakMap<PasswordHasher, Promise<string>>();
 
-/** Throws `invalid_credentials`, the same for an unknown name and a wrong password, or `forbidden` when deactivated. */
-export async function signIn(deps: SignInDeps, body: LoginBody, client: Client): Promise<SignedIn> {
-  const decoy = await decoyHash(deps.passwords);
-  const user = await findUserForLogin(deps.db, body.loginname);
-  const password = isPasswordLength(body.password) ? body.password : "";
-  const matches = await deps.passwords.verify(user?.password_hash ?? decoy, password);
-  if (!user?.password_hash || !matches) {
-    throw new DomainError("invalid_credentials", "The login name or the password is wrong");
+/**
+ * Throws `invalid_credentials`, the same after the same work for an unknown name and a wrong password. Only who knows
+ * the password is told what else is in the way: `forbidden` when deactivated, `bad_request` while the address is to be
+ * verified. Throws `oauth_required` where nobody signs in with a password.
+ */
+export async function signIn(deps: SignInDeps, body: LoginBody, client: ActorClient): Promise<SignedIn> {
+  const { db, settings } = deps;
+  if (settings.oidc?.required) {
+    throw new DomainError(
+      "oauth_required",
+      "Sign in at this server's identity provider: passwords are turned off here",
+    );
   }
-  if (!user.active) throw new DomainError("forbidden", "This user account is deactivated");
-  await noteLogin(deps.db, user.id);
-  return {
-    token: await startSession(deps, user.id, client, { remember: body.remember_me }),
-    cookieMaxAgeSeconds: body.remember_me ? REMEMBERED_SESSION_MS / 1000 : null,
-  };
+  const user = await findUserForLogin(db, body.loginname);
+  const refusal = await checkPassword(deps, user, body.password);
+  if (!user || refusal) {
+    const metadata = { reason: user ? (refusal?.reason ?? "") : "unknown" };
+    await recordAudit(db, { event: "login.failure", userId: user?.id ?? null, client, metadata });
+    throw refusal?.error ?? invalidCredentials();
+  }
+  const token = await inTransaction(db, async (trx) => {
+    // A password that was replaced while it was checked opens no session any more.
+    const present = await lockUserAccount(trx, user.id);
+    if (present?.password_hash !== user.password_hash) throw invalidCredentials();
+    await noteLogin(trx, user.id);
+    await recordAudit(trx, { event: "login.success", userId: user.id, client, metadata: { method: "password" } });
+    return await startSession({ ...deps, db: trx }, user.id, client, { remember: body.remember_me });
+  });
+  return { token, cookieMaxAgeSeconds: body.remember_me ? REMEMBERED_SESSION_MS / 1000 : null };
+}
+
+interface Refusal {
+  /** For the audit log. */
+  readonly reason: string;
+  readonly error: DomainError;
+}
+
+async function checkPassword(
+  { passwords, settings }: SignInDeps,
+  user: UserForLogin | undefined,
+  typed: string,
+): Promise<Refusal | null> {
+  const decoy = await decoyHash(passwords);
+  const password = isPasswordLength(typed) ? typed : "";
+  const matches = await passwords.verify(user?.password_hash ?? decoy, password);
+  if (!user?.password_hash || !matches) return { reason: "password", error: invalidCredentials() };
+  if (!user.active) {
+    return { reason: "inactive", error: new DomainError("forbidden", "This user account is deactivated") };
+  }
+  if (settings.mail?.verificationRequired && !user.email_verified) {
+    const words = "Your email address is not verified yet: follow the link in the mail, or ask for another mail";
+    return { reason: "unverified", error: new DomainError("bad_request", words) };
+  }
+  return null;
+}
+
+function invalidCredentials(): DomainError {
+  return new DomainError("invalid_credentials", "The login name or the password is wrong");
 }
 
 /** A session's token for a user whose identity was proved in whatever way. */
 export async function startSession(
   { db, clock, random, settings }: Omit<SignInDeps, "passwords">,
   userId: string,
-  client: Client,
+  client: ActorClient,
   { remember }: { readonly remember: boolean },
 ): Promise<string> {
   const session = {
@@ -72,9 +112,13 @@ export async function signOut(
   { db, clock, settings }: Pick<SignInDeps, "db" | "clock" | "settings">,
   actor: Actor,
   cookieToken: string | null,
+  client: ActorClient,
 ): Promise<void> {
   const claims = cookieToken ? await verifySessionToken(settings.jwtSecret, cookieToken, clock.now()) : null;
-  for (const id of new Set([actor.sessionId, claims?.sessionId])) if (id) await revokeSession(db, id);
+  for (const id of new Set([actor.sessionId, claims?.sessionId])) {
+    const userId = id && (await revokeSession(db, id));
+    if (userId) await recordAudit(db, { event: "logout", userId, client });
+  }
 }
 
 function decoyHash(passwords: PasswordHasher): Promise<string> {

@@ -88,6 +88,7 @@ function appDeps(common: Common, { serveUrl }: Settings): AppDeps {
     control: absent("The scheduler"),
     upstreams: absent("What only upstream caches have"),
     outbound: absent("What only upstream caches have"),
+    oidc: null,
     projects: absent("Changing projects"),
     retention: absent("Retention"),
     uploadPlaces: new UploadPlaces(),
@@ -99,8 +100,10 @@ function appDeps(common: Common, { serveUrl }: Settings): AppDeps {
 
 /** Nobody registers or makes anything here. */
 function serviceSettings({ serveUrl, jwtSecret }: Settings): ServiceSettings {
-  const off = { registrationEnabled: false, createOrganization: "none", createCache: "none" } as const;
-  return { version: VERSION, serveUrl, jwtSecret, ...off };
+  const gates = { createOrganization: "none", createCache: "none" } as const;
+  const off = { registrationEnabled: false, mail: null, oidc: null, ...gates };
+  const secureCookie = serveUrl.startsWith("https:");
+  return { version: VERSION, serveUrl, frontendUrl: serveUrl, secureCookie, jwtSecret, ...off };
 }
 
 /** Cloudflare says who is there, and lets no client say it. */

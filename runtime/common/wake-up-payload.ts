@@ -21,6 +21,7 @@ const TOPICS: Readonly<Record<Topic, true>> = {
   session: true,
   damage: true,
   task: true,
+  mail: true,
   uses: true,
   missed: true,
 };

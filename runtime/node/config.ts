@@ -6,10 +6,14 @@ import { SECOND } from "#core/lib/clock.ts";
 import type { CreationGate } from "#core/services/deps.ts";
 import { type EvaluationLimits, readEvaluationLimits } from "./config/evaluations.ts";
 import { type IntegritySettings, readIntegritySettings } from "./config/integrity.ts";
+import { type MailConfig, readMailConfig } from "./config/mail.ts";
 import { unknownNameWarnings } from "./config/names.ts";
+import { type OidcConfig, readOidcConfig } from "./config/oidc.ts";
 import { EnvironmentReader } from "./config/reader.ts";
+import { type ReportSettings, readReportSettings } from "./config/reports.ts";
 import { type RetentionConfig, readRetentionConfig } from "./config/retention.ts";
 import { readSecretFiles, type SecretFiles } from "./config/secret-files.ts";
+import { readStateSettings, type StateSettings } from "./config/state.ts";
 import { readStorageSettings, type StorageSettings } from "./config/storage.ts";
 import { readUploadSettings, type UploadSettings } from "./config/uploads.ts";
 
@@ -26,6 +30,9 @@ export interface Config {
   readonly listen: { readonly address: string; readonly port: number; readonly reusePort: boolean };
   /** Under which clients reach the API, without a trailing slash. */
   readonly serveUrl: string;
+  /** Under which people reach the web interface, without a trailing slash. */
+  readonly frontendUrl: string;
+  readonly secureCookie: boolean;
   /** Absolute. Holds what is kept outside a database: NARs, and without a database URL also the database. */
   readonly basePath: string;
   readonly storage: StorageSettings;
@@ -37,7 +44,12 @@ export interface Config {
   };
   /** Null: made in the base folder at the first start (only with the server's own PostgreSQL). */
   readonly secrets: SecretFiles;
+  readonly state: StateSettings;
   readonly registrationEnabled: boolean;
+  /** Null: the server sends no mail. */
+  readonly mail: MailConfig | null;
+  /** Null: nobody signs in by an identity provider. */
+  readonly oidc: OidcConfig | null;
   readonly createOrganization: CreationGate;
   readonly createCache: CreationGate;
   readonly requestBytesMax: number;
@@ -46,6 +58,11 @@ export interface Config {
   readonly trustedProxies: readonly IpNetwork[];
   /** Clients here are shown a cache's local priority. */
   readonly localIps: readonly IpNetwork[];
+  /** Whether clients that ask too often are refused; off where a proxy does that. */
+  readonly rateLimited: boolean;
+  /** Whether everybody who is signed in sees all connected workers, and not superusers alone. */
+  readonly globalStatsPublic: boolean;
+  readonly reports: ReportSettings;
   readonly logLevels: LogLevels;
   readonly keepEvaluations: number;
   /** What of a stored log is compressed together. */
@@ -119,14 +136,20 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     reusePort: reader.boolean("GRADIENT_REUSE_PORT", false),
   };
   const database = readDatabase(reader);
+  const serveUrl = reader.origin("GRADIENT_SERVE_URL", originOf(listen));
   const config: Config = {
     listen,
-    serveUrl: reader.origin("GRADIENT_SERVE_URL", originOf(listen)),
+    serveUrl,
+    frontendUrl: reader.origin("GRADIENT_FRONTEND_URL", serveUrl),
+    secureCookie: reader.boolean("GRADIENT_USE_TLS", serveUrl.startsWith("https:")),
     basePath: resolve(reader.text("GRADIENT_BASE_PATH") ?? "data"),
     storage: readStorageSettings(reader, database.url),
     database,
     secrets: readSecretFiles(reader, { required: database.url !== null }),
+    state: readStateSettings(reader),
     registrationEnabled: reader.boolean("GRADIENT_ENABLE_REGISTRATION", true),
+    mail: readMailConfig(reader),
+    oidc: readOidcConfig(reader),
     createOrganization: reader.choice("GRADIENT_CREATE_ORG", GATES, "everyone"),
     createCache: reader.choice("GRADIENT_CREATE_CACHE", GATES, "everyone"),
     requestBytesMax: reader.integer("GRADIENT_MAX_REQUEST_SIZE", 2 * 1024 * 1024, { min: 1_024, max: 2 ** 30 }),
@@ -134,6 +157,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     uploads: readUploadSettings(reader),
     trustedProxies: reader.networks("GRADIENT_TRUSTED_PROXIES", "127.0.0.1/32,::1/128"),
     localIps: reader.networks("GRADIENT_LOCAL_IPS", "10.0.0.0/8"),
+    rateLimited: reader.boolean("GRADIENT_RATE_LIMITS", true),
+    globalStatsPublic: reader.boolean("GRADIENT_GLOBAL_STATS_PUBLIC", false),
+    reports: readReportSettings(reader),
     logLevels: readLogLevels(reader),
     keepEvaluations: reader.integer("GRADIENT_KEEP_EVALUATIONS", 5, { min: 0, max: 1_000_000 }),
     logChunkBytes: reader.integer("GRADIENT_LOG_CHUNK_BYTES", 262_144, { min: 4_096, max: 16 * 1024 * 1024 }),

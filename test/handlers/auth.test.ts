@@ -2,7 +2,10 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { utf8 } from "#core/lib/bytes.ts";
 import { signSessionToken } from "#core/services/session-token.ts";
+import { signIn } from "#core/services/sign-in.ts";
 import { PASSWORD, type TestApp, withApp } from "./support.ts";
+
+const CLIENT = { address: "127.0.0.1", userAgent: "test" };
 
 let t: TestApp;
 beforeAll(async () => {
@@ -168,4 +171,85 @@ test("a page of another origin changes nothing with somebody's cookie", async ()
   expect(refused.status).toBe(403);
   const listed = await t.ask("GET", "/orgs", { token: body.message });
   expect(listed.body.message).toMatchObject({ items: [], total: 0 });
+});
+
+test("of several that register one name, or one address, at the same moment one gets it", async () => {
+  const register = (username: string, email: string) =>
+    t.ask("POST", "/auth/basic/register", { body: { username, name: "Racer", email, password: PASSWORD } });
+  const names = await Promise.all(
+    Array.from({ length: 6 }, (_, i) => register(i % 2 ? "Racer" : "RACER", `r${i}@e.org`)),
+  );
+  const addresses = await Promise.all(Array.from({ length: 6 }, (_, i) => register(`Racer-${i}`, "one@e.org")));
+
+  for (const answers of [names, addresses]) {
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409, 409, 409, 409]);
+  }
+});
+
+test("a form on a page of others signs nobody in or out", async () => {
+  const { body } = await login("ada");
+  const form = { "content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "cross-site" };
+  // Browsers send no strict cookie with such a form: an answer that sets or empties it would be believed.
+  const out = await t.ask("POST", "/auth/logout", { headers: form });
+  expect(out.headers.get("set-cookie")).toBeNull();
+  const into = await t.ask("POST", "/auth/basic/login", { headers: form, body: "loginname=ada&password=x" });
+  expect([into.status, into.headers.get("set-cookie")]).toEqual([415, null]);
+  const stolen = await t.ask("POST", "/auth/logout", {
+    headers: { ...form, cookie: `jwt_token=${body.message}`, origin: "https://elsewhere.example.com" },
+  });
+  expect(stolen.status).toBe(403);
+  expect((await t.ask("GET", "/user", { token: body.message })).status).toBe(200);
+});
+
+test("what signing in and out leaves in the audit log names where it came from, and never the password", async () => {
+  const { id } = await t.user("Watched");
+  const headers = { "user-agent": "Browser/1.0", "x-test-peer": "203.0.113.9" };
+  const attempt = (password: string) =>
+    t.ask("POST", "/auth/basic/login", { body: { loginname: "Watched", password }, headers });
+  await attempt("Wr0ng-secret!");
+  const token: string = (await attempt(PASSWORD)).body.message;
+  await t.ask("POST", "/auth/logout", { token, headers });
+  await login("Unknown-name", "Wr0ng-secret!");
+
+  const rows = await t.db
+    .selectFrom("audit_event")
+    .selectAll()
+    .where("user_id", "=", id)
+    .orderBy("created_at")
+    .execute();
+  expect(rows).toMatchObject([
+    { event: "login.failure", ip: "203.0.113.9", user_agent: "Browser/1.0", metadata: { reason: "password" } },
+    { event: "login.success", ip: "203.0.113.9", metadata: { method: "password" } },
+    { event: "logout" },
+  ]);
+  const all = JSON.stringify(await t.db.selectFrom("audit_event").selectAll().execute());
+  expect(all).toContain('"reason":"unknown"');
+  for (const secret of ["Wr0ng-secret!", PASSWORD, "Unknown-name"]) expect(all).not.toContain(secret);
+});
+
+test("where nobody can register, checking a name tells nothing of who is here", async () => {
+  await using closed = await withApp({ registrationEnabled: false });
+  await closed.user("Insider");
+  const check = async (username: string) =>
+    (await closed.ask("POST", "/auth/check-username", { body: { username } })).text;
+  expect(await check("Insider")).toBe(await check("Outsider"));
+});
+
+test("a password that is replaced while it is checked opens no session", async () => {
+  await t.user("Overtaken");
+  const verify = t.deps.passwords.verify;
+  const slow = {
+    ...t.deps,
+    passwords: {
+      ...t.deps.passwords,
+      verify: async (stored: string, secret: string) => {
+        const matches = await verify(stored, secret);
+        const changed = t.db.updateTable("user_account").set({ password_hash: "test$replaced" });
+        await changed.where("username", "=", "Overtaken").execute();
+        return matches;
+      },
+    },
+  };
+  const attempt = signIn(slow, { loginname: "Overtaken", password: PASSWORD, remember_me: false }, CLIENT);
+  await expect(attempt).rejects.toThrow("The login name or the password is wrong");
 });

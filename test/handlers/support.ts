@@ -51,6 +51,7 @@ export interface TestApp extends AsyncDisposable {
   readonly app: Hono<AppEnv>;
   readonly deps: AppDeps;
   readonly db: TestDatabase["db"];
+  readonly pool: TestDatabase["pool"];
   /** `topic subject` of every wake-up so far. */
   readonly notified: string[];
   /** Every verification so far, in order. */
@@ -71,6 +72,7 @@ export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<
     app,
     deps,
     db: database.db,
+    pool: database.pool,
     notified,
     verified,
     ask: async (method, path, { token, body, headers = {} } = {}) => {
@@ -129,12 +131,17 @@ async function appDeps(
     settings: {
       version: "0.0.0-test",
       serveUrl: "https://ci.example.com",
+      frontendUrl: "https://ci.example.com",
+      secureCookie: true,
+      mail: null,
+      oidc: null,
       jwtSecret: utf8("a token secret of the tests, long enough"),
       registrationEnabled: true,
       createOrganization: "everyone",
       createCache: "everyone",
       ...settings,
     },
+    oidc: null,
     git: { resolve: () => Promise.reject(new Error("these tests have no repositories")) },
     control: noControl(),
     projects: { keepEvaluations: 30, allowLocalSources: false },

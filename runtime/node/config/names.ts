@@ -1,3 +1,5 @@
+import { nearestWord } from "#core/lib/nearest-word.ts";
+
 const PREFIX = "GRADIENT_";
 
 /** Options that this release acts on. */
@@ -5,6 +7,8 @@ const KNOWN = [
   "IP",
   "PORT",
   "SERVE_URL",
+  "FRONTEND_URL",
+  "USE_TLS",
   "BASE_PATH",
   "DATABASE_URL",
   "DATABASE_URL_FILE",
@@ -15,8 +19,32 @@ const KNOWN = [
   "JWT_SECRET_FILE",
   "CRYPT_SECRET_FILE",
   "ENABLE_REGISTRATION",
+  "EMAIL_ENABLED",
+  "EMAIL_REQUIRE_VERIFICATION",
+  "EMAIL_SMTP_HOST",
+  "EMAIL_SMTP_PORT",
+  "EMAIL_SMTP_USERNAME",
+  "EMAIL_SMTP_PASSWORD_FILE",
+  "EMAIL_FROM_ADDRESS",
+  "EMAIL_FROM_NAME",
+  "EMAIL_ENABLE_TLS",
+  "OIDC_ENABLED",
+  "OIDC_REQUIRED",
+  "OIDC_CLIENT_ID",
+  "OIDC_CLIENT_SECRET_FILE",
+  "OIDC_SCOPES",
+  "OIDC_DISCOVERY_URL",
+  "OIDC_ICON_URL",
+  "STATE_FILE",
+  "DELETE_STATE",
+  "CREDENTIALS_DIR",
   "CREATE_ORG",
   "CREATE_CACHE",
+  "GLOBAL_STATS_PUBLIC",
+  "METRICS_TOKEN_FILE",
+  "REPORT_ERRORS",
+  "SENTRY_DSN",
+  "RATE_LIMITS",
   "MAX_REQUEST_SIZE",
   "MAX_SOURCE_UPLOAD_SIZE",
   "MAX_NAR_UPLOAD_SIZE",
@@ -74,39 +102,13 @@ const KNOWN = [
 /** Set by our own scripts and for workers that share the environment. */
 const FOREIGN = /^GRADIENT_(?:INVOKED_FROM|TEST_|WORKER_|BINPATH_|EVAL_|BUILD_LOG_LEVEL$|BUILD_DIR$)/;
 
-/** Edits up to which a name counts as a slip of a known one. */
-const DISTANCE_MAX = 6;
-
 /** One warning for each `GRADIENT_*` name that nothing reads, with the nearest one that is read. */
 export function unknownNameWarnings(environment: Readonly<Record<string, string | undefined>>): string[] {
   const unknown = Object.keys(environment).filter(
     (name) => name.startsWith(PREFIX) && !KNOWN.includes(name) && !FOREIGN.test(name),
   );
   return unknown.sort().map((name) => {
-    const nearest = nearestName(name);
+    const nearest = nearestWord(name, KNOWN, PREFIX.length);
     return `${name} is not an option of this server${nearest ? `; did you mean ${nearest}?` : ""}`;
   });
-}
-
-function nearestName(name: string): string | null {
-  let best: { name: string; distance: number } | null = null;
-  for (const known of KNOWN) {
-    const distance = editDistance(name, known);
-    if (!best || distance < best.distance) best = { name: known, distance };
-  }
-  return best && best.distance <= Math.min(DISTANCE_MAX, (name.length - PREFIX.length) / 2) ? best.name : null;
-}
-
-/** Levenshtein's distance: insertions, deletions and replacements. */
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min((previous[j] as number) + 1, (row[j - 1] as number) + 1, replaced));
-    }
-    previous = row;
-  }
-  return previous[b.length] as number;
 }
