@@ -1,4 +1,5 @@
 import type { Actor } from "#core/domain/actor.ts";
+import type { ClientAddress } from "#core/http/client-address.ts";
 
 /** What the middleware in `app.ts` puts into every request's context. */
 export interface AppEnv {
@@ -8,6 +9,7 @@ export interface AppEnv {
     readonly requestId: string;
     /** As believed from the trusted proxies; for allow-lists and rate limits. */
     readonly clientIp: string;
+    readonly client: ClientAddress;
     /** The largest body that `readJson` takes, in bytes. */
     readonly bodyBytesMax: number;
   };

@@ -28,10 +28,10 @@ export async function foldCacheUsage(trx: Transaction<Database>, cacheId: string
     with folded as (
       delete from cache_usage where id in (
         select id from cache_usage where cache_id = ${cacheId} order by id limit ${FOLD_MAX} for update skip locked)
-      returning paths, bytes
+      returning paths, bytes, nar_bytes
     )
-    insert into cache_usage (cache_id, paths, bytes)
-    select ${cacheId}, sum(paths), sum(bytes) from folded having count(*) > 0`.execute(trx);
+    insert into cache_usage (cache_id, paths, bytes, nar_bytes)
+    select ${cacheId}, sum(paths), sum(bytes), sum(nar_bytes) from folded having count(*) > 0`.execute(trx);
 }
 
 /** Caches with more than a few changes to fold. */
@@ -46,17 +46,19 @@ export async function mendCacheUsage(db: Kysely<Database>, cacheId: string): Pro
   // One statement sees one moment: what is committed meanwhile is counted on both sides, or on none.
   const { rows } = await sql<{ bytes: number }>`
     with off as (
-      select held.paths - counted.paths as paths, held.bytes - counted.bytes as bytes
+      select held.paths - counted.paths as paths, held.bytes - counted.bytes as bytes,
+        held.nar_bytes - counted.nar_bytes as nar_bytes
       from (
-        select count(*) as paths, coalesce(sum(n.file_size), 0) as bytes
+        select count(*) as paths, coalesce(sum(n.file_size), 0) as bytes, coalesce(sum(n.nar_size), 0) as nar_bytes
         from cache_path p join nar n on n.nar_hash = p.nar_hash where p.cache_id = ${cacheId}
       ) held, (
-        select coalesce(sum(u.paths), 0) as paths, coalesce(sum(u.bytes), 0) as bytes
+        select coalesce(sum(u.paths), 0) as paths, coalesce(sum(u.bytes), 0) as bytes,
+          coalesce(sum(u.nar_bytes), 0) as nar_bytes
         from cache_usage u where u.cache_id = ${cacheId}
       ) counted
     )
-    insert into cache_usage (cache_id, paths, bytes)
-    select ${cacheId}, paths, bytes from off where paths <> 0 or bytes <> 0
+    insert into cache_usage (cache_id, paths, bytes, nar_bytes)
+    select ${cacheId}, paths, bytes, nar_bytes from off where paths <> 0 or bytes <> 0 or nar_bytes <> 0
     returning bytes::float8 as bytes`.execute(db);
   return rows[0]?.bytes ?? 0;
 }

@@ -4,6 +4,7 @@ import { encodeBase32 } from "../nix/base32.ts";
 import { type CacheLookupDeps, lookUpNar, type ServedCache } from "../services/cache-lookup.ts";
 import type { Nar } from "../services/nar.ts";
 import { isNarStored, NarDamagedError, type NarOpenDeps, openNar, openNarRange } from "../services/nar-open.ts";
+import type { NarTraffic } from "../services/traffic.ts";
 import { answerBytes } from "./byte-answer.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
@@ -14,6 +15,7 @@ export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
   readonly nars: NarMemory;
   readonly relay?: CacheRelay;
   readonly elsewhere?: NarElsewhere;
+  readonly traffic?: Pick<NarTraffic, "sent">;
 }
 
 export interface NarRequest {
@@ -40,7 +42,10 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
-  if (sentElsewhere) return sentElsewhere;
+  if (sentElsewhere) {
+    deps.traffic?.sent(nar.fileSize);
+    return sentElsewhere;
+  }
   const response = await answerBytes(request, {
     size: nar.fileSize,
     etag,
@@ -54,6 +59,7 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   });
   // What was remembered may have been stored anew elsewhere.
   if (!response) deps.nars.forget(`${cache.id}/${known.pathHash}`);
+  else if (response.ok && request.method === "GET") deps.traffic?.sent(sizeOf(response));
   return response ?? answer.notFound();
 }
 
@@ -70,6 +76,10 @@ async function findNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequ
   const known = { ...found, file: isWanted ? await readFile(deps, found.nar) : null };
   if (known.file || !remembered) nars.put(place, known, generation);
   return known;
+}
+
+function sizeOf({ headers }: Response): number {
+  return Number(headers.get("content-length") ?? 0);
 }
 
 function isKept(nar: Nar): boolean {

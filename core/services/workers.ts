@@ -7,6 +7,7 @@ import type {
   WorkerRegistered,
   WorkerView,
 } from "../api/workers.ts";
+import type { LiveWorker } from "../db/live-workers.ts";
 import type { WorkerSample } from "../db/tables/worker-sample.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { forgetDials } from "../db/worker-dials.ts";
@@ -156,12 +157,20 @@ function viewWorker(row: RegistrationWithLive): WorkerView {
     enable_build,
     is_base: false,
     signing_key,
-    live: viewLive(row),
+    live: viewWorkerSession(row),
   };
 }
 
-function viewLive({ description, metrics, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {
-  if (!description) return null;
+function viewWorkerSession({ description, metrics, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {
+  return description && viewLive({ description, metrics, assigned_job_count });
+}
+
+/** What a connected worker says of itself. */
+export function viewLive({
+  description,
+  metrics,
+  assigned_job_count,
+}: Pick<LiveWorker, "description" | "metrics" | "assigned_job_count">): WorkerLiveView {
   const { federate, fetch, eval: evaluate, build, sign } = description.capabilities;
   const { groups } = description;
   return {

@@ -1,6 +1,6 @@
 import type { Context, MiddlewareHandler } from "hono";
 import type { IpNetwork } from "#core/domain/ip-address.ts";
-import { clientAddress } from "#core/http/client-address.ts";
+import { findClient } from "#core/http/client-address.ts";
 import type { AppEnv } from "../env.ts";
 
 export interface ClientIpOptions {
@@ -11,7 +11,9 @@ export interface ClientIpOptions {
 
 export function clientIp({ peerAddress, trustedProxies }: ClientIpOptions): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
-    c.set("clientIp", clientAddress(peerAddress(c), c.req.header("x-forwarded-for") ?? null, trustedProxies));
+    const client = findClient(peerAddress(c), c.req.header("x-forwarded-for") ?? null, trustedProxies);
+    c.set("client", client);
+    c.set("clientIp", client.address);
     await next();
   };
 }

@@ -2,15 +2,21 @@ import { MINUTE, sleep } from "#core/lib/clock.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import { flushOwnUses } from "#core/services/uses-flush.ts";
 import type { Composition } from "./compose.ts";
+import type { Front } from "./front.ts";
 
 const INTERVAL_MS: number = MINUTE;
 
 /**
- * Writes down which paths were asked for and which NARs were right: from time to time, before each sweep, and once more
- * at the end, since retention counts on it.
+ * Writes down which paths were asked for, which NARs were right and how much was sent: from time to time, before each
+ * sweep, and once more at the end, since retention counts on it.
  */
 export async function keepFlushing(
-  { hub, uses, proofs }: Pick<Composition, "uses" | "proofs"> & { readonly hub: FlushDeps },
+  {
+    hub,
+    uses,
+    proofs,
+    front,
+  }: Pick<Composition, "uses" | "proofs"> & { readonly hub: FlushDeps; readonly front: Pick<Front, "traffic"> },
   log: Logger,
   stopping: AbortSignal,
 ): Promise<void> {
@@ -20,6 +26,7 @@ export async function keepFlushing(
   const flush = async (): Promise<void> => {
     await flushOwnUses({ db: hub.db, uses }, hub.server.id).catch(tell("which paths were used"));
     await proofs.flush().catch(tell("which NARs were right"));
+    await front.traffic.flush().catch(tell("how much was sent"));
   };
   while (!stopping.aborted) {
     await sleep(hub.clock, INTERVAL_MS, AbortSignal.any([stopping, wake.signal]));

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { LogLevels } from "./config.ts";
-import { createLoggers } from "./logger.ts";
+import { createLoggers, type LoggedError } from "./logger.ts";
+import { inRequest } from "./request-context.ts";
 
 const LEVELS: LogLevels = { default: "info", web: "info", cache: "warn", proto: "debug", scheduler: "error" };
 
@@ -33,6 +34,41 @@ test("a line holds its fields, the error with its cause, and no secret", () => {
   expect(line?.time).toMatch(/^\d{4}-\d\d-\d\dT/);
   expect(JSON.stringify(line)).toContain("inner");
   expect(JSON.stringify(line)).not.toMatch(/t0psecret|hunter2/);
+});
+
+test("what looks like a secret is in no line, in whatever field or message it came", () => {
+  const { loggers, lines } = capture();
+  const error = new Error("GET https://u:hunter2@forge.example/x?token=t0psecret failed");
+
+  loggers.main.warn("a request failed", { error, url: "/x?token=t0psecret&page=2", list: ["Bearer t0psecret-token"] });
+
+  expect(JSON.stringify(lines())).not.toMatch(/t0psecret|hunter2/);
+  expect(lines()[0]?.url).toBe("/x?token=[secret]&page=2");
+});
+
+test("what is logged while a request is answered carries its id, and what is logged beside it does not", async () => {
+  const { loggers, lines } = capture();
+
+  await inRequest("request-1", async () => {
+    await Promise.resolve();
+    loggers.main.info("inside");
+  });
+  loggers.main.info("outside");
+
+  expect(lines().map(({ message, requestId }) => [message, requestId])).toEqual([
+    ["inside", "request-1"],
+    ["outside", undefined],
+  ]);
+});
+
+test("errors are told of with their part and fields, also when the level hides nothing less", () => {
+  const told: LoggedError[] = [];
+  const loggers = createLoggers(LEVELS, { write: () => {} }, (error) => void told.push(error));
+
+  loggers.cache.warn("not this");
+  loggers.scheduler.with({ build: 7 }).error("this", { attempt: 1 });
+
+  expect(told).toEqual([{ part: "scheduler", message: "this", fields: { build: 7, attempt: 1 } }]);
 });
 
 function capture() {

@@ -55,6 +55,8 @@ export interface CacheUsageTable {
   paths: number;
   /** Of the files that the paths are served from; a file counts for each of its paths. */
   bytes: number;
+  /** The same of what is in the files. */
+  nar_bytes: Generated<number>;
 }
 
 export interface RetentionSweepTable {

@@ -1,0 +1,31 @@
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import type { IpNetwork } from "#core/domain/ip-address.ts";
+import { type ClientAddress, findClient } from "#core/http/client-address.ts";
+
+const FORWARDED_FOR = "x-forwarded-for";
+
+/** Finds a request's client. What it knows of a connection it remembers: the hot path asks for each request. */
+export function createClientFinder(trustedProxies: readonly IpNetwork[]): (request: IncomingMessage) => ClientAddress {
+  const peers = new WeakMap<Socket, ClientAddress>();
+  return ({ socket, rawHeaders }) => {
+    let peer = peers.get(socket);
+    if (!peer) {
+      peer = findClient(socket.remoteAddress ?? null, null, trustedProxies);
+      peers.set(socket, peer);
+    }
+    const forwarded = peer.trusted ? rawHeaderValues(rawHeaders, FORWARDED_FOR) : [];
+    // Several lines are one list (RFC 9110 section 5.3); the last is the nearest proxy's.
+    return forwarded.length === 0 ? peer : findClient(peer.address, forwarded.join(","), trustedProxies);
+  };
+}
+
+/** Of a header in its lines' order; making `request.headers` would cost more than the answer's look-ups. */
+export function rawHeaderValues(rawHeaders: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const key = rawHeaders[i] as string;
+    if (key.length === name.length && key.toLowerCase() === name) values.push(rawHeaders[i + 1] as string);
+  }
+  return values;
+}

@@ -1,0 +1,73 @@
+import type { HttpBindings } from "@hono/node-server";
+import { RateLimits } from "#core/http/rate-limits.ts";
+import { systemClock } from "#core/lib/clock.ts";
+import { measureInstance } from "#core/services/instance-metrics.ts";
+import { createNarTraffic, type NarTraffic } from "#core/services/traffic.ts";
+import type { AppDeps } from "#handlers/app.ts";
+import type { AnsweredRequest } from "#handlers/middleware/observe.ts";
+import { createClientFinder } from "./client-of.ts";
+import type { Config } from "./config.ts";
+import type { Databases } from "./database.ts";
+import type { Loggers } from "./logger.ts";
+import { MemoryAnswers } from "./memory-answers.ts";
+import { createMetrics } from "./metrics.ts";
+import { createMetricsEndpoint } from "./metrics-endpoint.ts";
+import { inRequest } from "./request-context.ts";
+import { RequestGate } from "./request-gate.ts";
+import { VERSION } from "./version.ts";
+
+/** What stands before everything that answers requests: limits, and figures. */
+export interface Front {
+  /** Undefined where nothing is limited. */
+  readonly gate: RequestGate | undefined;
+  readonly onAnswered: (answered: AnsweredRequest) => void;
+  readonly memoryAnswers: MemoryAnswers;
+  readonly traffic: NarTraffic;
+  /** For the application. */
+  readonly options: Pick<AppDeps["http"], "rates" | "onAnswered" | "inRequest" | "pageOrigins">;
+  /** Null for everything else than the metrics. */
+  readonly answerMetrics: (request: Request, env: HttpBindings) => Promise<Response | null>;
+}
+
+/** Where the UI is served from while somebody works on it. */
+const DEVELOPMENT_PORT = 8000;
+
+export function createFront({
+  config,
+  databases,
+  loggers,
+}: {
+  readonly config: Config;
+  readonly databases: Databases;
+  readonly loggers: Loggers;
+}): Front {
+  const rates = config.rateLimited ? new RateLimits(systemClock) : undefined;
+  const clientOf = createClientFinder(config.trustedProxies);
+  const traffic = createNarTraffic({ db: databases.scheduler });
+  const memoryAnswers = new MemoryAnswers();
+  const metrics = createMetrics({
+    version: VERSION,
+    measure: () => measureInstance({ db: databases.web, traffic }),
+    takeFromMemory: () => memoryAnswers.take(),
+  });
+  const { onAnswered } = metrics;
+  return {
+    gate: rates && new RequestGate({ clock: systemClock, rates, clientOf }),
+    onAnswered,
+    memoryAnswers,
+    traffic,
+    options: { rates, onAnswered, inRequest, pageOrigins: pageOriginsOf(config) },
+    answerMetrics: createMetricsEndpoint({
+      metrics,
+      token: config.reports.metricsToken,
+      rates,
+      clientOf: ({ incoming }) => clientOf(incoming),
+      log: loggers.main,
+    }),
+  };
+}
+
+function pageOriginsOf({ frontendUrl, listen: { address } }: Config): string[] {
+  const host = address.includes(":") ? `[${address}]` : address;
+  return [new URL(frontendUrl).origin, `http://${host}:${DEVELOPMENT_PORT}`];
+}
