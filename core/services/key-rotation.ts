@@ -16,6 +16,7 @@ import {
 import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
 import type { Actor } from "../domain/actor.ts";
+import type { AuditEvent } from "../domain/audit-events.ts";
 import { DomainError } from "../errors.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import {
@@ -27,6 +28,7 @@ import {
   sign,
 } from "../nix/signature.ts";
 import { requireCache } from "./access.ts";
+import { auditAuthor, recordAudit } from "./audit.ts";
 import { cacheKeyName, openCacheKey, sealCacheKey } from "./cache-key.ts";
 import type { ServiceDeps } from "./deps.ts";
 
@@ -57,7 +59,9 @@ export async function exportCacheKey(
   const { cache } = await requireCache(deps, actor, cacheName, "manageCacheKeys");
   const key = await findNewestKey(deps.db, cache.id);
   if (!key) throw noKey();
-  return formatSecretKey(await openCacheKey(deps, key));
+  const text = formatSecretKey(await openCacheKey(deps, key));
+  await record(deps.db, actor, cache, "cache.key.export", key.id);
+  return text;
 }
 
 /** A new key beside those there are: it signs what comes from now on, and in the background what is there. */
@@ -65,7 +69,7 @@ export async function rotateCacheKey(deps: KeyDeps, actor: Actor, cacheName: str
   const { cache } = await requireCache(deps, actor, cacheName, "manageCacheKeys", { unmanaged: true });
   const name = await freeName(deps, cacheName);
   const { secretKey } = await generateKeyPair(name);
-  return await addKey(deps, cache.id, secretKey);
+  return await addKey(deps, actor, cache, secretKey);
 }
 
 /** As `rotateCacheKey`, with a key that was made elsewhere. One that is retired signs again. */
@@ -76,7 +80,7 @@ export async function importCacheKey(
   text: string,
 ): Promise<CacheKeyView> {
   const { cache } = await requireCache(deps, actor, cacheName, "manageCacheKeys", { unmanaged: true });
-  return await addKey(deps, cache.id, await requireSecretKey(text));
+  return await addKey(deps, actor, cache, await requireSecretKey(text));
 }
 
 /**
@@ -104,6 +108,7 @@ export async function retireCacheKey(
       throw new DomainError("conflict", "No other key has signed every path yet: wait, or retire it with `force`");
     }
     await setKeyState(trx, id, KeyState.Retiring);
+    await record(trx, actor, cache, "cache.key.retire", id);
     return id;
   });
 }
@@ -120,18 +125,25 @@ export async function forgetCacheKey(
     async (trx) => {
       await lockKeysOfCache(trx, cache.id);
       if (!(await listKeys(trx, cache.id)).some((key) => key.id === id)) throw noKey();
-      if (await deleteRetiredKey(trx, id)) return;
-      throw new DomainError("conflict", "The key is not retired: retire it, and wait until its signatures are gone");
+      if (!(await deleteRetiredKey(trx, id))) {
+        throw new DomainError("conflict", "The key is not retired: retire it, and wait until its signatures are gone");
+      }
+      await record(trx, actor, cache, "cache.key.delete", id);
     },
     deps,
   );
 }
 
 /** Whoever may make a cache sign under this key calls it: it asks for no permission. */
-async function addKey(deps: KeyDeps, cacheId: string, secretKey: SecretKey): Promise<CacheKeyView> {
+async function addKey(
+  deps: KeyDeps,
+  actor: Actor,
+  cache: { readonly id: string; readonly name: string },
+  secretKey: SecretKey,
+): Promise<CacheKeyView> {
   const id = uuidV7(deps.clock.now(), deps.random);
   const halves = await sealCacheKey(deps, id, secretKey);
-  return await changeKeys(deps, cacheId, async (trx, keys) => {
+  return await changeKeys(deps, cache.id, async (trx, keys) => {
     const known = keys.find(({ name }) => name === secretKey.name);
     if (known && (known.public_key !== halves.public_key || known.state === KeyState.Signing)) {
       throw new DomainError("already_exists", `The cache has a key called ${secretKey.name} already`);
@@ -140,10 +152,22 @@ async function addKey(deps: KeyDeps, cacheId: string, secretKey: SecretKey): Pro
       throw new DomainError("conflict", `At most ${SIGNING_MAX} keys of a cache sign: retire one`);
     }
     if (known) await setKeyState(trx, known.id, KeyState.Signing);
-    else if (keys.length < KEYS_MAX) await insertKey(trx, { id, cache_id: cacheId, ...halves });
+    else if (keys.length < KEYS_MAX) await insertKey(trx, { id, cache_id: cache.id, ...halves });
     else throw new DomainError("conflict", `A cache has at most ${KEYS_MAX} keys: delete one that is retired`);
+    await record(trx, actor, cache, "cache.key.create", known?.id ?? id);
     return known?.id ?? id;
   });
+}
+
+async function record(
+  db: Kysely<Database>,
+  actor: Actor,
+  cache: { readonly id: string; readonly name: string },
+  event: AuditEvent,
+  keyId: string,
+): Promise<void> {
+  const metadata = { cache: cache.name, key_id: keyId };
+  await recordAudit(db, { ...auditAuthor(actor), event, cacheId: cache.id, metadata });
 }
 
 /** No commit signs meanwhile, so what is in the cache was signed by the keys that were there before. */

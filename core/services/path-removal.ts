@@ -10,6 +10,7 @@ import { type Actor, requireUser } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import { requireCache } from "./access.ts";
+import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requirePathHash } from "./path-hash.ts";
 
@@ -53,6 +54,9 @@ export async function removePath(deps: PathRemovalDeps, actor: Actor, removal: P
       }
       const hashes = paths.map((path) => path.hash);
       await deletePaths(trx, cache.id, hashes);
+      const more = removal.block === undefined ? {} : { block: removal.block };
+      const metadata = { cache: removal.cacheName, path: hash, paths: hashes.length, ...more };
+      await recordAudit(trx, { ...auditAuthor(actor), event: "cache.nar.delete", cacheId: cache.id, metadata });
       const nars = [...new Set(paths.map(({ nar_hash }) => nar_hash))];
       return { hashes, objectKeys: (await deleteUnnamedNars(trx, nars, 0)).objectKeys };
     },

@@ -38,6 +38,8 @@ test("what was done to an organization and to a cache is told to their admins, a
   await ask("PUT", "/orgs/watched/integrations", { name: "f", kind: "inbound", forge_type: "gitea", secret: "x1y2" });
   await ask("PUT", "/caches", { name: "watched-cache", display_name: "Watched" });
   await ask("POST", "/caches/watched-cache/members", { user: "Viewer", role: "View" });
+  const exported = await ask("GET", "/caches/watched-cache/key");
+  await ask("POST", "/caches/watched-cache/keys/rotate");
   await ask("POST", "/orgs/watched/subscribe/watched-cache");
   await ask("POST", "/user/keys", { name: "k", permissions: ["viewOrg"], organization: "watched" });
   await ask("DELETE", "/orgs/watched/users", { user: "Viewer" });
@@ -69,12 +71,16 @@ test("what was done to an organization and to a cache is told to their admins, a
   const cache = await log("/caches/watched-cache", token);
   expect(cache.items.map(({ event }) => event)).toEqual([
     "organization.subscription.create",
+    "cache.key.create",
+    "cache.key.export",
     "cache.member.create",
     "cache.create",
   ]);
-  expect(await own(admin)).toHaveLength(15);
+  expect(await own(admin)).toHaveLength(17);
   expect(await own(viewer)).toEqual([]);
-  expect(JSON.stringify([organization, cache])).not.toMatch(/x1y2|GRAD|127\.0\.0\.1/);
+  const told = JSON.stringify([organization, cache]);
+  expect(told).not.toMatch(/x1y2|GRAD|127\.0\.0\.1/);
+  expect(told).not.toContain((exported.body.message as string).split(":")[1]);
 });
 
 test("a record says from where and with which key, and outlives what it tells of", async () => {
