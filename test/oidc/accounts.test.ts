@@ -125,7 +125,7 @@ test("name and address follow the provider; an address that nobody verified, or 
   );
   await provision("owner", { email: "owned@example.org" });
   expect(await site.signedIn(provider, { ...renamed, email: "OWNED@example.org" })).toMatchObject(now);
-  expect(site.log.lines.at(-1)?.message).toMatch(/another account's/);
+  expect(site.lastWarning()?.message).toMatch(/another account's/);
   expect(await site.signedIn(provider, claims)).toMatchObject(now);
 });
 

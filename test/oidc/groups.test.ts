@@ -144,7 +144,7 @@ test("where the provider does not tell the groups here, memberships stay as they
   await withGroups("overage", ["many"]);
   const elsewhere = { _claim_names: { groups: "src1" }, _claim_sources: { src1: { endpoint: "https://x.example" } } };
   expect((await withGroups("overage", undefined, elsewhere)).standings).toEqual({ zeta: "many by group" });
-  expect(site.log.lines.at(-1)?.message).toMatch(/does not tell a user's groups/);
+  expect(site.lastWarning()?.message).toMatch(/does not tell a user's groups/);
 });
 
 test("a role that no group gives any more is taken back, too", async () => {

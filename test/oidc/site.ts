@@ -5,7 +5,7 @@ import { OidcProvider } from "#core/services/oidc-provider.ts";
 import { createApp } from "#handlers/app.ts";
 import { createOutbound } from "#runtime/node/outbound.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
-import { type RecordingLogger, recordingLogger } from "#test/support/recording-logger.ts";
+import { type LogLine, type RecordingLogger, recordingLogger } from "#test/support/recording-logger.ts";
 import { CLIENT, type Claims, type TestProvider } from "./provider.ts";
 
 export interface Answer {
@@ -34,6 +34,8 @@ export interface Site extends AsyncDisposable {
   /** Goes to the provider: the address of its page, and the cookie that the browser keeps. */
   begin(): Promise<{ readonly url: string; readonly cookie: string }>;
   comeBack(url: URL, cookie: string | null): Promise<Answer>;
+  /** The last line that warns. */
+  lastWarning(): LogLine | undefined;
   /** The reason of the last failure, as the audit log has it. */
   lastFailure(): Promise<string | undefined>;
 }
@@ -105,6 +107,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       const columns = ["id", "username", "name", "email", "email_verified"] as const;
       return await t.db.selectFrom("user_account").select(columns).where("id", "=", id).executeTakeFirstOrThrow();
     },
+    lastWarning: () => log.lines.findLast(({ level }) => level === "warn"),
     lastFailure: () => lastFailure(t),
     async [Symbol.asyncDispose]() {
       outbound.close();
