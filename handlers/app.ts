@@ -41,6 +41,7 @@ import { type ObserveOptions, observe } from "./middleware/observe.ts";
 import { guessLimit, type RateLimitOptions, rateLimit } from "./middleware/rate-limit.ts";
 import { type RequestIdOptions, requestId } from "./middleware/request-id.ts";
 import { securityHeaders } from "./middleware/security-headers.ts";
+import { openApiRoutes } from "./openapi.ts";
 import { organizationRoutes } from "./orgs.ts";
 import { integrationRoutes } from "./orgs-integrations.ts";
 import { memberRoutes } from "./orgs-members.ts";
@@ -105,6 +106,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   limitBodies(api, deps);
   api.use(actor(deps));
   api.route("/", generalRoutes(deps));
+  api.route("/", openApiRoutes());
   api.route("/auth", authRoutes(deps));
   api.route("/auth", oidcRoutes(deps));
   api.route("/auth", deviceRoutes(deps));

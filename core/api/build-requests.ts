@@ -7,7 +7,7 @@ const FILES_MAX = 200_000;
 const OVERRIDES_MAX = 256;
 
 /** BLAKE3 as 64 lower-case hexadecimal digits. */
-export const blobHash: v.GenericSchema<unknown, string> = v.pipe(
+export const blobHash: v.GenericSchema<string> = v.pipe(
   v.string(),
   v.regex(/^[0-9a-f]{64}$/, "must be a BLAKE3 hash: 64 lower-case hexadecimal digits"),
 );

@@ -1,15 +1,15 @@
 import * as v from "valibot";
 import { secretText } from "./text.ts";
 
-export const ImportKeyBody: v.GenericSchema<unknown, ImportKeyBody> = v.object({ secret_key: secretText });
+export const ImportKeyBody = v.object({ secret_key: secretText }) satisfies v.GenericSchema<unknown, ImportKeyBody>;
 export interface ImportKeyBody {
   /** `name:base64` of 64 bytes, as `nix-store --generate-binary-cache-key` writes it. */
   readonly secret_key: string;
 }
 
-export const RetireKeyBody: v.GenericSchema<unknown, RetireKeyBody> = v.object({
+export const RetireKeyBody = v.object({
   force: v.optional(v.boolean(), false),
-});
+}) satisfies v.GenericSchema<unknown, RetireKeyBody>;
 export interface RetireKeyBody {
   /** Also while no other key has signed every path yet. */
   readonly force: boolean;

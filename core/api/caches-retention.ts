@@ -6,10 +6,10 @@ const REASON_MAX = 1_000;
 const GIGABYTES_MAX = 1_000_000_000;
 const HOURS_MAX = 876_000;
 
-export const PinBody: v.GenericSchema<unknown, PinBody> = v.object({
+export const PinBody = v.object({
   store_path: text(300),
   keep_revisions: v.optional(wholeNumber(1, REVISIONS_MAX)),
-});
+}) satisfies v.GenericSchema<unknown, PinBody>;
 export interface PinBody {
   /** A path that the cache has, with or without `/nix/store/`, or the 32 characters of its hash. */
   readonly store_path: string;
@@ -26,7 +26,7 @@ export interface PinView {
   readonly created_at: string;
 }
 
-export const BlockBody: v.GenericSchema<unknown, BlockBody> = v.object({ reason: text(REASON_MAX) });
+export const BlockBody = v.object({ reason: text(REASON_MAX) }) satisfies v.GenericSchema<unknown, BlockBody>;
 export interface BlockBody {
   readonly reason: string;
 }
@@ -40,10 +40,10 @@ export interface BlockView {
 }
 
 const flag = v.optional(v.picklist(["true", "false"], "must be true or false"), "false");
-export const RemovePathQuery: v.GenericSchema<unknown, RemovePathQuery> = v.object({
+export const RemovePathQuery = v.object({
   referrers: flag,
   block: v.optional(text(REASON_MAX)),
-});
+}) satisfies v.GenericSchema<unknown, RemovePathQuery>;
 export interface RemovePathQuery {
   /** Whether what refers to the path goes too. */
   readonly referrers: "true" | "false";
@@ -51,7 +51,8 @@ export interface RemovePathQuery {
   readonly block?: string | undefined;
 }
 
-function queryNumber(max: number): v.GenericSchema<unknown, number | undefined> {
+/** Its own type says that the field may be absent. */
+function queryNumber(max: number) {
   return v.optional(
     v.pipe(
       v.string(),
@@ -62,10 +63,10 @@ function queryNumber(max: number): v.GenericSchema<unknown, number | undefined> 
   );
 }
 
-export const PreviewQuery: v.GenericSchema<unknown, PreviewQuery> = v.object({
+export const PreviewQuery = v.object({
   max_storage_gb: queryNumber(GIGABYTES_MAX),
   ttl_hours: queryNumber(HOURS_MAX),
-});
+}) satisfies v.GenericSchema<unknown, PreviewQuery>;
 export interface PreviewQuery {
   /** As if the cache had this limit. 0 is none. */
   readonly max_storage_gb?: number | undefined;
@@ -103,15 +104,18 @@ export interface WhyView {
 }
 
 /** `POST /admin/maintenance/deep-gc`. */
-export const DeepSweepBody: v.GenericSchema<unknown, DeepSweepBody> = v.object({
+export const DeepSweepBody = v.object({
   force: v.optional(v.boolean(), false),
-});
+}) satisfies v.GenericSchema<unknown, DeepSweepBody>;
 export interface DeepSweepBody {
   /** Objects that no row names go even where most of the storage is unknown to this database. */
   readonly force: boolean;
 }
 
-export const LatestQuery: v.GenericSchema<unknown, LatestQuery> = v.object({ attribute: v.optional(text(4_000)) });
+export const LatestQuery = v.object({ attribute: v.optional(text(4_000)) }) satisfies v.GenericSchema<
+  unknown,
+  LatestQuery
+>;
 export interface LatestQuery {
   readonly attribute?: string | undefined;
 }

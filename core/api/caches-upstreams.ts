@@ -7,7 +7,7 @@ const API_KEY_LENGTH_MAX = 1_000;
 const MODES = ["ReadWrite", "ReadOnly", "WriteOnly"] as const;
 export type UpstreamMode = (typeof MODES)[number];
 
-export const AddUpstreamBody: v.GenericSchema<unknown, AddUpstreamBody> = v.variant("type", [
+export const AddUpstreamBody = v.variant("type", [
   v.object({
     type: v.literal("internal"),
     cache_name: nameText,
@@ -30,7 +30,7 @@ export const AddUpstreamBody: v.GenericSchema<unknown, AddUpstreamBody> = v.vari
     public_key: text(KEYS_LENGTH_MAX),
     mode: v.optional(v.picklist(MODES), "ReadOnly"),
   }),
-]);
+]) satisfies v.GenericSchema<unknown, AddUpstreamBody>;
 export type AddUpstreamBody = AddInternalUpstreamBody | AddGradientUpstreamBody | AddHttpUpstreamBody;
 
 /** Another cache of this server. */
@@ -64,13 +64,13 @@ export interface AddHttpUpstreamBody {
   readonly mode: UpstreamMode;
 }
 
-export const ChangeUpstreamBody: v.GenericSchema<unknown, ChangeUpstreamBody> = v.object({
+export const ChangeUpstreamBody = v.object({
   display_name: v.optional(nameText),
   mode: v.optional(v.picklist(MODES)),
   url: v.optional(text(URL_LENGTH_MAX)),
   public_key: v.optional(text(KEYS_LENGTH_MAX)),
   api_key: v.nullish(text(API_KEY_LENGTH_MAX)),
-});
+}) satisfies v.GenericSchema<unknown, ChangeUpstreamBody>;
 export interface ChangeUpstreamBody {
   readonly display_name?: string | undefined;
   readonly mode?: UpstreamMode | undefined;

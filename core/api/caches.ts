@@ -7,7 +7,7 @@ const STORAGE_GB_MAX = 1_000_000_000;
 /** cache.nixos.org has 40; clients ask the smaller number first. */
 const PRIORITY_DEFAULT = 40;
 
-export const CreateCacheBody: v.GenericSchema<unknown, CreateCacheBody> = v.object({
+export const CreateCacheBody = v.object({
   name: nameText,
   display_name: nameText,
   description: v.optional(descriptionText, ""),
@@ -16,7 +16,7 @@ export const CreateCacheBody: v.GenericSchema<unknown, CreateCacheBody> = v.obje
   local_priority: v.nullish(wholeNumber(0, PRIORITY_MAX)),
   max_storage_gb: v.optional(wholeNumber(0, STORAGE_GB_MAX), 0),
   pull_through: v.optional(v.boolean(), false),
-});
+}) satisfies v.GenericSchema<unknown, CreateCacheBody>;
 export interface CreateCacheBody {
   readonly name: string;
   readonly display_name: string;
@@ -31,7 +31,7 @@ export interface CreateCacheBody {
   readonly pull_through: boolean;
 }
 
-export const ChangeCacheBody: v.GenericSchema<unknown, ChangeCacheBody> = v.object({
+export const ChangeCacheBody = v.object({
   name: v.optional(nameText),
   display_name: v.optional(nameText),
   description: v.optional(descriptionText),
@@ -39,7 +39,7 @@ export const ChangeCacheBody: v.GenericSchema<unknown, ChangeCacheBody> = v.obje
   local_priority: v.nullish(wholeNumber(0, PRIORITY_MAX)),
   max_storage_gb: v.optional(wholeNumber(0, STORAGE_GB_MAX)),
   pull_through: v.optional(v.boolean()),
-});
+}) satisfies v.GenericSchema<unknown, ChangeCacheBody>;
 export interface ChangeCacheBody {
   readonly name?: string | undefined;
   readonly display_name?: string | undefined;

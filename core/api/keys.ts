@@ -14,14 +14,14 @@ const allowedIps = v.pipe(
   v.maxLength(ALLOWED_IPS_MAX, `has more than the ${ALLOWED_IPS_MAX} entries that are allowed`),
 );
 
-export const CreateKeyBody: v.GenericSchema<unknown, CreateKeyBody> = v.object({
+export const CreateKeyBody = v.object({
   name: nameText,
   permissions: permissionList,
   expires_in_days: v.nullish(wholeNumber(1, EXPIRY_DAYS_MAX)),
   organization: v.nullish(nameText),
   cache: v.nullish(nameText),
   allowed_ips: v.optional(allowedIps, []),
-});
+}) satisfies v.GenericSchema<unknown, CreateKeyBody>;
 export interface CreateKeyBody {
   readonly name: string;
   readonly permissions: readonly string[];
@@ -32,12 +32,12 @@ export interface CreateKeyBody {
   readonly allowed_ips: readonly string[];
 }
 
-export const ChangeKeyBody: v.GenericSchema<unknown, ChangeKeyBody> = v.object({
+export const ChangeKeyBody = v.object({
   name: v.optional(nameText),
   permissions: v.optional(permissionList),
   organization: v.nullish(nameText),
   allowed_ips: v.optional(allowedIps),
-});
+}) satisfies v.GenericSchema<unknown, ChangeKeyBody>;
 export interface ChangeKeyBody {
   readonly name?: string | undefined;
   readonly permissions?: readonly string[] | undefined;
@@ -47,7 +47,7 @@ export interface ChangeKeyBody {
   readonly allowed_ips?: readonly string[] | undefined;
 }
 
-export const DeleteKeyBody: v.GenericSchema<unknown, { readonly name: string }> = v.object({ name: nameText });
+export const DeleteKeyBody = v.object({ name: nameText }) satisfies v.GenericSchema<unknown, { readonly name: string }>;
 
 export interface KeyView {
   readonly id: string;

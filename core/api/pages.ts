@@ -6,10 +6,10 @@ const PER_PAGE_MAX = 100;
 const PAGE_MAX = 1_000_000;
 
 /** `page` counts from 1; `per_page` is clamped to 1 to 100. */
-export const PageQuery: v.GenericSchema<unknown, PageQuery> = v.object({
+export const PageQuery = v.object({
   page: wholeNumber("1", PAGE_MAX),
   per_page: wholeNumber(String(PER_PAGE_DEFAULT), PER_PAGE_MAX),
-});
+}) satisfies v.GenericSchema<unknown, PageQuery>;
 export interface PageQuery {
   readonly page: number;
   readonly per_page: number;
@@ -27,12 +27,16 @@ export function pageWindow({ page, per_page }: PageQuery): { readonly limit: num
   return { limit: per_page, offset: (page - 1) * per_page };
 }
 
-function wholeNumber(byDefault: string, max: number): v.GenericSchema<unknown, number> {
-  return v.pipe(
-    v.optional(v.string(), byDefault),
-    v.regex(/^\d{1,9}$/, "must be a whole number without a sign"),
-    v.transform(Number),
-    v.toMinValue(1),
-    v.toMaxValue(max),
+/** Its own type says that the field may be absent. */
+function wholeNumber(byDefault: string, max: number) {
+  return v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^\d{1,9}$/, "must be a whole number without a sign"),
+      v.transform(Number),
+      v.toMinValue(1),
+      v.toMaxValue(max),
+    ),
+    byDefault,
   );
 }

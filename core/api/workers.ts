@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { nameText, secretText, text } from "./text.ts";
 
-export const RegisterWorkerBody: v.GenericSchema<unknown, RegisterWorkerBody> = v.object({
+export const RegisterWorkerBody = v.object({
   worker_id: text(64),
   display_name: v.optional(nameText),
   url: v.nullish(text(2_000)),
@@ -9,7 +9,7 @@ export const RegisterWorkerBody: v.GenericSchema<unknown, RegisterWorkerBody> = 
   enable_fetch: v.optional(v.boolean(), true),
   enable_eval: v.optional(v.boolean(), true),
   enable_build: v.optional(v.boolean(), true),
-});
+}) satisfies v.GenericSchema<unknown, RegisterWorkerBody>;
 export interface RegisterWorkerBody {
   /** A UUID of version 4. */
   readonly worker_id: string;
@@ -24,13 +24,13 @@ export interface RegisterWorkerBody {
   readonly enable_build: boolean;
 }
 
-export const ChangeWorkerBody: v.GenericSchema<unknown, ChangeWorkerBody> = v.object({
+export const ChangeWorkerBody = v.object({
   active: v.optional(v.boolean()),
   display_name: v.optional(nameText),
   enable_fetch: v.optional(v.boolean()),
   enable_eval: v.optional(v.boolean()),
   enable_build: v.optional(v.boolean()),
-});
+}) satisfies v.GenericSchema<unknown, ChangeWorkerBody>;
 export interface ChangeWorkerBody {
   readonly active?: boolean | undefined;
   readonly display_name?: string | undefined;

@@ -1,0 +1,59 @@
+import { DrainingBody } from "../admin.ts";
+import { type AdminTaskView, type IntegrityView, VerifyBody } from "../admin-tasks.ts";
+import { DeepSweepBody } from "../caches-retention.ts";
+import { json, type RouteGroup } from "./route.ts";
+
+export const ADMIN = {
+  tag: "Administration",
+  description: "What superusers do about the whole instance.",
+  routes: {
+    "POST /admin/draining": {
+      summary: "Give out nothing new, or go on",
+      audience: "superuser",
+      body: DrainingBody,
+      answer: json<{ readonly draining: boolean }>(),
+    },
+    "POST /admin/maintenance/verify": {
+      summary: "Read what is stored and check it",
+      audience: "superuser",
+      body: VerifyBody,
+      answer: json<TaskStarted>(202),
+      errors: ["conflict", "not_found"],
+    },
+    "POST /admin/maintenance/repair": {
+      summary: "Repair what is damaged",
+      audience: "superuser",
+      answer: json<TaskStarted>(202),
+      errors: ["conflict"],
+    },
+    "POST /admin/maintenance/deep-gc": {
+      summary: "Remove objects that no row names",
+      audience: "superuser",
+      body: DeepSweepBody,
+      answer: json<TaskStarted>(202),
+      errors: ["conflict"],
+    },
+    "GET /admin/integrity": {
+      summary: "Show what is known of stored files",
+      audience: "superuser",
+      answer: json<IntegrityView>(),
+    },
+    "GET /admin/tasks": {
+      summary: "List the newest tasks",
+      audience: "superuser",
+      answer: json<readonly AdminTaskView[]>(),
+    },
+    "GET /admin/tasks/{task}": { summary: "Show a task", audience: "superuser", answer: json<AdminTaskView>() },
+    "POST /admin/tasks/{task}/cancel": {
+      summary: "Cancel a task",
+      audience: "superuser",
+      answer: json<AdminTaskView>(),
+      errors: ["conflict"],
+    },
+  },
+} as const satisfies RouteGroup;
+
+export interface TaskStarted {
+  readonly task_id: string;
+  readonly status: string;
+}

@@ -1,0 +1,41 @@
+/** What stands in a path, by the name that the route gives it. */
+export interface PathParameter {
+  readonly description: string;
+  /** A UUID in lower case; otherwise text. */
+  readonly uuid?: true;
+  /** The name may stand for several segments. */
+  readonly whole?: true;
+}
+
+const name = (description: string): PathParameter => ({ description });
+const uuid = (description: string): PathParameter => ({ description, uuid: true });
+
+export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
+  organization: name("The organization's name."),
+  project: name("The project's name."),
+  cache: name("The cache's name."),
+  evaluation: uuid("The evaluation's id."),
+  other: uuid("The id of the evaluation that it is compared with."),
+  build: uuid("The build's id, as its evaluation has it."),
+  worker: uuid("The worker's id, a UUID of version 4."),
+  role: uuid("The role's id."),
+  integration: uuid("The integration's id."),
+  input: uuid("The flake input's id."),
+  trigger: uuid("The trigger's id."),
+  action: uuid("The action's id."),
+  delivery: uuid("The delivery's id."),
+  upstream: uuid("The upstream's id, as this cache has it."),
+  key: uuid("The key's id."),
+  session: uuid("The session's id."),
+  request: uuid("The session that the manifest opened."),
+  upload: uuid("An id of the client's own making, the same for all parts."),
+  job: uuid("The assignment's id."),
+  task: uuid("The task's id."),
+  commit: uuid("The commit's id."),
+  pin: name("The pin's name."),
+  revision: name("The number of a pin's revision, from 1."),
+  path: name("A store path, with or without `/nix/store/`, or the 32 characters of its hash."),
+  hash: name("The 32 characters of the store path's hash."),
+  index: name("The chunk's number, from 0."),
+  file: { description: "The file's name, as the list of downloads gives it.", whole: true },
+};

@@ -1,0 +1,2 @@
+/** Before every path of a route. */
+export const API_PREFIX = "/api/v1";

@@ -1,0 +1,46 @@
+import { ADMIN } from "./admin.ts";
+import { AUTH } from "./auth.ts";
+import { BOARD } from "./board.ts";
+import { BUILD_REQUESTS } from "./build-requests.ts";
+import { BUILDS } from "./builds.ts";
+import { CACHE_KEYS, CACHE_UPSTREAMS, CACHES } from "./caches.ts";
+import { CACHE_RETENTION, CACHE_UPLOADS } from "./caches-contents.ts";
+import { EVALUATIONS } from "./evaluations.ts";
+import { GENERAL } from "./general.ts";
+import { ORGANIZATIONS } from "./organizations.ts";
+import { FLAKE_INPUTS, PROJECTS } from "./projects.ts";
+import type { RouteName, RouteSpec } from "./route.ts";
+import { USER } from "./user.ts";
+import { WORKERS } from "./workers.ts";
+
+/** Every route below the prefix, in the order of the document. A route that is not here fails a test. */
+export const ROUTE_GROUPS = [
+  GENERAL,
+  AUTH,
+  USER,
+  ORGANIZATIONS,
+  WORKERS,
+  PROJECTS,
+  FLAKE_INPUTS,
+  EVALUATIONS,
+  BUILDS,
+  BUILD_REQUESTS,
+  CACHES,
+  CACHE_KEYS,
+  CACHE_UPSTREAMS,
+  CACHE_UPLOADS,
+  CACHE_RETENTION,
+  BOARD,
+  ADMIN,
+] as const;
+
+type Together<Union> = (Union extends unknown ? (one: Union) => void : never) extends (all: infer All) => void
+  ? All
+  : never;
+
+/** All routes by their names, with the exact types of their schemas and answers. */
+export type Routes = Together<(typeof ROUTE_GROUPS)[number]["routes"]>;
+
+export const ROUTES: ReadonlyMap<RouteName, RouteSpec> = new Map(
+  ROUTE_GROUPS.flatMap(({ routes }) => Object.entries<RouteSpec>(routes) as [RouteName, RouteSpec][]),
+);
