@@ -19,6 +19,7 @@ import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
 import { loadSecrets } from "./secrets.ts";
 import { takeServerPlace } from "./sole-server.ts";
+import { applyDeclaredState } from "./state.ts";
 import { openStorage } from "./storage.ts";
 
 export interface RunningServer {
@@ -61,6 +62,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const notifier = await startNotifier(target, loggers.main);
   started.defer(() => notifier.close());
 
+  await applyDeclaredState({ config, databases, notifier, secrets }, loggers.main);
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
