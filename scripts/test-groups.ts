@@ -17,7 +17,7 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "test/quickstart",
   "test/hostile/[a-z]+",
   "test/cloudflare/nix",
-  "test/cache/(?:elsewhere|repair-nix|upstreams|upstream-relay)",
+  "test/cache/(?:behind-nginx|elsewhere|repair-nix|upstreams|upstream-relay)",
   "test/e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation)",
   "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
 ];
@@ -29,7 +29,8 @@ export const NIX_TESTS: TestGroup = {
 
 export const DATABASE_TESTS: TestGroup = {
   support: "test/support/database.ts",
-  except: /^test\/(?:cache\/(?:[a-z-]*nix|push-crash|upstream[a-z-]*|elsewhere)|cloudflare\/[a-z]+)\.test\.ts$/,
+  except:
+    /^test\/(?:cache\/(?:[a-z-]*nix|behind-nginx|push-crash|upstream[a-z-]*|elsewhere)|cloudflare\/[a-z]+)\.test\.ts$/,
 };
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */

@@ -35,7 +35,9 @@ export interface PushBench extends CacheBench {
   /** A user with this role in each of the caches, and a password that stands for them. */
   pusher(roles?: Readonly<Record<string, keyof typeof CACHE_ROLE>>, key?: Actor["key"]): Promise<TestPusher>;
   /** The same over a socket. */
-  listen(): Promise<AsyncDisposable & { readonly port: number; readonly requests: string[] }>;
+  listen(
+    overrides?: Parameters<CacheBench["surface"]>[0],
+  ): Promise<AsyncDisposable & { readonly port: number; readonly requests: string[] }>;
 }
 
 export interface PushRequest {
@@ -59,7 +61,7 @@ export async function withPushBench(overrides: Partial<UploadDeps> = {}): Promis
     ...overrides,
   };
   const authenticate = async (request: Request) => actors.get(cacheToken(request.headers) ?? "") ?? null;
-  const surface = bench.surface({
+  const surfaceParts: Parameters<CacheBench["surface"]>[0] = {
     authenticate,
     canReadCache: (actor, { name }) =>
       requireCache({ db }, actor, name, "readStore").then(
@@ -69,7 +71,8 @@ export async function withPushBench(overrides: Partial<UploadDeps> = {}): Promis
     write: (request) => answerPut({ ...uploads, authenticate }, request),
     realisation: (cache, { derivation, output }) =>
       lookUpRealisation(uploads, cache.id, { hash: derivation.slice("sha256:".length), output }),
-  });
+  };
+  const surface = bench.surface(surfaceParts);
   return {
     ...bench,
     uploads,
@@ -92,10 +95,11 @@ export async function withPushBench(overrides: Partial<UploadDeps> = {}): Promis
       actors.set(id, actor);
       return { id, actor, headers: { authorization: `Basic ${btoa(`nix:${id}`)}` } };
     },
-    async listen() {
+    async listen(overrides) {
+      const answer = bench.surface({ ...surfaceParts, ...overrides });
       const requests: string[] = [];
       const fetch = async (request: Request): Promise<Response> => {
-        const response = (await surface(request)) ?? new Response("elsewhere", { status: 404 });
+        const response = (await answer(request)) ?? new Response("elsewhere", { status: 404 });
         requests.push(`${request.method} ${new URL(request.url).pathname} -> ${response.status}`);
         return response;
       };
