@@ -2,6 +2,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { serve } from "@hono/node-server";
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createApp } from "#handlers/app.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
@@ -163,5 +164,97 @@ test("over a socket events come at once, and a client that hangs up leaves nothi
   } finally {
     hangUp.abort();
     server.close();
+  }
+});
+
+test("who was cut off is told what changed meanwhile, and whoever was away for too long is told to read anew", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  const build = await insertBuild(api.db, { organizationId, name: "tool", status: 1 });
+  const link = await linkBuild(api.db, id, build);
+  const first = events(await api.fetch("GET", `/evals/${id}/live`));
+  const { id: position } = await nextOf(first, "build_status_changed");
+  await first.return(undefined);
+  expect(position).toMatch(/^\d+$/);
+
+  await setBuild(build, 2);
+  const headers = { "last-event-id": position ?? "" };
+  const second = events(await api.fetch("GET", `/evals/${id}/live`, api.admin, { headers }));
+  expect((await second.next()).value).toMatchObject({ data: { type: "evaluation_status_changed", status: 3 } });
+  expect((await second.next()).value).toMatchObject({ data: { build_id: link, status: 2 } });
+  await second.return(undefined);
+
+  const tomorrow = String(Number(position) + 86_400_000);
+  for (const unknown of ["1", tomorrow, "nonsense"]) {
+    const options = { headers: { "last-event-id": unknown } };
+    const stream = events(await api.fetch("GET", `/evals/${id}/live`, api.admin, options));
+    await stream.next();
+    expect((await stream.next()).value, unknown).toMatchObject({
+      data: { type: "evaluation_progress", read_anew: true },
+    });
+    await stream.return(undefined);
+  }
+});
+
+test("where more changed than is told, the reader is told to read anew", async () => {
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+  await sql`
+    with made as (
+      insert into build (id, organization_id, drv_path, name, system, status)
+      select gen_random_uuid(), ${organizationId}, 'many-' || n || '.drv', 'many', 'x86_64-linux', 1
+      from generate_series(1, 1001) n returning id)
+    insert into evaluation_build (id, evaluation_id, build_id) select gen_random_uuid(), ${id}, id from made`.execute(
+    api.db,
+  );
+  const stream = events(await api.fetch("GET", `/evals/${id}/live`));
+  expect((await nextOf(stream, "evaluation_progress")).data).toMatchObject({ read_anew: true });
+  await stream.return(undefined);
+});
+
+test("a project's stream begins with what goes on, and tells of new evaluations, of builds and of ends", async () => {
+  const own = await insertProjectRow(api.db, { organizationId, name: "watched" });
+  const ended = await insertEvaluationRow(api.db, { organizationId, projectId: own, status: 5 });
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId: own, status: 3 });
+  await sql`
+    update evaluation set updated_at = updated_at - interval '1 hour' where id in (${ended}, ${id})`.execute(api.db);
+  const stream = events(await api.fetch("GET", "/projects/acme/watched/live"));
+  const statusOf = async () => {
+    const { data } = await nextOf(stream, "evaluation_status_changed");
+    return [data.project, data.evaluation_id, data.status];
+  };
+  expect(await statusOf()).toEqual([own, id, 3]);
+
+  const build = await insertBuild(api.db, { organizationId, name: "tool", status: 1 });
+  const link = await linkBuild(api.db, id, build);
+  const foreign = await insertEvaluationRow(api.db, { organizationId, projectId, status: 0 });
+  const newer = await insertEvaluationRow(api.db, { organizationId, projectId: own, status: 0 });
+  for (const subject of [foreign, newer]) api.notifier.notify("evaluation", subject);
+  const told = [await statusOf()];
+  await setBuild(build, 3);
+  await setEvaluation(id, 5);
+  api.notifier.notify("evaluation", id);
+  const change = await nextOf(stream, "build_status_changed");
+  expect(change.data).toMatchObject({ evaluation_id: id, build_id: link });
+  told.push(await statusOf());
+  expect(told).toEqual([
+    [own, newer, 0],
+    [own, id, 5],
+  ]);
+  await stream.return(undefined);
+});
+
+test("who lost access to a project sees nothing more of it, and who never had it gets the answer for none", async () => {
+  const hidden = await api.ask("GET", "/projects/acme/site/live", api.stranger);
+  const missing = await api.ask("GET", "/projects/acme/none/live", api.stranger);
+  expect([hidden.status, hidden.text]).toEqual([404, missing.text]);
+
+  const stream = events(await api.fetch("GET", "/projects/acme/site/live", api.writer));
+  await nextOf(stream, "evaluation_status_changed");
+  await api.db.deleteFrom("organization_member").where("user_id", "=", api.writer.id).execute();
+  const id = await insertEvaluationRow(api.db, { organizationId, projectId, status: 0 });
+  api.notifier.notify("evaluation", id);
+  for (;;) {
+    const { done, value } = await stream.next();
+    if (done) break;
+    expect(value.data.evaluation_id).not.toBe(id);
   }
 });
