@@ -104,7 +104,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.use("/auth/*", guessLimit(deps.http));
   api.use("/hooks/*", rateLimit(deps.http, "webhook"));
   limitBodies(api, deps);
-  api.use(actor(deps));
+  api.use(actor(deps, deps.http));
   api.route("/", generalRoutes(deps));
   api.route("/", openApiRoutes());
   api.route("/auth", authRoutes(deps));

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { apiToken, cacheToken, isSameOriginWrite, sessionCookie } from "./credentials.ts";
+import { apiToken, cacheToken, isOwnPageWrite, sessionCookie } from "./credentials.ts";
 
 const basic = (pair: string) => `Basic ${btoa(pair)}`;
 
@@ -32,8 +32,9 @@ test("the session cookie is found among others, by its whole name", () => {
 
 test("the session cookie changes something only for pages of this origin, or for no page", () => {
   const serveUrl = "https://ci.example.org";
+  const origins = { serveUrl, pageOrigins: ["https://ui.example.org"] };
   const allows = (method: string, headers: Record<string, string>) =>
-    isSameOriginWrite(new Request(`${serveUrl}/api/v1/caches/main/public`, { method, headers }), serveUrl);
+    isOwnPageWrite(new Request(`${serveUrl}/api/v1/caches/main/public`, { method, headers }), origins);
   const cookie = "jwt_token=c";
 
   expect(allows("POST", { cookie })).toBe(true);
@@ -42,6 +43,9 @@ test("the session cookie changes something only for pages of this origin, or for
   expect(allows("POST", { cookie, origin: "https://evil.example.org" })).toBe(false);
   expect(allows("POST", { cookie, origin: "http://ci.example.org:8080" })).toBe(false);
   expect(allows("DELETE", { cookie, "sec-fetch-site": "same-site" })).toBe(false);
+  expect(allows("POST", { cookie, "sec-fetch-site": "same-site", origin: "https://evil.example.org" })).toBe(false);
+  expect(allows("POST", { cookie, "sec-fetch-site": "same-site", origin: "https://ui.example.org" })).toBe(true);
+  expect(allows("POST", { cookie, "sec-fetch-site": "cross-site", origin: "null" })).toBe(false);
   expect(allows("GET", { cookie, "sec-fetch-site": "cross-site" })).toBe(true);
   expect(allows("POST", { authorization: "Bearer t", origin: "https://evil.example.org" })).toBe(true);
 });

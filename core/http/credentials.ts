@@ -1,4 +1,5 @@
 import { fromBase64, fromUtf8Lossy } from "../lib/bytes.ts";
+import { isOwnPage, type PageOrigins } from "./page-origin.ts";
 
 export const SESSION_COOKIE = "jwt_token";
 const AUTHORIZATION_MAX_LENGTH = 8_192;
@@ -13,18 +14,18 @@ export function apiToken(headers: Headers): string | null {
 }
 
 /**
- * Whether a request that the session cookie speaks for may change something: it was made by a page of this origin, or
- * by no page at all. `SameSite` alone lets every port of the host and every sibling domain through.
+ * Whether a request that the session cookie speaks for may change something: it was made by a page of ours, or by no
+ * page at all. `SameSite` alone lets every port of the host and every sibling domain through.
  */
-export function isSameOriginWrite(request: Request, serveUrl: string): boolean {
+export function isOwnPageWrite(request: Request, origins: PageOrigins): boolean {
   const { headers, method } = request;
   if (method === "GET" || method === "HEAD" || headers.has("authorization") || sessionCookie(headers) === null) {
     return true;
   }
   const site = headers.get("sec-fetch-site");
-  if (site !== null) return site === "same-origin" || site === "none";
+  if (site === "same-origin" || site === "none") return true;
   const origin = headers.get("origin");
-  return origin === null || origin === new URL(serveUrl).origin;
+  return origin === null ? site === null : isOwnPage(origin, origins);
 }
 
 /**

@@ -1,16 +1,21 @@
 import type { Context, MiddlewareHandler } from "hono";
 import { type Actor, type ActorClient, ANONYMOUS } from "#core/domain/actor.ts";
 import { DomainError } from "#core/errors.ts";
-import { apiToken, isSameOriginWrite } from "#core/http/credentials.ts";
+import { apiToken, isOwnPageWrite } from "#core/http/credentials.ts";
+import type { PageOrigins } from "#core/http/page-origin.ts";
 import { recordDenial } from "#core/services/audit.ts";
 import { authenticate, CredentialRefusal } from "#core/services/authenticate.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "../env.ts";
 
 /** Finds out who asks. Refused credentials make an anonymous actor that knows why, should a user be needed. */
-export function actor(deps: Pick<ServiceDeps, "db" | "clock" | "settings">): MiddlewareHandler<AppEnv> {
+export function actor(
+  deps: Pick<ServiceDeps, "db" | "clock" | "settings">,
+  { pageOrigins }: Pick<PageOrigins, "pageOrigins"> = {},
+): MiddlewareHandler<AppEnv> {
+  const origins = { serveUrl: deps.settings.serveUrl, pageOrigins };
   return async (c, next) => {
-    if (!isSameOriginWrite(c.req.raw, deps.settings.serveUrl)) {
+    if (!isOwnPageWrite(c.req.raw, origins)) {
       throw new DomainError("forbidden", "The request comes from a page of another origin: nothing was changed");
     }
     const token = apiToken(c.req.raw.headers);

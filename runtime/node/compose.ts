@@ -146,13 +146,7 @@ export async function compose(parts: Parts): Promise<Composition> {
   const fetch: Composition["fetch"] = async (request, env) =>
     (await cache.fetch(request, env)) ?? (await front.answerMetrics(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
-  const accounts = {
-    ...common,
-    db: databases.web,
-    log: loggers.web,
-    settings: settingsOf(config, parts.secrets),
-    mailer: config.mail && createMailer(config.mail),
-  };
+  const accounts = { ...common, ...accountParts(parts) };
   const debugIndex = { db: databases.web, log: loggers.cache, listings };
   const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
   const close = () => {
@@ -174,6 +168,11 @@ export async function compose(parts: Parts): Promise<Composition> {
     retention,
     close,
   };
+}
+
+function accountParts({ config, databases, loggers, secrets }: Parts) {
+  const mailer = config.mail && createMailer(config.mail);
+  return { db: databases.web, log: loggers.web, settings: settingsOf(config, secrets), mailer };
 }
 
 function hubLimits({ workers, builds, evaluations }: Config): HubDeps["limits"] {
@@ -256,7 +255,7 @@ function cacheFetch(
   };
 }
 
-function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
+export function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
   const { serveUrl, frontendUrl, secureCookie, registrationEnabled, createOrganization, createCache } = config;
   return {
     version: VERSION,
