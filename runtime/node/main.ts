@@ -1,8 +1,10 @@
+import { StateError } from "#core/services/state-apply.ts";
 import { processEnvironment } from "./config/environment.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 import { createLoggers, type Loggers } from "./logger.ts";
 import { moveStorage } from "./move-storage.ts";
 import { type RunningServer, startServer } from "./server.ts";
+import { validateState } from "./validate-state.ts";
 
 const NODE_MAJOR_MIN = 24;
 /** The whole of a stop, after which the process ends as it is. The database recovers from that. */
@@ -11,13 +13,17 @@ const STOP_MS_MAX = 30_000;
 const USAGE = `usage: gradient-server [COMMAND]
   without a command  serves
   migrate-storage    copies what is stored to where GRADIENT_STORAGE_MOVING_TO says, beside a running server;
-                     with --delete, frees the old place when everything has arrived`;
+                     with --delete, frees the old place when everything has arrived
+  validate-state [FILE]
+                     checks a state file without a database, by default the one that GRADIENT_STATE_FILE names; ends
+                     with 0 when it is good, with 1 when it is wrong or cannot be read, with 2 when there is none`;
 
 async function main(): Promise<void> {
   if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
     return giveUp(`Node ${NODE_MAJOR_MIN} or later is needed, this is ${process.version}: start it with npm start`);
   }
-  const [command = "serve"] = process.argv.slice(2);
+  const [command = "serve", argument] = process.argv.slice(2);
+  if (command === "validate-state" || command === "--validate-state") return await checkStateFile(argument);
   if (!["serve", "migrate-storage"].includes(command)) return giveUp(`there is no command ${command}\n${USAGE}`);
   const stop = Promise.withResolvers<string>();
   let signals = 0;
@@ -43,7 +49,7 @@ async function main(): Promise<void> {
     await stopWithin(server, STOP_MS_MAX);
   } catch (error) {
     // What an operator can mend has words of its own and is a plain `Error`; anything else is a mistake of ours.
-    const worded = error instanceof ConfigError || (error instanceof Error && error.constructor === Error);
+    const worded = error instanceof ConfigError || error instanceof StateError || (error instanceof Error && error.constructor === Error);
     if (!worded) process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);
     giveUp(error instanceof Error ? error.message : String(error));
   }
@@ -55,6 +61,12 @@ async function migrateStorage(config: Config, { main: log }: Loggers, stop: Prom
   const deleteOld = process.argv.includes("--delete");
   const isWhole = await moveStorage(config, { deleteOld, log, signal: stopping.signal });
   if (!isWhole) process.exitCode = 1;
+}
+
+async function checkStateFile(path: string | undefined): Promise<void> {
+  const { exitCode, text } = await validateState(path, processEnvironment());
+  process[exitCode === 0 ? "stdout" : "stderr"].write(`${text}\n`);
+  process.exitCode = exitCode;
 }
 
 async function stopWithin(server: RunningServer, ms: number): Promise<void> {

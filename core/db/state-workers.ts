@@ -1,0 +1,94 @@
+import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
+import type { Database, WorkerRegistrationTable } from "./schema.ts";
+import type { BaseWorkerTable } from "./tables/state.ts";
+
+const REGISTRATION_COLUMNS = [
+  "id",
+  "organization_id",
+  "worker_id",
+  "display_name",
+  "token_hash",
+  "url",
+  "active",
+  "enable_fetch",
+  "enable_eval",
+  "enable_build",
+  "managed",
+  "created_by",
+  "base_worker_id",
+  "opted_in",
+] as const;
+
+/** Of these workers, and those that were declared before. */
+export async function lockStateRegistrations(trx: Transaction<Database>, workerIds: readonly string[]) {
+  return await trx
+    .selectFrom("worker_registration")
+    .select(REGISTRATION_COLUMNS)
+    .where((eb) => eb.or([sql<boolean>`worker_id = any(${workerIds}::uuid[])`, eb("managed", "=", true)]))
+    .orderBy("id")
+    .forNoKeyUpdate()
+    .execute();
+}
+
+export async function updateStateRegistration(
+  trx: Transaction<Database>,
+  id: string,
+  changes: Updateable<WorkerRegistrationTable>,
+): Promise<void> {
+  const dial = { dial_after: null, dial_error: null, dial_failures: 0 };
+  await trx
+    .updateTable("worker_registration")
+    .set({ ...changes, ...("url" in changes || "active" in changes ? dial : {}) })
+    .where("id", "=", id)
+    .execute();
+}
+
+export async function deleteStateRegistration(trx: Transaction<Database>, id: string): Promise<void> {
+  await trx.deleteFrom("worker_registration").where("id", "=", id).execute();
+}
+
+export async function lockBaseWorkers(trx: Transaction<Database>) {
+  return await trx.selectFrom("base_worker").selectAll().orderBy("id").forUpdate().execute();
+}
+
+/** Base workers that the organization has no registration of, its own or theirs. */
+export async function listBaseWorkersBesides(db: Kysely<Database>, organizationId: string) {
+  return await db
+    .selectFrom("base_worker")
+    .selectAll()
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom("worker_registration")
+            .select("worker_registration.id")
+            .whereRef("worker_registration.worker_id", "=", "base_worker.worker_id")
+            .where("worker_registration.organization_id", "=", organizationId),
+        ),
+      ),
+    )
+    .orderBy("created_at")
+    .orderBy("id")
+    .execute();
+}
+
+export async function findBaseWorker(db: Kysely<Database>, workerId: string) {
+  return await db.selectFrom("base_worker").selectAll().where("worker_id", "=", workerId).executeTakeFirst();
+}
+
+export async function insertBaseWorker(trx: Transaction<Database>, row: Insertable<BaseWorkerTable>): Promise<void> {
+  await trx.insertInto("base_worker").values(row).execute();
+}
+
+export async function updateBaseWorker(
+  trx: Transaction<Database>,
+  id: string,
+  changes: Updateable<BaseWorkerTable>,
+): Promise<void> {
+  await trx.updateTable("base_worker").set(changes).where("id", "=", id).execute();
+}
+
+/** With the registrations that organizations have of it. */
+export async function deleteBaseWorker(trx: Transaction<Database>, id: string): Promise<void> {
+  await trx.deleteFrom("base_worker").where("id", "=", id).execute();
+}
