@@ -105,7 +105,7 @@ function stores(organizationId: string): RawBuilder<unknown> {
 function narSize(path: RawBuilder<unknown>): RawBuilder<number | null> {
   return sql`(
     select found.nar_size from stores s cross join lateral (
-      select n.nar_size from cache_path p join nar n on n.nar_hash = p.nar_hash
-      where p.cache_id = s.id and p.hash = left(${path}, 32) offset 0) found
+      select nar.nar_size from cache_path join nar on nar.nar_hash = cache_path.nar_hash
+      where cache_path.cache_id = s.id and cache_path.hash = left(${path}, 32) offset 0) found
     limit 1)`;
 }

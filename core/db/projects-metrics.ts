@@ -33,7 +33,7 @@ export async function listMeasuredEvaluations(
       "evaluation.id",
       "evaluation.created_at",
       "took.build_time_total_ms",
-      sql<number | null>`greatest(0, extract(epoch from evaluation.building_started_at - coalesce(
+      sql<number | null>`abs(extract(epoch from evaluation.building_started_at - coalesce(
         evaluation.fetch_started_at, evaluation.eval_flake_started_at)) * 1000)::float8`.as("eval_time_ms"),
     ])
     .where("evaluation.project_id", "=", projectId)
