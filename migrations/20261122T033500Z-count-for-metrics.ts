@@ -32,6 +32,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       referencing new table as added for each statement execute function gradient_count_new_ends();
     create trigger evaluation_count_end after update of status on evaluation for each row
       when (new.status <> old.status and new.status in (5, 6, 7)) execute function gradient_count_end();
+    create trigger evaluation_count_new after insert on evaluation for each row
+      when (new.status in (5, 6, 7)) execute function gradient_count_end();
 
     insert into metric_count (name, value)
     select 'build.' || status, count(*) from build where status in (3, 4, 5, 6, 7, 9) group by status
@@ -96,6 +98,7 @@ export async function down(db: Kysely<unknown>): Promise<void> {
     end $$;
     alter table cache_usage drop column nar_bytes;
     drop index build_created_idx;
+    drop trigger evaluation_count_new on evaluation;
     drop trigger evaluation_count_end on evaluation;
     drop trigger build_count_new on build;
     drop trigger build_count_end on build;

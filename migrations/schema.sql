@@ -677,6 +677,7 @@ CREATE INDEX evaluation_started_by_idx ON evaluation (started_by);
 CREATE INDEX evaluation_trigger_idx ON evaluation (trigger_id) WHERE (trigger_id IS NOT NULL);
 CREATE INDEX evaluation_waiting_idx ON evaluation (id) WHERE (waiting_reason IS NOT NULL);
 CREATE TRIGGER evaluation_count_end AFTER UPDATE OF status ON evaluation FOR EACH ROW WHEN (((new.status <> old.status) AND (new.status = ANY (ARRAY[5, 6, 7])))) EXECUTE FUNCTION gradient_count_end();
+CREATE TRIGGER evaluation_count_new AFTER INSERT ON evaluation FOR EACH ROW WHEN ((new.status = ANY (ARRAY[5, 6, 7]))) EXECUTE FUNCTION gradient_count_end();
 
 create table evaluation_build (
   id uuid not null,
