@@ -17,3 +17,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   // The revisions in its lock file; null where nobody said them.
   await sql`alter table evaluation add column locked_inputs jsonb`.execute(db);
 }
+
+export async function down(db: Kysely<unknown>): Promise<void> {
+  await sql`alter table evaluation drop column locked_inputs`.execute(db);
+  await sql`drop table evaluation_verdict`.execute(db);
+}
