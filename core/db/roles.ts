@@ -57,11 +57,7 @@ export async function updateRole(
     where id = ${role.id} and ${tables.realmId} = ${id}`.execute(db);
 }
 
-/** False when a member has the role. */
-export async function deleteUnusedRole(db: Kysely<Database>, { tables, id }: Realm, roleId: string): Promise<boolean> {
-  const { rows } = await sql`
-    delete from ${tables.roles} r where id = ${roleId} and ${tables.realmId} = ${id}
-      and not exists (select from ${tables.members} m where m.role_id = r.id)
-    returning id`.execute(db);
-  return rows.length > 0;
+/** Fails on a foreign key when a member has the role. */
+export async function deleteRole(db: Kysely<Database>, { tables, id }: Realm, roleId: string): Promise<void> {
+  await sql`delete from ${tables.roles} where id = ${roleId} and ${tables.realmId} = ${id}`.execute(db);
 }

@@ -7,7 +7,7 @@ import type {
   RoleListView,
 } from "../api/roles.ts";
 import {
-  deleteUnusedRole,
+  deleteRole as deleteRoleRow,
   findRoleOf,
   insertRole,
   listRoles as listRoleRows,
@@ -140,11 +140,11 @@ export async function deleteRole(
 ): Promise<void> {
   await changeRealm(db, actor, { name, need: "roles" }, async (trx, access) => {
     const role = await requireOwnRole(trx, access, id);
-    if (!(await deleteUnusedRole(trx, access.realm, role.id))) throw inUse();
+    await deleteRoleRow(trx, access.realm, role.id);
     await record(trx, actor, access, "delete", { role: role.name });
   }).catch((error: unknown) => {
-    // Someone was given the role by a way that takes no turns with this one.
-    throw foreignKeyViolation(error) ? inUse() : error;
+    if (!foreignKeyViolation(error)) throw error;
+    throw new DomainError("bad_request", "The role is in use: give its members another one first");
   });
 }
 
@@ -195,10 +195,6 @@ async function record(
 ): Promise<void> {
   const event: AuditEvent = KINDS[kind].events[deed];
   await recordAudit(trx, { ...auditAuthor(actor), ...audit, event, metadata: { ...audit.metadata, ...more } });
-}
-
-function inUse(): DomainError {
-  return new DomainError("bad_request", "The role is in use: give its members another one first");
 }
 
 function nameTaken(error: unknown): never {
