@@ -37,7 +37,7 @@ export async function lockCachesLedBy(trx: Transaction<Database>, userId: string
   return rows.map(({ name }) => name);
 }
 
-/** With sessions, API keys, memberships, build requests and unfinished uploads. What the user made stays, as nobody's. */
+/** With sessions, API keys, memberships, build requests and unfinished uploads. All else stays, as nobody's. */
 export async function deleteUser(db: Kysely<Database>, id: string): Promise<void> {
   await db.deleteFrom("user_account").where("id", "=", id).execute();
 }

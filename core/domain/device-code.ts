@@ -19,7 +19,7 @@ export function generateUserCode(random: RandomBytes): string {
   return `${half()}-${half()}`;
 }
 
-/** As it was shown, however it was typed: in lower case, without the dash, with spaces around. Null for anything else. */
+/** As it was shown, however it was typed: in lower case, without the dash, with spaces around. Null: it is no code. */
 export function parseUserCode(text: string): string | null {
   const match = USER_CODE.exec(text.trim().toUpperCase());
   return match && `${match[1]}-${match[2]}`;

@@ -1,6 +1,7 @@
 import type { Transaction } from "kysely";
 import type { RegisterBody, UserView } from "../api/auth.ts";
 import type { Database } from "../db/schema.ts";
+import { admitPendingMember } from "../db/state-members.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { findUserById, findUserIdByName, insertUser } from "../db/users.ts";
 import { uniqueViolation } from "../db/violations.ts";
@@ -45,6 +46,7 @@ export async function createUser(
   const password_hash = await passwords.hash(user.password);
   await inTransaction(db, async (trx) => {
     await insertUser(trx, { id, username, name, email, superuser, password_hash });
+    await admitPendingMember(trx, { userId: id, username });
     await also(trx, id);
   }).catch(userTaken);
   return id;

@@ -1,6 +1,8 @@
+import type { Transaction } from "kysely";
 import type { ChangePasswordBody, ChangeSettingsBody, FoundUserView, SettingsView } from "../api/user.ts";
 import { deleteAccountTokens, TokenPurpose } from "../db/account-tokens.ts";
 import { deleteDevicesOf } from "../db/device-logins.ts";
+import type { Database } from "../db/schema.ts";
 import { revokeOtherSessions } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
 import {
@@ -57,21 +59,10 @@ export async function changeSettings(deps: SettingsDeps, actor: Actor, body: Cha
     if (body.name !== undefined && body.name !== user.name) changes.name = body.name;
     const email = body.email !== undefined && body.email !== user.email ? body.email : null;
     const isPending = email !== null && (mail?.verificationRequired ?? false);
-    if (email !== null && isPending) {
-      if (await hasEnoughMail(trx, "verify_address", id)) {
-        throw new DomainError(
-          "too_many_requests",
-          "email: a mail was sent just now: follow its link, or wait a minute",
-        );
-      }
-      if (isOther(email, user.email) && (await emailIsTaken(trx, email))) throw emailTaken();
-      await queueAddressLink(trx, deps, { userId: id, email });
-    } else if (email !== null) {
+    if (email !== null && isPending) await askForAddress(trx, deps, user, email);
+    else if (email !== null) {
       Object.assign(changes, { email, email_verified: false });
-      // Links to the old address would bring it back, or let in whoever reads it.
-      await deleteAccountTokens(trx, id, TokenPurpose.ProveAddress);
-      await deleteAccountTokens(trx, id, TokenPurpose.SetPassword);
-      if (mail) await queueNotice(trx, deps, "address_changed", { userId: id, email: user.email });
+      await leaveAddress(trx, deps, user);
     }
     await updateUser(trx, id, changes);
     const changed = Object.keys(changes).filter((field) => field !== "email_verified");
@@ -84,6 +75,30 @@ export async function changeSettings(deps: SettingsDeps, actor: Actor, body: Cha
   return pending === null
     ? "Settings saved"
     : `A mail was sent to ${pending}: follow its link to make the address yours`;
+}
+
+/** The new address gets a link. Throws `too_many_requests` within a minute of another, `already_exists`. */
+async function askForAddress(
+  trx: Transaction<Database>,
+  deps: SettingsDeps,
+  user: UserAccount,
+  email: string,
+): Promise<void> {
+  if (await hasEnoughMail(trx, "verify_address", user.id)) {
+    throw new DomainError("too_many_requests", "email: a mail was sent just now: follow its link, or wait a minute");
+  }
+  // The user's own address in other cases is no other.
+  if (email.toLowerCase() !== user.email.toLowerCase() && (await emailIsTaken(trx, email))) {
+    throw new DomainError("already_exists", "email belongs to another account");
+  }
+  await queueAddressLink(trx, deps, { userId: user.id, email });
+}
+
+/** Links to the old address would bring it back, or let in whoever reads it. */
+async function leaveAddress(trx: Transaction<Database>, deps: SettingsDeps, user: UserAccount): Promise<void> {
+  await deleteAccountTokens(trx, user.id, TokenPurpose.ProveAddress);
+  await deleteAccountTokens(trx, user.id, TokenPurpose.SetPassword);
+  if (deps.settings.mail) await queueNotice(trx, deps, "address_changed", { userId: user.id, email: user.email });
 }
 
 /** Ends all other sessions. Throws `forbidden` when the present password is wrong, or is kept elsewhere. */
@@ -136,15 +151,6 @@ function refuseKeptElsewhere(user: UserAccount | undefined): asserts user is Use
   if (user.password_hash === null) {
     throw new DomainError("forbidden", "This account is kept by the identity provider: change it there");
   }
-}
-
-/** One address in other cases is no other. */
-function isOther(address: string, than: string): boolean {
-  return address.toLowerCase() !== than.toLowerCase();
-}
-
-function emailTaken(): DomainError {
-  return new DomainError("already_exists", "email belongs to another account");
 }
 
 function gone(): DomainError {

@@ -132,6 +132,34 @@ test("the address that clients are told is the one the server listens on, unless
   expect(readConfig({ GRADIENT_SERVE_URL: "https://ci.example.org/" }).config.serveUrl).toBe("https://ci.example.org");
 });
 
+test("links for people and the cookie's TLS follow the address of the server, unless they are given", () => {
+  const of = (environment: Record<string, string>) => {
+    const { frontendUrl, secureCookie } = readConfig(environment).config;
+    return [frontendUrl, secureCookie];
+  };
+  expect(of({})).toEqual(["http://127.0.0.1:3000", false]);
+  const serveUrl = { GRADIENT_SERVE_URL: "https://ci.example.org" };
+  expect(of(serveUrl)).toEqual(["https://ci.example.org", true]);
+  const given = { GRADIENT_FRONTEND_URL: "https://ui.example.org/", GRADIENT_USE_TLS: "false" };
+  expect(of({ ...serveUrl, ...given })).toEqual(["https://ui.example.org", false]);
+  expect(of({ GRADIENT_USE_TLS: "true" })).toEqual(["http://127.0.0.1:3000", true]);
+  expect(problemsOf({ GRADIENT_FRONTEND_URL: "ui.example.org" })).toHaveLength(1);
+});
+
+test("mail is configured by names that the server knows", () => {
+  const { config, warnings } = readConfig({
+    GRADIENT_EMAIL_ENABLED: "true",
+    GRADIENT_EMAIL_REQUIRE_VERIFICATION: "true",
+    GRADIENT_EMAIL_SMTP_HOST: "smtp.example.com",
+    GRADIENT_EMAIL_SMTP_PORT: "465",
+    GRADIENT_EMAIL_FROM_ADDRESS: "gradient@example.com",
+    GRADIENT_EMAIL_FROM_NAME: "CI",
+    GRADIENT_EMAIL_ENABLE_TLS: "true",
+  });
+  expect(warnings).toEqual([]);
+  expect(config.mail).toMatchObject({ tls: "implicit", from: { name: "CI" }, verificationRequired: true });
+});
+
 test("the machine itself is reached only where it is listed, private networks unless they are closed", () => {
   expect(readConfig({}).config).toMatchObject({
     outbound: { allowed: [], privateAllowed: true },

@@ -253,3 +253,11 @@ test("a password that is replaced while it is checked opens no session", async (
   const attempt = signIn(slow, { loginname: "Overtaken", password: PASSWORD, remember_me: false }, CLIENT);
   await expect(attempt).rejects.toThrow("The login name or the password is wrong");
 });
+
+test("the cookie is for TLS alone, unless the operator has none", async () => {
+  await using plain = await withApp({ secureCookie: false });
+  await plain.user("Plain");
+  const body = { loginname: "Plain", password: PASSWORD };
+  const { headers } = await plain.ask("POST", "/auth/basic/login", { body });
+  expect(headers.get("set-cookie")).toMatch(/^jwt_token=[^;]+; Path=\/; HttpOnly; SameSite=Strict$/);
+});

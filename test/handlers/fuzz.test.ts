@@ -11,6 +11,14 @@ const ROUTES: readonly [method: string, path: string, body: object][] = [
   ["POST", "/auth/basic/register", { username: "Someone", name: "S", email: "s@example.com", password: PASSWORD }],
   ["POST", "/auth/basic/login", { loginname: "Fuzzer", password: "wrong", remember_me: true }],
   ["POST", "/auth/check-username", { username: "Someone" }],
+  ["POST", "/auth/resend-verification", { username: "Someone" }],
+  ["POST", "/auth/password-reset", { loginname: "Someone" }],
+  ["POST", "/auth/password-reset/confirm", { token: "0".repeat(64), password: PASSWORD }],
+  ["POST", "/auth/cli/poll", { device_code: "x" }],
+  ["POST", "/auth/cli/authorize", { user_code: "ABCD-2345" }],
+  ["PATCH", "/user/settings", { name: "Fuzzer", email: "fuzzer@example.com" }],
+  ["POST", "/user/password", { current_password: "wrong", new_password: PASSWORD }],
+  ["DELETE", "/user", { password: "wrong", confirm_username: "x" }],
   ["POST", "/user/keys", { name: "k", permissions: ["viewOrg"], expires_in_days: 1, organization: "target" }],
   ["POST", "/user/keys", { name: "c", permissions: ["viewCache"], cache: "target", allowed_ips: ["10.0.0.1"] }],
   ["DELETE", "/user/keys", { name: "k" }],
@@ -28,7 +36,7 @@ const ROUTES: readonly [method: string, path: string, body: object][] = [
 let t: TestApp;
 let user: TestUser;
 beforeAll(async () => {
-  t = await withApp();
+  t = await withApp({ mail: { verificationRequired: true } });
   user = await t.user("Fuzzer");
   for (const path of ["/orgs", "/caches"]) {
     await t.ask("PUT", path, { token: user.token, body: { name: "target", display_name: "Target" } });

@@ -45,8 +45,8 @@ export function readMailConfig(reader: EnvironmentReader): MailConfig | null {
   const tls = readTls(reader, port);
   if (tls === "none" && credentials && !LOOPBACK.includes(host)) {
     reader.problems.push(
-      "GRADIENT_EMAIL_ENABLE_TLS=false: the password would be readable on its way to the mail server: turn TLS on, or " +
-        "leave out GRADIENT_EMAIL_SMTP_USERNAME",
+      "GRADIENT_EMAIL_ENABLE_TLS=false: the password would be readable on its way to the mail server: turn TLS on, " +
+        "or leave out GRADIENT_EMAIL_SMTP_USERNAME",
     );
   }
   return { host, port, tls, credentials, from: { name, address }, verificationRequired };
