@@ -115,6 +115,7 @@ export async function createEvaluation(
     });
     await order.within?.(trx, id);
     wakeups.work(organizationId);
+    wakeups.evaluations([id]);
     return { id, waiting, aborted: active.map((evaluation) => evaluation.id) };
   });
 }

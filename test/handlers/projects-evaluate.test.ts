@@ -51,7 +51,7 @@ test("evaluate queues the repository's commit, says which evaluation it is, and 
   expect(answer.headers.get("location")).toBe(`/api/v1/evals/${evaluation?.id}`);
   expect(answer.message).toContain(COMMIT);
   expect(evaluation).toMatchObject({ status: 0, commit_hash: COMMIT, waiting_reason: null, started_by: api.writer.id });
-  expect(api.notified).toEqual([`work ${api.organizationId}`]);
+  expect(api.notified).toEqual([`work ${api.organizationId}`, `evaluation ${evaluation?.id}`]);
   expect((await api.ask("GET", answer.headers.get("location")?.slice("/api/v1".length) ?? "")).message).toMatchObject({
     status: "Queued",
     triggered_by: "walt",
