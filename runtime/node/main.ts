@@ -1,8 +1,9 @@
 import { StateError } from "#core/services/state-apply.ts";
 import { processEnvironment } from "./config/environment.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
-import { createLoggers, type Loggers } from "./logger.ts";
+import type { Loggers } from "./logger.ts";
 import { moveStorage } from "./move-storage.ts";
+import { openLoggers } from "./open-loggers.ts";
 import { type RunningServer, startServer } from "./server.ts";
 import { validateState } from "./validate-state.ts";
 
@@ -36,7 +37,7 @@ async function main(): Promise<void> {
   }
   try {
     const { config, warnings } = readConfig(processEnvironment());
-    const loggers = createLoggers(config.logLevels);
+    const { loggers, flush } = await openLoggers(config);
     for (const warning of warnings) loggers.main.warn(warning);
     if (command === "migrate-storage") return await migrateStorage(config, loggers, stop.promise);
     const server = await startServer(config, loggers);
@@ -47,6 +48,7 @@ async function main(): Promise<void> {
     else loggers.main.error("stopping: the server cannot go on", { reason: reason.words });
     if (typeof reason !== "string") process.exitCode = 1;
     await stopWithin(server, STOP_MS_MAX);
+    await flush();
   } catch (error) {
     // What an operator can mend has words of its own and is a plain `Error`; anything else is a mistake of ours.
     const worded = error instanceof ConfigError || error instanceof StateError || (error instanceof Error && error.constructor === Error);
