@@ -61,11 +61,11 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
 
     const urlOf = (cache: TestCache) => `${origin}/cache/${cache.name}`;
     const trusting = () => ({
-    ...daemon.env,
-    NIX_SSL_CERT_FILE: join(daemon.folder, "authority.pem"),
-    // On a busy machine handshakes of TLS take longer than the two seconds that tests have.
-    NIX_CONFIG: "connect-timeout = 60",
-  });
+      ...daemon.env,
+      NIX_SSL_CERT_FILE: join(daemon.folder, "authority.pem"),
+      // On a busy machine handshakes of TLS take longer than the two seconds that tests have.
+      NIX_CONFIG: "connect-timeout = 60",
+    });
     const requests = async () => (await readFile(join(daemon.folder, "access.log"), "utf8")).trim().split("\n");
 
     async function netrcOf(cache: TestCache, pusher?: TestPusher): Promise<string> {
