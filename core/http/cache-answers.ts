@@ -1,13 +1,20 @@
 import { DomainError } from "../errors.ts";
 import type { ServedCache } from "../services/cache-lookup.ts";
 import { failure, NOT_FOUND } from "./envelope.ts";
+import { API_HEADERS } from "./security-headers.ts";
 
 /** A path can be pushed at any moment: nobody may keep the answer that it is not there. */
 const NO_STORE = "no-store";
 export const PRIVATE = "private, no-store";
 const YEAR_SECONDS = 365 * 24 * 3_600;
 /** What users made runs nowhere: the page that shows it has no origin, and its type is not guessed. */
-export const USER_MADE = { "content-security-policy": "sandbox", "x-content-type-options": "nosniff" } as const;
+export const USER_MADE = {
+  "content-security-policy": "sandbox",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+} as const;
+/** A browser that is sent it takes it for what it says that it is. */
+export const NOT_GUESSED = { "x-content-type-options": "nosniff" } as const;
 /** Pages of others may read what needs no credentials. */
 export const FOR_ANY_PAGE = { "access-control-allow-origin": "*" } as const;
 
@@ -59,7 +66,7 @@ export function text(
   headers: Readonly<Record<string, string>> = {},
 ): Response {
   const own = { "content-type": contentType, "content-length": String(body.length), "cache-control": cacheControl };
-  return new Response(body, { headers: { ...headers, ...own } });
+  return new Response(body, { headers: { ...NOT_GUESSED, ...headers, ...own } });
 }
 
 /** `value`: of ASCII alone. */
@@ -82,6 +89,7 @@ function envelopeResponse(status: number, body: string, headers: Record<string, 
   return new Response(body, {
     status,
     headers: {
+      ...API_HEADERS,
       "content-type": "application/json",
       // Said, so that it is there for HEAD too.
       "content-length": String(body.length),

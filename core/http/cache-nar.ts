@@ -38,7 +38,7 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   const named = equalBytes(fileHash, nar.fileHash.digest);
   const etag = `"${encodeBase32(nar.fileHash.digest)}"`;
   const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);
-  const headers = { "content-type": "application/x-nix-nar" };
+  const headers = { ...answer.NOT_GUESSED, "content-type": "application/x-nix-nar" };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;

@@ -67,8 +67,8 @@ export class NarInfoAnswers {
     if (ifNoneMatch !== undefined && isKnown(ifNoneMatch, etag)) {
       return { status: 304, headers: ["etag", etag, "cache-control", cacheControl], text: "" };
     }
-    const headers = ["content-type", CONTENT_TYPE, "content-length", contentLength];
-    headers.push("etag", etag, "cache-control", cacheControl);
+    const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff"];
+    headers.push("content-length", contentLength, "etag", etag, "cache-control", cacheControl);
     return { status: 200, headers, text: method === "HEAD" ? "" : text };
   }
 
@@ -87,6 +87,7 @@ export class NarInfoAnswers {
     if (isNotModified(request.headers, narInfo.etag)) return answer.notModified(narInfo.etag, cacheControl);
     return new Response(narInfo.text, {
       headers: {
+        ...answer.NOT_GUESSED,
         "content-type": CONTENT_TYPE,
         "content-length": narInfo.contentLength,
         etag: narInfo.etag,

@@ -30,6 +30,7 @@ export function createUpstreamRelay(relay: UpstreamRelay): CacheRelay {
 
 function narHeaders(cache: ServedCache, size: number | null): Record<string, string> {
   return {
+    ...answer.NOT_GUESSED,
     "content-type": "application/x-nix-nar",
     "accept-ranges": "none",
     "cache-control": answer.shortCacheControl(cache),

@@ -1,5 +1,7 @@
+import type { IncomingMessage } from "node:http";
 import type { HttpBindings } from "@hono/node-server";
-import { RateLimits } from "#core/http/rate-limits.ts";
+import { mayOpenSocket } from "#core/http/page-origin.ts";
+import { RateLimits, refusalHeaders, TooManyRequestsError } from "#core/http/rate-limits.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { measureInstance } from "#core/services/instance-metrics.ts";
 import { createNarTraffic, type NarTraffic } from "#core/services/traffic.ts";
@@ -8,6 +10,7 @@ import type { AnsweredRequest } from "#handlers/middleware/observe.ts";
 import { createClientFinder } from "./client-of.ts";
 import type { Config } from "./config.ts";
 import type { Databases } from "./database.ts";
+import type { UpgradeRefusal } from "./hub/websocket.ts";
 import type { Loggers } from "./logger.ts";
 import { MemoryAnswers } from "./memory-answers.ts";
 import { createMetrics } from "./metrics.ts";
@@ -25,6 +28,8 @@ export interface Front {
   readonly traffic: NarTraffic;
   /** For the application. */
   readonly options: Pick<AppDeps["http"], "rates" | "onAnswered" | "inRequest" | "pageOrigins">;
+  /** Why the socket of a worker is not to be opened: it is a page that asks, or somebody who asks all the time. */
+  readonly refuseSocket: (request: IncomingMessage) => UpgradeRefusal | null;
   /** Null for everything else than the metrics. */
   readonly answerMetrics: (request: Request, env: HttpBindings) => Promise<Response | null>;
 }
@@ -56,6 +61,11 @@ export function createFront({
     onAnswered,
     memoryAnswers,
     traffic,
+    refuseSocket(request) {
+      if (!mayOpenSocket(request.headers.origin, config)) return { status: 403, headers: {} };
+      const waitMs = rates?.take("proto", clientOf(request)) ?? 0;
+      return waitMs > 0 ? { status: 429, headers: refusalHeaders(new TooManyRequestsError(waitMs)) } : null;
+    },
     options: { rates, onAnswered, inRequest, pageOrigins: pageOriginsOf(config) },
     answerMetrics: createMetricsEndpoint({
       metrics,

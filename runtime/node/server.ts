@@ -106,7 +106,7 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 /** Workers' sessions come in on the same port as everything else. */
 async function attachHub(
   server: Server,
-  { hub: deps }: Composition,
+  { hub: deps, front }: Composition,
   { config: { trustedProxies }, live }: { readonly config: Config; readonly live: LiveSockets },
 ): Promise<Hub> {
   const hub = await Hub.start(deps);
@@ -116,6 +116,8 @@ async function attachHub(
   attachProtoEndpoint(server, {
     refuse: (request) => {
       if (!discoverable) return { status: 404, headers: {} };
+      const refusal = front.refuseSocket(request);
+      if (refusal) return refusal;
       return hub.hasRoomFor(addressOf(request)) ? null : { status: 503, headers: { "Retry-After": "10" } };
     },
     accept: (socket, request) => void hub.accept(socket, { address: addressOf(request) }),

@@ -375,7 +375,7 @@ describe("what programs ask", () => {
     const answer = plain("GET");
     expect(answer).toMatchObject({ status: 200, text });
     const headers = Object.fromEntries(
-      Array.from({ length: 4 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []),
+      Array.from({ length: 5 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []),
     );
     expect(headers).toEqual(Object.fromEntries(first.headers));
     expect(plain("HEAD")).toEqual({ ...answer, text: "" });

@@ -80,6 +80,7 @@ test("a path is found by its hash, and its NAR under the name that the narinfo g
   expect(nar.status).toBe(200);
   expect(Object.fromEntries(nar.headers)).toEqual({
     "content-type": "application/x-nix-nar",
+    "x-content-type-options": "nosniff",
     "content-length": String(path.nar.fileSize),
     "accept-ranges": "bytes",
     "cache-control": "public, max-age=31536000, immutable",

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import type { IncomingMessage, Server } from "node:http";
+import { type IncomingMessage, type Server, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
 import { createNodeWebSocket } from "@hono/node-ws";
 import { Hono } from "hono";
@@ -7,11 +7,14 @@ import type { WebSocket } from "ws";
 import { CONTROL_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 
+export interface UpgradeRefusal {
+  readonly status: 403 | 404 | 429 | 503;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 export interface ProtoEndpoint {
   /** A status that refuses the upgrade, or null to accept it. */
-  readonly refuse: (
-    request: IncomingMessage,
-  ) => { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> } | null;
+  readonly refuse: (request: IncomingMessage) => UpgradeRefusal | null;
   readonly accept: (socket: Socket, request: IncomingMessage) => void;
   /** Takes upgrades of other paths; false for those that nobody takes. */
   readonly elsewhere?: (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean;
@@ -57,11 +60,7 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
   });
 }
 
-function refuseUpgrade(
-  socket: Duplex,
-  { status, headers }: { readonly status: 404 | 503; readonly headers: Readonly<Record<string, string>> },
-): void {
-  const text = status === 404 ? "Not Found" : "Service Unavailable";
+function refuseUpgrade(socket: Duplex, { status, headers }: UpgradeRefusal): void {
   const lines = Object.entries({ ...headers, Connection: "close", "Content-Length": "0" }).map(
     ([k, v]) => `${k}: ${v}`,
   );
@@ -69,7 +68,7 @@ function refuseUpgrade(
   const timer = setTimeout(() => socket.destroy(), REFUSAL_MS_MAX);
   socket.once("close", () => clearTimeout(timer));
   socket.once("finish", () => socket.destroy());
-  socket.end([`HTTP/1.1 ${status} ${text}`, ...lines, "", ""].join("\r\n"));
+  socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, "", ""].join("\r\n"));
 }
 
 /** A WebSocket of the `ws` library as the protocol's socket. */

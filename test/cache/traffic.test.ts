@@ -1,0 +1,34 @@
+import { expect, test } from "vitest";
+import { loadMetricCounts } from "#core/db/metric-counts.ts";
+import { encodeBase32 } from "#core/nix/base32.ts";
+import { createNarTraffic } from "#core/services/traffic.ts";
+import { bodyOf, randomContent, storeFile, withCacheBench } from "./support.ts";
+
+test("what is sent of NARs is counted once: whole, in parts and by a proxy, but not what the client has already", async () => {
+  await using bench = await withCacheBench();
+  const { db } = bench.deps;
+  const traffic = createNarTraffic({ db });
+  const cache = await bench.makeCache();
+  const path = await storeFile(bench, "path", { content: randomContent(300_000) });
+  await bench.commit([cache.id], [path]);
+  const { fileHash, fileSize } = path.nar;
+  const url = `https://cache.example.org/cache/${cache.name}/nar/${encodeBase32(fileHash.digest)}.nar.zst`;
+  const surface = bench.surface({ traffic, elsewhere: { redirected: false, proxyPath: "/internal/" } });
+  const ask = async (headers: Record<string, string> = {}, method = "GET") => {
+    const response = await surface(new Request(url, { method, headers }));
+    if (response?.body) await bodyOf(response);
+    return response as Response;
+  };
+
+  expect((await ask()).status).toBe(200);
+  expect((await ask({ range: "bytes=0-99" })).status).toBe(206);
+  expect((await ask({ "x-sendfile-type": "X-Accel-Redirect" })).status).toBe(200);
+  expect((await ask({}, "HEAD")).status).toBe(200);
+  expect((await ask({ "if-none-match": `"${encodeBase32(fileHash.digest)}"` })).status).toBe(304);
+  await traffic.flush();
+  await traffic.flush();
+
+  const counts = await loadMetricCounts(db);
+  expect(counts.get("nar.requests")).toBe(3);
+  expect(counts.get("nar.bytes")).toBe(2 * fileSize + 100);
+});
