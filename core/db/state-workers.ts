@@ -1,4 +1,4 @@
-import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
+import { type Insertable, sql, type Transaction, type Updateable } from "kysely";
 import type { Database, WorkerRegistrationTable } from "./schema.ts";
 import type { BaseWorkerTable } from "./tables/state.ts";
 
@@ -49,31 +49,6 @@ export async function deleteStateRegistration(trx: Transaction<Database>, id: st
 
 export async function lockBaseWorkers(trx: Transaction<Database>) {
   return await trx.selectFrom("base_worker").selectAll().orderBy("id").forUpdate().execute();
-}
-
-/** Base workers that the organization has no registration of, its own or theirs. */
-export async function listBaseWorkersBesides(db: Kysely<Database>, organizationId: string) {
-  return await db
-    .selectFrom("base_worker")
-    .selectAll()
-    .where((eb) =>
-      eb.not(
-        eb.exists(
-          eb
-            .selectFrom("worker_registration")
-            .select("worker_registration.id")
-            .whereRef("worker_registration.worker_id", "=", "base_worker.worker_id")
-            .where("worker_registration.organization_id", "=", organizationId),
-        ),
-      ),
-    )
-    .orderBy("created_at")
-    .orderBy("id")
-    .execute();
-}
-
-export async function findBaseWorker(db: Kysely<Database>, workerId: string) {
-  return await db.selectFrom("base_worker").selectAll().where("worker_id", "=", workerId).executeTakeFirst();
 }
 
 export async function insertBaseWorker(trx: Transaction<Database>, row: Insertable<BaseWorkerTable>): Promise<void> {

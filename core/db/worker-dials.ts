@@ -11,7 +11,14 @@ export interface DueDial {
   readonly workerId: string;
   readonly url: string;
   readonly failures: number;
-  readonly registrations: readonly { readonly organizationId: string; readonly tokenHash: string }[];
+  readonly registrations: readonly DialRegistration[];
+}
+
+export interface DialRegistration {
+  readonly organizationId: string;
+  /** To whom the worker proves itself: the organization, or one that stands for all that use a base worker. */
+  readonly peer: string;
+  readonly tokenHash: string;
 }
 
 /**
@@ -29,7 +36,11 @@ export async function claimDials(
     workerId: group[0]?.worker_id ?? "",
     url: group[0]?.url ?? "",
     failures: Math.max(...group.map((row) => row.dial_failures)),
-    registrations: group.map((row) => ({ organizationId: row.organization_id, tokenHash: row.token_hash })),
+    registrations: group.map((row) => ({
+      organizationId: row.organization_id,
+      peer: row.peer,
+      tokenHash: row.token_hash,
+    })),
   }));
 }
 
@@ -37,6 +48,7 @@ interface ClaimedRow {
   readonly worker_id: string;
   readonly url: string;
   readonly organization_id: string;
+  readonly peer: string;
   readonly token_hash: string;
   readonly dial_failures: number;
 }
@@ -63,7 +75,9 @@ async function claimRows(
     )
     update worker_registration r set dial_after = ${databaseNowPlus(claimMs)}
     from due where r.worker_id = due.worker_id and r.url = due.url and r.active
-    returning r.worker_id, r.url, r.organization_id, r.token_hash, r.dial_failures`.execute(trx);
+    returning r.worker_id, r.url, r.organization_id, r.token_hash, r.dial_failures,
+      coalesce((select b.authorize_against from base_worker b where b.id = r.base_worker_id), r.organization_id)
+        as peer`.execute(trx);
   return rows;
 }
 
@@ -102,6 +116,7 @@ export async function listDialRegistrations(
 ): Promise<
   readonly {
     readonly organization_id: string;
+    readonly peer: string;
     readonly token_hash: string;
     readonly enable_fetch: boolean;
     readonly enable_eval: boolean;
@@ -110,8 +125,11 @@ export async function listDialRegistrations(
 > {
   return await db
     .selectFrom("worker_registration")
-    .select(["organization_id", "token_hash", "enable_fetch", "enable_eval", "enable_build"])
-    .where("worker_id", "=", workerId)
+    .leftJoin("base_worker", "base_worker.id", "worker_registration.base_worker_id")
+    .select(["organization_id", "worker_registration.token_hash"])
+    .select(["worker_registration.enable_fetch", "worker_registration.enable_eval", "worker_registration.enable_build"])
+    .select(sql<string>`coalesce(base_worker.authorize_against, organization_id)`.as("peer"))
+    .where("worker_registration.worker_id", "=", workerId)
     .where("organization_id", "=", sql<string>`any(${organizationIds}::uuid[])`)
     .where("active", "=", true)
     .execute();

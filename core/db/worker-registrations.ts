@@ -124,6 +124,8 @@ function registrations(db: Kysely<Database>, organizationId: string) {
       "enable_build",
       "managed",
       "signing_key",
+      "base_worker_id",
+      "opted_in",
       "created_by",
       "created_at",
       "dial_error",

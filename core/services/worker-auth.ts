@@ -1,4 +1,4 @@
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Database } from "../db/schema.ts";
 import type { PasswordHasher } from "../ports/password-hasher.ts";
 import type { Challenge, PeerFailure, SessionGrant } from "../protocol/session-authority.ts";
@@ -12,14 +12,9 @@ export type { SessionGrant as WorkerGrant } from "../protocol/session-authority.
 
 /** The organizations that a worker of this id has to prove itself to. */
 export async function challengeWorker({ db }: WorkerAuthDeps, workerId: string): Promise<Challenge> {
-  const rows = await db
-    .selectFrom("worker_registration")
-    .select(["organization_id", "active"])
-    .where("worker_id", "=", workerId)
-    .limit(10_000)
-    .execute();
+  const rows = await registrationsOf(db, workerId);
   const active = rows.filter((row) => row.active);
-  if (active.length > 0) return { peers: active.map((row) => row.organization_id) };
+  if (active.length > 0) return { peers: [...new Set(active.map((row) => row.peer))] };
   const reason =
     rows.length > 0
       ? "this worker is deactivated: activate it in the list of its organization's workers"
@@ -37,28 +32,34 @@ export async function authorizeWorker(
   workerId: string,
   tokens: readonly { readonly peer: string; readonly token: string }[],
 ): Promise<{ readonly grants: readonly SessionGrant[]; readonly failed: readonly PeerFailure[] }> {
-  const rows = await db
-    .selectFrom("worker_registration")
-    .select(["organization_id", "token_hash", "enable_fetch", "enable_eval", "enable_build"])
-    .where("worker_id", "=", workerId)
-    .where("active", "=", true)
-    .limit(10_000)
-    .execute();
+  const rows = (await registrationsOf(db, workerId)).filter((row) => row.active);
   const grants: SessionGrant[] = [];
   const failed: PeerFailure[] = [];
-  for (const row of rows) {
-    const token = tokens.find(({ peer }) => peer === row.organization_id)?.token;
-    if (token === undefined) failed.push({ peer_id: row.organization_id, reason: "no token provided" });
-    else if (!(await passwords.verify(row.token_hash, token))) {
-      failed.push({ peer_id: row.organization_id, reason: "invalid token" });
-    } else {
-      grants.push({
-        organizationId: row.organization_id,
-        fetch: row.enable_fetch,
-        eval: row.enable_eval,
-        build: row.enable_build,
-      });
-    }
+  for (const [peer, ofPeer] of Map.groupBy(rows, (row) => row.peer)) {
+    const token = tokens.find((answer) => answer.peer === peer)?.token;
+    // Who proves itself once for several has one token with all of them.
+    const hash = ofPeer[0]?.token_hash ?? "";
+    if (token === undefined) failed.push({ peer_id: peer, reason: "no token provided" });
+    else if (!(await passwords.verify(hash, token))) failed.push({ peer_id: peer, reason: "invalid token" });
+    else grants.push(...ofPeer.filter((row) => row.token_hash === hash).map(grantOf));
   }
   return { grants, failed };
+}
+
+/** With the peer that the worker proves itself to: the organization, or one that stands for all that use the worker. */
+async function registrationsOf(db: Kysely<Database>, workerId: string) {
+  return await db
+    .selectFrom("worker_registration")
+    .leftJoin("base_worker", "base_worker.id", "worker_registration.base_worker_id")
+    .select(["organization_id", "active", "worker_registration.token_hash"])
+    .select(["worker_registration.enable_fetch", "worker_registration.enable_eval", "worker_registration.enable_build"])
+    .select(sql<string>`coalesce(base_worker.authorize_against, organization_id)`.as("peer"))
+    .where("worker_registration.worker_id", "=", workerId)
+    .limit(10_000)
+    .execute();
+}
+
+function grantOf(row: Awaited<ReturnType<typeof registrationsOf>>[number]): SessionGrant {
+  const { organization_id: organizationId, enable_fetch, enable_eval, enable_build } = row;
+  return { organizationId, fetch: enable_fetch, eval: enable_eval, build: enable_build };
 }

@@ -17,7 +17,7 @@ export function dialledAuthority(
   return {
     async challenge(workerId) {
       const rows = await listDialRegistrations(db, workerId, organizationIds);
-      if (rows.length > 0) return { peers: rows.map((row) => row.organization_id) };
+      if (rows.length > 0) return { peers: [...new Set(rows.map((row) => row.peer))] };
       const reason = "this worker is deactivated: activate it in the list of its organization's workers";
       return { refused: { code: 403, reason } };
     },
@@ -25,14 +25,14 @@ export function dialledAuthority(
       const grants: SessionGrant[] = [];
       const failed: PeerFailure[] = [];
       for (const row of await listDialRegistrations(db, workerId, organizationIds)) {
-        const { organization_id: peer, token_hash: tokenHash } = row;
+        const { peer, token_hash: tokenHash } = row;
         const answer = answers.find((given) => given.peer === peer)?.token;
         if (answer === undefined) failed.push({ peer_id: peer, reason: "no token provided" });
         else if (!(await isWorkerProof(answer, { peer, tokenHash }, context))) {
           failed.push({ peer_id: peer, reason: "invalid token" });
         } else {
-          const { enable_fetch, enable_eval, enable_build } = row;
-          grants.push({ organizationId: peer, fetch: enable_fetch, eval: enable_eval, build: enable_build });
+          const { organization_id: organizationId, enable_fetch, enable_eval, enable_build } = row;
+          grants.push({ organizationId, fetch: enable_fetch, eval: enable_eval, build: enable_build });
         }
       }
       return { grants, failed };

@@ -7,8 +7,16 @@ import type {
   WorkerRegistered,
   WorkerView,
 } from "../api/workers.ts";
+import {
+  chooseBaseWorker,
+  deleteBaseRegistration,
+  listBaseWorkersBesides,
+  offerBaseWorker,
+} from "../db/base-workers.ts";
 import type { LiveWorker } from "../db/live-workers.ts";
+import type { BaseWorkerRow } from "../db/tables/state.ts";
 import type { WorkerSample } from "../db/tables/worker-sample.ts";
+import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { forgetDials } from "../db/worker-dials.ts";
 import {
@@ -36,9 +44,12 @@ const WORKER_URL_PROTOCOLS: readonly string[] = ["http:", "https:", "ws:", "wss:
 
 type WorkerDeps = Pick<ServiceDeps, "db" | "notifier">;
 
+/** The organization's own, and those of the instance that it uses or may use. */
 export async function listWorkers(deps: Pick<ServiceDeps, "db">, actor: Actor, name: string): Promise<WorkerView[]> {
   const { organization } = await requireOrganization(deps, actor, name, "member");
-  return (await listRegistrations(deps.db, organization.id)).map(viewWorker);
+  const registered = await listRegistrations(deps.db, organization.id);
+  const others = await listBaseWorkersBesides(deps.db, organization.id);
+  return [...registered.map(viewWorker), ...others.map(viewUnusedWorker)];
 }
 
 /** The token is answered only when it was made here; its hash is all that is kept. */
@@ -70,7 +81,11 @@ export async function registerWorker(
     enable_build: body.enable_build,
     created_by: actor.user?.id ?? null,
   };
-  await insertRegistration(deps.db, registration).catch((error: unknown) => {
+  const register = inTransaction(deps.db, async (trx) => {
+    await deleteBaseRegistration(trx, organization.id, workerId);
+    await insertRegistration(trx, registration);
+  });
+  await register.catch((error: unknown) => {
     if (uniqueViolation(error) !== "worker_registration_key") throw error;
     throw new DomainError("already_exists", "worker_id: this worker is registered in the organization already");
   });
@@ -79,27 +94,37 @@ export async function registerWorker(
 }
 
 export async function changeWorker(
-  deps: WorkerDeps,
+  deps: WorkerDeps & Pick<ServiceDeps, "clock" | "random">,
   actor: Actor,
   name: string,
   workerId: string,
   body: ChangeWorkerBody,
 ): Promise<WorkerView> {
   const worker = await requireWorker(deps, actor, name, workerId);
+  if (worker.base_worker_id !== null) requireOnlyActive(body);
   const changes: RegistrationChanges = {};
   if (body.display_name !== undefined) changes.display_name = requireDisplayName(body.display_name, "display_name");
   if (body.active !== undefined) changes.active = body.active;
   if (body.enable_fetch !== undefined) changes.enable_fetch = body.enable_fetch;
   if (body.enable_eval !== undefined) changes.enable_eval = body.enable_eval;
   if (body.enable_build !== undefined) changes.enable_build = body.enable_build;
-  await updateRegistration(deps.db, worker.id, changes);
+  if (worker.base_worker_id === null) await updateRegistration(deps.db, worker.id, changes);
+  else if (body.active !== undefined) await chooseBaseWorker(deps.db, worker.id, body.active);
   await forgetDials(deps.db, worker.id);
   announce(deps, worker.organization_id, worker.worker_id);
   return viewWorker((await findRegistration(deps.db, worker.organization_id, worker.worker_id)) ?? worker);
 }
 
-export async function deleteWorker(deps: WorkerDeps, actor: Actor, name: string, workerId: string): Promise<void> {
+export async function deleteWorker(
+  deps: WorkerDeps & Pick<ServiceDeps, "clock" | "random">,
+  actor: Actor,
+  name: string,
+  workerId: string,
+): Promise<void> {
   const worker = await requireWorker(deps, actor, name, workerId);
+  if (worker.base_worker_id !== null) {
+    throw new DomainError("conflict", "This worker belongs to the whole server: switch it off for the organization");
+  }
   await deleteRegistration(deps.db, worker.id);
   announce(deps, worker.organization_id, worker.worker_id);
 }
@@ -118,16 +143,28 @@ export function requireWorkerId(text: string): string {
   throw new DomainError("validation", "worker_id must be a UUID of version 4, as in the worker's file `worker-id`");
 }
 
+/** A base worker that the organization has never said anything about is registered there by that, and off. */
 async function requireWorker(
-  deps: Pick<ServiceDeps, "db">,
+  { db, clock, random }: Pick<ServiceDeps, "db" | "clock" | "random">,
   actor: Actor,
   name: string,
   workerId: string,
 ): Promise<RegistrationWithLive> {
-  const { organization } = await requireOrganization(deps, actor, name, "manageWorkers");
-  const worker = isUuid(workerId) ? await findRegistration(deps.db, organization.id, workerId) : undefined;
+  const { organization } = await requireOrganization({ db }, actor, name, "manageWorkers");
+  const organizationId = organization.id;
+  const find = async () => (isUuid(workerId) ? await findRegistration(db, organizationId, workerId) : undefined);
+  const known = await find();
+  if (known) return known;
+  const id = uuidV7(clock.now(), random);
+  const offered = isUuid(workerId) && (await offerBaseWorker(db, { id, organizationId, workerId }));
+  const worker = offered ? await find() : undefined;
   if (!worker) throw new DomainError("not_found", "Worker not found");
   return worker;
+}
+
+function requireOnlyActive({ active, ...rest }: ChangeWorkerBody): void {
+  if (Object.values(rest).every((value) => value === undefined)) return;
+  throw new DomainError("conflict", "This worker belongs to the whole server: only `active` can be changed here");
 }
 
 function requireWorkerUrl(text: string): string {
@@ -155,10 +192,18 @@ function viewWorker(row: RegistrationWithLive): WorkerView {
     enable_fetch,
     enable_eval,
     enable_build,
-    is_base: false,
+    is_base: row.base_worker_id !== null,
     signing_key,
     live: viewWorkerSession(row),
   };
+}
+
+/** One that the organization could use. */
+function viewUnusedWorker(base: BaseWorkerRow): WorkerView {
+  const { worker_id, display_name, url, created_by, enable_fetch, enable_eval, enable_build } = base;
+  const registered_at = naiveTime(base.created_at);
+  const what = { worker_id, display_name, registered_at, url, created_by, enable_fetch, enable_eval, enable_build };
+  return { ...what, active: false, is_base: true, signing_key: null, live: null };
 }
 
 function viewWorkerSession({ description, metrics, assigned_job_count }: RegistrationWithLive): WorkerLiveView | null {

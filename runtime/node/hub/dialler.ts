@@ -98,7 +98,7 @@ export class Dialler {
     const giveUp = () => socket.close(1001, "the server is stopping");
     signal.addEventListener("abort", giveUp, { once: true });
     try {
-      const peers = registrations.map(({ organizationId, tokenHash }) => ({ peer: organizationId, tokenHash }));
+      const peers = [...new Map(registrations.map(({ peer, tokenHash }) => [peer, { peer, tokenHash }])).values()];
       const context = await proveServer(socket, { id: workerId, registrations: peers }, { clock, random });
       const organizationIds = registrations.map(({ organizationId }) => organizationId);
       const authority = dialledAuthority(db, organizationIds, context);
