@@ -25,16 +25,6 @@ export class StreamPlaces {
       held = false;
     };
   }
-
-  /** Takes a place until the answer is there. */
-  async hold<T>(work: () => Promise<T>): Promise<T> {
-    const leave = this.take();
-    try {
-      return await work();
-    } finally {
-      leave();
-    }
-  }
 }
 
 /**

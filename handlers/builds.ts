@@ -5,16 +5,13 @@ import { getBuildGraph } from "#core/services/build-graph.ts";
 import { actOnBuild, getBuild, listDependencies } from "#core/services/builds.ts";
 import { getBuildClosure } from "#core/services/closures.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
-import { StreamPlaces } from "./builds-streams.ts";
 import type { AppEnv } from "./env.ts";
-import { WALKS_MAX } from "./evaluations.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readJson } from "./parse.ts";
 
 /** `/builds`: a build as one evaluation sees it. */
 export function buildRoutes(deps: Pick<ProjectDeps, "db" | "control">): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const walks = new StreamPlaces(WALKS_MAX);
 
   app.get("/:id", async (c) => {
     return c.json(success(await getBuild(deps, c.get("actor"), readId(c, "id", "build id"))));
@@ -36,12 +33,12 @@ export function buildRoutes(deps: Pick<ProjectDeps, "db" | "control">): Hono<App
 
   app.get("/:id/closure", async (c) => {
     const id = readId(c, "id", "build id");
-    return c.json(success(await walks.hold(() => getBuildClosure(deps, c.get("actor"), id, "build"))));
+    return c.json(success(await getBuildClosure(deps, c.get("actor"), id, "build")));
   });
 
   app.get("/:id/runtime-closure", async (c) => {
     const id = readId(c, "id", "build id");
-    return c.json(success(await walks.hold(() => getBuildClosure(deps, c.get("actor"), id, "runtime"))));
+    return c.json(success(await getBuildClosure(deps, c.get("actor"), id, "runtime")));
   });
 
   return app;

@@ -17,13 +17,10 @@ import { readId, readJson, readQuery } from "./parse.ts";
 
 /** Each reads all logs of an evaluation. */
 const LOG_READERS_MAX = 32;
-/** Each is about a second of the database. */
-export const WALKS_MAX = 8;
 
 /** `/evals`: one run over a commit, its builds and its messages. */
 export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const walks = new StreamPlaces(WALKS_MAX);
   const logPlaces = new StreamPlaces(LOG_READERS_MAX);
 
   app.get("/:id", async (c) => {
@@ -58,12 +55,12 @@ export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<Ap
 
   app.get("/:id/closure", async (c) => {
     const id = readId(c, "id", "evaluation id");
-    return c.json(success(await walks.hold(() => getEvaluationClosure(deps, c.get("actor"), id, "build"))));
+    return c.json(success(await getEvaluationClosure(deps, c.get("actor"), id, "build")));
   });
 
   app.get("/:id/runtime-closure", async (c) => {
     const id = readId(c, "id", "evaluation id");
-    return c.json(success(await walks.hold(() => getEvaluationClosure(deps, c.get("actor"), id, "runtime"))));
+    return c.json(success(await getEvaluationClosure(deps, c.get("actor"), id, "runtime")));
   });
 
   app.get("/:id/flake-graph", async (c) => {
@@ -76,7 +73,7 @@ export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<Ap
 
   app.get("/:id/compare/:other", async (c) => {
     const pair = { after: readId(c, "id", "evaluation id"), before: readId(c, "other", "other evaluation id") };
-    return c.json(success(await walks.hold(() => compareEvaluations(deps, c.get("actor"), pair))));
+    return c.json(success(await compareEvaluations(deps, c.get("actor"), pair)));
   });
 
   return app;

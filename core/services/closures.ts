@@ -14,6 +14,7 @@ import { requireBuild } from "./builds.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requireEvaluation } from "./evaluations.ts";
 import { ENTRY_POINTS_MAX } from "./projects-evaluations.ts";
+import { asWalk } from "./walks.ts";
 
 export type ClosureKind = "build" | "runtime";
 
@@ -32,7 +33,7 @@ export async function getBuildClosure(
   kind: ClosureKind,
 ): Promise<ClosureView> {
   const { organization_id, build_id, drv_path } = await requireBuild(deps, actor, id);
-  return await closureOf(deps, organization_id, [{ build_id, drv_path }], kind);
+  return await asWalk(() => closureOf(deps, organization_id, [{ build_id, drv_path }], kind));
 }
 
 /** The same for all entry points of an evaluation together. */
@@ -43,7 +44,8 @@ export async function getEvaluationClosure(
   kind: ClosureKind,
 ): Promise<ClosureView> {
   const { organization_id } = await requireEvaluation(deps, actor, id, "read");
-  return await closureOf(deps, organization_id, await listEntryPoints(deps.db, id, ENTRY_POINTS_MAX), kind);
+  const roots = await listEntryPoints(deps.db, id, ENTRY_POINTS_MAX);
+  return await asWalk(() => closureOf(deps, organization_id, roots, kind));
 }
 
 interface RootBuild {

@@ -30,6 +30,7 @@ import { DomainError } from "../errors.ts";
 import { SECOND } from "../lib/clock.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requireEvaluation } from "./evaluations.ts";
+import { asWalk } from "./walks.ts";
 
 type ReadDeps = Pick<ServiceDeps, "db">;
 
@@ -49,6 +50,13 @@ export async function compareEvaluations(
 ): Promise<CompareView> {
   await requireEvaluation(deps, actor, after, "read");
   await requireEvaluation(deps, actor, before, "read");
+  return await asWalk(() => compare(deps, { after, before }));
+}
+
+async function compare(
+  deps: ReadDeps,
+  { after, before }: { readonly after: string; readonly before: string },
+): Promise<CompareView> {
   const old = await readSide(deps, before);
   const now = await readSide(deps, after);
   const comparison = compareAttributes(old.attributes, now.attributes);

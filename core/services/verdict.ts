@@ -20,6 +20,7 @@ import type { Logger } from "../ports/logger.ts";
 import type { LogReadDeps } from "./build-logs-read.ts";
 import { requireEvaluation } from "./evaluations.ts";
 import { readDecisiveLines } from "./verdict-lines.ts";
+import { asWalk } from "./walks.ts";
 
 /** The last lines of a log may arrive after the result of its build. */
 const SETTLE_MS: number = 10 * SECOND;
@@ -76,7 +77,9 @@ interface Judged {
 async function readVerdict(deps: LogReadDeps, evaluation: Judged): Promise<VerdictView> {
   const { db } = deps;
   const { id, status } = evaluation;
-  if ((ACTIVE_EVALUATION as readonly number[]).includes(status)) return (await compute(deps, evaluation, null)).verdict;
+  if ((ACTIVE_EVALUATION as readonly number[]).includes(status)) {
+    return (await asWalk(() => compute(deps, evaluation, null))).verdict;
+  }
   let found = await findVerdict(db, id, SETTLE_MS);
   if (!found) {
     // It ended before verdicts were written down.
@@ -84,7 +87,7 @@ async function readVerdict(deps: LogReadDeps, evaluation: Judged): Promise<Verdi
     found = await findVerdict(db, id, SETTLE_MS);
   }
   if (found?.record) return found.record;
-  const { verdict, whole } = await compute(deps, evaluation, found?.base_id ?? null);
+  const { verdict, whole } = await asWalk(() => compute(deps, evaluation, found?.base_id ?? null));
   if (!found?.settled || (!whole && !found.overdue)) return verdict;
   await writeVerdict(db, id, { ...verdict, final: true });
   // Another server may have written another one first.

@@ -8,10 +8,10 @@ import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import { postgresAddress } from "../support/database.ts";
 
 // Enough rows for PostgreSQL to find an index worth it: what is read whole shows in the plan.
-const PROJECTS = 200;
-const EVALUATIONS = 10_000;
-const BUILDS = 20_000;
-const BUILDS_EACH = 10;
+const PROJECTS = 100;
+const EVALUATIONS = 4_000;
+const BUILDS = 8_000;
+const BUILDS_EACH = 6;
 /** Tables that grow with the number of evaluations. */
 const LARGE = new Set([
   "evaluation",
@@ -147,9 +147,9 @@ async function expectIndexes(what: string): Promise<void> {
 
 test("no list and no picture of evaluations and builds reads a large table whole", async () => {
   const app = createApp({ ...api.deps, db });
-  const [one, other] = [uuid(2, 5_000), uuid(2, 5_000 + PROJECTS)];
-  const link = uuid(6, 5_000 * BUILDS_EACH);
-  const project = `/projects/acme/project-${5_000 % PROJECTS}`;
+  const [one, other] = [uuid(2, 2_000), uuid(2, 2_000 + PROJECTS)];
+  const link = uuid(6, 2_000 * BUILDS_EACH);
+  const project = `/projects/acme/project-${2_000 % PROJECTS}`;
   const paths = [
     ...["", "/builds?limit=5&offset=2", `/builds?scope=${link}`, "/messages", "/artefacts"].map((end) => one + end),
     ...["/closure", "/runtime-closure", "/flake-graph", "/verdict", `/compare/${other}`].map((end) => one + end),
