@@ -114,8 +114,9 @@ function pathParameters(name: RouteName): Schema[] {
   return [...name.matchAll(/\{(\w+)\}/g)].map(([, key = ""]) => {
     const parameter = PATH_PARAMETERS[key];
     if (!parameter) throw new Error(`${name}: core/api/openapi/parameters.ts does not know {${key}}`);
-    const schema = parameter.uuid ? { type: "string", format: "uuid" } : { type: "string" };
-    return { name: key, in: "path", required: true, description: parameter.description, schema };
+    const { description, uuid, number } = parameter;
+    const schema = number ? { type: "integer", minimum: 0 } : { type: "string", ...(uuid && { format: "uuid" }) };
+    return { name: key, in: "path", required: true, description, schema };
   });
 }
 

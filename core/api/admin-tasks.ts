@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { nameText } from "./text.ts";
 
 /** `GET /admin/tasks/{id}`. */
 export interface AdminTaskView {
@@ -26,7 +27,7 @@ const KIB = 1024;
 /** `POST /admin/maintenance/verify`. */
 export const VerifyBody = v.object({
   /** A cache's name; absent: everything that is stored. */
-  cache: v.optional(v.string()),
+  cache: v.optional(nameText),
   /** Whether NARs are unpacked and their own hashes checked; else only the files' are. */
   unpack: v.optional(v.boolean(), true),
   /** Whether what is found damaged is repaired afterwards, as `repair` does. */

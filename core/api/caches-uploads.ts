@@ -73,7 +73,7 @@ export interface UploadedView {
   readonly created: boolean;
 }
 
-export interface ClosureView {
+export interface CommittedView {
   /** Paths that were not there before. */
   readonly created: readonly string[];
 }

@@ -1,6 +1,6 @@
 import type {
   ClosureBody,
-  ClosureView,
+  CommittedView,
   CompleteBody,
   MissingBody,
   MissingView,
@@ -121,7 +121,7 @@ export async function commitClosure(
   actor: Actor,
   cache: string,
   { paths }: ClosureBody,
-): Promise<ClosureView> {
+): Promise<CommittedView> {
   const pusher = await requirePusher(deps, actor, cache);
   return { created: await offerPaths(deps, pusher, paths.map(readOfferedPath)) };
 }

@@ -114,7 +114,8 @@ async function appDeps(
     subscribe: () => () => {},
   };
   const secrets = await createSecretBox(utf8("a crypt secret of the tests"));
-  const outbound = { get: () => Promise.reject(new OutboundError("refused", "these tests have no other machines")) };
+  const nowhere = () => Promise.reject(new OutboundError("refused", "these tests have no other machines"));
+  const outbound = { get: nowhere };
   const ports = { clock: systemClock, log: quietLogger, notifier, outbound, codec: nodeCodec, hasher: nodeHasher };
   const common = { db, ...ports };
   return {
@@ -143,6 +144,7 @@ async function appDeps(
     },
     oidc: null,
     git: { resolve: () => Promise.reject(new Error("these tests have no repositories")) },
+    actions: { web: { postJson: nowhere }, mailer: null },
     control: noControl(),
     projects: { keepEvaluations: 30, allowLocalSources: false },
     retention: RETENTION_DEFAULTS,

@@ -1,4 +1,4 @@
-import { DrainingBody } from "../admin.ts";
+import { type ConnectedWorkerView, DrainingBody, type DrainingView } from "../admin.ts";
 import { type AdminTaskView, type IntegrityView, VerifyBody } from "../admin-tasks.ts";
 import { DeepSweepBody } from "../caches-retention.ts";
 import { json, type RouteGroup } from "./route.ts";
@@ -7,11 +7,17 @@ export const ADMIN = {
   tag: "Administration",
   description: "What superusers do about the whole instance.",
   routes: {
+    "GET /admin/workers": {
+      summary: "List the workers that are connected",
+      description: "For everyone who is signed in where the instance shows its figures.",
+      audience: "superuser",
+      answer: json<readonly ConnectedWorkerView[]>(),
+    },
     "POST /admin/draining": {
       summary: "Give out nothing new, or go on",
       audience: "superuser",
       body: DrainingBody,
-      answer: json<{ readonly draining: boolean }>(),
+      answer: json<DrainingView>(),
     },
     "POST /admin/maintenance/verify": {
       summary: "Read what is stored and check it",

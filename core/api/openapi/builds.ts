@@ -8,7 +8,9 @@ import {
   type LogSearchHit,
   LogSearchQuery,
 } from "../builds.ts";
+import type { BuildGraphView, ClosureView } from "../closures.ts";
 import { DownloadQuery, type DownloadView } from "../downloads.ts";
+import type { EvaluationFrame } from "../evaluations.ts";
 import { file, json, type RouteGroup, stream } from "./route.ts";
 
 export const BUILDS = {
@@ -29,6 +31,27 @@ export const BUILDS = {
       summary: "List what a build needs directly",
       audience: "reader",
       answer: json<readonly BuildDependency[]>(),
+    },
+    "GET /builds/{build}/graph": {
+      summary: "Show what a build needs, nearest first",
+      audience: "reader",
+      answer: json<BuildGraphView>(),
+    },
+    "GET /builds/{build}/closure": {
+      summary: "Show what it takes to build it",
+      audience: "reader",
+      answer: json<ClosureView>(),
+    },
+    "GET /builds/{build}/runtime-closure": {
+      summary: "Show what it takes to run it",
+      audience: "reader",
+      answer: json<ClosureView>(),
+    },
+    "GET /builds/{build}/live": {
+      summary: "Follow the evaluation of a build",
+      description: "A client that asks for a WebSocket gets the same frames there.",
+      audience: "reader",
+      answer: stream<EvaluationFrame>("text/event-stream"),
     },
     "GET /builds/{build}/log": { summary: "Read the whole log", audience: "reader", answer: json<string>() },
     "POST /builds/{build}/log": {

@@ -11,8 +11,8 @@ import {
 } from "../caches-retention.ts";
 import {
   ClosureBody,
-  type ClosureView,
   CommitQuery,
+  type CommittedView,
   CompleteBody,
   MissingBody,
   type MissingView,
@@ -103,7 +103,7 @@ export const CACHE_UPLOADS = {
       summary: "Commit a closure whose NARs have arrived",
       ...WRITE,
       body: ClosureBody,
-      answer: json<ClosureView>(201),
+      answer: json<CommittedView>(201),
       errors: PATH_ERRORS,
     },
   },
@@ -144,7 +144,7 @@ export const CACHE_RETENTION = {
       summary: "Pin a path",
       ...WRITE,
       body: PinBody,
-      answer: json<PinView>(),
+      answer: json<{ readonly name: string; readonly revision: number }>(),
       errors: ["conflict", "invalid_name", "unprocessable_entity"],
     },
     "DELETE /caches/{cache}/pins/{pin}": { summary: "Remove a pin", ...WRITE, answer: json<string>() },

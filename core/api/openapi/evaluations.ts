@@ -1,4 +1,6 @@
 import { EvaluationAction } from "../actions.ts";
+import type { ClosureView, FlakeNodeView } from "../closures.ts";
+import type { CompareView } from "../compare.ts";
 import type { ArtefactsView } from "../downloads.ts";
 import {
   BuildsQuery,
@@ -7,6 +9,7 @@ import {
   type EvaluationMessage,
   type EvaluationView,
 } from "../evaluations.ts";
+import type { VerdictView } from "../verdicts.ts";
 import { json, type RouteGroup, stream } from "./route.ts";
 
 export const EVALUATIONS = {
@@ -45,9 +48,36 @@ export const EVALUATIONS = {
       audience: "reader",
       answer: json<ArtefactsView>(),
     },
+    "GET /evals/{evaluation}/closure": {
+      summary: "Show what it takes to build everything",
+      audience: "reader",
+      answer: json<ClosureView>(),
+    },
+    "GET /evals/{evaluation}/runtime-closure": {
+      summary: "Show what it takes to run everything",
+      audience: "reader",
+      answer: json<ClosureView>(),
+    },
+    "GET /evals/{evaluation}/flake-graph": {
+      summary: "Show the flake's outputs as a tree",
+      audience: "reader",
+      answer: json<readonly FlakeNodeView[]>(),
+    },
+    "GET /evals/{evaluation}/verdict": {
+      summary: "Say why it is red",
+      audience: "reader",
+      answer: json<VerdictView>(),
+    },
+    "GET /evals/{evaluation}/compare/{other}": {
+      summary: "Say what is otherwise than in another evaluation",
+      audience: "reader",
+      answer: json<CompareView>(),
+    },
     "GET /evals/{evaluation}/live": {
       summary: "Follow an evaluation",
-      description: "Frames say what changed; what they do not say is to be asked for again.",
+      description:
+        "Frames say what changed; what they do not say is to be asked for again. A client that asks for a WebSocket " +
+        "gets them there.",
       audience: "reader",
       answer: stream<EvaluationFrame>("text/event-stream"),
     },

@@ -10,6 +10,8 @@ import {
   RemoveMemberBody,
   SubscribeBody,
   type SubscriptionView,
+  type WebhookSecretStateView,
+  type WebhookSecretView,
 } from "../organizations.ts";
 import { type Page, PageQuery } from "../pages.ts";
 import { json, type RouteGroup } from "./route.ts";
@@ -115,6 +117,25 @@ export const ORGANIZATIONS = {
       description: "The answer is the new public key.",
       audience: "user",
       permissions: ["manageSshKey"],
+      answer: json<string>(),
+    },
+    "GET /orgs/{organization}/forge-webhook-secret": {
+      summary: "Say whether there is a secret that forges sign with",
+      audience: "user",
+      permissions: ["manageIntegrations"],
+      answer: json<WebhookSecretStateView>(),
+    },
+    "POST /orgs/{organization}/forge-webhook-secret": {
+      summary: "Make a new secret that forges sign with",
+      description: "The answer holds it. It is shown this once.",
+      audience: "user",
+      permissions: ["manageIntegrations"],
+      answer: json<WebhookSecretView>(),
+    },
+    "DELETE /orgs/{organization}/forge-webhook-secret": {
+      summary: "Delete the secret that forges sign with",
+      audience: "user",
+      permissions: ["manageIntegrations"],
       answer: json<string>(),
     },
     "GET /orgs/{organization}/subscribe": {

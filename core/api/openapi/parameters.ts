@@ -3,6 +3,8 @@ export interface PathParameter {
   readonly description: string;
   /** A UUID in lower case; otherwise text. */
   readonly uuid?: true;
+  /** A whole number without a sign. */
+  readonly number?: true;
   /** The name may stand for several segments. */
   readonly whole?: true;
 }
@@ -22,8 +24,6 @@ export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   integration: uuid("The integration's id."),
   input: uuid("The flake input's id."),
   trigger: uuid("The trigger's id."),
-  action: uuid("The action's id."),
-  delivery: uuid("The delivery's id."),
   upstream: uuid("The upstream's id, as this cache has it."),
   key: uuid("The key's id."),
   session: uuid("The session's id."),
@@ -31,11 +31,12 @@ export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   upload: uuid("An id of the client's own making, the same for all parts."),
   job: uuid("The assignment's id."),
   task: uuid("The task's id."),
-  commit: uuid("The commit's id."),
+  commit: name("The commit's id, which is the first 128 bits of its hash as a UUID, or the hash."),
   pin: name("The pin's name."),
-  revision: name("The number of a pin's revision, from 1."),
+  revision: { description: "The number of a pin's revision, from 1.", number: true },
   path: name("A store path, with or without `/nix/store/`, or the 32 characters of its hash."),
   hash: name("The 32 characters of the store path's hash."),
-  index: name("The chunk's number, from 0."),
+  index: { description: "The chunk's number, from 0.", number: true },
+  user: name("The user's name."),
   file: { description: "The file's name, as the list of downloads gives it.", whole: true },
 };

@@ -1,4 +1,6 @@
 import { LatestQuery, type LatestView } from "../caches-retention.ts";
+import type { CommitView } from "../commits.ts";
+import type { EvaluationFrame } from "../evaluations.ts";
 import { AddFlakeInputBody, ChangeFlakeInputBody, type FlakeInputView } from "../flake-inputs.ts";
 import { NameQuery } from "../organizations.ts";
 import { type Page, PageQuery } from "../pages.ts";
@@ -12,8 +14,9 @@ import {
   EvaluationsQuery,
   type ProjectDetails,
   type ProjectView,
+  TransferProjectBody,
 } from "../projects.ts";
-import { json, type RouteGroup } from "./route.ts";
+import { json, type RouteGroup, stream } from "./route.ts";
 
 export const PROJECTS = {
   tag: "Projects",
@@ -73,6 +76,14 @@ export const PROJECTS = {
       permissions: ["editProject"],
       answer: json<string>(),
     },
+    "POST /projects/{organization}/{project}/transfer": {
+      summary: "Give a project to another organization",
+      description: "Needs `createProject` there, and here `editProject` or to have created it.",
+      audience: "user",
+      body: TransferProjectBody,
+      answer: json<string>(),
+      errors: ["bad_request", "conflict", "already_exists"],
+    },
     "POST /projects/{organization}/{project}/check-repository": {
       summary: "Ask the repository for its newest commit",
       description: "The answer is the commit, 40 hexadecimal digits.",
@@ -112,6 +123,18 @@ export const PROJECTS = {
       audience: "reader",
       query: LatestQuery,
       answer: json<readonly LatestView[]>(),
+    },
+    "GET /projects/{organization}/{project}/live": {
+      summary: "Follow a project's evaluations",
+      description: "A client that asks for a WebSocket gets the same frames there.",
+      audience: "reader",
+      answer: stream<EvaluationFrame>("text/event-stream"),
+    },
+    "GET /commits/{commit}": {
+      summary: "Show a commit",
+      audience: "reader",
+      answer: json<CommitView>(),
+      errors: ["validation"],
     },
   },
 } as const satisfies RouteGroup;

@@ -1,5 +1,5 @@
 import { ADMIN } from "./admin.ts";
-import { AUTH } from "./auth.ts";
+import { AUTH, DEVICES, SINGLE_SIGN_ON } from "./auth.ts";
 import { BOARD } from "./board.ts";
 import { BUILD_REQUESTS } from "./build-requests.ts";
 import { BUILDS } from "./builds.ts";
@@ -7,9 +7,13 @@ import { CACHE_KEYS, CACHE_UPSTREAMS, CACHES } from "./caches.ts";
 import { CACHE_RETENTION, CACHE_UPLOADS } from "./caches-contents.ts";
 import { EVALUATIONS } from "./evaluations.ts";
 import { GENERAL } from "./general.ts";
+import { INTEGRATIONS } from "./integrations.ts";
+import { PROJECT_METRICS } from "./metrics.ts";
 import { ORGANIZATIONS } from "./organizations.ts";
 import { FLAKE_INPUTS, PROJECTS } from "./projects.ts";
+import { CACHE_MEMBERS, ORGANIZATION_ROLES } from "./roles.ts";
 import type { RouteName, RouteSpec } from "./route.ts";
+import { TRIGGERS } from "./triggers.ts";
 import { USER } from "./user.ts";
 import { WORKERS } from "./workers.ts";
 
@@ -17,15 +21,22 @@ import { WORKERS } from "./workers.ts";
 export const ROUTE_GROUPS = [
   GENERAL,
   AUTH,
+  SINGLE_SIGN_ON,
+  DEVICES,
   USER,
   ORGANIZATIONS,
+  ORGANIZATION_ROLES,
+  INTEGRATIONS,
   WORKERS,
   PROJECTS,
+  PROJECT_METRICS,
   FLAKE_INPUTS,
+  TRIGGERS,
   EVALUATIONS,
   BUILDS,
   BUILD_REQUESTS,
   CACHES,
+  CACHE_MEMBERS,
   CACHE_KEYS,
   CACHE_UPSTREAMS,
   CACHE_UPLOADS,

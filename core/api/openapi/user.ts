@@ -1,5 +1,16 @@
+import type { AuditEventView } from "../audit.ts";
 import type { UserView } from "../auth.ts";
 import { ChangeKeyBody, CreateKeyBody, DeleteKeyBody, type KeyPermissionsView, type KeyView } from "../keys.ts";
+import { type Page, PageQuery } from "../pages.ts";
+import {
+  ChangePasswordBody,
+  ChangeSettingsBody,
+  DeleteUserBody,
+  type FoundUserView,
+  SearchUsersQuery,
+  type SessionView,
+  type SettingsView,
+} from "../user.ts";
 import { json, type RouteGroup } from "./route.ts";
 
 export const USER = {
@@ -7,6 +18,48 @@ export const USER = {
   description: "The signed-in user and their API keys. Only sessions manage keys.",
   routes: {
     "GET /user": { summary: "Show the own account", audience: "user", answer: json<UserView>() },
+    "DELETE /user": {
+      summary: "Delete the own account",
+      audience: "user",
+      body: DeleteUserBody,
+      answer: json<string>(),
+      errors: ["conflict"],
+    },
+    "GET /user/search": {
+      summary: "Find users",
+      audience: "user",
+      query: SearchUsersQuery,
+      answer: json<readonly FoundUserView[]>(),
+    },
+    "GET /user/settings": { summary: "Show the own settings", audience: "user", answer: json<SettingsView>() },
+    "PATCH /user/settings": {
+      summary: "Change the own settings",
+      audience: "user",
+      body: ChangeSettingsBody,
+      answer: json<string>(),
+      errors: ["invalid_username", "invalid_name", "invalid_email", "already_exists"],
+    },
+    "POST /user/password": {
+      summary: "Change the own password",
+      description: "All other sessions end.",
+      audience: "user",
+      body: ChangePasswordBody,
+      answer: json<string>(),
+      errors: ["invalid_password", "invalid_credentials"],
+    },
+    "GET /user/sessions": {
+      summary: "List where one is signed in",
+      audience: "user",
+      answer: json<readonly SessionView[]>(),
+    },
+    "DELETE /user/sessions": { summary: "End all sessions but this one", audience: "user", answer: json<string>() },
+    "DELETE /user/sessions/{session}": { summary: "End a session", audience: "user", answer: json<string>() },
+    "GET /user/audit-log": {
+      summary: "List what one did",
+      audience: "user",
+      query: PageQuery,
+      answer: json<Page<AuditEventView>>(),
+    },
     "GET /user/keys": { summary: "List the own API keys", audience: "user", answer: json<readonly KeyView[]>() },
     "POST /user/keys": {
       summary: "Make an API key",

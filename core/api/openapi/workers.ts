@@ -50,7 +50,7 @@ export const WORKERS = {
     "POST /orgs/{organization}/workers/{worker}/test": {
       summary: "Ask whether a worker is there",
       audience: "user",
-      permissions: ["manageWorkers"],
+      permissions: ["viewOrg"],
       answer: json<WorkerTestView>(),
     },
   },

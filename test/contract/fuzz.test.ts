@@ -1,0 +1,89 @@
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { RouteName } from "#core/api/openapi/route.ts";
+import { ROUTES } from "#core/api/openapi/routes.ts";
+import { anything, arbitraryOf, nodeOf, rawJson } from "./arbitrary.ts";
+import { checkAnswer } from "./document.ts";
+import { askingOf, type Example, examplesOf } from "./requests.ts";
+import { makeWorld, type World } from "./world.ts";
+
+/** For each route. */
+const BODIES = 15;
+const QUERIES = 10;
+const PATHS = 4;
+
+let world: World;
+let examples: Readonly<Record<string, Example>>;
+beforeAll(async () => {
+  world = await makeWorld();
+  examples = examplesOf(world);
+});
+afterAll(() => world?.[Symbol.asyncDispose]());
+
+const JSON_TYPE = { "content-type": "application/json" };
+
+/** Bodies of which most reach the service: those of the example with something else in some place. */
+function bodiesOf(name: RouteName): fc.Arbitrary<string> {
+  const schema = ROUTES.get(name)?.body;
+  const example = examples[name]?.body ?? {};
+  const fields = fc.constantFrom(...Object.keys(example), "__proto__", "constructor", "more");
+  const changed = fc.dictionary(fields, anything, { minKeys: 1, maxKeys: 2 });
+  const written = (value: unknown) => JSON.stringify(value) ?? "";
+  return fc.oneof(
+    { weight: 3, arbitrary: changed.map((some) => written({ ...example, ...some })) },
+    { weight: 3, arbitrary: (schema ? arbitraryOf(nodeOf(schema)) : anything).map(written) },
+    { weight: 2, arbitrary: rawJson },
+  );
+}
+
+async function expectAnswer(name: RouteName, as: Example["as"], asking: Parameters<World["ask"]>[1]): Promise<void> {
+  const response = await world.ask(as ?? "admin", asking);
+  const { problems, text } = await checkAnswer(name, response);
+  expect([name, asking.path, response.status, text]).toSatisfy(([, , status]) => Number(status) < 500);
+  expect(problems).toEqual([]);
+}
+
+test("no body makes a server error, and every answer is in the document", async () => {
+  for (const [name, { body }] of ROUTES) {
+    if (!body) continue;
+    const example = examples[name] ?? {};
+    const asking = askingOf(name, example, world.present);
+    const sends = fc.asyncProperty(bodiesOf(name), (sent) =>
+      expectAnswer(name, example.as, { ...asking, body: new TextEncoder().encode(sent), headers: JSON_TYPE }),
+    );
+    await fc.assert(sends, { numRuns: BODIES });
+  }
+});
+
+test("no query makes a server error, and every answer is in the document", async () => {
+  for (const [name, { query }] of ROUTES) {
+    if (!query) continue;
+    const example = examples[name] ?? {};
+    const { path, ...asking } = askingOf(name, example, world.present);
+    const [bare = ""] = path.split("?");
+    const names = fc.constantFrom(...Object.keys(nodeOf(query).entries ?? nodeOf(query).pipe?.[0]?.entries ?? {}), "x");
+    const values = fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("\0", "-1", "1e9", "999999999", "0", "NaN"));
+    const sends = fc.asyncProperty(fc.dictionary(names, values, { maxKeys: 3 }), async (fields) => {
+      const wellFormed = Object.entries(fields).map(([key, value]) => [key, value.toWellFormed()]);
+      const search = new URLSearchParams({ ...example.query, ...Object.fromEntries(wellFormed) });
+      await expectAnswer(name, example.as, { ...asking, path: `${bare}?${search}` });
+    });
+    await fc.assert(sends, { numRuns: QUERIES });
+  }
+});
+
+test("no path makes a server error, and every answer is in the document", async () => {
+  const hostile = ["%00", "%ff", "%", "..%2f..", "%2e%2e", "-", "x".repeat(4_000), "%F0%9D%92%B3", "'", "1".repeat(32)];
+  for (const [name] of ROUTES) {
+    const example = examples[name] ?? {};
+    const parameters = [...name.matchAll(/\{(\w+)\}/g)].map(([, key = ""]) => key);
+    if (parameters.length === 0) continue;
+    const change = fc.record({ at: fc.constantFrom(...parameters), word: fc.constantFrom(...hostile) });
+    const sends = fc.asyncProperty(change, async ({ at, word }) => {
+      const mark = "PLACE-OF-THE-WORD";
+      const asking = askingOf(name, { ...example, path: { ...example.path, [at]: mark } }, world.present);
+      await expectAnswer(name, example.as, { ...asking, path: asking.path.replace(mark, word) });
+    });
+    await fc.assert(sends, { numRuns: PATHS });
+  }
+});
