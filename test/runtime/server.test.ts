@@ -106,6 +106,21 @@ test("a given database is used and migrated, and both pools work on it", async (
   expect(await readdir(folder.path)).not.toContain("postgres");
 });
 
+test("WebSockets of live updates are answered by the API, and those of no path by nobody", async () => {
+  await using folder = await withTemporaryFolder();
+  await using database = await withDatabase();
+  const server = await startServer(configFor(folder.path, { GRADIENT_DATABASE_URL: database.url }), loggers());
+  try {
+    const live = await upgrade(`${server.url}/api/v1/evals/01900000-0000-7000-8000-000000000000/live`);
+    const none = await upgrade(`${server.url}/api/v1/evals`);
+
+    expect([live.status, JSON.parse(live.body).code]).toEqual([404, "not_found"]);
+    expect(none).toEqual({ status: 404, body: "" });
+  } finally {
+    await server.close();
+  }
+});
+
 test("servers that start at the same time on an empty database migrate it once", async () => {
   await using database = await withEmptyDatabase();
   const pools = { scheduler: { connectionsMax: 2, connectionsMin: 0 }, web: { connectionsMax: 2, connectionsMin: 0 } };
@@ -188,4 +203,23 @@ async function withBlockedPort(): Promise<AsyncDisposable & { port: number }> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };
   return { port, [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+/** What is answered to who asks for a WebSocket and gets none. */
+async function upgrade(url: string): Promise<{ readonly status: number | undefined; readonly body: string }> {
+  const asked = request(url, {
+    headers: {
+      connection: "Upgrade",
+      upgrade: "websocket",
+      "sec-websocket-version": "13",
+      "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    },
+  });
+  return await new Promise((resolve, reject) => {
+    asked.on("error", reject);
+    asked.on("response", (response) =>
+      text(response).then((body) => resolve({ status: response.statusCode, body }), reject),
+    );
+    asked.end();
+  });
 }
