@@ -1,3 +1,4 @@
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { uuidV7 } from "#core/lib/ids.ts";
 import { startProvider, type TestProvider } from "./provider.ts";
@@ -173,4 +174,25 @@ test("of two people at once one claims an account, and each of two with like nam
   );
   const names = (await Promise.all(people)).map(({ username }) => username);
   expect(names.sort()).toEqual(["like-me", "like-me-2", "like-me-3"]);
+});
+
+test("who wants a name that somebody takes in that moment gets another one", async () => {
+  const { db } = site.t;
+  const inserted = Promise.withResolvers<void>();
+  const taken = Promise.withResolvers<void>();
+  const other = db.transaction().execute(async (trx) => {
+    const user = { id: uuidV7(Date.now()), username: "held-name", name: "Held", email: "held@example.org" };
+    await trx.insertInto("user_account").values(user).execute();
+    inserted.resolve();
+    await taken.promise;
+  });
+  await inserted.promise;
+  const signingIn = site.signedIn(provider, { sub: "held", preferred_username: "held.name" });
+  const waiting = sql<{ count: number }>`
+    select count(*)::int as count from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'`;
+  await expect.poll(async () => (await waiting.execute(db)).rows[0]?.count, { timeout: 20_000 }).toBeGreaterThan(0);
+  taken.resolve();
+  await other;
+  expect((await signingIn).username).toBe("held-name-2");
 });
