@@ -3,6 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { StorePath } from "#core/nix/store-path.ts";
+import type { LockedInputField } from "#core/protocol/fields.ts";
 import type { EntryPoint, GraphBatch } from "#worker/evaluation/batches.ts";
 import type { EvaluationEnvironment } from "#worker/evaluation/environment.ts";
 import { type EvaluationJob, type EvaluationOutcome, evaluate } from "#worker/evaluation/evaluate.ts";
@@ -95,6 +96,8 @@ export interface EvaluationRecord {
   readonly outcome: EvaluationOutcome;
   readonly phases: readonly string[];
   readonly commitInfo: CommitInfo | null;
+  /** What the flake's lock says. */
+  readonly inputs: readonly LockedInputField[] | null;
   readonly messages: readonly EvaluationMessage[];
   readonly batches: readonly GraphBatch[];
   readonly sources: readonly StorePath[];
@@ -127,7 +130,7 @@ export async function evaluateRepository(
   const batches: GraphBatch[] = [];
   const sources: StorePath[] = [];
   const questions: KnownQuestion[] = [];
-  const infos: CommitInfo[] = [];
+  const infos: [CommitInfo, readonly LockedInputField[] | null][] = [];
   const taken: StorePath[] = [];
   const limits = { timeoutMs: 60_000, maxAttributes: 10_000, maxDerivations: 10_000, maxMessages: 1_000 };
   const source = { overrides: [], stored: null };
@@ -139,7 +142,7 @@ export async function evaluateRepository(
         phases.push(phase);
         onPhase?.(phase);
       },
-      commitInfo: (info) => void infos.push(info),
+      commitInfo: (info, inputs) => void infos.push([info, inputs]),
       message: (message) => void messages.push(message),
       takeStored: async (paths) => void taken.push(...paths),
       known: async (asked) => {
@@ -163,7 +166,8 @@ export async function evaluateRepository(
     sources,
     questions,
     taken,
-    commitInfo: infos[0] ?? null,
+    commitInfo: infos[0]?.[0] ?? null,
+    inputs: infos[0]?.[1] ?? null,
     entryPointList,
     entryPoints: Object.fromEntries(entryPointList.map(({ attribute, drvPath }) => [attribute.join("/"), drvPath])),
     errors: Object.fromEntries(failed.map(({ attribute, text }) => [attribute?.join("/") ?? "", text])),

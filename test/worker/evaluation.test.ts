@@ -51,6 +51,7 @@ describe.skipIf(!nix.ok)("evaluation with the stock nix", () => {
     expect(record.outcome).toEqual({ outcome: "completed" });
     expect(record.phases).toEqual(["fetching", "evaluating_flake", "evaluating_derivations"]);
     expect(record.commitInfo).toEqual({ message: "first commit", authorName: "Ada", authorEmail: "ada@example.org" });
+    expect(record.inputs, "it has no lock").toEqual([]);
     expect(record.entryPointList.map(({ attribute }) => attribute.join("/"))).toEqual([
       "checks/x86_64-linux/ok",
       "packages/x86_64-linux/app",
