@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { PATH_PARAMETERS } from "#core/api/openapi/parameters.ts";
+import { PATH_PARAMETERS, type ParameterForm } from "#core/api/openapi/parameters.ts";
 import { API_PREFIX } from "#core/api/openapi/prefix.ts";
 import type { Answer, RouteName, RouteSpec } from "#core/api/openapi/route.ts";
 import { ROUTE_GROUPS } from "#core/api/openapi/routes.ts";
@@ -40,6 +40,13 @@ const SECURITY = {
   user: [{ bearer: [] }, { cookie: [] }],
   superuser: [{ bearer: [] }, { cookie: [] }],
 } as const;
+
+const FORM_SCHEMAS: Readonly<Record<ParameterForm, Schema>> = {
+  name: { type: "string" },
+  uuid: { type: "string", format: "uuid" },
+  number: { type: "integer", minimum: 0 },
+  hash: { type: "string" },
+};
 
 /** The API as an OpenAPI 3.1 document: from the registry, the validators and the types, and from nothing else. */
 export async function makeDocument(): Promise<Schema> {
@@ -114,9 +121,8 @@ function pathParameters(name: RouteName): Schema[] {
   return [...name.matchAll(/\{(\w+)\}/g)].map(([, key = ""]) => {
     const parameter = PATH_PARAMETERS[key];
     if (!parameter) throw new Error(`${name}: core/api/openapi/parameters.ts does not know {${key}}`);
-    const { description, uuid, number } = parameter;
-    const schema = number ? { type: "integer", minimum: 0 } : { type: "string", ...(uuid && { format: "uuid" }) };
-    return { name: key, in: "path", required: true, description, schema };
+    const { description, form } = parameter;
+    return { name: key, in: "path", required: true, description, schema: FORM_SCHEMAS[form] };
   });
 }
 

@@ -23,7 +23,7 @@ export function errorsOf(name: RouteName, spec: RouteSpec): readonly ErrorCode[]
   add(parameters.length > 0, "not_found");
   // Whoever reads with a key that does not hold the right to view.
   add(parameters.length > 0 && spec.audience === "reader", "forbidden");
-  const exact = parameters.some((key) => PATH_PARAMETERS[key]?.uuid || PATH_PARAMETERS[key]?.number);
+  const exact = parameters.some((key) => PATH_PARAMETERS[key]?.form !== "name");
   add(exact || Boolean(spec.query ?? spec.body), "validation");
   add(spec.body !== undefined, "unsupported_media_type", "payload_too_large");
   return (Object.keys(ERROR_STATUS) as ErrorCode[]).filter((code) => codes.has(code));

@@ -5,11 +5,11 @@ import { ROUTES } from "#core/api/openapi/routes.ts";
 import { anything, arbitraryOf, nodeOf, rawJson } from "./arbitrary.ts";
 import { checkAnswer } from "./document.ts";
 import { askingOf, type Example, examplesOf } from "./requests.ts";
-import { makeWorld, type World } from "./world.ts";
+import { type Asking, makeWorld, type World } from "./world.ts";
 
 /** For each route. */
-const BODIES = 15;
-const QUERIES = 10;
+const BODIES = 10;
+const QUERIES = 8;
 const PATHS = 4;
 
 let world: World;
@@ -36,11 +36,12 @@ function bodiesOf(name: RouteName): fc.Arbitrary<string> {
   );
 }
 
-async function expectAnswer(name: RouteName, as: Example["as"], asking: Parameters<World["ask"]>[1]): Promise<void> {
+async function expectAnswer(name: RouteName, as: Example["as"], asking: Asking): Promise<void> {
   const response = await world.ask(as ?? "admin", asking);
   const { problems, text } = await checkAnswer(name, response);
   expect([name, asking.path, response.status, text]).toSatisfy(([, , status]) => Number(status) < 500);
-  expect(problems).toEqual([]);
+  // A path with dots is that of another route.
+  if (!asking.path.includes("%2e")) expect(problems).toEqual([]);
 }
 
 test("no body makes a server error, and every answer is in the document", async () => {

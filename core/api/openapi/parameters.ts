@@ -1,21 +1,27 @@
+/**
+ * What a name in a path may be. A `name` is not looked at before it is looked up; of the others, what has another form
+ * is refused as `validation`.
+ */
+export type ParameterForm = "name" | "uuid" | "number" | "hash";
+
 /** What stands in a path, by the name that the route gives it. */
 export interface PathParameter {
   readonly description: string;
-  /** A UUID in lower case; otherwise text. */
-  readonly uuid?: true;
-  /** A whole number without a sign. */
-  readonly number?: true;
-  /** The name may stand for several segments. */
+  readonly form: ParameterForm;
+  /** It may stand for several segments. */
   readonly whole?: true;
 }
 
-const name = (description: string): PathParameter => ({ description });
-const uuid = (description: string): PathParameter => ({ description, uuid: true });
+const name = (description: string): PathParameter => ({ description, form: "name" });
+const uuid = (description: string): PathParameter => ({ description, form: "uuid" });
+const number = (description: string): PathParameter => ({ description, form: "number" });
+const hash = (description: string): PathParameter => ({ description, form: "hash" });
 
 export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   organization: name("The organization's name."),
   project: name("The project's name."),
   cache: name("The cache's name."),
+  user: name("The user's name."),
   evaluation: uuid("The evaluation's id."),
   other: uuid("The id of the evaluation that it is compared with."),
   build: uuid("The build's id, as its evaluation has it."),
@@ -31,12 +37,11 @@ export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   upload: uuid("An id of the client's own making, the same for all parts."),
   job: uuid("The assignment's id."),
   task: uuid("The task's id."),
-  commit: name("The commit's id, which is the first 128 bits of its hash as a UUID, or the hash."),
+  commit: hash("The commit's id, which is the first 128 bits of its hash as a UUID, or the hash."),
   pin: name("The pin's name."),
-  revision: { description: "The number of a pin's revision, from 1.", number: true },
-  path: name("A store path, with or without `/nix/store/`, or the 32 characters of its hash."),
-  hash: name("The 32 characters of the store path's hash."),
-  index: { description: "The chunk's number, from 0.", number: true },
-  user: name("The user's name."),
-  file: { description: "The file's name, as the list of downloads gives it.", whole: true },
+  revision: number("The number of a pin's revision, from 1."),
+  path: hash("A store path, with or without `/nix/store/`, or the 32 characters of its hash."),
+  hash: hash("The 32 characters of the store path's hash."),
+  index: number("The chunk's number, from 0."),
+  file: { description: "The file's name, as the list of downloads gives it.", form: "name", whole: true },
 };
