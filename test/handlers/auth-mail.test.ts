@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { claimDueMails } from "#core/db/mails.ts";
 import { type Mail, type Mailer, MailRefusedError } from "#core/ports/mailer.ts";
 import { deliverMails, tidyMails } from "#core/services/mail-delivery.ts";
 import { PASSWORD, type TestApp, withApp } from "./support.ts";
@@ -171,6 +172,15 @@ test("nobody's mailbox is flooded: one link a minute, five in an hour, however o
   expect(tokens).toHaveLength(5);
 });
 
+test("a link to an address that is not the user's any more sets no password", async () => {
+  const { id } = await t.user("Relocated");
+  await reset("Relocated");
+  const token = tokenIn((await deliver())[0] as Mail);
+  await t.db.updateTable("user_account").set({ email: "new@example.com" }).where("id", "=", id).execute();
+  expect((await confirm(token)).status).toBe(400);
+  expect((await login("Relocated")).status).toBe(400);
+});
+
 test("an account whose password is kept elsewhere gets a mail that says so, and no link", async () => {
   const { id } = await t.user("Provided");
   await t.db.updateTable("user_account").set({ password_hash: null }).where("id", "=", id).execute();
@@ -210,10 +220,17 @@ test("whoever dies over a mail leaves it to the next, with the same id and the s
   expect((await deliver()).map(({ subject }) => subject)).toEqual(["Your password was changed - Gradient"]);
 });
 
-test("two that deliver at once send each mail once", async () => {
+test("two that deliver at once send each mail once, and neither waits for the other", async () => {
   const names = Array.from({ length: 9 }, (_, i) => `Crowd${i}`);
   for (const name of names) await register(name);
   sent = [];
+  const claims = await t.db.transaction().execute(async (trx) => {
+    const one = await claimDueMails(trx, 6, 60_000);
+    // Would wait for the other's commit, which comes after it, if it took notice of what the other has.
+    return [...one, ...(await claimDueMails(t.db, 6, 60_000))].map(({ id }) => id);
+  });
+  expect(new Set(claims).size).toBe(9);
+  await t.db.updateTable("mail").set({ due_at: sql`gradient_now()` }).execute();
 
   await Promise.all(Array.from({ length: 4 }, () => deliverMails({ ...t.deps, mailer: outbox })));
   await Promise.all(Array.from({ length: 4 }, () => deliverMails({ ...t.deps, mailer: outbox })));

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { lockOtherSuperusers } from "#core/db/users.ts";
+import { untilSomebodyWaits } from "./locks.ts";
 import { PASSWORD, type TestApp, type TestUser, withApp } from "./support.ts";
 
 const NEW_PASSWORD = "N3w&shiny-one";
@@ -256,10 +258,15 @@ test("superusers are so at once, belong to nothing by that, and the last one sta
   const refused = await remove(root);
   expect([refused.status, refused.body.message]).toEqual([409, expect.stringContaining("only superuser")]);
   const second = await t.user("Operator-2", { superuser: true });
-  const both = await Promise.all([root, second].map(remove));
-  expect(both.map(({ status }) => status).sort()).toEqual([200, 409]);
+  const last = await t.db.transaction().execute(async (trx) => {
+    expect(await lockOtherSuperusers(trx, root.id)).toBe(true);
+    const leaving = remove(second);
+    await untilSomebodyWaits(t.db);
+    await trx.deleteFrom("user_account").where("id", "=", root.id).execute();
+    return { leaving };
+  });
+  expect((await last.leaving).status).toBe(409);
 
-  const kept = both[0]?.status === 409 ? root : second;
-  await t.db.updateTable("user_account").set({ superuser: false }).where("id", "=", kept.id).execute();
-  expect((await t.ask("GET", "/admin/tasks", { token: kept.token })).body.code).toBe("superuser_required");
+  await t.db.updateTable("user_account").set({ superuser: false }).where("id", "=", second.id).execute();
+  expect((await t.ask("GET", "/admin/tasks", { token: second.token })).body.code).toBe("superuser_required");
 });
