@@ -47,7 +47,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
         return null;
       end $$;
     create trigger organization_member_overrule after update of role_id on organization_member
-      for each row execute function gradient_overrule_group();
+      for each row when (old.role_id <> new.role_id) execute function gradient_overrule_group();
 
     -- A provider may tell no address: any number of users have none.
     drop index user_account_email_key;

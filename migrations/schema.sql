@@ -107,6 +107,43 @@ CREATE OR REPLACE FUNCTION public.gradient_package_name(name text)
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$ select regexp_replace(name, '-[^a-zA-Z].*$', '') $function$;
 
+CREATE OR REPLACE FUNCTION public.gradient_tell_evaluation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+    declare
+      event text;
+    begin
+      if tg_op = 'INSERT' then
+        event := case
+          when new.status = 4 and new.waiting_reason ->> 'kind' = 'approval' then 'evaluation.action_required'
+          when new.status in (0, 4) then 'evaluation.queued'
+          when new.status = 3 then 'evaluation.building' end;
+      else
+        event := case
+          when new.status = 5 and old.status <> 5 then 'evaluation.completed'
+          when new.status = 6 and old.status <> 6 then 'evaluation.failed'
+          when new.status = 7 and old.status <> 7 then 'evaluation.aborted'
+          when old.waiting_reason ->> 'kind' = 'approval' and new.status in (0, 4)
+            and new.waiting_reason ->> 'kind' is distinct from 'approval' then 'evaluation.approval_granted'
+          when new.status in (1, 2, 8) and old.fetch_started_at is null then 'evaluation.started'
+          when new.status = 3 and old.building_started_at is null then 'evaluation.building' end;
+      end if;
+      if event is null then return null; end if;
+      insert into action_delivery (id, action_id, event, facts)
+        select gen_random_uuid(), a.id, event, jsonb_build_object('evaluation_id', new.id, 'status', new.status,
+          'project_id', new.project_id, 'repository', new.repository, 'kind', new.kind)
+        from project_action a where a.project_id = new.project_id and a.active and a.events @> array[event];
+      if event in ('evaluation.started', 'evaluation.building') then
+        insert into action_watch (evaluation_id)
+          select new.id where exists (
+            select from project_action a, unnest(a.events) as e(name)
+            where a.project_id = new.project_id and a.active and e.name like 'build.%')
+          on conflict do nothing;
+      end if;
+      return null;
+    end $function$;
+
 create table account_token (
   id uuid not null,
   user_id uuid not null,
@@ -121,6 +158,43 @@ create table account_token (
 CREATE INDEX account_token_expires_idx ON account_token (expires_at);
 CREATE UNIQUE INDEX account_token_hash_key ON account_token (token_hash);
 CREATE INDEX account_token_user_idx ON account_token (user_id, purpose, created_at);
+
+create table action_delivery (
+  id uuid not null,
+  action_id uuid not null,
+  event text not null,
+  facts jsonb not null,
+  created_at timestamp with time zone not null default gradient_now(),
+  due_at timestamp with time zone not null default gradient_now(),
+  attempts integer not null default 0,
+  delivered_at timestamp with time zone,
+  success boolean not null default false,
+  request_body text not null default ''::text,
+  response_status integer,
+  response_body text,
+  error_message text,
+  duration_ms integer,
+  constraint action_delivery_pkey PRIMARY KEY (id),
+  constraint action_delivery_action_id_fkey FOREIGN KEY (action_id) REFERENCES project_action(id) ON DELETE CASCADE
+);
+CREATE INDEX action_delivery_action_idx ON action_delivery (action_id, delivered_at DESC, id);
+CREATE INDEX action_delivery_due_idx ON action_delivery (due_at) WHERE (delivered_at IS NULL);
+CREATE INDEX action_delivery_old_idx ON action_delivery (delivered_at) WHERE (delivered_at IS NOT NULL);
+
+create table action_told_build (
+  evaluation_build_id uuid not null,
+  status smallint not null,
+  constraint action_told_build_pkey PRIMARY KEY (evaluation_build_id),
+  constraint action_told_build_evaluation_build_id_fkey FOREIGN KEY (evaluation_build_id) REFERENCES evaluation_build(id) ON DELETE CASCADE
+);
+
+create table action_watch (
+  evaluation_id uuid not null,
+  looked_at timestamp with time zone not null default gradient_now(),
+  constraint action_watch_pkey PRIMARY KEY (evaluation_id),
+  constraint action_watch_evaluation_id_fkey FOREIGN KEY (evaluation_id) REFERENCES evaluation(id) ON DELETE CASCADE
+);
+CREATE INDEX action_watch_idx ON action_watch (looked_at);
 
 create table admin_task (
   id uuid not null,
@@ -678,6 +752,8 @@ CREATE INDEX evaluation_trigger_idx ON evaluation (trigger_id) WHERE (trigger_id
 CREATE INDEX evaluation_waiting_idx ON evaluation (id) WHERE (waiting_reason IS NOT NULL);
 CREATE TRIGGER evaluation_count_end AFTER UPDATE OF status ON evaluation FOR EACH ROW WHEN (((new.status <> old.status) AND (new.status = ANY (ARRAY[5, 6, 7])))) EXECUTE FUNCTION gradient_count_end();
 CREATE TRIGGER evaluation_count_new AFTER INSERT ON evaluation FOR EACH ROW WHEN ((new.status = ANY (ARRAY[5, 6, 7]))) EXECUTE FUNCTION gradient_count_end();
+CREATE TRIGGER evaluation_tell_change AFTER UPDATE ON evaluation FOR EACH ROW WHEN (((new.kind <> 2) AND ((old.status IS DISTINCT FROM new.status) OR (old.waiting_reason IS DISTINCT FROM new.waiting_reason)))) EXECUTE FUNCTION gradient_tell_evaluation();
+CREATE TRIGGER evaluation_tell_new AFTER INSERT ON evaluation FOR EACH ROW WHEN ((new.kind <> 2)) EXECUTE FUNCTION gradient_tell_evaluation();
 
 create table evaluation_build (
   id uuid not null,
@@ -917,11 +993,13 @@ create table organization (
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
   webhook_secret bytea,
+  deleted_at timestamp with time zone,
   constraint organization_pkey PRIMARY KEY (id),
   constraint organization_name_key UNIQUE (name),
   constraint organization_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL
 );
 CREATE INDEX organization_created_by_idx ON organization (created_by);
+CREATE INDEX organization_deleted_idx ON organization (deleted_at) WHERE (deleted_at IS NOT NULL);
 
 create table organization_cache (
   id uuid not null,
@@ -950,7 +1028,7 @@ create table organization_member (
 );
 CREATE INDEX organization_member_role_idx ON organization_member (role_id);
 CREATE INDEX organization_member_user_idx ON organization_member (user_id);
-CREATE TRIGGER organization_member_overrule AFTER UPDATE OF role_id ON organization_member FOR EACH ROW EXECUTE FUNCTION gradient_overrule_group();
+CREATE TRIGGER organization_member_overrule AFTER UPDATE OF role_id ON organization_member FOR EACH ROW WHEN ((old.role_id <> new.role_id)) EXECUTE FUNCTION gradient_overrule_group();
 
 create table output_loss (
   build_id uuid not null,
@@ -1001,6 +1079,26 @@ create table project (
   constraint project_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE
 );
 CREATE INDEX project_created_by_idx ON project (created_by);
+
+create table project_action (
+  id uuid not null,
+  project_id uuid not null,
+  name text not null,
+  type smallint not null,
+  config jsonb not null,
+  token bytea,
+  events text[] not null default '{}'::text[],
+  active boolean not null default true,
+  last_fired_at timestamp with time zone,
+  created_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  constraint project_action_pkey PRIMARY KEY (id),
+  constraint project_action_key UNIQUE (project_id, name),
+  constraint project_action_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint project_action_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
+);
+CREATE INDEX project_action_created_by_idx ON project_action (created_by);
 
 create table project_flake_input (
   id uuid not null,

@@ -122,6 +122,17 @@ export async function usernameIsTaken(db: Kysely<Database>, username: string): P
   return row !== undefined;
 }
 
+/** Whether a membership waits for somebody who gets this name. */
+export async function usernameIsAwaited(db: Kysely<Database>, username: string): Promise<boolean> {
+  const row = await db
+    .selectFrom("pending_member")
+    .select("username")
+    .where(sql<boolean>`lower(username) = lower(${username})`)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** False when this sign-in came back before. What is older than `lifetimeMs` cannot come back and is forgotten. */
 export async function noteReturn(db: Kysely<Database>, stateHash: Uint8Array, lifetimeMs: number): Promise<boolean> {
   await sql`

@@ -9,9 +9,11 @@ import {
   type ProfileColumns,
   type SignInUser,
   updateProfile,
+  usernameIsAwaited,
   usernameIsTaken,
 } from "../db/identities.ts";
 import type { Database } from "../db/schema.ts";
+import { admitPendingMember } from "../db/state-members.ts";
 import { insertUser } from "../db/users.ts";
 import { isUsername } from "../domain/names.ts";
 import { numberedUsername, type OidcProfile } from "../domain/oidc-claims.ts";
@@ -135,25 +137,31 @@ async function makeAccount(trx: Transaction<Database>, deps: AccountDeps, profil
   };
   await insertUser(trx, user);
   await linkIdentity(trx, user.id, profile);
+  await admitPendingMember(trx, { userId: user.id, username });
   return user;
 }
 
 async function freeUsername(
   trx: Transaction<Database>,
   { random }: AccountDeps,
-  { username }: OidcProfile,
+  { username: { word, nearest } }: OidcProfile,
 ): Promise<string> {
-  const { nearest: text } = username;
-  if (isUsername(text) && !(await usernameIsTaken(trx, text))) return text;
+  if (word === nearest) return word;
+  if (isUsername(nearest) && (await isAnybodys(trx, nearest))) return nearest;
   for (let number = 2; number <= NUMBER_MAX; number++) {
-    const name = numberedUsername(text, number);
-    if (!(await usernameIsTaken(trx, name))) return name;
+    const name = numberedUsername(nearest, number);
+    if (await isAnybodys(trx, name)) return name;
   }
   for (let draw = 0; draw < NUMBER_DRAWS_MAX; draw++) {
-    const name = numberedUsername(text, DRAWN_NUMBERS + Math.floor(randomFraction(random) * DRAWN_NUMBERS));
-    if (!(await usernameIsTaken(trx, name))) return name;
+    const name = numberedUsername(nearest, DRAWN_NUMBERS + Math.floor(randomFraction(random) * DRAWN_NUMBERS));
+    if (await isAnybodys(trx, name)) return name;
   }
-  throw new OidcRefusedError(`no user name like ${text} is free`);
+  throw new OidcRefusedError(`no user name like ${nearest} is free`);
+}
+
+/** A name that we made must not be one that the operator's state means somebody else by. */
+async function isAnybodys(trx: Transaction<Database>, username: string): Promise<boolean> {
+  return !(await usernameIsTaken(trx, username)) && !(await usernameIsAwaited(trx, username));
 }
 
 function requireActive<User extends SignInUser>(user: User): User {

@@ -154,3 +154,15 @@ test("a role that no group gives any more is taken back, too", async () => {
   await site.t.db.updateTable("role").set({ oidc_groups: [] }).where("id", "=", id).execute();
   expect((await withGroups("mapped", ["eta"])).standings).toEqual({});
 });
+
+test("whom the operator's state expects is a member at once, and only who has that name at the provider", async () => {
+  const theta = await organization("theta");
+  const write = ORGANIZATION_ROLE.Write;
+  await site.t.db
+    .insertInto("pending_member")
+    .values({ organization_id: theta, role_id: write, username: "Expected-One" })
+    .execute();
+  const near = await site.signedIn(provider, { sub: "near", preferred_username: "expected.one" });
+  expect([near.username, await standings(near.id)]).toEqual(["expected-one-2", {}]);
+  expect((await withGroups("expected-one", [])).standings).toEqual({ theta: "Write" });
+});
