@@ -13,6 +13,7 @@ test("the server says that it is alive and how it is set up, to everyone", async
     version: "0.0.0-test",
     oidc_enabled: false,
     oidc_required: false,
+    oidc_icon_url: null,
     registration_enabled: true,
     email_verification_enabled: false,
     smtp_enabled: false,
@@ -28,7 +29,7 @@ test("every failure is in the envelope, from a missing route to a body that is t
   const key = { name: "k", permissions: ["viewOrg"] };
   const cases: [Promise<{ status: number; text: string; body: { code?: string } }>, number, string][] = [
     [t.ask("GET", "/nothing-here"), 404, "not_found"],
-    [t.ask("PUT", "/health"), 404, "not_found"],
+    [t.ask("PUT", "/health"), 405, "method_not_allowed"],
     [t.ask("POST", "/user/keys", { token, body: "{" }), 400, "bad_request"],
     [t.ask("POST", "/user/keys", { token, body: "[]" }), 400, "validation"],
     [t.ask("POST", "/user/keys", { token, body: "null" }), 400, "validation"],
