@@ -4,6 +4,7 @@ import { API_PREFIX } from "#core/api/openapi/prefix.ts";
 import type { Answer, RouteName, RouteSpec } from "#core/api/openapi/route.ts";
 import { ROUTE_GROUPS } from "#core/api/openapi/routes.ts";
 import { ERROR_STATUS } from "#core/http/envelope.ts";
+import { CACHE_TAG, cachePaths } from "./openapi-cache.ts";
 import { errorsOf, failureResponses } from "./openapi-failures.ts";
 import { findSchemaNames, type NamedSchema, queryParameters, requestSchema } from "./openapi-requests.ts";
 import { openTypeReader, type Schema, type TypeReader } from "./openapi-types.ts";
@@ -32,6 +33,11 @@ const SECURITY_SCHEMES = {
     in: "cookie",
     name: "jwt_token",
     description: "A browser's session; what changes something must come from a page of the same origin.",
+  },
+  cacheBasic: {
+    type: "http",
+    scheme: "basic",
+    description: "Below `/cache`: any user name, and a session's token or an API key as the password.",
   },
 };
 const SECURITY = {
@@ -68,8 +74,8 @@ export async function makeDocument(): Promise<Schema> {
     openapi: "3.1.0",
     info: { title: "Gradient", version: "1", description: DESCRIPTION, license: { name: "Apache-2.0" } },
     servers: [{ url: "/", description: "This server." }],
-    tags: ROUTE_GROUPS.map(({ tag, description }) => ({ name: tag, description })),
-    paths,
+    tags: [...ROUTE_GROUPS.map(({ tag, description }) => ({ name: tag, description })), CACHE_TAG],
+    paths: { ...paths, ...cachePaths() },
     components: {
       securitySchemes: SECURITY_SCHEMES,
       schemas: sorted(schemas.set("Failure", failureSchema())),

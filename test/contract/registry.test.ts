@@ -1,9 +1,12 @@
 import { beforeAll, expect, test } from "vitest";
+import { CACHE_FILE_PARAMETERS, CACHE_FILES } from "#core/api/openapi/cache-surface.ts";
 import { PATH_PARAMETERS, type PathParameter } from "#core/api/openapi/parameters.ts";
 import { API_PREFIX } from "#core/api/openapi/prefix.ts";
 import type { RouteName } from "#core/api/openapi/route.ts";
 import { ROUTE_GROUPS, ROUTES } from "#core/api/openapi/routes.ts";
 import { CACHE_PERMISSIONS, ORGANIZATION_PERMISSIONS } from "#core/domain/permissions.ts";
+import { parsePutRoute } from "#core/http/cache-put-route.ts";
+import { parseCacheRoute, type RouteKind } from "#core/http/cache-route.ts";
 import { createApp } from "#handlers/app.ts";
 import { signedIn } from "#handlers/middleware/signed-in.ts";
 import { makeDocument } from "#scripts/openapi-document.ts";
@@ -71,6 +74,31 @@ test("permissions and parameters are those that exist, and each parameter is use
   );
   const declared: Readonly<Record<string, PathParameter>> = PATH_PARAMETERS;
   expect(Object.keys(declared).filter((name) => !parameters.has(name))).toEqual([]);
+});
+
+test("the files of a cache are those that the server knows, and each is where the document says", () => {
+  const fill = (path: string) =>
+    path.replaceAll(/\{(\w+)\}/g, (_, key: string) => CACHE_FILE_PARAMETERS[key]?.example ?? "");
+  const read = CACHE_FILES.map(({ path }) => parseCacheRoute(`/cache/main/${fill(path)}`, "")?.kind);
+  expect(CACHE_FILES.filter((_, index) => read[index] === undefined).map(({ path }) => path)).toEqual([]);
+  const kinds: Record<RouteKind, true> = {
+    info: true,
+    gradientInfo: true,
+    narinfo: true,
+    listing: true,
+    nar: true,
+    relayedNar: true,
+    log: true,
+    debugInfo: true,
+    realisation: true,
+    file: true,
+  };
+  expect(Object.keys(kinds).filter((kind) => !read.includes(kind as RouteKind))).toEqual([]);
+  const pushed = CACHE_FILES.filter(({ path }) => parsePutRoute(`/cache/main/${fill(path)}`) !== null);
+  const promised = CACHE_FILES.filter(({ put }) => put !== undefined);
+  expect(promised.map(({ path }) => path)).toEqual(
+    pushed.filter(({ path }) => !path.startsWith("debuginfo/")).map(({ path }) => path),
+  );
 });
 
 test("docs/openapi.json is what the sources say: `npm run openapi` writes it anew", async () => {
