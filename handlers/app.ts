@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import type { DeliveryDeps } from "#core/services/action-delivery.ts";
 import type { LogReadDeps } from "#core/services/build-logs-read.ts";
 import type { BuildRequestDeps } from "#core/services/build-requests-deps.ts";
 import type { UploadDeps } from "#core/services/cache-upload.ts";
@@ -10,6 +11,7 @@ import type { OidcDeps } from "#core/services/oidc.ts";
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import type { RetentionDeps } from "#core/services/retention-deps.ts";
 import { adminRoutes } from "./admin.ts";
+import { adminStateRoutes } from "./admin-state.ts";
 import { adminTaskRoutes } from "./admin-tasks.ts";
 import { auditLogRoutes } from "./audit-log.ts";
 import { authRoutes } from "./auth.ts";
@@ -47,6 +49,7 @@ import { integrationRoutes } from "./orgs-integrations.ts";
 import { memberRoutes } from "./orgs-members.ts";
 import { subscriptionRoutes } from "./orgs-subscriptions.ts";
 import { projectRoutes } from "./projects.ts";
+import { actionRoutes } from "./projects-actions.ts";
 import { projectEvaluationRoutes } from "./projects-evaluations.ts";
 import { flakeInputRoutes } from "./projects-flake-inputs.ts";
 import { latestBuildRoutes } from "./projects-latest.ts";
@@ -66,7 +69,8 @@ export interface AppDeps
     DownloadDeps,
     OidcDeps,
     RetentionDeps,
-    UpstreamAdminDeps {
+    UpstreamAdminDeps,
+    DeliveryDeps {
   readonly http: ClientIpOptions &
     RateLimitOptions &
     RequestIdOptions &
@@ -131,6 +135,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/projects", latestBuildRoutes(deps));
   api.route("/projects", flakeInputRoutes(deps));
   api.route("/projects", triggerRoutes(deps));
+  api.route("/projects", actionRoutes(deps));
   api.route("/projects", projectMetricRoutes(deps));
   api.route("/projects", badgeRoutes(deps));
   api.route("/metrics/projects", projectMetricAliases(deps));
@@ -143,6 +148,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/build-requests", buildRequestRoutes(deps));
   api.route("/board", boardRoutes(deps));
   api.route("/admin", adminRoutes(deps));
+  api.route("/admin", adminStateRoutes(deps));
   api.route("/admin", adminTaskRoutes(deps));
   return api;
 }

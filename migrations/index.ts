@@ -31,7 +31,9 @@ import * as createDeviceLogins from "./20261122T030100Z-create-device-logins.ts"
 import * as linkIdentities from "./20261122T030500Z-link-identities.ts";
 import * as recordAuditEvents from "./20261122T031000Z-record-audit-events.ts";
 import * as createIntegrations from "./20261122T031100Z-create-integrations.ts";
+import * as buryOrganizations from "./20261122T031200Z-bury-organizations.ts";
 import * as createTriggers from "./20261122T031500Z-create-triggers.ts";
+import * as createActions from "./20261122T031600Z-create-actions.ts";
 import * as declareState from "./20261122T033000Z-declare-state.ts";
 import * as countForMetrics from "./20261122T033500Z-count-for-metrics.ts";
 import * as judgeEvaluations from "./20261122T032000Z-judge-evaluations.ts";
@@ -70,7 +72,9 @@ const migrations: Record<string, Migration> = {
   "20261122T030500Z-link-identities": linkIdentities,
   "20261122T031000Z-record-audit-events": recordAuditEvents,
   "20261122T031100Z-create-integrations": createIntegrations,
+  "20261122T031200Z-bury-organizations": buryOrganizations,
   "20261122T031500Z-create-triggers": createTriggers,
+  "20261122T031600Z-create-actions": createActions,
   "20261122T033000Z-declare-state": declareState,
   "20261122T033500Z-count-for-metrics": countForMetrics,
   "20261122T032000Z-judge-evaluations": judgeEvaluations,

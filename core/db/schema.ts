@@ -1,6 +1,12 @@
 import type { ColumnType, Generated, Selectable } from "kysely";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import type { AccountTokenTable, DeviceLoginTable, MailTable } from "./tables/accounts.ts";
+import type {
+  ActionDeliveryTable,
+  ActionToldBuildTable,
+  ActionWatchTable,
+  ProjectActionTable,
+} from "./tables/actions.ts";
 import type { AdminTaskTable } from "./tables/admin-task.ts";
 import type { AuditEventTable } from "./tables/audit-event.ts";
 import type {
@@ -86,6 +92,10 @@ export interface Database {
   project: ProjectTable;
   project_flake_input: ProjectFlakeInputTable;
   project_trigger: ProjectTriggerTable;
+  project_action: ProjectActionTable;
+  action_delivery: ActionDeliveryTable;
+  action_watch: ActionWatchTable;
+  action_told_build: ActionToldBuildTable;
   integration: IntegrationTable;
   evaluation: EvaluationTable;
   evaluation_message: EvaluationMessageTable;
@@ -184,6 +194,8 @@ export interface OrganizationTable {
   ssh_secret_key: Uint8Array;
   /** Sealed for this row: what forges sign with that have no integration of their own. */
   webhook_secret: ColumnType<Uint8Array | null, Uint8Array | null | undefined, Uint8Array | null>;
+  /** Set: nobody belongs to it any more, and its rows go in the background. */
+  deleted_at: ColumnType<Date | null, never, Date>;
   managed: Defaulted<boolean>;
   created_by: string | null;
   created_at: CreatedAt;

@@ -21,6 +21,12 @@ export interface FormSender {
   postForm(url: string, form: string, options: OutboundOptions): Promise<OutboundAnswer>;
 }
 
+/** The same for JSON, as text. */
+export interface JsonSender {
+  /** No redirect is followed. Throws `OutboundError`. */
+  postJson(url: string, json: string, options: OutboundOptions): Promise<OutboundAnswer>;
+}
+
 export interface OutboundOptions {
   /** Until the headers, redirects included. */
   readonly timeoutMs: number;

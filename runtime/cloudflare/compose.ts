@@ -88,6 +88,7 @@ function appDeps(common: Common, { serveUrl }: Settings): AppDeps {
     control: absent("The scheduler"),
     upstreams: absent("What only upstream caches have"),
     outbound: absent("What only upstream caches have"),
+    actions: absent("Actions"),
     oidc: null,
     projects: absent("Changing projects"),
     retention: absent("Retention"),

@@ -29,6 +29,7 @@ import type { TriggerDeps } from "#core/services/triggers-run.ts";
 import { UpstreamRelay } from "#core/services/upstream-relay.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
+import type { ActionLoopDeps } from "./action-loop.ts";
 import { nodeCodec } from "./codec.ts";
 import type { Config } from "./config.ts";
 import type { Databases } from "./database.ts";
@@ -70,6 +71,7 @@ export interface Composition {
   readonly debugIndex: DebugIndexDeps;
   readonly accounts: AccountLoopDeps;
   readonly triggers: TriggerDeps;
+  readonly acting: ActionLoopDeps;
   /** Lets go of connections to others. */
   readonly close: () => void;
 }
@@ -117,6 +119,8 @@ export async function compose(parts: Parts): Promise<Composition> {
   const pushes = { uploadPlaces: new UploadPlaces(), narUploadBytesMax: config.uploads.narBytesMax };
   const git = createGitRemote({ ...gitOptions(config), sshKeyOf: hub.sshKeyOf });
   const projects = { keepEvaluations: config.keepEvaluations, allowLocalSources: config.allowLocalSources };
+  const accounts = { ...common, ...accountParts(parts) };
+  const actions = { web: outbound, mailer: accounts.mailer };
   const app = createApp({
     ...common,
     db: databases.web,
@@ -133,6 +137,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     secretKeyOf: hub.secretKeyOf,
     upstreams: hub.upstreams,
     outbound,
+    actions,
     oidc: oidc.provider,
     http: { ...httpOptions(config), ...front.options },
   } satisfies AppDeps);
@@ -146,7 +151,6 @@ export async function compose(parts: Parts): Promise<Composition> {
   const fetch: Composition["fetch"] = async (request, env) =>
     (await cache.fetch(request, env)) ?? (await front.answerMetrics(request, env)) ?? app.fetch(request, env);
   const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
-  const accounts = { ...common, ...accountParts(parts) };
   const debugIndex = { db: databases.web, log: loggers.cache, listings };
   const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
   const close = () => {
@@ -154,6 +158,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     oidc.close();
   };
   const triggers = { ...common, db: databases.scheduler, log: loggers.scheduler, git, projects };
+  const acting = { ...common, db: databases.web, log: loggers.web, secrets, settings: accounts.settings, actions };
   return {
     fetch,
     fromMemory: cache.fromMemory,
@@ -165,6 +170,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     debugIndex,
     accounts,
     triggers,
+    acting,
     retention,
     close,
   };

@@ -1,4 +1,5 @@
 import { deepSweepTask } from "#core/services/retention-deep.ts";
+import { keepActing } from "./action-loop.ts";
 import { keepAuditing } from "./audit-loop.ts";
 import type { Composition } from "./compose.ts";
 import type { IntegritySettings } from "./config/integrity.ts";
@@ -53,6 +54,7 @@ export function startOnceOnlyLoops(
       keepTidyingUploads({ ...composition.logs, log: loggers.cache }, uploads, signal),
       keepIndexingDebugInfo(composition.debugIndex, signal),
       keepFiring(composition.triggers, signal),
+      keepActing(composition.acting, signal),
       keepAuditing({ ...composition.hub, log: loggers.scheduler }, { intervalMs: auditIntervalMs, signal }),
     ]);
   });

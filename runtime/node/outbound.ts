@@ -6,6 +6,7 @@ import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
 import { mayConnectTo, type OutboundRules } from "#core/domain/outbound-address.ts";
 import {
   type FormSender,
+  type JsonSender,
   type Outbound,
   type OutboundAnswer,
   OutboundError,
@@ -21,10 +22,11 @@ const REDIRECTS: readonly (number | undefined)[] = [301, 302, 303, 307, 308];
 const IDLE_CONNECTIONS_MAX = 32;
 const UNREACHABLE = ["ENOTFOUND", "EAI_AGAIN", "EAI_FAIL", "ENODATA", "ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH"];
 const HEADERS = { "user-agent": `gradient/${VERSION}` };
-const FORM = { "content-type": "application/x-www-form-urlencoded;charset=UTF-8" };
+const FORM = "application/x-www-form-urlencoded;charset=UTF-8";
+const JSON_TYPE = "application/json";
 const ANYWHERE: OutboundRules = { allowed: [network("0.0.0.0/0"), network("::/0")], privateAllowed: true };
 
-export interface RunningOutbound extends Outbound, FormSender {
+export interface RunningOutbound extends Outbound, FormSender, JsonSender {
   /** Lets go of connections that wait. */
   close(): void;
 }
@@ -43,10 +45,10 @@ export function createOutbound(
     (name === ownHost ? lookups.own : lookups.checked)(name, options, callback);
   const options = { keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS_MAX, lookup };
   const agents = { "http:": new HttpAgent(options), "https:": new HttpsAgent(options) };
-  const send: Send = (url, { signal, more, form, onConnected }) => {
+  const send: Send = (url, { signal, more, content, onConnected }) => {
     refuseForbidden(url, rulesOf(url.hostname));
-    const headers = { ...HEADERS, ...more, ...(form !== null && FORM) };
-    const method = form === null ? "GET" : "POST";
+    const headers = { ...HEADERS, ...more, ...(content && { "content-type": content.type }) };
+    const method = content ? "POST" : "GET";
     return new Promise((resolve, reject) => {
       const request =
         url.protocol === "https:"
@@ -57,29 +59,35 @@ export function createOutbound(
         if (socket.connecting) socket.once("connect", onConnected);
         else onConnected();
       });
-      request.end(form ?? undefined);
+      request.end(content?.text);
     });
   };
   return {
     get: async (url, getOptions) => await ask(send, parse(url), null, getOptions),
-    postForm: async (url, form, postOptions) => await ask(send, parse(url), form, postOptions),
+    postForm: async (url, text, postOptions) => await ask(send, parse(url), { type: FORM, text }, postOptions),
+    postJson: async (url, text, postOptions) => await ask(send, parse(url), { type: JSON_TYPE, text }, postOptions),
     close() {
       for (const agent of Object.values(agents)) agent.destroy();
     },
   };
 }
 
+interface Content {
+  readonly type: string;
+  readonly text: string;
+}
+
 interface Sending {
   readonly signal: AbortSignal;
   readonly more: Readonly<Record<string, string>>;
   /** Null: nothing is sent. */
-  readonly form: string | null;
+  readonly content: Content | null;
   readonly onConnected: () => void;
 }
 
 type Send = (url: URL, sending: Sending) => Promise<IncomingMessage>;
 
-async function ask(send: Send, first: URL, form: string | null, options: OutboundOptions): Promise<OutboundAnswer> {
+async function ask(send: Send, first: URL, content: Content | null, options: OutboundOptions): Promise<OutboundAnswer> {
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), options.timeoutMs);
   let connected = false;
@@ -94,8 +102,8 @@ async function ask(send: Send, first: URL, form: string | null, options: Outboun
         "accept-encoding": [...(options.codings ?? []), "identity"].join(", "),
         ...(url.origin === first.origin && options.headers),
       };
-      const response = await send(url, { signal, more, form, onConnected });
-      if (form !== null || !REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
+      const response = await send(url, { signal, more, content, onConnected });
+      if (content || !REDIRECTS.includes(response.statusCode)) return answerOf(response, url, options);
       response.destroy();
       if (redirects === REDIRECTS_MAX) {
         throw new OutboundError("broken", `${first.host} redirects more than ${REDIRECTS_MAX} times`);

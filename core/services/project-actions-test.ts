@@ -1,0 +1,54 @@
+import { endDelivery, insertTestDelivery } from "../db/action-deliveries.ts";
+import type { EventFacts } from "../db/tables/actions.ts";
+import type { Actor } from "../domain/actor.ts";
+import { EvaluationKind, EvaluationStatus } from "../domain/states.ts";
+import { DomainError } from "../errors.ts";
+import { MINUTE } from "../lib/clock.ts";
+import { uuidV7 } from "../lib/ids.ts";
+import { requireProject } from "./access.ts";
+import { attemptDelivery, type DeliveryDeps } from "./action-delivery.ts";
+import type { ServiceDeps } from "./deps.ts";
+import { requireAction } from "./project-actions.ts";
+import type { ProjectName } from "./projects.ts";
+
+const EVENT = "evaluation.completed";
+const LEASE_MS: number = 10 * MINUTE;
+
+/**
+ * Does what the action does, once and at once, for an evaluation that never was. It is among the deliveries. Throws
+ * `service_unavailable` with the reason when it fails.
+ */
+export async function testProjectAction(
+  deps: DeliveryDeps & Pick<ServiceDeps, "random">,
+  actor: Actor,
+  name: ProjectName,
+  actionId: string,
+): Promise<void> {
+  const action = await requireAction(deps, actor, name, { id: actionId, need: "manageActions" });
+  const { project, organization } = await requireProject(deps, actor, name, "manageActions");
+  const now = deps.clock.now();
+  const facts: EventFacts = {
+    evaluation_id: uuidV7(now, deps.random),
+    project_id: project.id,
+    repository: project.repository,
+    kind: EvaluationKind.Normal,
+    status: EvaluationStatus.Completed,
+  };
+  const id = uuidV7(now, deps.random);
+  await insertTestDelivery(deps.db, { id, action_id: action.id, event: EVENT, facts, leaseMs: LEASE_MS });
+  const { result } = await attemptDelivery(deps, {
+    id,
+    action_id: action.id,
+    event: EVENT,
+    facts,
+    attempts: 1,
+    name: action.name,
+    type: action.type,
+    config: action.config,
+    token: action.token,
+    project_name: project.name,
+    organization_name: organization.name,
+  });
+  await endDelivery(deps.db, id, result);
+  if (!result.success) throw new DomainError("service_unavailable", `The action failed: ${result.error_message}`);
+}
