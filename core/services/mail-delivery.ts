@@ -15,6 +15,7 @@ import { inTransaction } from "../db/transaction.ts";
 import { lockUserAccount } from "../db/users.ts";
 import { type MailKind, mailRetryMs, writeMail } from "../domain/mail.ts";
 import { DAY, HOUR, MINUTE } from "../lib/clock.ts";
+import { inTime } from "../lib/in-time.ts";
 import { type Mailer, MailRefusedError } from "../ports/mailer.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { hasEnoughMail, hashLinkToken, insertLinkToken, type LinkKind, linkTokenText } from "./mail.ts";
@@ -25,8 +26,9 @@ export interface MailDeliveryDeps extends Pick<ServiceDeps, "db" | "clock" | "ra
 
 /** Sent side by side. */
 const BATCH = 4;
-/** Longer than an attempt may take: see the mailer's timeouts. */
-const LEASE_MS: number = 3 * MINUTE;
+/** For one mail, whatever the mail server does in that time. */
+const SEND_MS: number = 2 * MINUTE;
+const LEASE_MS: number = SEND_MS + MINUTE;
 const KEEP_FAILED_MS: number = 30 * DAY;
 const KEEP_DEVICES_MS: number = HOUR;
 const TIDY_ROWS_MAX = 1_000;
@@ -81,7 +83,7 @@ async function deliver(deps: MailDeliveryDeps, mail: ClaimedMail): Promise<void>
   }
 }
 
-async function send({ db, mailer, settings }: MailDeliveryDeps, mail: AddressedMail): Promise<void> {
+async function send({ db, clock, mailer, settings }: MailDeliveryDeps, mail: AddressedMail): Promise<void> {
   const { frontendUrl, serveUrl, jwtSecret } = settings;
   let link: string | null = null;
   if (mail.token_id !== null) {
@@ -92,7 +94,8 @@ async function send({ db, mailer, settings }: MailDeliveryDeps, mail: AddressedM
     link = linkOf(mail.kind, { frontendUrl, serveUrl, token });
   }
   const text = writeMail(mail.kind, { username: mail.username, frontendUrl, link });
-  await mailer.send({ id: mail.id, to: mail.recipient, ...text });
+  const sent = mailer.send({ id: mail.id, to: mail.recipient, ...text });
+  await inTime(clock, SEND_MS, "the mail server's answer", sent);
 }
 
 /** The API answers the link that proves an address by itself; a new password takes a page to type it in. */

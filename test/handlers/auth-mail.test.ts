@@ -61,6 +61,7 @@ test("who registers signs in once the link in the mail was followed, and the lin
   expect(mails).toMatchObject([{ to: "Vera@example.com", subject: "Verify your email address - Gradient" }]);
   const token = tokenIn(mails[0] as Mail);
   expect(mails[0]?.text).toContain(`\nhttps://ci.example.com/api/v1/auth/verify-email?token=${token}\n`);
+  expect((await t.ask("HEAD", `/auth/verify-email?token=${token}`)).status).toBe(200);
   expect((await verify(token)).status).toBe(200);
   expect((await login("Vera")).status).toBe(200);
   expect((await verify(token)).status).toBe(400);
