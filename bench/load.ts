@@ -28,6 +28,33 @@ export async function requestsPerSecond({ url, seconds, connections, status, scr
   return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]);
 }
 
+/**
+ * Milliseconds within which 99 of 100 answers come while so many requests a second are made. Throws when answers were
+ * others than expected, or when the rate was missed by a fifth.
+ */
+export async function answerMsAtRate(options: WrkOptions & { readonly rate: number }): Promise<number> {
+  const { url, seconds, connections, script, rate } = options;
+  const pauseMs = Math.round((connections * 1000) / rate);
+  const flags = [
+    "-t1",
+    `-c${connections}`,
+    `-d${seconds}s`,
+    "--latency",
+    "-s",
+    script as string,
+    url,
+    "--",
+    `${pauseMs}`,
+  ];
+  const { stdout } = await run(...asClient("wrk", flags));
+  const made = Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]);
+  const [, value, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(stdout) ?? [];
+  if (/Non-2xx|Socket errors/.test(stdout) || unit === undefined || Math.abs(made / rate - 1) > 0.2) {
+    throw new Error(`${url} was not answered ${rate} times a second: ${stdout}`);
+  }
+  return Number(value) * ({ us: 0.001, ms: 1, s: 1000 }[unit] as number);
+}
+
 /** Bytes per second of one curl that loads the URL so many times over one connection, and writes nothing. */
 export async function bytesPerSecond(url: string, { times, bytes }: { times: number; bytes: number }): Promise<number> {
   const transfers = Array.from({ length: times }, () => ["-o", "/dev/null", url]).flat();

@@ -2,6 +2,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { benchCi } from "./ci.ts";
+import { benchCopy } from "./copy.ts";
+import { benchCrowd } from "./crowd.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
 import { benchLong } from "./long.ts";
 import { describeMachine } from "./machine.ts";
@@ -16,7 +18,9 @@ type Settings = Readonly<Record<string, string>>;
 const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>>> = {
   ci: benchCi,
   narinfo: benchNarinfo,
+  crowd: benchCrowd,
   nar: benchNar,
+  copy: benchCopy,
   upload: benchUpload,
   memory: benchMemory,
   long: benchLong,

@@ -24,18 +24,30 @@ export async function startNginx(folder: string): Promise<StaticServer> {
   return await start(`${folder}-nginx`, (port) => `server { listen 127.0.0.1:${port}; root ${folder}; }`);
 }
 
-/** The same before a server of ours, which tells it what to send of its storage. */
+/** The same before a server of ours, which tells it what to send of its storage; public narinfos it keeps for a second. */
 export async function startProxy(home: string, { url, storage }: ProxiedServer): Promise<StaticServer> {
   return await start(
     home,
     (port) => `upstream gradient { server ${new URL(url).host}; keepalive 32; }
+  proxy_cache_path ${home}/micro keys_zone=gradient:10m max_size=64m inactive=10s;
+  map $upstream_http_cache_control $gradient_kept { default 0; "~*(^|[ ,])public" 1; }
+  map $gradient_kept $gradient_unkept { default 1; 1 ""; }
   server {
     listen 127.0.0.1:${port};
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header X-Sendfile-Type X-Accel-Redirect;
     location / {
       proxy_pass http://gradient;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header X-Sendfile-Type X-Accel-Redirect;
+    }
+    location ~ ^/cache/[^/]+/(?:[0-9a-z]+\\.narinfo|nix-cache-info)$ {
+      proxy_pass http://gradient;
+      proxy_cache gradient;
+      proxy_cache_lock on;
+      proxy_cache_valid 200 1s;
+      proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
+      proxy_no_cache $http_authorization $http_cookie $gradient_unkept;
+      proxy_cache_bypass $http_authorization $http_cookie;
     }
     location ${STORAGE_LOCATION} {
       internal;

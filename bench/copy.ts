@@ -1,0 +1,62 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { CACHE, withGradient } from "#test/e2e/gradient.ts";
+import { nixOutput } from "#test/support/nix.ts";
+import type { Figure, PartResult } from "./figures.ts";
+import { makeFilesFlake } from "./flakes.ts";
+import { interleave, timed } from "./measure.ts";
+import { STORAGE_LOCATION, startNginx, startProxy } from "./nginx.ts";
+import { makeRepository } from "./repository.ts";
+
+const PATHS = 300;
+const ROUNDS = 5;
+const EVALUATION_MS_MAX = 300_000;
+/** From 100 bytes to 1 MB, as packages are: many small ones and a few large. */
+const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
+
+const NOTES = [
+  `\`copy\`: \`nix copy --from\` of ${PATHS} outputs of 100 bytes to 1 MB (random bytes) into an empty store, without ` +
+    "checking signatures, beside a cache that `nix copy --to 'file://…?compression=zstd'` has made of the same " +
+    "outputs, served by nginx. Nothing is pinned.",
+];
+
+/** How long stock Nix takes to fetch many paths. */
+export async function benchCopy(settings: Readonly<Record<string, string>>): Promise<PartResult> {
+  const located = { ...settings, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION };
+  await using gradient = await withGradient(located);
+  const scripts = Array.from({ length: PATHS }, (_, i) => `head -c ${BYTES[i % BYTES.length]} /dev/urandom > $out`);
+  const flake = makeFilesFlake(Object.fromEntries(scripts.map((script, i) => [`file-${i}`, script])));
+  const repository = await makeRepository(gradient, "copied", flake);
+  const evaluation = await gradient.api.waitForEnd(await gradient.api.evaluate(repository.project), EVALUATION_MS_MAX);
+  if (evaluation.status !== "Completed") throw new Error(`the cache was not filled: ${JSON.stringify(evaluation)}`);
+  const { env } = gradient.daemon;
+  const outputs = Object.values(await repository.outputs(env));
+  await gradient.worker.stop();
+  const files = join(gradient.folder, "files");
+  await nixOutput(["nix", "copy", "--to", `file://${files}?compression=zstd`, ...outputs], env);
+  await using nginx = await startNginx(files);
+  await using proxy = await startProxy(`${files}-proxy`, { url: gradient.url, storage: gradient.storage });
+
+  const from = (url: string) => async () => {
+    const store = join(gradient.folder, "store");
+    const home = join(gradient.folder, "client");
+    const flags = ["--no-check-sigs", "--option", "substituters", "", "--from", url, "--to", store];
+    const client = { ...env, NIX_REMOTE: "", HOME: home, XDG_CACHE_HOME: home };
+    const ms = await timed(() => nixOutput(["nix", "copy", ...flags, ...outputs], client));
+    await nixOutput(["chmod", "-R", "u+w", store], {});
+    for (const folder of [store, home]) await rm(folder, { recursive: true, force: true });
+    return ms;
+  };
+  const values = await interleave(ROUNDS, {
+    ours: from(`${gradient.url}/cache/${CACHE}`),
+    behind: from(`${proxy.url}/cache/${CACHE}`),
+    nginx: from(nginx.url),
+  });
+  const other = { name: "file cache on nginx", value: values.nginx };
+  const figure = { part: "copy", unit: "ms", other, aim: { ratioMax: 1.1 }, samples: ROUNDS } as const;
+  const figures: Figure[] = [
+    { ...figure, what: `nix copy --from of ${PATHS} paths`, ours: values.ours },
+    { ...figure, what: `nix copy --from of ${PATHS} paths, behind nginx`, ours: values.behind },
+  ];
+  return { figures, notes: NOTES };
+}

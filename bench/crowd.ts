@@ -1,0 +1,84 @@
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Pool } from "pg";
+
+import { openPool } from "#runtime/node/pool.ts";
+import { startPostgres } from "#runtime/node/postgres/start.ts";
+import { CACHE, withGradient } from "#test/e2e/gradient.ts";
+import { quietLogger } from "#test/support/quiet-logger.ts";
+import type { PartResult } from "./figures.ts";
+import { answerMsAtRate, requestsPerSecond } from "./load.ts";
+import { median } from "./measure.ts";
+import { pinServer } from "./processes.ts";
+
+const PATHS = 1_000_000;
+const ROUNDS = 3;
+const SECONDS = 5;
+const WARM_SECONDS = 3;
+const CONNECTIONS = 32;
+/** So many that the rate does not depend on how fast each answer comes. */
+const PACED_CONNECTIONS = 256;
+const MIXED = new URL("mixed.lua", import.meta.url).pathname;
+
+const NOTES = [
+  `\`crowd\`: a cache of ${PATHS.toLocaleString("en-US")} paths; 95 of 100 requests are for the same thousand narinfos, ` +
+    "the others for any. The peak is " +
+    `that of \`wrk -t1 -c${CONNECTIONS}\`; for the time of an answer ${PACED_CONNECTIONS} connections pause between ` +
+    "their requests so that together they make half of it. Server and PostgreSQL on one CPU, the client on another.",
+];
+
+/** How long a narinfo takes in a cache with a million paths, while others ask too. */
+export async function benchCrowd(settings: Readonly<Record<string, string>>): Promise<PartResult> {
+  await using stack = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), "gradient-crowd-"));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const postgres = await startPostgres({ folder, log: quietLogger });
+  stack.defer(() => postgres.stop());
+  const { host, port, user, password, database } = postgres.address;
+  const url = `postgresql://${user}:${password}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
+  const secret = join(folder, "secret");
+  await writeFile(secret, randomBytes(48).toString("base64"), { mode: 0o600 });
+  const secrets = { GRADIENT_JWT_SECRET_FILE: secret, GRADIENT_CRYPT_SECRET_FILE: secret };
+  const gradient = stack.use(await withGradient({ ...settings, ...secrets, GRADIENT_DATABASE_URL: url }));
+  await gradient.worker.stop();
+  const pool = openPool(postgres.address, { name: "bench", connectionsMax: 1 });
+  await fill(pool).finally(() => pool.end());
+  for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
+
+  const target = { url: `${gradient.url}/cache/${CACHE}/x.narinfo`, status: 200, script: MIXED } as const;
+  await requestsPerSecond({ ...target, seconds: WARM_SECONDS, connections: CONNECTIONS });
+  const peaks: number[] = [];
+  const answers: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const peak = await requestsPerSecond({ ...target, seconds: SECONDS, connections: CONNECTIONS });
+    peaks.push(peak);
+    const paced = { ...target, seconds: SECONDS, connections: PACED_CONNECTIONS, rate: peak / 2 };
+    answers.push(await answerMsAtRate(paced));
+  }
+  const figure = { part: "crowd", other: null, samples: ROUNDS };
+  return {
+    figures: [
+      { ...figure, what: "narinfos, 95 % hot: peak", unit: "req/s", ours: median(peaks), aim: { none: "none set" } },
+      { ...figure, what: "p99 at half of the peak", unit: "ms", ours: median(answers), aim: { valueMax: 5 } },
+    ],
+    notes: NOTES,
+  };
+}
+
+async function fill(pool: Pool): Promise<void> {
+  const name = "lpad(n::text, 32, '0')";
+  await pool.query(`
+    insert into nar (nar_hash, nar_size, file_hash, file_size, compression, object_key)
+    select sha256(n::text::bytea), 1000, sha256(n::text::bytea), 1000, 'zstd', 'nar/x/' || n
+    from generate_series(1, ${PATHS}) n`);
+  await pool.query(
+    `insert into cache_path (cache_id, hash, store_path, nar_hash, "references", deriver, signatures)
+    select (select id from cache where name = $1), ${name}, ${name} || '-path', sha256(n::text::bytea),
+      array[${name} || '-path'], ${name} || '-path.drv', array['key:' || repeat('A', 86) || '==']
+    from generate_series(1, ${PATHS}) n`,
+    [CACHE],
+  );
+  await pool.query("vacuum analyze nar, cache_path");
+}
