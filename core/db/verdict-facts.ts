@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
-import type { AttributeFact, BuildCount, CauseFact, ErrorFact, FailurePair } from "../domain/verdict-facts.ts";
+import type { FailureGraph } from "../domain/failure-graph.ts";
+import type { AttributeFact, BuildCount, CauseFact, ErrorFact } from "../domain/verdict-facts.ts";
 import type { Database } from "./schema.ts";
 
 /** The status that the link `l` shows of its build `b`. */
@@ -45,24 +46,24 @@ export async function listEvaluationErrors(
 }
 
 /**
- * Of each red entry point's build, the builds below it that failed themselves. What is not among the evaluation's builds
- * counts as it is now. Null: to be sure of all of them, more than `stepsMax` steps would have to be walked.
+ * What is red below what was asked for, down to the builds that failed themselves. What is not among the evaluation's
+ * builds counts as it is now. Null: there are more than `nodesMax` builds or `edgesMax` edges.
  */
-export async function listFailureCauses(
+export async function readFailureGraph(
   db: Kysely<Database>,
   evaluationId: string,
-  stepsMax: number,
-): Promise<FailurePair[] | null> {
+  { nodesMax, edgesMax, causesMax }: { readonly [name in "nodesMax" | "edgesMax" | "causesMax"]: number },
+): Promise<FailureGraph | null> {
   // A recursive query whose only reader has a limit stops when the limit is reached.
-  const { rows } = await sql<{ top_id: string | null; cause_id: string; walked: number }>`
-    with recursive walk (top_id, id, status) as (
-      select distinct b.id, b.id, ${shown}
+  const { rows } = await sql<GraphRow>`
+    with recursive walk (id, status) as (
+      select distinct b.id, ${shown}
       from entry_point p
       join evaluation_build l on l.evaluation_id = p.evaluation_id and l.build_id = p.build_id
       join build b on b.id = p.build_id
       where p.evaluation_id = ${evaluationId} and ${shown} in ${RED}
       union
-      select walk.top_id, d.id, d.status
+      select d.id, d.status
       from walk cross join lateral (
         select dependency_id from build_edge where build_id = walk.id offset 0) e
       cross join lateral (
@@ -71,11 +72,44 @@ export async function listFailureCauses(
         where b.id = e.dependency_id and ${shown} in ${RED} offset 0) d
       where walk.status = 6
     ),
-    walked as materialized (select top_id, id, status from walk limit ${stepsMax + 1})
-    select w.top_id, w.id as cause_id, c.walked
-    from (select count(*)::int as walked from walked) c left join walked w on w.status <> 6`.execute(db);
-  if ((rows[0]?.walked ?? 0) > stepsMax) return null;
-  return rows.flatMap(({ top_id, cause_id }) => (top_id === null ? [] : [{ top_id, cause_id }]));
+    walked as materialized (
+      select id, status, (row_number() over ())::int - 1 as node
+      from (select id, status from walk limit ${nodesMax + 1}) w),
+    tops as materialized (
+      select w.id, w.node from walked w
+      where w.id in (select build_id from entry_point where evaluation_id = ${evaluationId})),
+    causes as materialized (select id, node from walked where status <> 6 order by node limit ${causesMax}),
+    edges as materialized (
+      select s.node as source, t.node as target
+      from walked s cross join lateral (
+        select dependency_id from build_edge where build_id = s.id offset 0) e
+      join walked t on t.id = e.dependency_id
+      where s.status = 6 limit ${edgesMax + 1})
+    select (select count(*)::int from walked) as size,
+      array(select id::text from tops order by node) as top_ids, array(select node from tops order by node) as tops,
+      array(select id::text from causes order by node) as cause_ids,
+      array(select node from causes order by node) as causes,
+      (select coalesce(array_agg(source), '{}') from edges) as sources,
+      (select coalesce(array_agg(target), '{}') from edges) as targets`.execute(db);
+  const [row] = rows;
+  if (!row || row.size > nodesMax || row.sources.length > edgesMax) return null;
+  return {
+    size: row.size,
+    tops: new Map(row.top_ids.map((id, index) => [id, row.tops[index] as number])),
+    causes: row.cause_ids.map((id, index) => ({ id, node: row.causes[index] as number })),
+    sources: row.sources,
+    targets: row.targets,
+  };
+}
+
+interface GraphRow {
+  readonly size: number;
+  readonly top_ids: readonly string[];
+  readonly tops: readonly number[];
+  readonly cause_ids: readonly string[];
+  readonly causes: readonly number[];
+  readonly sources: readonly number[];
+  readonly targets: readonly number[];
 }
 
 const causeColumns = sql`

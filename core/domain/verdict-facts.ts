@@ -1,3 +1,5 @@
+import type { FailureGraph } from "./failure-graph.ts";
+
 export interface BuildCount {
   readonly status: number;
   readonly count: number;
@@ -14,12 +16,6 @@ export interface ErrorFact {
   readonly attribute: readonly string[] | null;
   readonly message: string;
   readonly source: string;
-}
-
-/** A red build that was asked for, and a build that it is red because of: itself, where it failed by itself. */
-export interface FailurePair {
-  readonly top_id: string;
-  readonly cause_id: string;
 }
 
 /** A build that failed itself. */
@@ -50,8 +46,8 @@ export interface VerdictFacts {
   readonly builds: readonly BuildCount[];
   readonly attributes: readonly AttributeFact[];
   readonly errors: readonly ErrorFact[];
-  /** Null: there were too many to look through. */
-  readonly pairs: readonly FailurePair[] | null;
+  /** Null: it is larger than what is looked through. */
+  readonly graph: FailureGraph | null;
   readonly causes: readonly CauseFact[];
   /** One of the lists is not whole. */
   readonly cut: boolean;

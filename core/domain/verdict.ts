@@ -12,6 +12,7 @@ import {
 } from "../api/verdicts.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { packageVersion } from "../nix/package-version.ts";
+import { findCauses } from "./failure-graph.ts";
 import { ACTIVE_EVALUATION, BuildStatus, buildStatusName, EvaluationStatus, SUCCESSFUL_BUILD } from "./states.ts";
 import type { AttributeFact, BuildCount, ErrorFact, VerdictFacts } from "./verdict-facts.ts";
 import { summarize } from "./verdict-summary.ts";
@@ -48,7 +49,7 @@ export function judge(facts: VerdictFacts): Judgement {
     errors_total: shownErrors.length,
     fixed: fixed.slice(0, VERDICT_ATTRIBUTES_MAX),
     fixed_total: fixed.length,
-    truncated: facts.cut || facts.pairs === null,
+    truncated: facts.cut || facts.graph === null,
   };
   return {
     verdict: { ...verdict, summary: summarize(verdict) },
@@ -65,32 +66,37 @@ function attributeStandings(redBefore: readonly (readonly string[])[] | undefine
   return (attribute) => (before.has(attribute) ? "red_before" : "new");
 }
 
+interface TakenDown {
+  /** By attribute; no more of them than are shown. */
+  readonly shown: readonly string[];
+  readonly total: number;
+}
+
 /** The attributes that each cause takes down, and the builds that a failure explains. */
-function attributesByCause({ attributes, pairs, causes, evaluation }: VerdictFacts): {
-  readonly byCause: ReadonlyMap<string, readonly string[]>;
+function attributesByCause({ attributes, graph, causes, evaluation }: VerdictFacts): {
+  readonly byCause: ReadonlyMap<string, TakenDown>;
   readonly explained: ReadonlySet<string>;
 } {
   const isAborted = evaluation.status === EvaluationStatus.Aborted;
   const known = new Set(causes.filter(({ status }) => !isAborted || isFailure(status)).map(({ id }) => id));
-  const own = causes.map(({ id }) => ({ top_id: id, cause_id: id }));
-  const byTop = Map.groupBy(
-    (pairs ?? own).filter(({ cause_id }) => known.has(cause_id)),
-    ({ top_id }) => top_id,
-  );
-  const byCause = new Map<string, string[]>();
+  const causesOf = graph && findCauses(graph);
+  const byCause = new Map<string, { shown: string[]; total: number }>();
+  const explained = new Set<string>();
   for (const { attribute, build_id } of attributes) {
-    for (const { cause_id } of byTop.get(build_id) ?? []) {
-      const list = byCause.get(cause_id) ?? [];
-      byCause.set(cause_id, list);
-      list.push(formatAttributePath(attribute));
+    const ids = causesOf ? causesOf(build_id).map((place) => graph?.causes[place]?.id ?? "") : [build_id];
+    for (const id of ids.filter((cause) => known.has(cause))) {
+      const taken = byCause.get(id) ?? { shown: [], total: 0 };
+      byCause.set(id, taken);
+      if (taken.total++ < VERDICT_ATTRIBUTES_MAX) taken.shown.push(formatAttributePath(attribute));
+      explained.add(build_id);
     }
   }
-  return { byCause, explained: new Set(byTop.keys()) };
+  return { byCause, explained };
 }
 
 /** What was only given up because the evaluation was aborted is neither green nor red. */
 function stateOf(
-  { evaluation, pairs }: VerdictFacts,
+  { evaluation }: VerdictFacts,
   { status, build_id }: AttributeFact,
   explained: ReadonlySet<string>,
 ): AttributeState {
@@ -98,7 +104,7 @@ function stateOf(
   if (isFailure(status)) return "red";
   if (status !== BuildStatus.DependencyFailed && status !== BuildStatus.Aborted) return "other";
   if (evaluation.status !== EvaluationStatus.Aborted) return "red";
-  return pairs !== null && explained.has(build_id) ? "red" : "other";
+  return explained.has(build_id) ? "red" : "other";
 }
 
 function isFailure(status: number): boolean {
@@ -107,12 +113,12 @@ function isFailure(status: number): boolean {
 
 function rankFailures(
   { base, causes }: VerdictFacts,
-  byCause: ReadonlyMap<string, readonly string[]>,
+  byCause: ReadonlyMap<string, TakenDown>,
   standingOf: StandingOf,
 ): { readonly failure: VerdictFailure; readonly attemptId: string | null }[] {
   const failedBefore = new Set(base?.failed.map(packageKey));
   const failures = causes.map((cause) => {
-    const attributes = byCause.get(cause.id) ?? [];
+    const { shown = [], total = 0 } = byCause.get(cause.id) ?? {};
     const failure: VerdictFailure = {
       build: cause.link_id,
       derivation: cause.drv_path,
@@ -125,10 +131,8 @@ function rankFailures(
       lines: [],
       failed_at: cause.finished_at && naiveTime(cause.finished_at),
       earlier: cause.earlier,
-      attributes: attributes
-        .slice(0, VERDICT_ATTRIBUTES_MAX)
-        .map((attribute) => ({ attribute, standing: standingOf(attribute) })),
-      attributes_total: attributes.length,
+      attributes: shown.map((attribute) => ({ attribute, standing: standingOf(attribute) })),
+      attributes_total: total,
     };
     return { failure, attemptId: cause.attempt_id };
   });

@@ -6,9 +6,9 @@ import {
   listCauses,
   listEvaluationErrors,
   listFailedNames,
-  listFailureCauses,
   listOwnFailures,
   listRedAttributes,
+  readFailureGraph,
 } from "../db/verdict-facts.ts";
 import { findVerdict, listOpenVerdicts, openVerdicts, postponeVerdict, writeVerdict } from "../db/verdicts.ts";
 import type { Actor } from "../domain/actor.ts";
@@ -28,8 +28,8 @@ const ATTRIBUTES_MAX = 10_000;
 const ERRORS_MAX = 1_000;
 const ERROR_LENGTH_MAX = 4_000;
 const CAUSES_MAX = 1_000;
-/** PostgreSQL walks as many in under a second. */
-const STEPS_MAX = 200_000;
+/** PostgreSQL walks as many in about a second. */
+const RED_MAX = { nodesMax: 100_000, edgesMax: 500_000, causesMax: CAUSES_MAX };
 /** Logs that are read for one verdict; further failures go without lines. */
 const LOGS_MAX = 50;
 const VERDICTS_AT_A_TIME = 10;
@@ -121,10 +121,10 @@ async function gatherFacts({ db }: LogReadDeps, evaluation: Judged, baseId: stri
   // Of an aborted evaluation, what was only given up is no cause of anything.
   const aborted = evaluation.status !== EvaluationStatus.Aborted;
   const own = await listOwnFailures(db, id, { aborted, limit: CAUSES_MAX });
-  const pairs = await listFailureCauses(db, id, STEPS_MAX);
+  const graph = await readFailureGraph(db, id, RED_MAX);
   const known = new Set(own.map((cause) => cause.id));
-  const others = new Set(pairs?.map((pair) => pair.cause_id).filter((cause) => !known.has(cause)));
-  const below = await listCauses(db, id, [...others].slice(0, CAUSES_MAX));
+  const others = graph?.causes.map((cause) => cause.id).filter((cause) => !known.has(cause)) ?? [];
+  const below = await listCauses(db, id, others);
   return {
     evaluation,
     base: base
@@ -138,12 +138,12 @@ async function gatherFacts({ db }: LogReadDeps, evaluation: Judged, baseId: stri
     builds: await countBuildsByStatus(db, id),
     attributes,
     errors,
-    pairs,
+    graph,
     causes: [...own, ...below.filter((cause) => aborted || cause.status !== BuildStatus.Aborted)],
     cut:
       attributes.length === ATTRIBUTES_MAX ||
       errors.length === ERRORS_MAX ||
       own.length === CAUSES_MAX ||
-      others.size > CAUSES_MAX,
+      (graph?.causes.length ?? 0) === CAUSES_MAX,
   };
 }
