@@ -3,9 +3,14 @@ import { formatIpAddress, type IpNetwork, networkContains, parseIpAddress } from
 /** Forwarded addresses looked at from the right; a longer chain of proxies is nobody's. */
 const FORWARDED_MAX = 32;
 
+/** The bytes of an IPv6 address that name a customer: he has all addresses below them. */
+const IPV6_NETWORK_BYTES = 8;
+
 export interface ClientAddress {
   /** Canonical; `0.0.0.0` where the runtime names none. */
   readonly address: string;
+  /** What has limits of its own: an IPv4 address, or the first 64 bits of an IPv6 address. */
+  readonly network: string;
   /** It is that of a trusted proxy, which asks for itself or has named no client. */
   readonly trusted: boolean;
 }
@@ -21,14 +26,16 @@ export function findClient(
   trustedProxies: readonly IpNetwork[],
 ): ClientAddress {
   let address = canonical(peer ?? "127.0.0.1") ?? "0.0.0.0";
-  if (!isTrusted(address, trustedProxies)) return { address, trusted: false };
-  for (const entry of (forwardedFor ?? "").split(",").slice(-FORWARDED_MAX).reverse()) {
+  let trusted = isTrusted(address, trustedProxies);
+  const entries = trusted ? (forwardedFor ?? "").split(",").slice(-FORWARDED_MAX).reverse() : [];
+  for (const entry of entries) {
     const named = canonical(entry.trim());
     if (!named) continue;
     address = named;
-    if (!isTrusted(address, trustedProxies)) return { address, trusted: false };
+    trusted = isTrusted(address, trustedProxies);
+    if (!trusted) break;
   }
-  return { address, trusted: true };
+  return { address, network: networkOf(address), trusted };
 }
 
 /** As `findClient`: the address alone. */
@@ -38,6 +45,11 @@ export function clientAddress(
   trustedProxies: readonly IpNetwork[],
 ): string {
   return findClient(peer, forwardedFor, trustedProxies).address;
+}
+
+function networkOf(address: string): string {
+  if (!address.includes(":")) return address;
+  return parseIpAddress(address)?.slice(0, IPV6_NETWORK_BYTES).join(".") ?? address;
 }
 
 function canonical(text: string): string | null {

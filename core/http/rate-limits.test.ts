@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { ManualClock } from "#test/support/manual-clock.ts";
+import { findClient } from "./client-address.ts";
 import { RATE_TIERS, RateLimits, type RateTier, tooManyRequests } from "./rate-limits.ts";
 
-const stranger = (address: string) => ({ address, trusted: false });
+const stranger = (address: string) => findClient(address, null, []);
 const TIERS = Object.keys(RATE_TIERS) as RateTier[];
 
 test("each tier lets its burst through at once and refuses the next until its interval is over", async () => {
@@ -50,8 +51,8 @@ test("an IPv6 customer has one bucket for all the addresses of his network", () 
 test("a trusted proxy that names no client is not limited, but for passwords, hooks and metrics", () => {
   const limits = new RateLimits(new ManualClock());
   const isLimited = (tier: RateTier) => {
-    for (let i = 0; i < RATE_TIERS[tier].burst; i++) limits.take(tier, { address: "127.0.0.1", trusted: true });
-    return limits.take(tier, { address: "127.0.0.1", trusted: true }) > 0;
+    for (let i = 0; i < RATE_TIERS[tier].burst; i++) limits.take(tier, { network: "127.0.0.1", trusted: true });
+    return limits.take(tier, { network: "127.0.0.1", trusted: true }) > 0;
   };
 
   expect(TIERS.filter(isLimited)).toEqual(["auth", "webhook", "metrics"]);

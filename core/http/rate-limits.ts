@@ -1,4 +1,3 @@
-import { parseIpAddress } from "../domain/ip-address.ts";
 import { DomainError } from "../errors.ts";
 import { type Clock, SECOND } from "../lib/clock.ts";
 import { type BucketShape, TokenBuckets } from "../lib/token-buckets.ts";
@@ -24,8 +23,6 @@ export const RATE_TIERS: Readonly<Record<RateTier, BucketShape>> = {
 
 /** What keeps one client's password guesses, or a broken scraper, from others, wherever they come from. */
 const LIMITED_WITHOUT_CLIENT: ReadonlySet<RateTier> = new Set<RateTier>(["auth", "webhook", "metrics"]);
-/** The bytes of an IPv6 address that name a customer: he has all addresses below them. */
-const IPV6_NETWORK_BYTES = 8;
 
 /** In how many seconds to come again. */
 const RETRY_AFTER = "retry-after";
@@ -47,17 +44,14 @@ export class RateLimits {
    * a limit would keep out nobody who wants to pass it: there is none, but in the tiers where a proxy that forgets to
    * name its clients would undo the limit for all of them.
    */
-  take(tier: RateTier, { address, trusted }: ClientAddress, patienceMs: number = 0): number {
+  take(
+    tier: RateTier,
+    { network, trusted }: Pick<ClientAddress, "network" | "trusted">,
+    patienceMs: number = 0,
+  ): number {
     if (trusted && !LIMITED_WITHOUT_CLIENT.has(tier)) return 0;
-    return this.#tiers[tier].take(keyOf(address), patienceMs);
+    return this.#tiers[tier].take(network, patienceMs);
   }
-}
-
-/** Whose bucket it is: an IPv4 address, or an IPv6 network of 64 bits. */
-function keyOf(address: string): string {
-  if (!address.includes(":")) return address;
-  const bytes = parseIpAddress(address);
-  return bytes ? bytes.slice(0, IPV6_NETWORK_BYTES).join(".") : address;
 }
 
 export class TooManyRequestsError extends DomainError {

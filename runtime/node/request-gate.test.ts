@@ -3,12 +3,13 @@ import { createServer, type IncomingMessage, request, type Server } from "node:h
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { findClient } from "#core/http/client-address.ts";
 import { RATE_TIERS, RateLimits } from "#core/http/rate-limits.ts";
 import { ManualClock, settle } from "#test/support/manual-clock.ts";
 import { RequestGate } from "./request-gate.ts";
 
 const NARINFO = "/cache/main/0c5b8vw40dy178xlpddw65q9gf1h2186.narinfo";
-const CLIENT = { address: "203.0.113.9", trusted: false };
+const CLIENT = findClient("203.0.113.9", null, []);
 const { burst, refillMs } = RATE_TIERS.cacheHot;
 
 let clock: ManualClock;
