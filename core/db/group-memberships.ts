@@ -15,6 +15,7 @@ export interface MarkedMembership {
   /** The role that a group gave; null where none did. */
   readonly group_role_id: string | null;
   readonly own_role_id: string | null;
+  readonly own_role_name: string | null;
   readonly own_permissions: number | null;
 }
 
@@ -25,6 +26,7 @@ interface Place {
 
 /** The roles that members of any of these groups have. */
 export async function listRolesOfGroups(db: Kysely<Database>, groups: readonly string[]): Promise<RoleOfGroup[]> {
+  if (groups.length === 0) return [];
   return await db
     .selectFrom("role")
     .select(["organization_id", "id as role_id", "name", "permissions"])
@@ -43,7 +45,8 @@ export async function listMarkedMemberships(db: Kysely<Database>, userId: string
     )
     .leftJoin("role as own", "own.id", "mark.own_role_id")
     .select(["member.organization_id", "member.role_id", "role.permissions"])
-    .select(["mark.role_id as group_role_id", "own.id as own_role_id", "own.permissions as own_permissions"])
+    .select(["mark.role_id as group_role_id", "own.id as own_role_id"])
+    .select(["own.name as own_role_name", "own.permissions as own_permissions"])
     .where("member.user_id", "=", userId)
     .execute();
 }

@@ -127,7 +127,7 @@ async function openSession(deps: OidcDeps, profile: OidcProfile, client: ActorCl
     if (profile.groups === null) {
       deps.log.warn("the provider does not tell a user's groups: memberships stay", { user: found.user.username });
     }
-    await applyGroups(trx, author, profile.groups);
+    await applyGroups(trx, { ...author, username: found.user.username }, profile.groups);
     await noteLogin(trx, found.user.id);
     await recordAudit(trx, { ...author, event: "login.success", metadata: { method: "oidc" } });
     return await startSession({ ...deps, db: trx }, found.user.id, client, { remember: false });

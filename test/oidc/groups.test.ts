@@ -79,12 +79,13 @@ test("a group makes its people members, and takes that back when it goes", async
   expect(last).toEqual({});
   const events = await site.t.db
     .selectFrom("audit_event")
-    .select("event")
+    .select(["event", "metadata"])
     .where("user_id", "=", id)
     .where("organization_id", "=", acme)
     .orderBy("created_at")
     .execute();
   expect(events.map(({ event }) => event.split(".").at(-1))).toEqual(["add", "remove", "add", "remove"]);
+  expect(events[0]?.metadata).toEqual({ by: "oidc_group", user: "joiner", role: "deployers" });
 });
 
 test("a group that is told at the userinfo endpoint counts the same", async () => {
