@@ -132,7 +132,7 @@ test("a repository that does not answer is looked at less and less often", async
   }
 });
 
-test("a server that ends between a look and its evaluation leaves the commit to the next one, and it is evaluated once", async () => {
+test("a server that ends over a new commit leaves it to the next one, and it is evaluated once", async () => {
   const { id, projectId, repository } = await polled();
   const commit = await repository.commit();
   await makeDue(deps, id);
@@ -175,7 +175,7 @@ test("of two servers that look at the same moment one begins an evaluation", asy
   expect(await Promise.all(projects.map(({ projectId }) => hashes(projectId)))).toEqual(commits.map((hash) => [hash]));
 });
 
-test("what is changed while the repository is looked at counts, and not what was found by the old settings", async () => {
+test("what was found by old settings does not count when they were changed meanwhile", async () => {
   const { id, projectId, repository, path } = await polled();
   await repository.commit();
   const other = await repository.commit("other");
