@@ -3,10 +3,10 @@ import { ChangeOrganizationBody, CreateOrganizationBody, NameQuery } from "#core
 import { PageQuery } from "#core/api/pages.ts";
 import { success } from "#core/http/envelope.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
+import { deleteOrganization } from "#core/services/organization-deletion.ts";
 import {
   changeOrganization,
   createOrganization,
-  deleteOrganization,
   getOrganization,
   getSshKey,
   isOrganizationNameFree,

@@ -3,7 +3,7 @@ import { ACTIVE_EVALUATION } from "../domain/states.ts";
 import type { Database, OrganizationRow, OrganizationTable } from "./schema.ts";
 
 /** An organization as its readers may have it: without its secrets. */
-export type OrganizationView = Omit<OrganizationRow, "ssh_secret_key" | "webhook_secret">;
+export type OrganizationView = Omit<OrganizationRow, "ssh_secret_key" | "webhook_secret" | "deleted_at">;
 
 /** With the permissions and the name of one user's role in it; null where the user is no member. */
 export interface OrganizationWithRole extends OrganizationView {
@@ -156,11 +156,6 @@ export async function hasWebhookSecret(db: Kysely<Database>, id: string): Promis
     .where("webhook_secret", "is not", null)
     .executeTakeFirst();
   return row !== undefined;
-}
-
-/** With everything in it: projects, evaluations, builds, registrations and the internal store. */
-export async function deleteOrganization(db: Kysely<Database>, id: string): Promise<void> {
-  await db.deleteFrom("organization").where("id", "=", id).execute();
 }
 
 function memberships(db: Kysely<Database>, { userId, organizationId }: MembershipScope) {

@@ -12,7 +12,6 @@ import { insertMember } from "../db/members.ts";
 import {
   countOrganizationsOfMember,
   countPublicOrganizations,
-  deleteOrganization as deleteOrganizationRow,
   insertOrganization,
   listOrganizationsOfMember,
   listPublicOrganizations,
@@ -23,7 +22,6 @@ import {
 } from "../db/organizations.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
-import { listRegisteredWorkerIds } from "../db/worker-registrations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { isAddressableSlug, requireAddressableSlug, requireDisplayName } from "../domain/names.ts";
 import { allowsOrganization, ORGANIZATION_ROLE } from "../domain/permissions.ts";
@@ -162,23 +160,6 @@ export async function setOrganizationPublic(
     const metadata = { organization: organization.name, public: isPublic };
     await recordAudit(trx, { ...auditAuthor(actor), ...updated(organization), metadata });
   });
-}
-
-/** With its projects, evaluations and builds. Its workers learn that they work for it no more. */
-export async function deleteOrganization(
-  { db, notifier }: Pick<ServiceDeps, "db" | "notifier">,
-  actor: Actor,
-  name: string,
-): Promise<void> {
-  const { organization } = await requireOrganization({ db }, actor, name, "deleteOrg", { unmanaged: true });
-  const workerIds = await listRegisteredWorkerIds(db, organization.id);
-  await inTransaction(db, async (trx) => {
-    await deleteOrganizationRow(trx, organization.id);
-    const metadata = { organization: organization.name, organization_id: organization.id };
-    await recordAudit(trx, { ...auditAuthor(actor), event: "organization.delete", metadata });
-  });
-  for (const workerId of workerIds) notifier.notify("registration", `${organization.id}/${workerId}`);
-  notifier.notify("work", organization.id);
 }
 
 export async function getSshKey(deps: Pick<ServiceDeps, "db">, actor: Actor, name: string): Promise<string> {

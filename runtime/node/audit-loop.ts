@@ -1,12 +1,14 @@
 import { sleep } from "#core/lib/clock.ts";
 import { pruneAuditEvents } from "#core/services/audit.ts";
+import { deleteBuriedOrganizations } from "#core/services/organization-deletion.ts";
 import { type AuditDeps, auditGraph, pruneSessions } from "#core/services/transitions/audit.ts";
 
 const PRUNE_INTERVAL_MS = 3_600_000;
+const BURIAL_INTERVAL_MS = 60_000;
 
 /**
- * Audits the build graph again and again, and removes ended sessions and old records of who did what, until it is
- * stopped. It never rejects.
+ * Audits the build graph again and again, and removes ended sessions, old records of who did what, and what is left of
+ * large organizations that were deleted, until it is stopped. It never rejects.
  */
 export async function keepAuditing(
   deps: AuditDeps,
@@ -23,5 +25,6 @@ export async function keepAuditing(
     every(intervalMs, () => auditGraph(deps, signal)),
     every(PRUNE_INTERVAL_MS, () => pruneSessions(deps, signal)),
     every(PRUNE_INTERVAL_MS, () => pruneAuditEvents(deps.db, signal)),
+    every(BURIAL_INTERVAL_MS, () => deleteBuriedOrganizations(deps.db, signal)),
   ]);
 }

@@ -2,8 +2,10 @@ import { execFileSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { fromUtf8 } from "#core/lib/bytes.ts";
+import { deleteBuriedOrganizations } from "#core/services/organization-deletion.ts";
 import {
   insertAttempt,
   insertBuild,
@@ -255,4 +257,43 @@ test("deleting an organization takes everything in it along, what runs included,
     const left = await t.db.selectFrom(table).select("id").where("organization_id", "=", id).execute();
     expect([table, left]).toEqual([table, []]);
   }
+});
+
+test("of a large organization nobody sees anything from the moment of its deletion; its rows go in parts", async () => {
+  const id = await createOrg("crowd");
+  const token = admin.token;
+  const worker_id = crypto.randomUUID();
+  await t.ask("POST", "/orgs/crowd/workers", { token, body: { worker_id } });
+  await t.ask("POST", "/orgs/crowd/users", { token, body: { user: "Viewer", role: "View" } });
+  await t.ask("PUT", "/orgs/crowd/integrations", { token, body: { name: "f", kind: "inbound", forge_type: "gitea" } });
+  const projectId = await insertProjectRow(t.db, { organizationId: id, managed: true });
+  const evaluation = await insertEvaluationRow(t.db, { organizationId: id, projectId });
+  await sql`
+    insert into build (id, organization_id, drv_path, name, system, status)
+    select gen_random_uuid(), ${id}, lpad(n::text, 32, '0') || '-crowd.drv', 'crowd', 'x86_64-linux', 3
+    from generate_series(1, 3001) n`.execute(t.db);
+  await sql`
+    insert into evaluation_build (id, evaluation_id, build_id)
+    select gen_random_uuid(), ${evaluation}, id from build where organization_id = ${id}`.execute(t.db);
+  t.notified.length = 0;
+  expect((await t.ask("DELETE", "/orgs/crowd", { token })).status).toBe(200);
+  expect(t.notified).toContain(`registration ${id}/${worker_id}`);
+  const left = async (table: "build" | "evaluation" | "project" | "worker_registration" | "integration") =>
+    (await t.db.selectFrom(table).select("id").where("organization_id", "=", id).execute()).length;
+  expect([await left("build"), await left("worker_registration"), await left("integration")]).toEqual([3001, 0, 0]);
+  for (const name of ["crowd", `deleted-${id}`]) {
+    for (const user of [admin, viewer]) {
+      expect((await t.ask("GET", `/orgs/${name}`, { token: user.token })).status).toBe(404);
+      expect((await t.ask("GET", `/evals/${evaluation}`, { token: user.token })).status).toBe(404);
+    }
+  }
+  expect((await t.ask("GET", "/orgs?per_page=100", { token })).text).not.toContain(id);
+  const row = await t.db.selectFrom("organization").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+  expect([row.public, row.managed, row.ssh_secret_key.length]).toEqual([false, false, 0]);
+  await createOrg("crowd");
+
+  await deleteBuriedOrganizations(t.db, new AbortController().signal);
+  expect([await left("build"), await left("evaluation"), await left("project")]).toEqual([0, 0, 0]);
+  expect(await t.db.selectFrom("organization").select("id").where("id", "=", id).execute()).toEqual([]);
+  expect((await t.ask("GET", "/orgs/crowd", { token })).status).toBe(200);
 });
