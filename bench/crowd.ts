@@ -23,8 +23,8 @@ const PACED_CONNECTIONS = 256;
 const MIXED = new URL("mixed.lua", import.meta.url).pathname;
 
 const NOTES = [
-  `\`crowd\`: a cache of ${PATHS.toLocaleString("en-US")} paths; 95 of 100 requests are for the same thousand narinfos, ` +
-    "the others for any. The peak is " +
+  `\`crowd\`: a cache of ${PATHS.toLocaleString("en-US")} paths; 95 of 100 requests are for the same ` +
+    "thousand narinfos, the others for any. The peak is " +
     `that of \`wrk -t1 -c${CONNECTIONS}\`; for the time of an answer ${PACED_CONNECTIONS} connections pause between ` +
     "their requests so that together they make half of it. Server and PostgreSQL on one CPU, the client on another.",
 ];

@@ -22,9 +22,8 @@ const NOTES = [
       ? "the server (with its PostgreSQL) on one CPU and the client on another"
       : "the server and the client share the only CPU") +
     ". One narinfo asked for again and again; one path that is not there; and another such path in each request, " +
-    "where every " +
-    "one is a question to the database. nginx: one worker, the same files, no log; before the server it keeps for a second what is public. node:http: a bare server " +
-    "that answers the same headers and bytes from a Map.",
+    "where every one is a question to the database. nginx: one worker, the same files, no log; before the server it " +
+    "keeps for a second what is public. node:http: a bare server that answers the same headers and bytes from a Map.",
 ];
 
 /** Requests for narinfos per second, of what is there and of what is not. */

@@ -24,7 +24,7 @@ export async function startNginx(folder: string): Promise<StaticServer> {
   return await start(`${folder}-nginx`, (port) => `server { listen 127.0.0.1:${port}; root ${folder}; }`);
 }
 
-/** The same before a server of ours, which tells it what to send of its storage; public narinfos it keeps for a second. */
+/** The same before a server of ours, which names the file to send; public narinfos it keeps for a second. */
 export async function startProxy(home: string, { url, storage }: ProxiedServer): Promise<StaticServer> {
   return await start(
     home,
