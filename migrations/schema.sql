@@ -876,7 +876,6 @@ create table metric_count (
   value bigint not null,
   constraint metric_count_pkey PRIMARY KEY (id)
 );
-CREATE INDEX metric_count_name_idx ON metric_count (name);
 
 create table nar (
   nar_hash bytea not null,
