@@ -139,6 +139,15 @@ GET /projects/{organization}/{project}/triggers/{trigger}                    401
 PATCH /projects/{organization}/{project}/triggers/{trigger}                  401 404 403 ok  ok  403 ok  404 401 403 404
 DELETE /projects/{organization}/{project}/triggers/{trigger}                 401 404 403 ok  ok  403 ok  404 401 403 404
 POST /projects/{organization}/{project}/triggers/{trigger}/test              401 404 403 ok  ok  ok  ok  404 401 403 404
+GET /projects/{organization}/{project}/actions                               401 404 ok  ok  ok  ok  ok  404 401 403 404
+POST /projects/{organization}/{project}/actions                              401 404 403 ok  ok  403 ok  404 401 403 404
+GET /projects/{organization}/{project}/actions/{action}                      401 404 ok  ok  ok  ok  ok  404 401 403 404
+PATCH /projects/{organization}/{project}/actions/{action}                    401 404 403 ok  ok  403 ok  404 401 403 404
+DELETE /projects/{organization}/{project}/actions/{action}                   401 404 403 ok  ok  403 ok  404 401 403 404
+POST /projects/{organization}/{project}/actions/{action}/test                401 404 403 ok  ok  403 ok  404 401 403 404
+POST /projects/{organization}/{project}/actions/{action}/regenerate-token    401 404 403 ok  ok  403 ok  404 401 403 404
+GET /projects/{organization}/{project}/actions/{action}/deliveries           401 404 ok  ok  ok  ok  ok  404 401 403 404
+GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery} 401 404 ok ok ok ok ok 404 401 403 404
 GET /evals/{evaluation}                                                      404 404 ok  ok  ok  ok  ok  404 404 404 404
 POST /evals/{evaluation}                                                     401 404 403 ok  ok  ok  ok  404 401 403 404
 GET /evals/{evaluation}/builds                                               404 404 ok  ok  ok  ok  ok  404 404 404 404
@@ -234,6 +243,7 @@ GET /board/scoring/rules                                                     ok 
 GET /board/scoring/summary                                                   ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 GET /admin/workers                                                           401 403 403 403 403 403 403 403 401 403 ok
 POST /admin/draining                                                         401 403 403 403 403 403 403 403 401 403 ok
+GET /admin/state                                                             401 403 403 403 403 403 403 403 401 403 ok
 POST /admin/maintenance/verify                                               401 403 403 403 403 403 403 403 401 403 ok
 POST /admin/maintenance/repair                                               401 403 403 403 403 403 403 403 401 403 ok
 POST /admin/maintenance/deep-gc                                              401 403 403 403 403 403 403 403 401 403 ok

@@ -23,6 +23,7 @@ const HASH = "2".repeat(32);
 const KEY = "other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 const NAR_INFO = { store_path: `/nix/store/${HASH}-thing`, nar_hash: `sha256:${"0".repeat(52)}`, nar_size: 120 };
 const ORGANIZATION = { organization: "acme" };
+const ACTION = { name: "another", config: { type: "send_web_request", url: "https://hooks.example.com/" } };
 const ATTRIBUTE = { eval: "packages.x86_64-linux.site" };
 const AS_ROOT = { as: "superuser" } as const;
 
@@ -149,6 +150,15 @@ export function examplesOf(world: World): Readonly<Record<keyof Routes, Example>
     "GET /projects/{organization}/{project}/flake-inputs/{input}": {},
     "PATCH /projects/{organization}/{project}/flake-inputs/{input}": { body: { url: "github:NixOS/nixpkgs" } },
     "DELETE /projects/{organization}/{project}/flake-inputs/{input}": {},
+    "GET /projects/{organization}/{project}/actions": {},
+    "POST /projects/{organization}/{project}/actions": { body: ACTION },
+    "GET /projects/{organization}/{project}/actions/{action}": {},
+    "PATCH /projects/{organization}/{project}/actions/{action}": { body: { active: false } },
+    "DELETE /projects/{organization}/{project}/actions/{action}": {},
+    "POST /projects/{organization}/{project}/actions/{action}/test": { refused: 503 },
+    "POST /projects/{organization}/{project}/actions/{action}/regenerate-token": {},
+    "GET /projects/{organization}/{project}/actions/{action}/deliveries": {},
+    "GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery}": {},
     "GET /evals/{evaluation}": {},
     "POST /evals/{evaluation}": { body: { method: "bump", priority: 3 }, refused: 409 },
     "GET /evals/{evaluation}/builds": {},
@@ -256,6 +266,7 @@ export function examplesOf(world: World): Readonly<Record<keyof Routes, Example>
     "GET /board/scoring/summary": {},
     "GET /admin/workers": AS_ROOT,
     "POST /admin/draining": { ...AS_ROOT, body: { enabled: true } },
+    "GET /admin/state": AS_ROOT,
     "POST /admin/maintenance/verify": { ...AS_ROOT, body: {} },
     "POST /admin/maintenance/repair": { ...AS_ROOT, refused: 409 },
     "POST /admin/maintenance/deep-gc": { ...AS_ROOT, body: {} },

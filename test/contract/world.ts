@@ -241,6 +241,10 @@ async function makeSettings(app: TestApp, { admin, superuser }: People): Promise
   const trigger = (await ask("POST", "/projects/acme/site/triggers", { config: { type: "polling" } })) as {
     id: string;
   };
+  const config = { type: "send_web_request", url: "https://hooks.example.com/" };
+  const { action } = (await ask("POST", "/projects/acme/site/actions", { name: "tell", config })) as {
+    action: { id: string };
+  };
   const forge = { name: "forge", kind: "inbound", forge_type: "gitea", secret: "a secret of a forge" };
   const integration = (await ask("PUT", "/orgs/acme/integrations", forge)) as string;
   const role = { name: "spare", permissions: ["viewOrg"] };
@@ -257,6 +261,8 @@ async function makeSettings(app: TestApp, { admin, superuser }: People): Promise
   return {
     input: input.id,
     trigger: trigger.id,
+    action: action.id,
+    delivery: await insertDelivery(app, action.id),
     integration,
     spareRole: spareRole.id,
     spareCacheRole: spareCacheRole.id,
@@ -265,6 +271,17 @@ async function makeSettings(app: TestApp, { admin, superuser }: People): Promise
     key: own.id,
     task: task.task_id,
   };
+}
+
+async function insertDelivery({ db }: TestApp, action_id: string): Promise<string> {
+  const id = newId();
+  const facts = JSON.stringify({});
+  const done = { delivered_at: new Date(), success: true, response_status: 204, response_body: "", duration_ms: 7 };
+  await db
+    .insertInto("action_delivery")
+    .values({ id, action_id, event: "evaluation.completed", facts, ...done })
+    .execute();
+  return id;
 }
 
 /** A source of which one file is still to be sent, and the place of one that is sent in parts. */

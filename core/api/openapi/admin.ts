@@ -1,7 +1,8 @@
 import { type ConnectedWorkerView, DrainingBody, type DrainingView } from "../admin.ts";
+import { StateQuery } from "../admin-state.ts";
 import { type AdminTaskView, type IntegrityView, VerifyBody } from "../admin-tasks.ts";
 import { DeepSweepBody } from "../caches-retention.ts";
-import { json, type RouteGroup } from "./route.ts";
+import { file, json, type RouteGroup } from "./route.ts";
 
 export const ADMIN = {
   tag: "Administration",
@@ -18,6 +19,13 @@ export const ADMIN = {
       audience: "superuser",
       body: DrainingBody,
       answer: json<DrainingView>(),
+    },
+    "GET /admin/state": {
+      summary: "Show what the server holds, as a state file would declare it",
+      description: "A Nix expression, or with `format=json` the same as JSON. Secrets are not in it.",
+      audience: "superuser",
+      query: StateQuery,
+      answer: file("text/plain"),
     },
     "POST /admin/maintenance/verify": {
       summary: "Read what is stored and check it",

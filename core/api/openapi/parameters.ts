@@ -30,6 +30,8 @@ export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   integration: uuid("The integration's id."),
   input: uuid("The flake input's id."),
   trigger: uuid("The trigger's id."),
+  action: uuid("The action's id."),
+  delivery: uuid("The delivery's id."),
   upstream: uuid("The upstream's id, as this cache has it."),
   key: uuid("The key's id."),
   session: uuid("The session's id."),

@@ -1,3 +1,4 @@
+import { ACTIONS } from "./actions.ts";
 import { ADMIN } from "./admin.ts";
 import { AUTH, DEVICES, SINGLE_SIGN_ON } from "./auth.ts";
 import { BOARD } from "./board.ts";
@@ -32,6 +33,7 @@ export const ROUTE_GROUPS = [
   PROJECT_METRICS,
   FLAKE_INPUTS,
   TRIGGERS,
+  ACTIONS,
   EVALUATIONS,
   BUILDS,
   BUILD_REQUESTS,
