@@ -30,22 +30,22 @@ export async function insertAuditEvent(
     .execute();
 }
 
-/** Whether the same was recorded of the same user from the same address within `withinMs`. */
-export async function hasRecentAuditEvent(
+/** How often the same was recorded of a user within `withinMs`, counted up to `max`; of one address, where it is given. */
+export async function countRecentAuditEvents(
   db: Kysely<Database>,
-  { event, userId, ip }: { readonly event: string; readonly userId: string | null; readonly ip: string | null },
-  withinMs: number,
-): Promise<boolean> {
-  const row = await db
+  { event, userId, ip }: { readonly event: string; readonly userId: string | null; readonly ip?: string | null },
+  { withinMs, max }: { readonly withinMs: number; readonly max: number },
+): Promise<number> {
+  const rows = await db
     .selectFrom("audit_event")
     .select("id")
     .where("user_id", userId === null ? "is" : "=", userId)
     .where("created_at", ">", databaseNowPlus(-withinMs))
     .where("event", "=", event)
-    .where("ip", ip === null ? "is" : "=", ip)
-    .limit(1)
-    .executeTakeFirst();
-  return row !== undefined;
+    .$if(ip !== undefined, (query) => query.where("ip", ip ? "=" : "is", ip ?? null))
+    .limit(max)
+    .execute();
+  return rows.length;
 }
 
 /** The newest first. */
@@ -84,13 +84,24 @@ interface AuditExcess {
   readonly user_id: string | null;
   readonly organization_id: string | null;
   readonly cache_id: string | null;
+  /** What others tried in the user's name, which is counted by itself. */
+  readonly foreign: boolean;
   readonly excess: number;
 }
 
-export async function listAuditExcess(db: Kysely<Database>, rowsMax: number, limit: number): Promise<AuditExcess[]> {
+/** `foreign` names the events of which others decide how often they come. */
+export async function listAuditExcess(
+  db: Kysely<Database>,
+  {
+    foreign,
+    rowsMax,
+    limit,
+  }: { readonly foreign: readonly string[]; readonly rowsMax: number; readonly limit: number },
+): Promise<AuditExcess[]> {
   const { rows } = await sql<AuditExcess>`
-    select user_id, organization_id, cache_id, (count(*) - ${rowsMax})::int as excess
-    from audit_event group by user_id, organization_id, cache_id
+    select user_id, organization_id, cache_id, "foreign", (count(*) - ${rowsMax})::int as excess
+    from (select *, event = any(${foreign}) as "foreign" from audit_event) e
+    group by user_id, organization_id, cache_id, "foreign"
     having count(*) > ${rowsMax} limit ${limit}`.execute(db);
   return rows;
 }
@@ -98,8 +109,8 @@ export async function listAuditExcess(db: Kysely<Database>, rowsMax: number, lim
 /** The oldest of it, `limit` rows at most. */
 export async function deleteAuditExcess(
   db: Kysely<Database>,
-  { user_id, organization_id, cache_id, excess }: AuditExcess,
-  limit: number,
+  { user_id, organization_id, cache_id, ...of }: AuditExcess,
+  { foreign, limit }: { readonly foreign: readonly string[]; readonly limit: number },
 ): Promise<void> {
   const oldest = db
     .selectFrom("audit_event")
@@ -107,9 +118,10 @@ export async function deleteAuditExcess(
     .where("user_id", user_id === null ? "is" : "=", user_id)
     .where("organization_id", organization_id === null ? "is" : "=", organization_id)
     .where("cache_id", cache_id === null ? "is" : "=", cache_id)
+    .where(sql<boolean>`(event = any(${foreign})) = ${of.foreign}`)
     .orderBy("created_at")
     .orderBy("id")
-    .limit(Math.min(excess, limit));
+    .limit(Math.min(of.excess, limit));
   await db.deleteFrom("audit_event").where("id", "in", oldest).execute();
 }
 

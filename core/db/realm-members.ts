@@ -13,11 +13,14 @@ export interface RoleOfMember {
   readonly permissions: number;
 }
 
+/** Listed without pages. */
+const MEMBERS_MAX = 10_000;
+
 export async function listMembersOf(db: Kysely<Database>, { tables, id }: Realm): Promise<MemberRow[]> {
   const { rows } = await sql<MemberRow>`
     select u.username, r.name as role_name
     from ${tables.members} m join user_account u on u.id = m.user_id join ${tables.roles} r on r.id = m.role_id
-    where m.${tables.realmId} = ${id} order by u.username`.execute(db);
+    where m.${tables.realmId} = ${id} order by u.username limit ${MEMBERS_MAX}`.execute(db);
   return rows;
 }
 

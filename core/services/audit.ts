@@ -1,8 +1,8 @@
 import type { Kysely } from "kysely";
 import {
+  countRecentAuditEvents,
   deleteAuditExcess,
   deleteOldAuditEvents,
-  hasRecentAuditEvent,
   insertAuditEvent,
   listAuditExcess,
 } from "../db/audit-events.ts";
@@ -34,10 +34,17 @@ export interface AuditRecord extends AuditAuthor {
 const TEXT_MAX_LENGTH = 1_000;
 const LIST_MAX_LENGTH = 100;
 const USER_AGENT_MAX_LENGTH = 512;
-const DENIAL_STEP_MS: number = MINUTE;
+/**
+ * Whoever knows a name can make these come, for somebody or for nobody: they are recorded so often a minute, and push
+ * out nothing but their like.
+ */
+const FOREIGN: readonly AuditEvent[] = ["auth.deny", "login.failure", "cli.device.start"];
+const FOREIGN_STEP = { withinMs: MINUTE, max: 60 };
+/** Of one address: a program may try the same key again and again. */
+const DENIAL_STEP = { withinMs: MINUTE, max: 1 };
 /** A year, and a month to look back at it. */
 const KEEP_MS: number = 400 * DAY;
-/** Of one user and one organization or cache. A hundred deeds a day would reach it after the time above. */
+/** Of one user and one organization or cache, or none. A hundred deeds a day would reach it after the time above. */
 const ROWS_OF_USER_MAX = 40_000;
 const CHUNK = 1_000;
 const EXCESSES_MAX = 100;
@@ -48,6 +55,7 @@ const EXCESSES_MAX = 100;
  */
 export async function recordAudit(db: Kysely<Database>, record: AuditRecord): Promise<void> {
   const { event, userId, client, keyId } = record;
+  if (FOREIGN.includes(event) && (await isOften(db, { event, userId }, FOREIGN_STEP))) return;
   const metadata = keyId ? { ...record.metadata, api_key_id: keyId } : (record.metadata ?? {});
   await insertAuditEvent(db, {
     id: uuidV7(systemClock.now()),
@@ -71,7 +79,7 @@ export async function recordDenial(
   { userId, client, metadata }: Pick<AuditRecord, "userId" | "client" | "metadata">,
 ): Promise<void> {
   const event = "auth.deny";
-  if (await hasRecentAuditEvent(db, { event, userId, ip: addressOf(client) }, DENIAL_STEP_MS)) return;
+  if (await isOften(db, { event, userId, ip: addressOf(client) }, DENIAL_STEP)) return;
   await recordAudit(db, { event, userId, client, metadata });
 }
 
@@ -79,10 +87,18 @@ export async function recordDenial(
 export async function pruneAuditEvents(db: Kysely<Database>, signal: AbortSignal): Promise<void> {
   while (!signal.aborted && (await deleteOldAuditEvents(db, KEEP_MS, CHUNK)) >= CHUNK);
   while (!signal.aborted) {
-    const excesses = await listAuditExcess(db, ROWS_OF_USER_MAX, EXCESSES_MAX);
-    for (const excess of excesses) await deleteAuditExcess(db, excess, CHUNK);
+    const excesses = await listAuditExcess(db, { foreign: FOREIGN, rowsMax: ROWS_OF_USER_MAX, limit: EXCESSES_MAX });
+    for (const excess of excesses) await deleteAuditExcess(db, excess, { foreign: FOREIGN, limit: CHUNK });
     if (excesses.length === 0) return;
   }
+}
+
+async function isOften(
+  db: Kysely<Database>,
+  what: Parameters<typeof countRecentAuditEvents>[1],
+  step: typeof FOREIGN_STEP,
+): Promise<boolean> {
+  return (await countRecentAuditEvents(db, what, step)) >= step.max;
 }
 
 /** Null also for who came over a Unix socket. */

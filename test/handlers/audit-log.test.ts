@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { AuditEventView, RealmAuditEventView } from "#core/api/audit.ts";
 import type { Page } from "#core/api/pages.ts";
+import type { AuditEvent } from "#core/domain/audit-events.ts";
 import { pruneAuditEvents, recordAudit } from "#core/services/audit.ts";
 import { type TestApp, type TestUser, withApp } from "./support.ts";
 
@@ -152,6 +153,22 @@ test("refused credentials are recorded for whose they are, once a minute for an 
   expect(await anonymous.execute()).toHaveLength(1);
 });
 
+test("what strangers make come is recorded so often a minute, and what a user does always", async () => {
+  const user = await t.user("Target");
+  const write = (event: AuditEvent, userId: string | null, count: number) =>
+    Promise.all(Array.from({ length: count }, () => recordAudit(t.db, { event, userId })));
+  for (let round = 0; round < 8; round++) await write("login.failure", user.id, 10);
+  await write("organization.update", user.id, 70);
+  const counted = await sql<{ event: string; count: number }>`
+    select event, count(*)::int from audit_event where user_id = ${user.id} group by event order by event`.execute(
+    t.db,
+  );
+  expect(counted.rows).toEqual([
+    { event: "login.failure", count: 60 },
+    { event: "organization.update", count: 70 },
+  ]);
+});
+
 test("what clients send is kept only as far as the database can keep it", async () => {
   const user = await t.user("Strange");
   const metadata = { text: `\ud800 a\0b ${"x".repeat(5_000)}`, list: Array.from({ length: 500 }, () => "\udfff") };
@@ -170,14 +187,21 @@ test("old records go, and of too many of one person to one place the oldest", as
       select gen_random_uuid(), ${event} || n, ${userId}, gradient_now() - ${age}::interval - n * interval '1 second'
       from generate_series(1, ${count}::int) n`.execute(t.db);
   await insert(busy.id, "many", 41_200, "1 day");
+  // Others' attempts to sign in as somebody push out none of their deeds.
+  await sql`
+    insert into audit_event (id, event, user_id)
+    select gen_random_uuid(), 'login.failure', ${busy.id} from generate_series(1, 40001)`.execute(t.db);
   await insert(other.id, "old", 3, "401 days");
   await insert(other.id, "young", 2, "399 days");
   await pruneAuditEvents(t.db, new AbortController().signal);
   expect((await own(other)).toSorted()).toEqual(["young1", "young2"]);
   const { rows } = await sql<{ count: number; oldest: string }>`
     select count(*)::int as count, (array_agg(event order by created_at))[1] as oldest
-    from audit_event where user_id = ${busy.id}`.execute(t.db);
-  expect(rows).toEqual([{ count: 40_000, oldest: "many40000" }]);
+    from audit_event where user_id = ${busy.id} group by event = 'login.failure' order by 2`.execute(t.db);
+  expect(rows).toEqual([
+    { count: 40_000, oldest: "login.failure" },
+    { count: 40_000, oldest: "many40000" },
+  ]);
 });
 
 test("the log of a person, an organization and a cache is read by an index", async () => {
