@@ -8,6 +8,7 @@ import { requirePassword } from "../domain/passwords.ts";
 import { recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { askForMail, hashLinkToken, invalidLink, queueNotice, requireMail } from "./mail.ts";
+import { requirePasswords } from "./password-mode.ts";
 
 /** The same answer and the same work whoever is named: see `askForMail`. */
 export async function requestPasswordReset(
@@ -15,6 +16,7 @@ export async function requestPasswordReset(
   loginName: string,
 ): Promise<void> {
   requireMail(deps);
+  requirePasswords(deps);
   await askForMail(deps, "reset_password", loginName);
 }
 
@@ -28,6 +30,7 @@ export async function confirmPasswordReset(
   client: ActorClient,
 ): Promise<void> {
   requireMail(deps);
+  requirePasswords(deps);
   const { db, passwords, notifier } = deps;
   const hash = await hashLinkToken(token);
   // Before anything dear is done: guesses cost no hash of a password.

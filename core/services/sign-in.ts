@@ -11,6 +11,7 @@ import { systemRandom, uuidV7 } from "../lib/ids.ts";
 import type { PasswordHasher } from "../ports/password-hasher.ts";
 import { recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { requirePasswords } from "./password-mode.ts";
 import { signSessionToken, verifySessionToken } from "./session-token.ts";
 
 const SESSION_MS = DAY;
@@ -34,13 +35,8 @@ const decoys = new WeakMap<PasswordHasher, Promise<string>>();
  * verified. Throws `oauth_required` where nobody signs in with a password.
  */
 export async function signIn(deps: SignInDeps, body: LoginBody, client: ActorClient): Promise<SignedIn> {
-  const { db, settings } = deps;
-  if (settings.oidc?.required) {
-    throw new DomainError(
-      "oauth_required",
-      "Sign in at this server's identity provider: passwords are turned off here",
-    );
-  }
+  const { db } = deps;
+  requirePasswords(deps);
   const user = await findUserForLogin(db, body.loginname);
   const refusal = await checkPassword(deps, user, body.password);
   if (!user || refusal) {

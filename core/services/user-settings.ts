@@ -21,6 +21,7 @@ import { DomainError } from "../errors.ts";
 import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { hasEnoughMail, queueAddressLink, queueNotice } from "./mail.ts";
+import { requirePasswords } from "./password-mode.ts";
 import { userTaken } from "./registration.ts";
 import { requireSignedIn, requireWholeUser } from "./sessions.ts";
 
@@ -109,6 +110,7 @@ export async function changePassword(
 ): Promise<void> {
   const { id } = requireSignedIn(actor);
   const { db, passwords, settings, notifier } = deps;
+  requirePasswords(deps);
   const present = await findUserAccount(db, id);
   refuseKeptElsewhere(present);
   requirePassword(body.new_password);

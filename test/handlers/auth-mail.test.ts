@@ -310,6 +310,22 @@ test("of two that want one address the first that follows its link gets it", asy
   expect(answers.map(({ status }) => status).sort()).toEqual([200, 409]);
 });
 
+test("where everybody signs in at the identity provider, no password is set or reset", async () => {
+  const oidc = { required: true, iconUrl: null };
+  await using provided = await withApp({ mail: { verificationRequired: false }, oidc });
+  const { token } = await provided.user("Guest");
+  for (const [path, body] of [
+    ["/auth/password-reset", { loginname: "Guest" }],
+    ["/auth/password-reset/confirm", { token: "0".repeat(64), password: PASSWORD }],
+    ["/user/password", { current_password: PASSWORD, new_password: NEW_PASSWORD }],
+    ["/auth/basic/login", { loginname: "Guest", password: PASSWORD }],
+  ] as const) {
+    const { status, body: answer } = await provided.ask("POST", path, { body, token });
+    expect([path, status, answer.code]).toEqual([path, 401, "oauth_required"]);
+  }
+  expect(await provided.db.selectFrom("mail").select("id").execute()).toEqual([]);
+});
+
 test("a server without mail says so, and keeps no mails", async () => {
   await using silent = await withApp();
   const { token } = await silent.user("Plain");
