@@ -49,7 +49,7 @@ function bestRoles(offered: readonly OfferedRole[]): Map<string, OfferedRole> {
   return best;
 }
 
-/** Above zero when the first gives more; names decide where both give as much, so that the answer is always the same. */
+/** Above zero when the first gives more. Names decide where both give as much: the answer is always the same. */
 function compare(a: OfferedRole, b: OfferedRole): number {
   return count(a.permissions) - count(b.permissions) || (a.name < b.name ? 1 : -1);
 }

@@ -47,7 +47,7 @@ async function expectRefused(claims: Record<string, unknown>, reason: RegExp): P
   expect(await site.lastFailure()).toMatch(reason);
 }
 
-test("an account that was provisioned is claimed by its verified address, whatever the provider's name is", async () => {
+test("an account that was provisioned is claimed by its verified address, whatever the name there is", async () => {
   const id = await provision("grace", { superuser: true });
   const claims = { sub: "g-1", preferred_username: "ghopper", email: "Grace@Example.org", email_verified: true };
   expect(await site.signedIn(provider, claims)).toMatchObject({ id, username: "grace", email_verified: true });

@@ -51,84 +51,107 @@ interface Grant {
  */
 export async function startProvider(alg: "RS256" | "ES256" = "RS256"): Promise<TestProvider> {
   const keys = { good: await makeKey(alg, "first"), unknown: await makeKey(alg, "second") };
-  const misdeeds: Misdeeds = {};
-  const asked: string[] = [];
-  const grants = new Map<string, Grant>();
-  const tokens = new Map<string, Grant>();
-  const server = createServer((request, response) => {
-    answer(request, response).catch((error: unknown) => response.destroy(error as Error));
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const sign: TestProvider["sign"] = async (claims, key = keys.good) =>
-    await new SignJWT(claims).setProtectedHeader({ alg: key.alg, kid: key.kid, typ: "JWT" }).sign(key.privateKey);
+  const provider = new LocalProvider(keys);
+  await provider.listen();
+  return provider;
+}
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = new URL(request.url ?? "/", url).pathname;
-    asked.push(path);
-    if (misdeeds.answer && path.startsWith(misdeeds.answer.path)) return misdeeds.answer.by(response);
-    const [status, body] = await bodyFor(path, request);
+class LocalProvider implements TestProvider {
+  url = "";
+  readonly misdeeds: Misdeeds = {};
+  readonly asked: string[] = [];
+  readonly keys: TestProvider["keys"];
+  readonly #grants = new Map<string, Grant>();
+  readonly #tokens = new Map<string, Grant>();
+  readonly #server = createServer((request, response) => {
+    this.#answer(request, response).catch((error: unknown) => response.destroy(error as Error));
+  });
+
+  constructor(keys: TestProvider["keys"]) {
+    this.keys = keys;
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async sign(claims: Claims, { alg, kid, privateKey }: SigningKey = this.keys.good): Promise<string> {
+    return await new SignJWT(claims).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(privateKey);
+  }
+
+  agree(authorizationUrl: string, claims: Claims, userInfo?: Claims): URL {
+    const { pathname, searchParams: query } = new URL(authorizationUrl);
+    const wanted = { client_id: CLIENT.id, response_type: "code", code_challenge_method: "S256" };
+    for (const [name, value] of Object.entries(wanted)) {
+      if (query.get(name) !== value) throw new Error(`the request's ${name} is ${query.get(name)}`);
+    }
+    const scopes = query.get("scope")?.split(" ");
+    if (pathname !== "/authorize" || !scopes?.includes("openid")) throw new Error("no request for a sign-in");
+    const code = randomBytes(16).toString("hex");
+    this.#grants.set(code, { query, claims, userInfo: userInfo ?? null, used: false });
+    const back = new URL(query.get("redirect_uri") as string);
+    back.searchParams.set("code", code);
+    back.searchParams.set("state", query.get("state") as string);
+    return back;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = new URL(request.url ?? "/", this.url).pathname;
+    this.asked.push(path);
+    const { answer } = this.misdeeds;
+    if (answer && path.startsWith(answer.path)) return answer.by(response);
+    const [status, body] = await this.#bodyFor(path, request);
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   }
 
-  async function bodyFor(path: string, request: IncomingMessage): Promise<[number, unknown]> {
-    if (path === "/.well-known/openid-configuration") return [200, { ...metadataOf(url, alg), ...misdeeds.metadata }];
-    if (path === "/keys") return [200, { keys: [keys.good.jwk] }];
-    if (path === "/userinfo") {
-      const grant = tokens.get(request.headers.authorization?.replace("Bearer ", "") ?? "");
-      return grant ? [200, { sub: grant.claims.sub, ...grant.userInfo }] : [401, { error: "invalid_token" }];
+  async #bodyFor(path: string, request: IncomingMessage): Promise<[number, unknown]> {
+    const { good } = this.keys;
+    switch (path) {
+      case "/.well-known/openid-configuration":
+        return [200, { ...metadataOf(this.url, good.alg), ...this.misdeeds.metadata }];
+      case "/keys":
+        return [200, { keys: [good.jwk] }];
+      case "/userinfo": {
+        const grant = this.#tokens.get(request.headers.authorization?.replace("Bearer ", "") ?? "");
+        return grant ? [200, { sub: grant.claims.sub, ...grant.userInfo }] : [401, { error: "invalid_token" }];
+      }
+      case "/token":
+        return await this.#redeem(request);
+      default:
+        return [404, { error: "not_found" }];
     }
-    if (path !== "/token") return [404, { error: "not_found" }];
+  }
+
+  async #redeem(request: IncomingMessage): Promise<[number, unknown]> {
     const form = new URLSearchParams(await text(request));
-    const grant = grants.get(form.get("code") ?? "");
     const { id, secret, way } = credentialsOf(request, form);
     if (id !== CLIENT.id || secret !== CLIENT.secret) return [401, { error: "invalid_client" }];
-    asked.push(way);
-    const challenge = createHash("sha256")
-      .update(form.get("code_verifier") ?? "")
-      .digest("base64url");
+    this.asked.push(way);
+    const grant = this.#grants.get(form.get("code") ?? "");
+    const verifier = form.get("code_verifier") ?? "";
+    const challenge = createHash("sha256").update(verifier).digest("base64url");
     const good = grant && !grant.used && form.get("redirect_uri") === grant.query.get("redirect_uri");
     if (!good || challenge !== grant.query.get("code_challenge")) return [400, { error: "invalid_grant" }];
     grant.used = true;
-    return [200, await tokensFor(grant)];
+    return [200, await this.#tokensFor(grant)];
   }
 
-  async function tokensFor(grant: Grant): Promise<Claims> {
+  async #tokensFor(grant: Grant): Promise<Claims> {
+    const { misdeeds, url: iss } = this;
     const seconds = Math.floor(Date.now() / 1_000);
-    const right = { iss: url, aud: CLIENT.id, iat: seconds, exp: seconds + 300, nonce: grant.query.get("nonce") };
+    const right = { iss, aud: CLIENT.id, iat: seconds, exp: seconds + 300, nonce: grant.query.get("nonce") };
     const claims = { ...right, ...grant.claims, ...misdeeds.claims };
     const access_token = randomBytes(16).toString("hex");
-    tokens.set(access_token, grant);
-    const id_token = misdeeds.idToken ? await misdeeds.idToken(claims) : await sign(claims);
+    this.#tokens.set(access_token, grant);
+    const id_token = misdeeds.idToken ? await misdeeds.idToken(claims) : await this.sign(claims);
     return { access_token, token_type: "Bearer", expires_in: 300, id_token };
   }
-
-  return {
-    url,
-    misdeeds,
-    asked,
-    keys,
-    sign,
-    agree(authorizationUrl, claims, userInfo = undefined) {
-      const { pathname, searchParams: query } = new URL(authorizationUrl);
-      const wanted = { client_id: CLIENT.id, response_type: "code", code_challenge_method: "S256" };
-      for (const [name, value] of Object.entries(wanted)) {
-        if (query.get(name) !== value) throw new Error(`the request's ${name} is ${query.get(name)}`);
-      }
-      if (pathname !== "/authorize" || !query.get("scope")?.split(" ").includes("openid"))
-        throw new Error("no request");
-      const code = randomBytes(16).toString("hex");
-      grants.set(code, { query, claims, userInfo: userInfo ?? null, used: false });
-      const back = new URL(query.get("redirect_uri") as string);
-      back.searchParams.set("code", code);
-      back.searchParams.set("state", query.get("state") as string);
-      return back;
-    },
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
 }
 
 function credentialsOf({ headers }: IncomingMessage, form: URLSearchParams) {

@@ -62,7 +62,7 @@ test("a browser goes to the provider with PKCE, state and nonce, and comes back 
   expect(payload.exp - payload.iat).toBe(86_400);
 });
 
-test("a client that leads the browser itself gets the address and then the token, and no session's cookie", async () => {
+test("a client that leads the browser itself gets the address, then the token, and no session cookie", async () => {
   const asked = await site.ask("POST", AUTHORIZE);
   expect(asked.status).toBe(200);
   const back = provider.agree(asked.body?.message as string, {
@@ -93,7 +93,7 @@ test("the sign-in is in the audit log, as is who was made or taken over", async 
   expect(events[0]).toMatchObject({ metadata: { method: "oidc", subject: "audited" }, user_agent: "a browser" });
 });
 
-test("what the provider tells at its userinfo endpoint only counts, too, and of somebody else it does not", async () => {
+test("what the provider tells at its userinfo endpoint only counts, too; of somebody else it does not", async () => {
   const more = { preferred_username: "sparse", email: "sparse@example.org", email_verified: true };
   expect(await site.signedIn(provider, { sub: "sparse" }, more)).toMatchObject({
     username: "sparse",
