@@ -103,11 +103,11 @@ export async function makeWorld(): Promise<World> {
   };
 }
 
-/** A live answer does not end; its first part says enough. */
+/** A live answer ends late or never; its first part says enough. */
 async function readSome(response: Response): Promise<Uint8Array<ArrayBuffer> | null> {
   if (!response.body || [101, 204, 302, 304].includes(response.status)) return null;
-  if (!(response.headers.get("content-type") ?? "").startsWith("text/event-stream"))
-    return new Uint8Array(await response.arrayBuffer());
+  const isLive = response.headers.get("x-accel-buffering") === "no";
+  if (!isLive) return new Uint8Array(await response.arrayBuffer());
   const reader = response.body.getReader();
   const { value } = await reader.read();
   await reader.cancel();
