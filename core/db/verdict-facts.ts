@@ -46,8 +46,8 @@ export async function listEvaluationErrors(
 }
 
 /**
- * What is red below what was asked for, down to the builds that failed themselves. What is not among the evaluation's
- * builds counts as it is now. Null: there are more than `nodesMax` builds or `edgesMax` edges.
+ * What is red in an evaluation, down to the builds that failed themselves. Where nothing among its builds says why one of
+ * them was not tried, what lies below tells, as it is now. Null: there are more than `nodesMax` builds or `edgesMax` edges.
  */
 export async function readFailureGraph(
   db: Kysely<Database>,
@@ -56,35 +56,42 @@ export async function readFailureGraph(
 ): Promise<FailureGraph | null> {
   // A recursive query whose only reader has a limit stops when the limit is reached.
   const { rows } = await sql<GraphRow>`
-    with recursive walk (id, status) as (
-      select distinct b.id, ${shown}
-      from entry_point p
-      join evaluation_build l on l.evaluation_id = p.evaluation_id and l.build_id = p.build_id
-      join build b on b.id = p.build_id
-      where p.evaluation_id = ${evaluationId} and ${shown} in ${RED}
-      union
-      select d.id, d.status
-      from walk cross join lateral (
-        select dependency_id from build_edge where build_id = walk.id offset 0) e
+    with recursive red as materialized (
+      select b.id, ${shown} as status
+      from evaluation_build l join build b on b.id = l.build_id
+      where l.evaluation_id = ${evaluationId} and ${shown} in ${RED} limit ${nodesMax + 1}),
+    inside as materialized (
+      select s.id as source, e.dependency_id as target
+      from red s cross join lateral (
+        select dependency_id from build_edge where build_id = s.id offset 0) e
+      where s.status = 6 and e.dependency_id in (select id from red) limit ${edgesMax + 1}),
+    outside (source, target, status) as (
+      select s.id, d.id, d.status
+      from red s cross join lateral (
+        select dependency_id from build_edge where build_id = s.id offset 0) e
       cross join lateral (
-        select b.id, ${shown} as status
-        from build b left join evaluation_build l on l.evaluation_id = ${evaluationId} and l.build_id = b.id
-        where b.id = e.dependency_id and ${shown} in ${RED} offset 0) d
-      where walk.status = 6
+        select id, status from build where id = e.dependency_id and status in ${RED} offset 0) d
+      where s.status = 6 and s.id not in (select source from inside)
+      union
+      select o.target, d.id, d.status
+      from outside o cross join lateral (
+        select dependency_id from build_edge where build_id = o.target offset 0) e
+      cross join lateral (
+        select id, status from build where id = e.dependency_id and status in ${RED} offset 0) d
+      where o.status = 6
     ),
+    found as materialized (select source, target, status from outside limit ${nodesMax}),
     walked as materialized (
       select id, status, (row_number() over ())::int - 1 as node
-      from (select id, status from walk limit ${nodesMax + 1}) w),
+      from (select id, status from red union select target, status from found) w),
     tops as materialized (
       select w.id, w.node from walked w
       where w.id in (select build_id from entry_point where evaluation_id = ${evaluationId})),
     causes as materialized (select id, node from walked where status <> 6 order by node limit ${causesMax}),
     edges as materialized (
       select s.node as source, t.node as target
-      from walked s cross join lateral (
-        select dependency_id from build_edge where build_id = s.id offset 0) e
-      join walked t on t.id = e.dependency_id
-      where s.status = 6 limit ${edgesMax + 1})
+      from (select source, target from inside union all select source, target from found) e
+      join walked s on s.id = e.source join walked t on t.id = e.target)
     select (select count(*)::int from walked) as size,
       array(select id::text from tops order by node) as top_ids, array(select node from tops order by node) as tops,
       array(select id::text from causes order by node) as cause_ids,

@@ -34,10 +34,14 @@ export function findCauses(graph: FailureGraph): (topId: string) => number[] {
   return (topId) => {
     const node = graph.tops.get(topId);
     if (node === undefined) return [];
-    return graph.causes.flatMap((_, place) => {
-      const word = sets[node * words + Math.floor(place / WORD_BITS)] ?? 0;
-      return word & (1 << (place % WORD_BITS)) ? [place] : [];
-    });
+    const places: number[] = [];
+    for (let word = 0; word < words; word++) {
+      // From the lowest bit that is set to the next one.
+      for (let bits = sets[node * words + word] ?? 0; bits !== 0; bits &= bits - 1) {
+        places.push(word * WORD_BITS + (WORD_BITS - 1 - Math.clz32(bits & -bits)));
+      }
+    }
+    return places;
   };
 }
 

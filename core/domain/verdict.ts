@@ -79,15 +79,16 @@ function attributesByCause({ attributes, graph, causes, evaluation }: VerdictFac
 } {
   const isAborted = evaluation.status === EvaluationStatus.Aborted;
   const known = new Set(causes.filter(({ status }) => !isAborted || isFailure(status)).map(({ id }) => id));
-  const causesOf = graph && findCauses(graph);
   const byCause = new Map<string, { shown: string[]; total: number }>();
+  for (const id of known) byCause.set(id, { shown: [], total: 0 });
+  const causesOf = graph && findCauses(graph);
+  const taken = graph?.causes.map(({ id }) => byCause.get(id)) ?? [];
   const explained = new Set<string>();
   for (const { attribute, build_id } of attributes) {
-    const ids = causesOf ? causesOf(build_id).map((place) => graph?.causes[place]?.id ?? "") : [build_id];
-    for (const id of ids.filter((cause) => known.has(cause))) {
-      const taken = byCause.get(id) ?? { shown: [], total: 0 };
-      byCause.set(id, taken);
-      if (taken.total++ < VERDICT_ATTRIBUTES_MAX) taken.shown.push(formatAttributePath(attribute));
+    const own = causesOf ? causesOf(build_id).map((place) => taken[place]) : [byCause.get(build_id)];
+    for (const cause of own) {
+      if (!cause) continue;
+      if (cause.total++ < VERDICT_ATTRIBUTES_MAX) cause.shown.push(formatAttributePath(attribute));
       explained.add(build_id);
     }
   }

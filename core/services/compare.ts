@@ -92,7 +92,8 @@ async function readSide({ db }: ReadDeps, id: string): Promise<Side> {
   const evaluation = await findComparedEvaluation(db, id);
   if (!evaluation) throw new DomainError("not_found", "Evaluation not found");
   const stores = await findClosureStores(db, evaluation.organization_id);
-  const attributes = await listAttributeSides(db, id, ATTRIBUTES_MAX);
+  const found = await listAttributeSides(db, id, ATTRIBUTES_MAX + 1);
+  const attributes = found.slice(0, ATTRIBUTES_MAX);
   const built = new Set(attributes.flatMap(({ build }) => (build && isBuilt(build.status) ? [build.build_id] : [])));
   const rows = await listOutputPaths(db, [...built]);
   const roots = [...new Set(rows.map(({ store_path }) => store_path))];
@@ -109,7 +110,7 @@ async function readSide({ db }: ReadDeps, id: string): Promise<Side> {
     ),
     paths: paths.map(({ path }) => path),
     bytes: paths.reduce((sum, { nar_size }) => sum + nar_size, 0),
-    cut: attributes.length >= ATTRIBUTES_MAX || paths.length === PATHS_MAX,
+    cut: found.length > ATTRIBUTES_MAX || paths.length === PATHS_MAX,
   };
 }
 

@@ -116,7 +116,7 @@ async function compute(
 async function gatherFacts({ db }: LogReadDeps, evaluation: Judged, baseId: string | null): Promise<VerdictFacts> {
   const { id } = evaluation;
   const base = baseId === null ? undefined : await findEvaluationCommit(db, baseId);
-  const attributes = await listAttributeStates(db, id, ATTRIBUTES_MAX);
+  const attributes = await listAttributeStates(db, id, ATTRIBUTES_MAX + 1);
   const errors = await listEvaluationErrors(db, id, { limit: ERRORS_MAX, messageLengthMax: ERROR_LENGTH_MAX });
   // Of an aborted evaluation, what was only given up is no cause of anything.
   const aborted = evaluation.status !== EvaluationStatus.Aborted;
@@ -136,12 +136,12 @@ async function gatherFacts({ db }: LogReadDeps, evaluation: Judged, baseId: stri
         }
       : null,
     builds: await countBuildsByStatus(db, id),
-    attributes,
+    attributes: attributes.slice(0, ATTRIBUTES_MAX),
     errors,
     graph,
     causes: [...own, ...below.filter((cause) => aborted || cause.status !== BuildStatus.Aborted)],
     cut:
-      attributes.length === ATTRIBUTES_MAX ||
+      attributes.length > ATTRIBUTES_MAX ||
       errors.length === ERRORS_MAX ||
       own.length === CAUSES_MAX ||
       (graph?.causes.length ?? 0) === CAUSES_MAX,
