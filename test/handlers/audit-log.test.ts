@@ -143,7 +143,7 @@ test("refused credentials are recorded for whose they are, once a minute for an 
     expect((await from(address, key)).body.code).toBe("forbidden_source_ip");
   }
   const { items } = await log("/user", user.token);
-  expect(items.slice(0, -1).map(({ event, ip, metadata }) => [event, ip, metadata["reason"]])).toEqual([
+  expect(items.slice(0, -1).map(({ event, ip, metadata: { reason } }) => [event, ip, reason])).toEqual([
     ["auth.deny", "192.0.2.2", "forbidden_source_ip"],
     ["auth.deny", "192.0.2.1", "forbidden_source_ip"],
   ]);
@@ -175,8 +175,10 @@ test("what clients send is kept only as far as the database can keep it", async 
   const client = { address: "192.0.2.1", userAgent: "\ud83d".repeat(900) };
   await recordAudit(t.db, { event: "login.failure", userId: user.id, client, metadata });
   const [item] = (await log("/user", user.token)).items;
-  expect(item?.metadata["text"]).toMatch(/^\ufffd ab x{994}$/);
-  expect(item?.metadata["list"]).toHaveLength(100);
+  expect(item?.metadata).toEqual({
+    text: expect.stringMatching(/^\ufffd ab x{994}$/),
+    list: Array.from({ length: 100 }, () => "\ufffd"),
+  });
   expect(item?.user_agent?.length).toBe(512);
 });
 
