@@ -2,7 +2,7 @@ import type { Context } from "hono";
 import { Hono } from "hono";
 import { BuildOrder, ChunkQuery, ManifestBody, SourceQuery } from "#core/api/build-requests.ts";
 import { DomainError } from "#core/errors.ts";
-import { failureResponse, success } from "#core/http/envelope.ts";
+import { ERROR_STATUS, failure, success } from "#core/http/envelope.ts";
 import { payloadTooLarge } from "#core/http/json-body.ts";
 import { type ByteStream, fromReadableStream } from "#core/lib/streams.ts";
 import { openBuildRequest, receiveBlobs } from "#core/services/build-requests.ts";
@@ -46,7 +46,7 @@ export function buildRequestRoutes(deps: BuildRequestDeps): Hono<AppEnv> {
     } catch (error) {
       // Where to go on, for programs: RFC draft-ietf-httpbis-resumable-upload names the header so.
       if (error instanceof WrongOffsetError) {
-        return failureResponse(error, { "upload-offset": String(error.received) });
+        return c.json(failure(error), ERROR_STATUS[error.code], { "upload-offset": String(error.received) });
       }
       throw error;
     }

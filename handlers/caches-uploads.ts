@@ -10,7 +10,7 @@ import {
   UploadBody,
 } from "#core/api/caches-uploads.ts";
 import { DomainError } from "#core/errors.ts";
-import { failureResponse, success } from "#core/http/envelope.ts";
+import { ERROR_STATUS, failure, success } from "#core/http/envelope.ts";
 import { payloadTooLarge } from "#core/http/json-body.ts";
 import { uploadBody } from "#core/http/upload-body.ts";
 import { fromUtf8 } from "#core/lib/bytes.ts";
@@ -65,7 +65,7 @@ export function cacheUploadRoutes(deps: UploadDeps): Hono<AppEnv> {
     } catch (error) {
       // Where to go on, for programs: RFC draft-ietf-httpbis-resumable-upload names the header so.
       if (!(error instanceof WrongOffsetError)) throw error;
-      return failureResponse(error, { "upload-offset": String(error.received) });
+      return c.json(failure(error), ERROR_STATUS[error.code], { "upload-offset": String(error.received) });
     }
   });
 

@@ -3,7 +3,8 @@ import type { EvaluationFrame } from "#core/api/evaluations.ts";
 import { ACTIVE_EVALUATION } from "#core/domain/states.ts";
 import { DomainError } from "#core/errors.ts";
 import { sessionCookie } from "#core/http/credentials.ts";
-import { asksForWebSocket, isSameOriginWebSocket, offerLive } from "#core/http/live-offer.ts";
+import { asksForWebSocket, isOwnPageWebSocket, offerLive } from "#core/http/live-offer.ts";
+import type { PageOrigins } from "#core/http/page-origin.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import { type WatchDeps, type WatchOptions, watchBuild, watchEvaluation } from "#core/services/evaluations-watch.ts";
 import { watchProject } from "#core/services/evaluations-watch-project.ts";
@@ -58,7 +59,7 @@ async function answerLive(
   { places, watch, mayEnd }: LiveAnswer,
 ): Promise<Response> {
   if (asksForWebSocket(c.req.raw)) {
-    if (!isSameOriginWebSocket(c.req.raw, settings.serveUrl, sessionCookie(c.req.raw.headers) !== null)) {
+    if (!isOwnPageWebSocket(c.req.raw, originsOf(settings), sessionCookie(c.req.raw.headers) !== null)) {
       throw new DomainError("forbidden", "The WebSocket was asked for by a page of another origin");
     }
     // Who may not see it is told so before anything is opened.
@@ -107,4 +108,8 @@ function renderEvent({ frame, position }: LiveItem, mayEnd: boolean): string {
 
 function isActive(status: Extract<EvaluationFrame, { type: "evaluation_status_changed" }>["status"]): boolean {
   return (ACTIVE_EVALUATION as readonly number[]).includes(status);
+}
+
+function originsOf({ serveUrl, frontendUrl }: LiveDeps["settings"]): PageOrigins {
+  return { serveUrl, pageOrigins: [new URL(frontendUrl).origin] };
 }

@@ -34,6 +34,8 @@ export function downloadHeaders({
     "content-disposition": `${shown ? "inline" : "attachment"}; ${fileNameParameters(fileName)}`,
     "content-security-policy": "sandbox",
     "x-content-type-options": "nosniff",
+    // A report may be shown in a page of ours.
+    "x-frame-options": "SAMEORIGIN",
     // The token of the address is not for the pages that a report links to.
     "referrer-policy": "no-referrer",
     ...(size !== null && { "content-length": String(size) }),

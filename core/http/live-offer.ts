@@ -1,3 +1,5 @@
+import { mayOpenSocket, type PageOrigins } from "./page-origin.ts";
+
 const UPGRADE_REQUIRED = 426;
 
 /** What a WebSocket is sent once it is open. */
@@ -34,11 +36,9 @@ export function asksForWebSocket({ headers }: Request): boolean {
 }
 
 /**
- * Whether a WebSocket that the session cookie would speak for was asked for by a page of this origin, or by no page at
- * all: browsers let every page open WebSockets to every server, and send the cookie along where the site is the same.
+ * Whether a WebSocket that the session cookie would speak for was asked for by a page of ours, or by no page at all:
+ * browsers let every page open WebSockets to every server, and send the cookie along where the site is the same.
  */
-export function isSameOriginWebSocket({ headers }: Request, serveUrl: string, hasCookie: boolean): boolean {
-  const origin = headers.get("origin");
-  if (origin === null || headers.has("authorization") || !hasCookie) return true;
-  return origin === new URL(serveUrl).origin;
+export function isOwnPageWebSocket({ headers }: Request, origins: PageOrigins, hasCookie: boolean): boolean {
+  return headers.has("authorization") || !hasCookie || mayOpenSocket(headers.get("origin"), origins);
 }

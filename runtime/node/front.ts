@@ -34,9 +34,6 @@ export interface Front {
   readonly answerMetrics: (request: Request, env: HttpBindings) => Promise<Response | null>;
 }
 
-/** Where the UI is served from while somebody works on it. */
-const DEVELOPMENT_PORT = 8000;
-
 export function createFront({
   config,
   databases,
@@ -66,7 +63,7 @@ export function createFront({
       const waitMs = rates?.take("proto", clientOf(request)) ?? 0;
       return waitMs > 0 ? { status: 429, headers: refusalHeaders(new TooManyRequestsError(waitMs)) } : null;
     },
-    options: { rates, onAnswered, inRequest, pageOrigins: pageOriginsOf(config) },
+    options: { rates, onAnswered, inRequest, pageOrigins: [new URL(config.frontendUrl).origin] },
     answerMetrics: createMetricsEndpoint({
       metrics,
       token: config.reports.metricsToken,
@@ -75,9 +72,4 @@ export function createFront({
       log: loggers.main,
     }),
   };
-}
-
-function pageOriginsOf({ frontendUrl, listen: { address } }: Config): string[] {
-  const host = address.includes(":") ? `[${address}]` : address;
-  return [new URL(frontendUrl).origin, `http://${host}:${DEVELOPMENT_PORT}`];
 }
