@@ -26,6 +26,7 @@ import { buildLogRoutes } from "./builds-logs.ts";
 import { cacheRoutes } from "./caches.ts";
 import { cacheKeyRoutes } from "./caches-keys.ts";
 import { cacheMemberRoutes } from "./caches-members.ts";
+import { cacheNarRoutes } from "./caches-nars.ts";
 import { cacheRetentionRoutes } from "./caches-retention.ts";
 import { cacheUploadRoutes, DESCRIPTION_BYTES_MAX } from "./caches-uploads.ts";
 import { upstreamRoutes } from "./caches-upstreams.ts";
@@ -127,6 +128,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/caches", cacheMemberRoutes(deps));
   api.route("/caches", cacheRoleRoutes(deps));
   api.route("/caches", cacheKeyRoutes(deps));
+  api.route("/caches", cacheNarRoutes(deps));
   api.route("/caches", cacheRetentionRoutes(deps));
   api.route("/caches", cacheUploadRoutes(deps));
   api.route("/caches", upstreamRoutes(deps));

@@ -33,7 +33,12 @@ const lowerUuid = v.pipe(
 export const userEntry = exact({
   username: optional(nameWords),
   name: displayWords,
-  email: v.pipe(words(254), v.regex(/^[^\s@\p{Cc}]+@[^\s@\p{Cc}]+$/u, "must be an address of the form name@host")),
+  /** Empty for somebody whose identity provider tells none. */
+  email: v.pipe(
+    v.string("must be text"),
+    v.maxLength(254, "is longer than the 254 characters that are allowed"),
+    v.regex(/^(?:[^\s@\p{Cc}]+@[^\s@\p{Cc}]+)?$/u, "must be an address of the form name@host"),
+  ),
   /** Holds the hash of the password; without one nobody signs in with a password. */
   password_file: secretPath,
   has_password_file: hasSecret,

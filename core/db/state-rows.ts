@@ -106,7 +106,7 @@ export async function lockStateOrganizations(
   return await trx
     .selectFrom("organization")
     .select(["id", "name", "display_name", "description", "public", "hide_build_requests", "ssh_public_key"])
-    .select(["created_by", "managed"])
+    .select(["created_by", "managed", "deleted_at"])
     .where((eb) =>
       eb.or([
         sql<boolean>`name = any(${names}::text[])`,

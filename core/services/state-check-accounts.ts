@@ -131,7 +131,7 @@ function checkIntegrations(checks: StateChecks): void {
 }
 
 function checkDuplicates(checks: StateChecks): void {
-  const { users, organizations, roles, integrations, api_keys, workers } = checks.document;
+  const { users, organizations, roles, integrations, api_keys } = checks.document;
   const twice = (words: string) => `${words} is declared twice in this file`;
   checks.unique(
     users,
@@ -139,7 +139,7 @@ function checkDuplicates(checks: StateChecks): void {
     ({ key, username }) => ({ path: ["users", key], message: twice(`the user ${username}`) }),
   );
   checks.unique(
-    users,
+    users.filter(({ email }) => email !== ""),
     ({ email }) => email.toLowerCase(),
     ({ key }) => ({ path: ["users", key, "email"], message: "belongs to another user of this file" }),
   );
@@ -170,16 +170,28 @@ function checkDuplicates(checks: StateChecks): void {
     ({ name, owned_by }) => JSON.stringify([owned_by.toLowerCase(), name]),
     ({ key, name, owned_by }) => ({ path: ["api_keys", key], message: twice(`the API key ${name} of ${owned_by}`) }),
   );
+  checkWorkerPlaces(checks);
+}
+
+interface WorkerPlace {
+  readonly path: StatePath;
+  readonly worker_id: string;
+  /** Of an organization; null for a worker of the whole server. */
+  readonly name: string | null;
+}
+
+/** Entries of one worker may say different things of it for different organizations. */
+function checkWorkerPlaces(checks: StateChecks): void {
+  const places = checks.document.workers.flatMap(({ key, worker_id, base_worker, organizations }): WorkerPlace[] => {
+    if (base_worker) return [{ path: ["workers", key], worker_id, name: null }];
+    return organizations.map((name, index) => ({ path: ["workers", key, "organizations", index], worker_id, name }));
+  });
   checks.unique(
-    workers,
-    ({ worker_id }) => worker_id,
-    ({ key, worker_id }) => ({ path: ["workers", key], message: twice(`the worker ${worker_id}`) }),
+    places,
+    ({ worker_id, name }) => JSON.stringify([worker_id, name]),
+    ({ path, worker_id, name }) => {
+      const what = name === null ? `the base worker ${worker_id}` : `the worker ${worker_id} of ${name}`;
+      return { path, message: `${what} is declared twice in this file` };
+    },
   );
-  for (const { key, organizations: names } of workers) {
-    checks.unique(
-      names.map((name, index) => ({ name, index })),
-      ({ name }) => name,
-      ({ name, index }) => ({ path: ["workers", key, "organizations", index], message: `${name} is named twice` }),
-    );
-  }
 }

@@ -1,8 +1,8 @@
 import type { StateOrganization } from "../api/state.ts";
 import { insertCache } from "../db/caches.ts";
+import { buryOrganization, deleteOrganization, isLarge } from "../db/organization-deletion.ts";
 import { releaseMembersOf } from "../db/state-members.ts";
 import {
-  deleteManaged,
   insertManaged,
   lockStateOrganizations,
   lockStateProjects,
@@ -18,6 +18,9 @@ import { differences, isEmpty, type StateContext } from "./state-context.ts";
 import { stopProjects } from "./state-projects.ts";
 import { secretNames } from "./state-secrets.ts";
 import { publicSshKey } from "./state-ssh-key.ts";
+
+/** The rows of a larger one go in the background: the server would start too late. */
+const ROWS_AT_ONCE_MAX = 5_000;
 
 type OrganizationRow = Awaited<ReturnType<typeof lockStateOrganizations>>[number];
 
@@ -37,6 +40,8 @@ export async function reconcileOrganizations(context: StateContext): Promise<voi
     const path = ["organizations", organization.key, "id"];
     if (sameName && organization.id != null && sameName.id !== organization.id) {
       context.report(path, `is not that of the organization ${organization.name}, which has the id ${sameName.id}`);
+    } else if (!sameName && sameId?.deleted_at) {
+      context.report(path, "belongs to an organization that is being deleted: start again when that is done");
     } else if (!sameName && sameId && (!sameId.managed || declared.has(sameId.name))) {
       context.report(path, `belongs to the organization ${sameId.name}`);
     } else await putOrganization(context, organization, sameName ?? sameId);
@@ -57,7 +62,10 @@ export async function removeOrganizations(context: StateContext): Promise<void> 
       for (const worker of await listRegisteredWorkerIds(trx, id)) context.staleRegistrations.add(`${id}/${worker}`);
       context.wakeups.work(id);
     }
-    await deleteManaged(trx, "organization", ids);
+    for (const id of ids) {
+      if (await isLarge(trx, id, ROWS_AT_ONCE_MAX)) await buryOrganization(trx, id);
+      else await deleteOrganization(trx, id);
+    }
   } else {
     await releaseManaged(trx, "organization", ids);
     for (const id of ids) await releaseMembersOf(trx, "organization", id);

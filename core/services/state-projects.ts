@@ -16,6 +16,7 @@ import {
 import { EvaluationStatus } from "../domain/states.ts";
 import { FLAKE_INPUTS_MAX } from "./flake-inputs.ts";
 import { keepEvaluationsAtFirst } from "./projects-rules.ts";
+import { reconcileActions } from "./state-actions.ts";
 import { differences, isEmpty, type StateContext } from "./state-context.ts";
 import { reconcileTriggers } from "./state-triggers.ts";
 import { stopEvaluation } from "./transitions/abort.ts";
@@ -36,6 +37,7 @@ export async function reconcileProjects(context: StateContext): Promise<void> {
     const inputsChanged = await putInputs(context, project, id);
     if (inputsChanged && row) await updateManaged(context.trx, "project", id, { force_evaluation: true });
     await reconcileTriggers(context, project, { id, organizationId, isNew: !row });
+    await reconcileActions(context, project, id);
   }
 }
 

@@ -87,7 +87,7 @@ async function changeUpstream(
   const { id, cache_id: cacheId } = row;
   const key = await sealedKey(context, { cache, upstream, id, sealed: row.api_key });
   const changes = { ...differences(row, { display_name, mode, public_keys }), ...key };
-  const readerChanged = row.kind === UpstreamKind.Internal && row.added_by !== added_by;
+  const readerChanged = row.kind === UpstreamKind.Internal && row.added_by === null && added_by !== null;
   if (readerChanged) await setUpstreamReader(trx, { id, userId: added_by });
   if (isEmpty(changes)) return readerChanged;
   await updateUpstream(trx, { id, cacheId }, changes);

@@ -17,10 +17,10 @@ export async function reconcileUsers(context: StateContext): Promise<void> {
   const { trx, document, options } = context;
   const rows = await lockStateUsers(trx, {
     usernames: document.users.map(({ username }) => username.toLowerCase()),
-    emails: document.users.map(({ email }) => email.toLowerCase()),
+    emails: document.users.map(({ email }) => email.toLowerCase()).filter((email) => email !== ""),
   });
   const byName = new Map(rows.map((row) => [row.username.toLowerCase(), row]));
-  const byEmail = new Map(rows.map((row) => [row.email.toLowerCase(), row]));
+  const byEmail = new Map(rows.filter(({ email }) => email !== "").map((row) => [row.email.toLowerCase(), row]));
   const declared = new Set(document.users.map(({ username }) => username.toLowerCase()));
   const isLeaving = (row: UserRow) => row.managed && !declared.has(row.username.toLowerCase());
 

@@ -24,13 +24,16 @@ export async function reconcileWorkers(context: StateContext): Promise<void> {
   const declared = new Set<string>();
   for (const worker of own) {
     const ofWorker = rows.filter(({ worker_id }) => worker_id === worker.worker_id);
-    const token_hash = await tokenHash(context, worker, ofWorker);
-    if (token_hash === null) continue;
+    const hash = await tokenHash(context, worker, ofWorker);
+    if (hash === null) continue;
     for (const name of worker.organizations) {
       const organization_id = context.organizationId(name);
       const place = placeOf({ organization_id, worker_id: worker.worker_id });
       declared.add(place);
-      await putRegistration(context, { worker, name, organization_id, token_hash }, known.get(place));
+      const row = known.get(place);
+      // Where the file names no token, each organization goes on with its own.
+      const token_hash = worker.token_file == null ? (row?.token_hash ?? hash) : hash;
+      await putRegistration(context, { worker, name, organization_id, token_hash }, row);
     }
   }
   for (const row of rows) {

@@ -7,6 +7,7 @@ test("a file with everything in it makes all of that on an empty server, and aga
   const applied = await apply(app, everything());
   expect(changesOf(applied)).toMatchInlineSnapshot(`
     [
+      "changed: actions of the project web of acme",
       "changed: members of cache base",
       "changed: members of cache main",
       "changed: members of organization acme",

@@ -97,6 +97,21 @@ export function everything(): Json {
           nixpkgs: { url: "github:NixOS/nixpkgs/nixos-unstable" },
           "flake-utils": { keep_url: true, url: null },
         },
+        actions: [
+          {
+            name: "Tell the room",
+            type: "send_web_request",
+            config: { url: "https://chat.example.com/hook", token_file: "/run/secrets/chat" },
+            events: ["evaluation.failed", "build.failed"],
+          },
+          {
+            name: "mail",
+            type: "send_mail",
+            config: { recipients: ["ops@example.com"], subject_template: "{project} {status}" },
+            events: ["evaluation.failed"],
+            active: false,
+          },
+        ],
         created_by: "alice",
       },
       "globex-web": {
