@@ -25,7 +25,8 @@ export async function buryOrganization(trx: Transaction<Database>, id: string): 
   await trx
     .updateTable("organization")
     .set({
-      name: `deleted-${id}`,
+      // With a blank, as no organization can be called: nobody holds the name, and nothing is found by it.
+      name: `deleted ${id}`,
       public: false,
       managed: false,
       ssh_secret_key: new Uint8Array(),

@@ -281,7 +281,7 @@ test("of a large organization nobody sees anything from the moment of its deleti
   const left = async (table: "build" | "evaluation" | "project" | "worker_registration" | "integration") =>
     (await t.db.selectFrom(table).select("id").where("organization_id", "=", id).execute()).length;
   expect([await left("build"), await left("worker_registration"), await left("integration")]).toEqual([3001, 0, 0]);
-  for (const name of ["crowd", `deleted-${id}`]) {
+  for (const name of ["crowd", `deleted%20${id}`, `deleted-${id}`]) {
     for (const user of [admin, viewer]) {
       expect((await t.ask("GET", `/orgs/${name}`, { token: user.token })).status).toBe(404);
       expect((await t.ask("GET", `/evals/${evaluation}`, { token: user.token })).status).toBe(404);
