@@ -123,7 +123,7 @@ export const LAYERS: readonly Layer[] = [
     purpose: "The routes: parse, call one service, render.",
     rule: "No SQL, no business rule, no Node; every read passes an access decision in core/services.",
     imports: [...HANDLERS, "docs/openapi.json"],
-    packages: ["hono", "hono-openapi", "multipasta", "valibot"],
+    packages: ["hono", "multipasta", "valibot"],
     platform: "web",
     instead: "call a function of core/services and take what it needs as an argument",
   },

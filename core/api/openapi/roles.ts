@@ -54,7 +54,7 @@ export const ORGANIZATION_ROLES = {
     "GET /orgs/{organization}/audit-log": {
       summary: "List what was done to an organization",
       audience: "user",
-      permissions: ["manageMembers"],
+      permissions: ["manageOrgSettings"],
       query: PageQuery,
       answer: json<Page<RealmAuditEventView>>(),
     },
@@ -118,7 +118,7 @@ export const CACHE_MEMBERS = {
     "GET /caches/{cache}/audit-log": {
       summary: "List what was done to a cache",
       audience: "user",
-      permissions: ["manageCacheMembers"],
+      permissions: ["manageCacheSettings"],
       query: PageQuery,
       answer: json<Page<RealmAuditEventView>>(),
     },
