@@ -1,10 +1,10 @@
 import { type Kysely, sql } from "kysely";
 
 /**
- * What has happened since the beginning, which rows that retention removes could no longer tell. Every count is a row of
- * its own, so that nobody waits for another's; rows are folded into one from time to time, and their sum is always right.
- * It costs a third of the update that ends a build. Besides: what all caches hold, unpacked, and the builds that wait for
- * others, which is the only state of an open build that had no index.
+ * What has happened since the beginning, which rows that retention removes could no longer tell. Every count is a row
+ * of its own, so that nobody waits for another's; rows are folded into one from time to time, and their sum is always
+ * right. It costs a third of the update that ends a build. Besides: what all caches hold, unpacked, and the builds that
+ * wait for others, which is the only state of an open build that had no index.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`

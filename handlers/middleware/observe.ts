@@ -20,7 +20,7 @@ export interface ObserveOptions {
 /** What no route answers. */
 const NO_ROUTE = "none";
 
-/** Tells of each answer: to whoever counts, and to the log at the level `debug`, without the query (it may hold tokens). */
+/** Tells of each answer: to whoever counts, and to the log at `debug`, without the query, which may hold tokens. */
 export function observe(
   { clock, log }: { readonly clock: Clock; readonly log: Logger },
   { onAnswered }: ObserveOptions,

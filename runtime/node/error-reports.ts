@@ -31,8 +31,8 @@ const ROOT = join(import.meta.dirname, "../../");
 
 /**
  * Sends errors to a Sentry. What leaves: the message that was logged, the errors' types, messages and stacks without
- * what looks like a secret, the part of the server and the request's id. Nothing of a request and its sender, and no name
- * of the machine. The package is loaded here, so that nobody else pays for it.
+ * what looks like a secret, the part of the server and the request's id. Nothing of a request and its sender, and no
+ * name of the machine. The package is loaded here, so that nobody else pays for it.
  */
 export async function startErrorReports({ dsn, version, onFailure }: ErrorReportOptions): Promise<ErrorReports> {
   const [{ createStackParser, createTransport, Scope }, { nodeStackLineParser, ServerRuntimeClient }] =

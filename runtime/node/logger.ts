@@ -42,8 +42,8 @@ export interface LoggedError {
 }
 
 /**
- * JSON lines on stdout, written at once: the last line before a crash is there. What looks like a secret is not in them,
- * and what is logged for a request has its id. `onError` is told of each error, whatever is shown of it.
+ * JSON lines on stdout, written at once: the last line before a crash is there. What looks like a secret is not in
+ * them, and what is logged for a request has its id. `onError` is told of each error, whatever is shown of it.
  */
 export function createLoggers(
   levels: LogLevels,

@@ -23,7 +23,7 @@ const PATH = "/metrics";
 const HEADERS = { ...API_HEADERS, "cache-control": "no-store" };
 const BEARER = /^bearer +([!-~]+) *$/i;
 
-/** Answers `GET /metrics` to whoever presents the token. Null for every other address, and for this one without a token. */
+/** Answers `GET /metrics` to whoever presents the token. Null for every other address, and where there is no token. */
 export function createMetricsEndpoint(
   deps: MetricsEndpointDeps,
 ): (request: Request, env: HttpBindings) => Promise<Response | null> {

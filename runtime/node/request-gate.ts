@@ -29,7 +29,7 @@ export class RequestGate {
     this.#deps = deps;
   }
 
-  /** Whether the request is to be answered now. If not, it was refused, or `answer` is called when its turn has come. */
+  /** Whether to answer the request now. If not, it was refused, or `answer` is called when its turn has come. */
   mayPass(request: IncomingMessage, response: ServerResponse, answer: () => void): boolean {
     const found = classifyCacheTarget(request.url ?? "");
     if (!found) return true;

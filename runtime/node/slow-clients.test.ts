@@ -53,7 +53,7 @@ function endless(): { response: Response; cancelled: () => boolean } {
   return { response: new Response(body), cancelled: () => cancelled };
 }
 
-test.concurrent("a client that takes nothing of its answer loses the connection, and the answer is not made any further", async () => {
+test.concurrent("a client that takes nothing of its answer loses the connection, and no more is made", async () => {
   const { response, cancelled } = endless();
   answers.set("/endless", () => response);
   const { socket } = open();
@@ -92,7 +92,7 @@ test.concurrent("a stream in which nothing happens for a while goes on", async (
   await expect.poll(received, { timeout: 20_000 }).toContain("second");
 });
 
-test.concurrent("a head that does not come to its end is answered 408 in the envelope, and the connection ends", async () => {
+test.concurrent("a head that does not come to its end is answered 408 in the envelope", async () => {
   const { socket, received, ended } = open();
   socket.write("GET / HTTP/1.1\r\nHost: x\r\n");
 

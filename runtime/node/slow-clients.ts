@@ -30,8 +30,8 @@ export function timeoutOptions({ headersMs, idleMs }: ClientTimeouts): ServerOpt
 }
 
 /**
- * Cuts a connection on which an answer waits for a client that takes none of it, and one on which nothing is asked. One
- * that has nothing to take yet is left alone: its answer may take long to make, or be a stream in which nothing happens.
+ * Cuts a connection on which an answer waits for a client that takes none of it, and one on which nothing is asked.
+ * One that has nothing to take yet is left alone: its answer may take long to make, or be a stream without news.
  */
 export class StalledConnections {
   /** Answers that are being made. */

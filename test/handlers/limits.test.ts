@@ -65,7 +65,7 @@ test("the default tier holds all of the API together, and hooks have one of thei
   expect((await ask(app, "/api/v1/health", { peer: "203.0.113.10" })).status).toBe(200);
 });
 
-test("GRADIENT_TRUSTED_PROXIES: a header that anyone may send moves nobody into another bucket, one of a proxy does", async () => {
+test("GRADIENT_TRUSTED_PROXIES: a header that anyone may send moves nobody to other limits", async () => {
   const forged = (i: number) => ({ method: "POST", headers: { "x-forwarded-for": `198.51.100.${i}` } });
   const forwarded = (i: number) => ({ ...forged(i), peer: "127.0.0.1" });
 

@@ -84,7 +84,7 @@ test("GRADIENT_MAX_REQUEST_SIZE: what is larger is refused, with and without a w
   expect(await answered).toContain("payload_too_large");
 });
 
-test("guesses from one address are refused whatever it says of itself, and a proxy's clients are told apart", async () => {
+test("guesses from one address are refused whatever it says, and a proxy's clients are told apart", async () => {
   const guess = async (headers: Record<string, string>) =>
     (await ask("/api/v1/auth/basic/login", { ...LOGIN, headers })).status;
   const guesses = async (name: (i: number) => string) => {
@@ -106,7 +106,7 @@ test("GRADIENT_RATE_LIMITS=false leaves the pace to whoever stands in front", as
   for (let i = 0; i < 10; i++) expect((await ask("/api/v1/auth/basic/login", { ...LOGIN })).status).toBe(401);
 });
 
-test("GRADIENT_WEB_LOG_LEVEL: one part says more than GRADIENT_LOG_LEVEL, with the id that the answer carries", async () => {
+test("GRADIENT_WEB_LOG_LEVEL: one part says more than GRADIENT_LOG_LEVEL, with the answer's id", async () => {
   await server.close();
   server = await start({ GRADIENT_LOG_LEVEL: "error", GRADIENT_WEB_LOG_LEVEL: "debug" });
 

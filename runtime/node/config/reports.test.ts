@@ -34,7 +34,7 @@ test("GRADIENT_METRICS_TOKEN_FILE names a file with one word, whose line end doe
 
 test("GRADIENT_REPORT_ERRORS needs GRADIENT_SENTRY_DSN, and says so", () => {
   expect(read({ GRADIENT_REPORT_ERRORS: "true" }).problems).toEqual([
-    "GRADIENT_REPORT_ERRORS=true: set GRADIENT_SENTRY_DSN to where the reports go; there is no other place for them",
+    "GRADIENT_REPORT_ERRORS=true: set GRADIENT_SENTRY_DSN to where reports go; there is no other place for them",
   ]);
   expect(read({ GRADIENT_REPORT_ERRORS: "true", GRADIENT_SENTRY_DSN: DSN })).toMatchObject({ sentryDsn: DSN });
 });

@@ -36,7 +36,7 @@ function readSentryDsn(reader: EnvironmentReader): string | null {
   if (text === null) {
     if (isReporting) {
       reader.problems.push(
-        "GRADIENT_REPORT_ERRORS=true: set GRADIENT_SENTRY_DSN to where the reports go; there is no other place for them",
+        "GRADIENT_REPORT_ERRORS=true: set GRADIENT_SENTRY_DSN to where reports go; there is no other place for them",
       );
     }
     return null;
