@@ -113,9 +113,10 @@ export async function countAccountTokens(
     .executeTakeFirstOrThrow();
 }
 
-/** `limit` rows at most. */
-export async function deleteExpiredAccountTokens(db: Kysely<Database>, limit: number): Promise<void> {
-  await sql`
+/** `limit` rows at most. Returns how many went. */
+export async function deleteExpiredAccountTokens(db: Kysely<Database>, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
     delete from account_token where id in (
       select id from account_token where expires_at < ${databaseNow} limit ${limit})`.execute(db);
+  return Number(numAffectedRows ?? 0n);
 }

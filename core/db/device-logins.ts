@@ -87,9 +87,13 @@ export async function deleteDevicesOf(db: Kysely<Database>, userId: string): Pro
   await db.deleteFrom("device_login").where("user_id", "=", userId).execute();
 }
 
-/** What is over for `keepMs`, `limit` rows at most: until then a client is told that its code is too old. */
-export async function deleteOldDeviceLogins(db: Kysely<Database>, keepMs: number, limit: number): Promise<void> {
-  await sql`
+/**
+ * What is over for `keepMs`, `limit` rows at most: until then a client is told that its code is too old. Returns how
+ * many went.
+ */
+export async function deleteOldDeviceLogins(db: Kysely<Database>, keepMs: number, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
     delete from device_login where id in (
       select id from device_login where expires_at < ${databaseNowPlus(-keepMs)} limit ${limit})`.execute(db);
+  return Number(numAffectedRows ?? 0n);
 }

@@ -115,11 +115,12 @@ export async function failMail(db: Kysely<Database>, id: string, error: string):
   await db.updateTable("mail").set({ failed_at: databaseNow, error }).where("id", "=", id).execute();
 }
 
-/** `limit` rows at most. */
-export async function deleteFailedMails(db: Kysely<Database>, keepMs: number, limit: number): Promise<void> {
-  await sql`
+/** `limit` rows at most. Returns how many went. */
+export async function deleteFailedMails(db: Kysely<Database>, keepMs: number, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
     delete from mail where id in (
       select id from mail where failed_at < ${databaseNowPlus(-keepMs)} limit ${limit})`.execute(db);
+  return Number(numAffectedRows ?? 0n);
 }
 
 function addressees(db: Kysely<Database>) {

@@ -31,7 +31,8 @@ const SEND_MS: number = 2 * MINUTE;
 const LEASE_MS: number = SEND_MS + MINUTE;
 const KEEP_FAILED_MS: number = 30 * DAY;
 const KEEP_DEVICES_MS: number = HOUR;
-const TIDY_ROWS_MAX = 1_000;
+/** In one statement. */
+const TIDY_ROWS = 1_000;
 const ERROR_MAX_LENGTH = 1_000;
 
 type AddressedMail = Pick<ClaimedMail, "id" | "kind" | "token_id"> & {
@@ -52,10 +53,10 @@ export function isFullBatch(count: number): boolean {
 }
 
 /** Removes links and device codes that are too old, and failed mails of a month ago. */
-export async function tidyMails({ db }: Pick<MailDeliveryDeps, "db">): Promise<void> {
-  await deleteExpiredAccountTokens(db, TIDY_ROWS_MAX);
-  await deleteFailedMails(db, KEEP_FAILED_MS, TIDY_ROWS_MAX);
-  await deleteOldDeviceLogins(db, KEEP_DEVICES_MS, TIDY_ROWS_MAX);
+export async function tidyMails({ db }: Pick<MailDeliveryDeps, "db">, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await deleteExpiredAccountTokens(db, TIDY_ROWS)) >= TIDY_ROWS);
+  while (!signal.aborted && (await deleteFailedMails(db, KEEP_FAILED_MS, TIDY_ROWS)) >= TIDY_ROWS);
+  while (!signal.aborted && (await deleteOldDeviceLogins(db, KEEP_DEVICES_MS, TIDY_ROWS)) >= TIDY_ROWS);
 }
 
 async function deliver(deps: MailDeliveryDeps, mail: ClaimedMail): Promise<void> {

@@ -78,7 +78,7 @@ export async function changeSettings(deps: SettingsDeps, actor: Actor, body: Cha
     : `A mail was sent to ${pending}: follow its link to make the address yours`;
 }
 
-/** The new address gets a link. Throws `too_many_requests` within a minute of another, `already_exists`. */
+/** The new address gets a link. Throws `too_many_requests` soon after others, `already_exists`. */
 async function askForAddress(
   trx: Transaction<Database>,
   deps: SettingsDeps,
@@ -86,7 +86,10 @@ async function askForAddress(
   email: string,
 ): Promise<void> {
   if (await hasEnoughMail(trx, "verify_address", user.id)) {
-    throw new DomainError("too_many_requests", "email: a mail was sent just now: follow its link, or wait a minute");
+    throw new DomainError(
+      "too_many_requests",
+      "email: mails were sent just now: follow the link in the last one, or try again later",
+    );
   }
   // The user's own address in other cases is no other.
   if (email.toLowerCase() !== user.email.toLowerCase() && (await emailIsTaken(trx, email))) {

@@ -39,7 +39,7 @@ async function keepTidyingAccounts(
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    await tidyMails(deps).catch((error: unknown) => {
+    await tidyMails(deps, signal).catch((error: unknown) => {
       deps.log.warn("old links and device codes were not removed; it is tried again", { error });
     });
     await sleep(deps.clock, TIDY_INTERVAL_MS, signal);

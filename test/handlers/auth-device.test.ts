@@ -109,7 +109,7 @@ test("a code that is too old, unknown or malformed lets nobody in", async () => 
   expect((await poll("x")).status).toBe(404);
 
   await t.db.updateTable("device_login").set({ expires_at: sql`gradient_now() - interval '2 hours'` }).execute();
-  await tidyMails(t.deps);
+  await tidyMails(t.deps, new AbortController().signal);
   expect(await t.db.selectFrom("device_login").select("id").execute()).toEqual([]);
 });
 

@@ -78,7 +78,7 @@ test("links that are unknown, cut short, too old, or for something else are refu
 
   expect(answers.map(({ status }) => status)).toEqual([400, 400, 400, 400, 400]);
   expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
-  await tidyMails(t.deps);
+  await tidyMails(t.deps, new AbortController().signal);
   expect(await t.db.selectFrom("account_token").select("id").where("user_id", "=", id).execute()).toEqual([]);
 });
 
@@ -256,7 +256,7 @@ test("a mail server that is away costs no mail, and one that refuses it ends the
   await t.db.updateTable("mail").set({ due_at: sql`gradient_now()` }).execute();
   expect(await deliver()).toEqual([]);
   await t.db.updateTable("mail").set({ failed_at: sql`gradient_now() - interval '31 days'` }).execute();
-  await tidyMails(t.deps);
+  await tidyMails(t.deps, new AbortController().signal);
   expect(await t.db.selectFrom("mail").select("id").execute()).toEqual([]);
 });
 
