@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
+import { type ClosureStores, pathOf } from "./closure-stores.ts";
 import type { Database } from "./schema.ts";
 
 /** A build that belongs to what `key` names; several may share one key. */
@@ -26,14 +27,13 @@ export interface RuntimeClosure {
 /** What it took to build the roots. Null when all closures together have more than `membersMax` members. */
 export async function sumBuildClosures(
   db: Kysely<Database>,
-  organizationId: string,
+  stores: ClosureStores,
   { roots, membersMax }: { readonly roots: readonly ClosureRoot[]; readonly membersMax: number },
 ): Promise<BuildClosure[] | null> {
   if (roots.length === 0) return [];
   // A recursive query whose only reader has a limit stops when the limit is reached.
   const { rows } = await sql<BuildClosure & { readonly walked: number }>`
-    with recursive ${stores(organizationId)},
-    root as materialized (${rootRows(roots)}),
+    with recursive root as materialized (${rootRows(roots)}),
     closure (key, build_id) as (
       select key, build_id from root
       union
@@ -43,7 +43,7 @@ export async function sumBuildClosures(
     walked as materialized (select key, build_id from closure limit ${membersMax + 1}),
     size as materialized (
       select b.build_id, (
-        select sum(${narSize(sql`o.store_path`)}) from build_output o where o.build_id = b.build_id) as bytes
+        select sum(${narSize(sql`o.store_path`, stores)}) from build_output o where o.build_id = b.build_id) as bytes
       from (select distinct build_id from walked) b
     )
     select w.key, sum(size.bytes)::float8 as bytes, (select count(*)::int from walked) as walked,
@@ -57,13 +57,12 @@ export async function sumBuildClosures(
 /** What it takes to use the roots. Null when all closures together have more than `membersMax` members. */
 export async function sumRuntimeClosures(
   db: Kysely<Database>,
-  organizationId: string,
+  stores: ClosureStores,
   { roots, membersMax }: { readonly roots: readonly ClosureRoot[]; readonly membersMax: number },
 ): Promise<RuntimeClosure[] | null> {
   if (roots.length === 0) return [];
   const { rows } = await sql<RuntimeClosure & { readonly walked: number }>`
-    with recursive ${stores(organizationId)},
-    root as materialized (
+    with recursive root as materialized (
       select distinct r.key, o.store_path as path from (${rootRows(roots)}) r
       join build_output o on o.build_id = r.build_id and o.store_path is not null
     ),
@@ -71,15 +70,12 @@ export async function sumRuntimeClosures(
       select key, path from root
       union
       select closure.key, reference.path from closure cross join lateral (
-        select unnest(stored.paths) as path from (
-          select p.references as paths from stores s cross join lateral (
-            select q.references from cache_path q
-            where q.cache_id = s.id and q.hash = left(closure.path, 32) offset 0) p
-          limit 1) stored) reference
+        select unnest(stored."references") as path
+        from (${pathOf(sql`left(closure.path, 32)`, stores)}) stored) reference
     ),
     walked as materialized (select key, path from closure limit ${membersMax + 1}),
     size as materialized (
-      select p.path, ${narSize(sql`p.path`)} as bytes from (select distinct path from walked) p
+      select member.path, ${narSize(sql`member.path`, stores)} as bytes from (select distinct path from walked) member
     )
     select w.key, sum(size.bytes)::float8 as bytes, (select count(*)::int from walked) as walked,
       (sum(size.bytes) filter (where exists (
@@ -90,22 +86,11 @@ export async function sumRuntimeClosures(
 }
 
 function rootRows(roots: readonly ClosureRoot[]): RawBuilder<unknown> {
-  return sql`select key, build_id from jsonb_to_recordset(${JSON.stringify(roots)}::jsonb) as r(key uuid, build_id uuid)`;
+  const rows = JSON.stringify(roots);
+  return sql`select key, build_id from jsonb_to_recordset(${rows}::jsonb) as r(key uuid, build_id uuid)`;
 }
 
-/** Where the organization's builds put what they made. */
-function stores(organizationId: string): RawBuilder<unknown> {
-  return sql`stores as materialized (
-    select cache_id as id from organization_cache where organization_id = ${organizationId}
-    union
-    select id from cache where organization_id = ${organizationId} and kind = 1)`;
-}
-
-/** Needs `stores` in scope. Null where the path is in none of them. */
-function narSize(path: RawBuilder<unknown>): RawBuilder<number | null> {
-  return sql`(
-    select found.nar_size from stores s cross join lateral (
-      select nar.nar_size from cache_path join nar on nar.nar_hash = cache_path.nar_hash
-      where cache_path.cache_id = s.id and cache_path.hash = left(${path}, 32) offset 0) found
-    limit 1)`;
+/** Null where nobody knows the path. */
+function narSize(path: RawBuilder<unknown>, stores: ClosureStores): RawBuilder<number | null> {
+  return sql`(select found.nar_size from (${pathOf(sql`left(${path}, 32)`, stores)}) found)`;
 }

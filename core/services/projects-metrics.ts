@@ -1,6 +1,7 @@
 import type { EntryPointMetrics, EvaluationPoint, ProjectMetrics } from "../api/projects-metrics.ts";
 import { naiveTime } from "../api/times.ts";
 import { type ClosureRoot, sumBuildClosures, sumRuntimeClosures } from "../db/closure-sizes.ts";
+import { findClosureStores } from "../db/closure-stores.ts";
 import { listBuildsOfEntryPoint, listEntryPointBuilds, listMeasuredEvaluations } from "../db/projects-metrics.ts";
 import type { Actor } from "../domain/actor.ts";
 import { buildStatusName } from "../domain/states.ts";
@@ -82,8 +83,9 @@ async function closureSizes(
   roots: readonly ClosureRoot[],
 ): Promise<(key: string) => Sizes> {
   const bound = { roots, membersMax: MEMBERS_MAX };
-  const built = await sumBuildClosures(deps.db, organizationId, bound);
-  const used = await sumRuntimeClosures(deps.db, organizationId, bound);
+  const stores = await findClosureStores(deps.db, organizationId);
+  const built = await sumBuildClosures(deps.db, stores, bound);
+  const used = await sumRuntimeClosures(deps.db, stores, bound);
   const builtOf = new Map(built?.map((closure) => [closure.key, closure]));
   const usedOf = new Map(used?.map((closure) => [closure.key, closure]));
   return (key) => ({

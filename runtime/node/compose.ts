@@ -23,7 +23,7 @@ import { NarListings } from "#core/services/nar-listings.ts";
 import { type CollectedProofs, createNarProofs } from "#core/services/nar-proofs.ts";
 import { createSshKeys } from "#core/services/organization-key.ts";
 import type { RetentionDeps } from "#core/services/retention-deps.ts";
-import { createSecretBox } from "#core/services/secret-box.ts";
+import { createSecretBox, type SecretBox } from "#core/services/secret-box.ts";
 import type { NarTraffic } from "#core/services/traffic.ts";
 import type { TriggerDeps } from "#core/services/triggers-run.ts";
 import { UpstreamRelay } from "#core/services/upstream-relay.ts";
@@ -79,6 +79,8 @@ export interface Composition {
 /** A lease whose worker is never given up on still ends some day. */
 const LEASE_MS_WITHOUT_HEARTBEAT = 86_400_000;
 
+const PORTS = { clock: systemClock, random: systemRandom, hasher: nodeHasher, codec: nodeCodec };
+
 /** Puts the ports of this runtime under the services, and the services under the handlers and the hub. */
 export async function compose(parts: Parts): Promise<Composition> {
   const { config, databases, loggers, notifier } = parts;
@@ -86,35 +88,12 @@ export async function compose(parts: Parts): Promise<Composition> {
   const secrets = await createSecretBox(parts.secrets.crypt);
   const front = createFront(parts);
   const proofs = createNarProofs({ db: databases.scheduler });
-  const common = {
-    proofs,
-    clock: systemClock,
-    random: systemRandom,
-    notifier,
-    hasher: nodeHasher,
-    codec: nodeCodec,
-    blobs,
-  };
+  const common = { ...PORTS, proofs, notifier, blobs };
   const outbound = createOutbound(config.outbound);
   const oidc = openOidc(config);
-  const { upstreamQueriesMax } = config;
-  const viaName = new URL(config.serveUrl).host;
   const served = { ...common, db: databases.scheduler, log: loggers.cache };
-  const upstreamDeps = { ...served, secrets, outbound, viaName, upstreamQueriesMax };
-  const hub: HubDeps = {
-    ...common,
-    server: { id: uuidV7(systemClock.now(), systemRandom), storage: parts.storage.sharedName },
-    db: databases.scheduler,
-    log: loggers.proto,
-    dialWorker: createWorkerDial(config.outbound),
-    upstreams: new Upstreams(upstreamDeps),
-    passwords: argon2Hasher,
-    secretKeyOf: createSecretKeys(secrets),
-    sshKeyOf: createSshKeys(databases.scheduler, secrets),
-    retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
-    leaseMs: config.workers.heartbeatTimeoutMs || LEASE_MS_WITHOUT_HEARTBEAT,
-    limits: hubLimits(config),
-  };
+  const upstreamDeps = { ...served, secrets, outbound, ...upstreamOptions(config) };
+  const hub = hubDeps(parts, common, { secrets, upstreams: new Upstreams(upstreamDeps) });
   const transitions = { ...hub, db: databases.web, log: loggers.scheduler };
   const pushes = { uploadPlaces: new UploadPlaces(), narUploadBytesMax: config.uploads.narBytesMax };
   const git = createGitRemote({ ...gitOptions(config), sshKeyOf: hub.sshKeyOf });
@@ -141,7 +120,7 @@ export async function compose(parts: Parts): Promise<Composition> {
     oidc: oidc.provider,
     http: { ...httpOptions(config), ...front.options },
   } satisfies AppDeps);
-  const uses = createPathUses({ db: databases.scheduler, log: loggers.cache });
+  const uses = createPathUses(served);
   const listings = new NarListings({ ...common, db: databases.web, log: loggers.cache });
   const relayDeps = { ...upstreamDeps, upstreams: hub.upstreams, secretKeyOf: hub.secretKeyOf };
   const relay = createUpstreamRelay(new UpstreamRelay(relayDeps));
@@ -150,15 +129,12 @@ export async function compose(parts: Parts): Promise<Composition> {
   const cache = cacheFetch(parts, cacheParts, uploads);
   const fetch: Composition["fetch"] = async (request, env) =>
     (await cache.fetch(request, env)) ?? (await front.answerMetrics(request, env)) ?? app.fetch(request, env);
-  const logs = { ...common, db: databases.web, logFrameBytes: config.logChunkBytes };
-  const debugIndex = { db: databases.web, log: loggers.cache, listings };
   const retention = { ...hub, retention: { ...config.retention, keepEvaluations: config.keepEvaluations } };
   const close = () => {
     outbound.close();
     oidc.close();
   };
   const triggers = { ...common, db: databases.scheduler, log: loggers.scheduler, git, projects };
-  const acting = { ...common, db: databases.web, log: loggers.web, secrets, settings: accounts.settings, actions };
   return {
     fetch,
     fromMemory: cache.fromMemory,
@@ -166,13 +142,36 @@ export async function compose(parts: Parts): Promise<Composition> {
     hub,
     uses,
     proofs,
-    logs,
-    debugIndex,
+    logs: { ...common, db: databases.web, logFrameBytes: config.logChunkBytes },
+    debugIndex: { db: databases.web, log: loggers.cache, listings },
     accounts,
     triggers,
-    acting,
+    acting: { ...accounts, secrets, actions },
     retention,
     close,
+  };
+}
+
+type Common = typeof PORTS & Pick<HubDeps, "proofs" | "notifier" | "blobs">;
+
+function hubDeps(
+  { config, databases, loggers, storage }: Parts,
+  common: Common,
+  { secrets, upstreams }: { readonly secrets: SecretBox; readonly upstreams: Upstreams },
+): HubDeps {
+  return {
+    ...common,
+    server: { id: uuidV7(systemClock.now(), systemRandom), storage: storage.sharedName },
+    db: databases.scheduler,
+    log: loggers.proto,
+    dialWorker: createWorkerDial(config.outbound),
+    upstreams,
+    passwords: argon2Hasher,
+    secretKeyOf: createSecretKeys(secrets),
+    sshKeyOf: createSshKeys(databases.scheduler, secrets),
+    retry: { attemptsMax: config.builds.attemptsMax, backoffMs: config.builds.retryBackoffMs },
+    leaseMs: config.workers.heartbeatTimeoutMs || LEASE_MS_WITHOUT_HEARTBEAT,
+    limits: hubLimits(config),
   };
 }
 
@@ -194,6 +193,10 @@ function hubLimits({ workers, builds, evaluations }: Config): HubDeps["limits"] 
     build: { timeoutMs: builds.timeoutMs, maxSilentMs: builds.maxSilentMs },
     evaluation: evaluations,
   };
+}
+
+function upstreamOptions({ serveUrl, upstreamQueriesMax }: Config) {
+  return { viaName: new URL(serveUrl).host, upstreamQueriesMax };
 }
 
 function gitOptions({ allowLocalSources: allowLocal, outbound, basePath: folder }: Config) {
