@@ -84,6 +84,9 @@ async function openFrames(
   signal: AbortSignal,
 ): Promise<AsyncIterable<string | null>> {
   const leave = places.take();
+  // Also where nobody ever reads: what asked for a WebSocket may turn out not to speak the protocol.
+  signal.addEventListener("abort", leave, { once: true });
+  if (signal.aborted) leave();
   try {
     return frames(await watch({ position: null, signal }), leave);
   } catch (error) {

@@ -73,7 +73,7 @@ function open(path: string, headers: Record<string, string> = { authorization: `
 }
 
 /** What the server answers to an upgrade, as it comes. */
-async function rawUpgrade(path: string, headers: readonly string[]): Promise<string> {
+async function rawUpgrade(path: string, headers: readonly string[], version = 13): Promise<string> {
   const { hostname, port } = new URL(`http://${address}`);
   const socket: Socket = connect(Number(port), hostname);
   const lines = [
@@ -81,7 +81,7 @@ async function rawUpgrade(path: string, headers: readonly string[]): Promise<str
     `Host: ${address}`,
     "Connection: Upgrade",
     "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
+    `Sec-WebSocket-Version: ${version}`,
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     ...headers,
   ];
@@ -171,6 +171,18 @@ test("a reader that hangs up leaves nothing behind", async () => {
   expect(api.listeners("evaluation")).toBe(1);
   reader.socket.terminate();
   await expect.poll(() => api.listeners("evaluation"), { timeout: 30_000 }).toBe(0);
+});
+
+test("upgrades that turn out not to be WebSockets take no reader's place", async () => {
+  const id = await evaluation();
+  const headers = [`Authorization: Bearer ${api.viewer.token}`];
+  for (let round = 0; round < 6; round++) {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => rawUpgrade(`/evals/${id}/live`, headers, 99)));
+    expect(answers.every((answer) => answer.startsWith("HTTP/1.1 400 "))).toBe(true);
+  }
+  const reader = open(`/evals/${id}/live`);
+  expect(await reader.next()).toMatchObject({ status: 3 });
+  reader.socket.close();
 });
 
 test("a request that does not become a WebSocket is told to upgrade", async () => {
