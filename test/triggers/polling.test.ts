@@ -7,7 +7,7 @@ import { lookAtTrigger, type TriggerDeps, TriggerLooks } from "#core/services/tr
 import { createGitRemote } from "#runtime/node/git-remote.ts";
 import { type BuildsApi, withBuildsApi } from "#test/support/builds-api.ts";
 import { type GitServer, withGitServer } from "#test/support/git.ts";
-import { insertCacheOf } from "#test/support/rows.ts";
+import { insertCacheOf, insertOrganization } from "#test/support/rows.ts";
 import { type TemporaryFolder, withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { dueTrigger, endEvaluationsOf, evaluationsOf, look, makeDue, makeRepository, triggerRow } from "./support.ts";
 
@@ -195,6 +195,25 @@ test("what was found by old settings does not count when they were changed meanw
   expect(await hashes(projectId)).toEqual([]);
   await look(deps, id);
   expect(await hashes(projectId)).toEqual([other]);
+});
+
+test("a project that goes to another organization meanwhile is not evaluated for the one that it left", async () => {
+  const { id, projectId, repository } = await polled();
+  const commit = await repository.commit();
+  const organizationId = await insertOrganization(api.db, { name: "other" });
+  await makeDue(deps, id);
+  const git: TriggerDeps["git"] = {
+    resolve: async (...args) => {
+      const change = api.db.updateTable("project").set({ organization_id: organizationId });
+      await change.where("id", "=", projectId).execute();
+      return await api.deps.git.resolve(...args);
+    },
+  };
+  await look({ ...deps, git }, id);
+  expect(await hashes(projectId)).toEqual([]);
+  await look(deps, id);
+  const [evaluation] = await evaluationsOf(deps, projectId);
+  expect(evaluation).toMatchObject({ commit_hash: commit, organization_id: organizationId });
 });
 
 test("the concurrency policy decides what becomes of an evaluation that goes on", async () => {
