@@ -18,9 +18,9 @@ const KEYS_MAX = 50_000;
 const ROUNDING_MS = 0.001;
 
 /**
- * A token bucket for each key, for a bounded number of keys. Buckets are in two generations, each of half the size: when
- * the young one is full, what nobody has asked for since the last time goes, and is a full bucket when it is asked for
- * again. So whoever holds half of all keys can fill buckets of his own, which are his by then anyway.
+ * A token bucket for each key, for a bounded number of keys. Buckets are in two generations, each of half the size:
+ * when the young one is full, what nobody has asked for since the last time goes, and is a full bucket when it is asked
+ * for again. So whoever holds half of all keys can fill buckets of his own, which are his by then anyway.
  */
 export class TokenBuckets {
   readonly #clock: Clock;
@@ -40,8 +40,8 @@ export class TokenBuckets {
   }
 
   /**
-   * Takes a token: the milliseconds until there is one, 0 for at once. One that is further away than `patienceMs` is not
-   * taken.
+   * Takes a token: the milliseconds until there is one, 0 for at once. One that is further away than `patienceMs` is
+   * not taken.
    */
   take(key: string, patienceMs: number = 0): number {
     const { refillMs, burst } = this.#shape;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { LogLevels } from "./config.ts";
+import { type LogLevels, readConfig } from "./config.ts";
 import { createLoggers, type LoggedError } from "./logger.ts";
 import { inRequest } from "./request-context.ts";
 
@@ -19,6 +19,27 @@ test("each part writes at its own level", () => {
     ...["main i", "main w", "main e", "web i", "web w", "web e", "cache w", "cache e"],
     ...["proto d", "proto i", "proto w", "proto e", "scheduler e"],
   ]);
+});
+
+test("GRADIENT_LOG_LEVEL is every part's level but for those that have one of their own", () => {
+  const { config } = readConfig({
+    GRADIENT_LOG_LEVEL: "error",
+    GRADIENT_CACHE_LOG_LEVEL: "warn",
+    GRADIENT_WEB_LOG_LEVEL: "info",
+    GRADIENT_PROTO_LOG_LEVEL: "debug",
+  });
+  const { loggers, lines } = capture(config.logLevels);
+
+  for (const part of ["main", "web", "cache", "proto", "scheduler"] as const) {
+    for (const level of ["debug", "info", "warn", "error"] as const) loggers[part][level](level);
+  }
+
+  const written = (part: string) => lines().flatMap((line) => (line.part === part ? [line.message] : []));
+  expect(written("main")).toEqual(["error"]);
+  expect(written("scheduler")).toEqual(["error"]);
+  expect(written("cache")).toEqual(["warn", "error"]);
+  expect(written("web")).toEqual(["info", "warn", "error"]);
+  expect(written("proto")).toEqual(["debug", "info", "warn", "error"]);
 });
 
 test("a line holds its fields, the error with its cause, and no secret", () => {
@@ -71,8 +92,8 @@ test("errors are told of with their part and fields, also when the level hides n
   expect(told).toEqual([{ part: "scheduler", message: "this", fields: { build: 7, attempt: 1 } }]);
 });
 
-function capture() {
+function capture(levels: LogLevels = LEVELS) {
   const texts: string[] = [];
-  const loggers = createLoggers(LEVELS, { write: (text) => void texts.push(text) });
+  const loggers = createLoggers(levels, { write: (text) => void texts.push(text) });
   return { loggers, lines: () => texts.map((text) => JSON.parse(text) as Record<string, unknown>) };
 }

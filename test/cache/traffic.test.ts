@@ -4,7 +4,7 @@ import { encodeBase32 } from "#core/nix/base32.ts";
 import { createNarTraffic } from "#core/services/traffic.ts";
 import { bodyOf, randomContent, storeFile, withCacheBench } from "./support.ts";
 
-test("what is sent of NARs is counted: whole, in parts and by a proxy, but not what the client has already", async () => {
+test("what is sent of NARs is counted: whole, in parts and by a proxy, and not what clients have", async () => {
   await using bench = await withCacheBench();
   const { db } = bench.deps;
   const traffic = createNarTraffic({ db });
