@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type CacheStanding, cacheAccess, keyMayCreate, organizationAccess } from "./access.ts";
 import { type Actor, type ActorKey, ANONYMOUS } from "./actor.ts";
@@ -88,4 +89,25 @@ test("only a key without a pin creates, when it may manage what it creates", () 
   expect(keyMayCreate(key({ permissions: 1 }))).toBe(false);
   expect(keyMayCreate(key({ organizationId: "red" }))).toBe(false);
   expect(keyMayCreate(key({ cacheId: "c" }))).toBe(false);
+});
+
+test("through whatever key, its owner may and sees no more than without it", () => {
+  const id = fc.constantFrom("one", "two");
+  const mask = fc.nat(0x3fff);
+  const key = fc.record({ permissions: mask, organizationId: fc.option(id), cacheId: fc.option(id) });
+  const standing = fc.record({ id, public: fc.boolean(), rolePermissions: fc.option(mask) });
+  const mode = fc.constantFrom(...Object.values(SubscriptionMode));
+  const subscriptions = fc.array(fc.record({ organizationId: id, mode }), { maxLength: 3 });
+  fc.assert(
+    fc.property(key, standing, subscriptions, (pinned, there, subscribed) => {
+      for (const look of [
+        (actor: Actor) => organizationAccess(actor, there),
+        (actor: Actor) => cacheAccess(actor, { ...there, subscriptions: subscribed }),
+      ]) {
+        const [narrow, wide] = [look(withKey(pinned)), look(session)];
+        expect(narrow.mask & ~wide.mask).toBe(0);
+        expect([narrow.visible && !wide.visible, narrow.member && !wide.member]).toEqual([false, false]);
+      }
+    }),
+  );
 });
