@@ -17,7 +17,8 @@ const SIGNED_IN_PAGE = "/account/oidc-callback";
 /** `/auth/oidc` and `/auth/oauth`: sessions by an identity provider, for browsers and for clients that lead one. */
 export function oidcRoutes(deps: OidcDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const { secureCookie: secure } = deps.settings;
+  const { secureCookie: secure, serveUrl, frontendUrl } = deps.settings;
+  const signedInPage = `${frontendUrl === serveUrl ? "" : frontendUrl}${SIGNED_IN_PAGE}`;
   // The provider's redirect is a navigation from another site: `Strict` would keep the cookie back.
   const attemptCookie: CookieOptions = { httpOnly: true, sameSite: "Lax", path: "/", secure };
   const sessionCookie: CookieOptions = { httpOnly: true, sameSite: "Strict", path: "/", secure };
@@ -43,7 +44,7 @@ export function oidcRoutes(deps: OidcDeps): Hono<AppEnv> {
   app.get("/oidc/callback", async (c) => {
     const token = await finish(c, readQuery(c, GetOidcCallbackQuery));
     setCookie(c, SESSION_COOKIE, token, sessionCookie);
-    return c.redirect(SIGNED_IN_PAGE);
+    return c.redirect(signedInPage);
   });
   app.post("/oauth/authorize", async (c) => c.json(success(await begin(c))));
   app.get("/oauth/authorize", async (c) => {

@@ -65,7 +65,7 @@ export async function lockAccountsLike(
     .select(sql<boolean>`password_hash is not null`.as("has_password"))
     .where((eb) => eb.or([byName, byEmail]))
     .orderBy("user_account.id")
-    .forUpdate()
+    .forNoKeyUpdate()
     .execute();
   if (accounts.length === 0) return [];
   // Only a later statement sees what was linked while this one waited for the lock.
@@ -82,7 +82,10 @@ export async function lockAccountsLike(
   return accounts.map((account) => ({ ...account, issuer: issuers.get(account.id) ?? null }));
 }
 
-/** Links the account to the identity, and to no other one. Fails on `user_identity_key` where another has it. */
+/**
+ * Links the account to the identity, and to no other one; a password goes. Fails on `user_identity_key` where another
+ * account has the identity.
+ */
 export async function linkIdentity(
   trx: Transaction<Database>,
   userId: string,
@@ -92,6 +95,12 @@ export async function linkIdentity(
     .insertInto("user_identity")
     .values({ user_id: userId, issuer, subject })
     .onConflict((conflict) => conflict.column("user_id").doUpdateSet({ issuer, subject, linked_at: databaseNow }))
+    .execute();
+  await trx
+    .updateTable("user_account")
+    .set({ password_hash: null })
+    .where("id", "=", userId)
+    .where("password_hash", "is not", null)
     .execute();
 }
 

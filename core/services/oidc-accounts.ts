@@ -21,7 +21,7 @@ import { randomFraction, uuidV7 } from "../lib/ids.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { OidcRefusedError } from "./oidc-failure.ts";
 
-type AccountDeps = Pick<ServiceDeps, "clock" | "random" | "log">;
+type AccountDeps = Pick<ServiceDeps, "clock" | "random" | "log" | "settings">;
 
 export interface FoundAccount {
   readonly user: SignInUser;
@@ -46,28 +46,28 @@ export async function findOrMakeAccount(
   await lockIdentity(trx, profile);
   const known = await findUserOfIdentity(trx, profile);
   if (known) return { user: await refresh(trx, deps, requireActive(known), profile), by: "known" };
-  const provisioned = await findProvisioned(trx, profile);
-  if (!provisioned) return { user: await makeAccount(trx, deps, profile), by: "creation" };
-  requireActive(provisioned);
-  await linkIdentity(trx, provisioned.id, profile);
-  return { user: await refresh(trx, deps, provisioned, profile), by: "claim" };
+  const unused = await findUnused(trx, deps, profile);
+  if (!unused) return { user: await makeAccount(trx, deps, profile), by: "creation" };
+  await linkIdentity(trx, requireActive(unused).id, profile);
+  return { user: await refresh(trx, deps, unused, profile), by: "claim" };
 }
 
 /**
- * The one account that has the name or the address, when nobody signs in to it yet. An address that the provider did
- * not verify claims nothing.
+ * The one account that has the name or the address, when nobody can sign in to it. An address that the provider did not
+ * verify claims nothing.
  */
-async function findProvisioned(
+async function findUnused(
   trx: Transaction<Database>,
+  deps: AccountDeps,
   { issuer, username, email }: OidcProfile,
 ): Promise<KnownAccount | undefined> {
   const verified = email?.verified ? email.address : null;
   const accounts = await lockAccountsLike(trx, { username: username.word, email: email?.address ?? null });
   const byEmail = verified === null ? undefined : accounts.find((account) => same(account.email, verified));
   const byName = accounts.find((account) => same(account.username, username.word));
-  if (byEmail && isFree(byEmail, { issuer, verified: true })) return byEmail;
+  if (byEmail && (isNew(byEmail) || isLeft(byEmail, deps, issuer))) return byEmail;
   if (byEmail) throw new OidcRefusedError(`the account ${byEmail.username} has this address and is somebody's already`);
-  if (byName && isFree(byName, { issuer, verified: false })) return byName;
+  if (byName && isNew(byName)) return byName;
   if (byName) throw new OidcRefusedError(`the account ${byName.username} has this name and is somebody's already`);
   const [other] = accounts;
   if (!other) return undefined;
@@ -76,15 +76,18 @@ async function findProvisioned(
   );
 }
 
+/** It was provisioned, and nobody could ever sign in to it. */
+function isNew(account: KnownAccount): boolean {
+  return !account.has_password && account.issuer === null;
+}
+
 /**
- * Nobody signs in to the account: it has no password, and no identity that could come back. Of another issuer none can,
- * since one provider is configured; then the address has to speak for it.
+ * Somebody could sign in and cannot any more: by a provider that is not the configured one, or with a password where
+ * none counts. Whose account it is shows an address that was verified then: it might be a stranger's trap otherwise.
  */
-function isFree(
-  account: KnownAccount,
-  { issuer, verified }: { readonly issuer: string; readonly verified: boolean },
-): boolean {
-  return !account.has_password && (account.issuer === null || (verified && account.issuer !== issuer));
+function isLeft(account: KnownAccount, { settings }: AccountDeps, issuer: string): boolean {
+  const passwordCounts = account.has_password && !settings.oidc?.required;
+  return account.email_verified && account.issuer !== issuer && !passwordCounts;
 }
 
 /** The provider's name and address, where they may be kept. What the operator's state says of a user stays. */

@@ -20,6 +20,7 @@ interface Provisioned {
   readonly active?: boolean;
   readonly managed?: boolean;
   readonly superuser?: boolean;
+  readonly email_verified?: boolean;
   /** The account is linked to an identity of this issuer. */
   readonly issuer?: string;
 }
@@ -88,11 +89,14 @@ test("an account with a password is nobody else's, by name or by address", async
 });
 
 test("an account of a provider that was replaced is claimed by the verified address, not by the name", async () => {
-  const id = await provision("moved", { issuer: "https://old.example.org" });
+  const id = await provision("moved", { issuer: "https://old.example.org", email_verified: true });
+  await provision("trap", { issuer: "https://old.example.org" });
   const claims = { sub: "m-1", preferred_username: "moved", email: "other@example.org", email_verified: true };
   await expectRefused(claims, /has this name and is somebody's already/);
   expect(await site.signedIn(provider, { ...claims, email: "moved@example.org" })).toMatchObject({ id });
   await expectRefused({ ...claims, sub: "m-2", email: "moved@example.org" }, /somebody's already/);
+  // Somebody may have told the old provider an address that was not theirs.
+  await expectRefused({ ...claims, sub: "m-3", email: "trap@example.org" }, /account trap has this address/);
 });
 
 test("a deactivated user stays out, linked or not", async () => {

@@ -125,6 +125,12 @@ test("a provider that takes the client's secret in the header only gets it there
   expect(basic.asked.filter((entry) => entry.startsWith("by "))).toEqual(["by header"]);
 });
 
+test("where the web interface has an address of its own, a browser goes on there", async () => {
+  await using other = await startSite({ discoveryUrl: provider.url, frontendUrl: "https://www.example.com" });
+  const answer = await other.signIn(provider, { sub: "web", preferred_username: "web-user" });
+  expect(answer.headers.get("location")).toBe("https://www.example.com/account/oidc-callback");
+});
+
 test("without a provider every one of these addresses says so", async () => {
   for (const [method, path] of [
     ["GET", "/auth/oidc/login"],

@@ -46,6 +46,7 @@ export interface SiteOptions {
   readonly iconUrl?: string;
   readonly clientSecret?: string;
   readonly scopes?: string;
+  readonly frontendUrl?: string;
   /** Ends what waits for the provider long before its time. */
   readonly impatient?: boolean;
 }
@@ -57,7 +58,8 @@ export async function startSite(options: SiteOptions): Promise<Site> {
   const t = await withApp();
   const log = recordingLogger();
   const outbound = createOutbound({ allowed: [], privateAllowed: true }, { ownHost: new URL(discoveryUrl).hostname });
-  const settings: ServiceSettings = { ...t.deps.settings, oidc: { required, iconUrl } };
+  const { frontendUrl = t.deps.settings.frontendUrl } = options;
+  const settings: ServiceSettings = { ...t.deps.settings, frontendUrl, oidc: { required, iconUrl } };
   const oidc = new OidcProvider(
     { clock: options.impatient ? IMPATIENT_CLOCK : systemClock, outbound },
     {
