@@ -20,7 +20,6 @@ export function exact<const Entries extends v.ObjectEntries>(entries: Entries): 
     v.rawCheck(({ dataset, addIssue }) => {
       const { value } = dataset as { readonly value: unknown };
       if (typeof value !== "object" || value === null) return;
-      if (Array.isArray(value)) return addIssue({ message: NOT_A_SET });
       for (const [key, content] of Object.entries(value)) {
         if (known.includes(key)) continue;
         const path = [{ type: "object", origin: "key", input: value as Record<string, unknown>, key, value: content }];
@@ -28,8 +27,11 @@ export function exact<const Entries extends v.ObjectEntries>(entries: Entries): 
       }
     }),
   );
+  // To valibot a list is an object, too.
+  const run: (typeof schema)["~run"] = (dataset, config) =>
+    schema["~run"](Array.isArray(dataset.value) ? { ...dataset, value: null } : dataset, config);
   // Whoever gets a value from it got no issue, so there is nothing unknown in it.
-  return schema as unknown as v.ObjectSchema<Entries, string>;
+  return { ...schema, "~run": run } as unknown as v.ObjectSchema<Entries, string>;
 }
 
 /** What to say of a word that is none of the known ones. */

@@ -123,10 +123,7 @@ const actionEntry = v.variant(
 export type StateAction = v.InferOutput<typeof actionEntry>;
 
 /** One of the two: another address, or the newest state of what the flake names. */
-const overrideEntry = v.pipe(
-  exact({ url: optional(words(2_000)), keep_url: flag(false) }),
-  v.check(({ url, keep_url }) => (url != null) !== keep_url, "needs exactly one of url and keep_url = true"),
-);
+const overrideEntry = exact({ url: optional(words(2_000)), keep_url: flag(false) });
 
 const overrides = v.pipe(
   v.unknown(),

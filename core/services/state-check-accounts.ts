@@ -58,7 +58,7 @@ export function checkPermissions(
 
 export function checkRoleName(checks: StateChecks, path: StatePath, name: string): void {
   if (BUILT_IN_ROLES.includes(name)) {
-    checks.report(path, `${name} is a built-in role, as are ${BUILT_IN_ROLES.join(", ")}: choose another name`);
+    checks.report(path, `is that of a built-in role (${BUILT_IN_ROLES.join(", ")}): choose another one`);
   } else checks.require(path, () => requireSlug(name, "name"));
 }
 

@@ -53,7 +53,8 @@ function checkOverrides(checks: StateChecks, path: StatePath, project: StateProj
   const entries = Object.entries(project.flake_input_overrides);
   const at = [...path, "flake_input_overrides"];
   if (entries.length > OVERRIDES_MAX) checks.report(at, `has more than ${OVERRIDES_MAX} entries: use patterns`);
-  for (const [input, { url }] of entries) {
+  for (const [input, { url, keep_url }] of entries) {
+    if ((url != null) === keep_url) checks.report([...at, input], "needs exactly one of url and keep_url = true");
     const problem = inputPatternProblem(input);
     if (problem !== null) checks.report([...at, input], `is no name of an input: ${problem}`);
     if (url == null) continue;

@@ -1,4 +1,4 @@
-import { readState, type StateDocument, type StateProblem } from "../api/state.ts";
+import { readState, STATE_SECTIONS, type StateDocument, type StateProblem } from "../api/state.ts";
 import { checkAccounts } from "./state-check-accounts.ts";
 import { checkCaches } from "./state-check-caches.ts";
 import { checkProjects } from "./state-check-projects.ts";
@@ -23,7 +23,12 @@ export function checkState(json: unknown, rules: StateRules): CheckedState {
   checkSecretNames(checks);
   return {
     document: reading.document,
-    problems: [...reading.problems, ...checks.problems],
+    problems: [...reading.problems, ...checks.problems].sort((a, b) => sectionOf(a) - sectionOf(b)),
     warnings: checks.warnings,
   };
+}
+
+/** Words that are no section come first. */
+function sectionOf({ path }: StateProblem): number {
+  return (STATE_SECTIONS as readonly unknown[]).indexOf(path[0]);
 }

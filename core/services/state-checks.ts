@@ -50,7 +50,7 @@ export class StateChecks {
     } catch (error) {
       if (!(error instanceof DomainError)) throw error;
       // The path says already which field it is.
-      this.report(path, error.message.replace(/^(?:[A-Za-z_.]+: |[A-Za-z_ ]*?(?=must |is ))/, ""));
+      this.report(path, error.message.replace(/^(?:[A-Za-z_.]+: |[A-Za-z_ ]*?\b(?=(?:must|is) ))/, ""));
     }
   }
 

@@ -26,6 +26,7 @@ test("the exported JSON is a good state file, and applied where it comes from it
 test("the exported Nix is read by Nix itself as the same document", async () => {
   await using app = await withApp();
   const file = everything();
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: that is what Nix must not take for its own
   const odd = 'Quotes " and ${braces}, \\backslashes\\, $${dollars}, a\ttab and\nlines';
   file.organizations.acme.description = odd;
   await apply(app, file);
