@@ -34,9 +34,10 @@ import * as createIntegrations from "./20261122T031100Z-create-integrations.ts";
 import * as buryOrganizations from "./20261122T031200Z-bury-organizations.ts";
 import * as createTriggers from "./20261122T031500Z-create-triggers.ts";
 import * as createActions from "./20261122T031600Z-create-actions.ts";
+import * as judgeEvaluations from "./20261122T032000Z-judge-evaluations.ts";
 import * as declareState from "./20261122T033000Z-declare-state.ts";
 import * as countForMetrics from "./20261122T033500Z-count-for-metrics.ts";
-import * as judgeEvaluations from "./20261122T032000Z-judge-evaluations.ts";
+import * as showCaches from "./20261122T034000Z-show-caches.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -78,6 +79,7 @@ const migrations: Record<string, Migration> = {
   "20261122T033000Z-declare-state": declareState,
   "20261122T033500Z-count-for-metrics": countForMetrics,
   "20261122T032000Z-judge-evaluations": judgeEvaluations,
+  "20261122T034000Z-show-caches": showCaches,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -517,6 +517,19 @@ create table cache (
 CREATE INDEX cache_created_by_idx ON cache (created_by);
 CREATE UNIQUE INDEX cache_internal_key ON cache (organization_id) WHERE (kind = 1);
 
+create table cache_history (
+  cache_id uuid not null,
+  granularity smallint not null,
+  bucket_start timestamp with time zone not null,
+  requests bigint not null default 0,
+  bytes bigint not null default 0,
+  packages bigint,
+  stored_bytes bigint,
+  constraint cache_history_pkey PRIMARY KEY (cache_id, granularity, bucket_start),
+  constraint cache_history_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
+);
+CREATE INDEX cache_history_age_idx ON cache_history (granularity, bucket_start);
+
 create table cache_key (
   id uuid not null,
   cache_id uuid not null,
@@ -577,6 +590,7 @@ create table cache_path (
   constraint cache_path_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash),
   constraint cache_path_hash_length CHECK ((length(hash) = 32))
 );
+CREATE INDEX cache_path_age_idx ON cache_path (cache_id, created_at, hash);
 CREATE INDEX cache_path_debug_idx ON cache_path (nar_hash) WHERE (store_path ~~ '%-debug'::text);
 CREATE INDEX cache_path_incomplete_idx ON cache_path (cache_id, hash) WHERE (incomplete_at IS NOT NULL);
 CREATE INDEX cache_path_nar_idx ON cache_path (nar_hash);

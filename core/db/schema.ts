@@ -17,6 +17,7 @@ import type {
   SourceUploadTable,
 } from "./tables/build-requests.ts";
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
+import type { CacheHistoryTable } from "./tables/cache-history.ts";
 import type { CacheKeyTable } from "./tables/cache-key.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { GroupMembershipTable, OidcReturnTable, UserIdentityTable } from "./tables/identities.ts";
@@ -39,8 +40,8 @@ import type {
 import type { BuildHistoryTable, DispatchScore, SchedulerStateTable } from "./tables/scheduling.ts";
 import type { SealedLogTable } from "./tables/sealed-log.ts";
 import type { OutputLossTable, RecoveryNeedTable, ServerTable } from "./tables/server.ts";
-import type { ProjectTriggerTable } from "./tables/triggers.ts";
 import type { BaseWorkerTable, PendingMemberTable } from "./tables/state.ts";
+import type { ProjectTriggerTable } from "./tables/triggers.ts";
 import type { CacheLogTable, NarUploadPartTable, NarUploadTable, SentNarTable } from "./tables/uploads.ts";
 import type { CacheUpstreamTable, UpstreamMetricTable, UpstreamPathTable } from "./tables/upstreams.ts";
 import type { EvaluationVerdictTable, LockedInput } from "./tables/verdict.ts";
@@ -75,6 +76,7 @@ export interface Database {
   integrity_count: IntegrityCountTable;
   scrub_state: ScrubStateTable;
   admin_task: AdminTaskTable;
+  cache_history: CacheHistoryTable;
   cache_path: CachePathTable;
   cache_usage: CacheUsageTable;
   cache_pin: CachePinTable;

@@ -43,7 +43,7 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
   if (sentElsewhere) {
-    deps.traffic?.sent(nar.fileSize);
+    deps.traffic?.sent(cache.id, nar.fileSize);
     return sentElsewhere;
   }
   const response = await answerBytes(request, {
@@ -59,7 +59,7 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   });
   // What was remembered may have been stored anew elsewhere.
   if (!response) deps.nars.forget(`${cache.id}/${known.pathHash}`);
-  else if (response.ok && request.method === "GET") deps.traffic?.sent(sizeOf(response));
+  else if (response.ok && request.method === "GET") deps.traffic?.sent(cache.id, sizeOf(response));
   return response ?? answer.notFound();
 }
 

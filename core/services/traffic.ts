@@ -1,38 +1,54 @@
 import type { Kysely } from "kysely";
+import { addCacheTraffic } from "../db/cache-history.ts";
 import { addMetricCounts } from "../db/metric-counts.ts";
 import type { Database } from "../db/schema.ts";
+import { inTransaction } from "../db/transaction.ts";
 
 /** What caches have sent of NARs, gathered in memory so that sending one writes nothing. */
 export interface NarTraffic {
   /** `bytes`: of the answer's body, also where a proxy or the storage sends it in our place. */
-  sent(bytes: number): void;
+  sent(cacheId: string, bytes: number): void;
   /** Throws when the database cannot take it; it is kept then. */
   flush(): Promise<void>;
 }
 
 export function createNarTraffic({ db }: { readonly db: Kysely<Database> }): NarTraffic {
-  let requests = 0;
-  let total = 0;
+  let gathered = new Map<string, Sent>();
+
+  function add(cacheId: string, { requests, bytes }: Sent): void {
+    const sent = gathered.get(cacheId);
+    if (!sent) gathered.set(cacheId, { requests, bytes });
+    else {
+      sent.requests += requests;
+      sent.bytes += bytes;
+    }
+  }
+
   return {
-    sent(bytes) {
-      requests++;
-      total += bytes;
-    },
+    sent: (cacheId, bytes) => add(cacheId, { requests: 1, bytes }),
     async flush() {
-      if (requests === 0) return;
-      const taken = { requests, total };
-      requests = 0;
-      total = 0;
+      if (gathered.size === 0) return;
+      const taken = gathered;
+      gathered = new Map();
+      const sent = Array.from(taken, ([cacheId, counts]) => ({ cache_id: cacheId, ...counts }));
+      const sum = (name: keyof Sent) => sent.reduce((total, counts) => total + counts[name], 0);
       try {
-        await addMetricCounts(db, [
-          { name: "nar.requests", value: taken.requests },
-          { name: "nar.bytes", value: taken.total },
-        ]);
+        await inTransaction(db, async (trx) => {
+          await addMetricCounts(trx, [
+            { name: "nar.requests", value: sum("requests") },
+            { name: "nar.bytes", value: sum("bytes") },
+          ]);
+          await addCacheTraffic(trx, sent);
+        });
       } catch (error) {
-        requests += taken.requests;
-        total += taken.total;
+        for (const [cacheId, counts] of taken) add(cacheId, counts);
         throw error;
       }
     },
   };
+}
+
+interface Sent {
+  requests: number;
+  bytes: number;
 }

@@ -1,5 +1,6 @@
 import { MINUTE, sleep } from "#core/lib/clock.ts";
 import type { Logger } from "#core/ports/logger.ts";
+import { CacheSizes } from "#core/services/cache-sizes.ts";
 import { flushOwnUses } from "#core/services/uses-flush.ts";
 import type { Composition } from "./compose.ts";
 import type { Front } from "./front.ts";
@@ -7,8 +8,8 @@ import type { Front } from "./front.ts";
 const INTERVAL_MS: number = MINUTE;
 
 /**
- * Writes down which paths were asked for, which NARs were right and how much was sent: from time to time, before each
- * sweep, and once more at the end, since retention counts on it.
+ * Writes down which paths were asked for, which NARs were right, how much was sent and how much caches hold: from time to
+ * time, before each sweep, and once more at the end, since retention counts on it.
  */
 export async function keepFlushing(
   {
@@ -20,6 +21,7 @@ export async function keepFlushing(
   log: Logger,
   stopping: AbortSignal,
 ): Promise<void> {
+  const sizes = new CacheSizes(hub.db);
   let wake = new AbortController();
   const unsubscribe = hub.notifier.subscribe("uses", () => wake.abort());
   const tell = (what: string) => (error: unknown) => log.warn(`${what} was not recorded yet`, { error });
@@ -27,6 +29,7 @@ export async function keepFlushing(
     await flushOwnUses({ db: hub.db, uses }, hub.server.id).catch(tell("which paths were used"));
     await proofs.flush().catch(tell("which NARs were right"));
     await front.traffic.flush().catch(tell("how much was sent"));
+    await sizes.note().catch(tell("how much caches hold"));
   };
   while (!stopping.aborted) {
     await sleep(hub.clock, INTERVAL_MS, AbortSignal.any([stopping, wake.signal]));

@@ -215,6 +215,11 @@ GET /caches/{cache}/upstreams                                                404
 PUT /caches/{cache}/upstreams                                                401 404 403 403 ok  403 ok  ok  401 403 404
 PATCH /caches/{cache}/upstreams/{upstream}                                   401 404 403 403 ok  403 ok  ok  401 403 404
 DELETE /caches/{cache}/upstreams/{upstream}                                  401 404 403 403 ok  403 ok  ok  401 403 404
+GET /caches/{cache}/stats                                                    404 404 ok  ok  ok  ok  ok  ok  404 404 404
+GET /caches/{cache}/nars                                                     404 404 ok  ok  ok  ok  ok  ok  404 404 404
+GET /caches/{cache}/nars/stats                                               404 404 ok  ok  ok  ok  ok  ok  404 404 404
+GET /caches/{cache}/nars/available                                           404 404 ok  ok  ok  ok  ok  ok  404 404 404
+GET /caches/{cache}/nars/{hash}                                              404 404 ok  ok  ok  ok  ok  ok  404 404 404
 POST /caches/{cache}/nars                                                    401 404 403 ok  ok  403 ok  ok  401 403 404
 POST /caches/{cache}/nars/missing                                            401 404 403 ok  ok  403 ok  ok  401 403 404
 GET /caches/{cache}/nars/{hash}/chunk                                        401 404 403 ok  ok  403 ok  ok  401 403 404

@@ -6,6 +6,7 @@ import { BUILD_REQUESTS } from "./build-requests.ts";
 import { BUILDS } from "./builds.ts";
 import { CACHE_KEYS, CACHE_UPSTREAMS, CACHES } from "./caches.ts";
 import { CACHE_RETENTION, CACHE_UPLOADS } from "./caches-contents.ts";
+import { CACHE_NARS } from "./caches-nars.ts";
 import { EVALUATIONS } from "./evaluations.ts";
 import { GENERAL } from "./general.ts";
 import { INTEGRATIONS } from "./integrations.ts";
@@ -41,6 +42,7 @@ export const ROUTE_GROUPS = [
   CACHE_MEMBERS,
   CACHE_KEYS,
   CACHE_UPSTREAMS,
+  CACHE_NARS,
   CACHE_UPLOADS,
   CACHE_RETENTION,
   BOARD,
