@@ -30,7 +30,7 @@ export async function insertAuditEvent(
     .execute();
 }
 
-/** How often the same was recorded of a user within `withinMs`, counted up to `max`; of one address, where it is given. */
+/** How often the same was recorded of a user within `withinMs`, up to `max`; of one address, where it is given. */
 export async function countRecentAuditEvents(
   db: Kysely<Database>,
   { event, userId, ip }: { readonly event: string; readonly userId: string | null; readonly ip?: string | null },
