@@ -76,7 +76,8 @@ export const AUTH = {
   },
 } as const satisfies RouteGroup;
 
-const PROVIDER_ERRORS = ["oauth_disabled", "unauthorized", "forbidden", "already_exists"] as const;
+const AWAY_ERRORS = ["oauth_disabled", "service_unavailable"] as const;
+const BACK_ERRORS = ["oauth_disabled", "unauthorized"] as const;
 
 export const SINGLE_SIGN_ON = {
   tag: "Single sign-on",
@@ -86,7 +87,7 @@ export const SINGLE_SIGN_ON = {
       summary: "Go to the identity provider",
       audience: "everybody",
       answer: REDIRECT,
-      errors: PROVIDER_ERRORS,
+      errors: AWAY_ERRORS,
     },
     "GET /auth/oidc/callback": {
       summary: "Come back from the identity provider, in a browser",
@@ -94,13 +95,13 @@ export const SINGLE_SIGN_ON = {
       audience: "everybody",
       query: GetOidcCallbackQuery,
       answer: REDIRECT,
-      errors: PROVIDER_ERRORS,
+      errors: BACK_ERRORS,
     },
     "POST /auth/oauth/authorize": {
       summary: "Ask for the identity provider's address",
       audience: "everybody",
       answer: json<string>(),
-      errors: PROVIDER_ERRORS,
+      errors: AWAY_ERRORS,
     },
     "GET /auth/oauth/authorize": {
       summary: "Come back from the identity provider, with a program",
@@ -108,7 +109,7 @@ export const SINGLE_SIGN_ON = {
       audience: "everybody",
       query: GetOidcCallbackQuery,
       answer: json<string>(),
-      errors: [...PROVIDER_ERRORS, "invalid_oauth_code"],
+      errors: [...BACK_ERRORS, "invalid_oauth_code"],
     },
   },
 } as const satisfies RouteGroup;
