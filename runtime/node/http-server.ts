@@ -10,7 +10,13 @@ import type { Composition } from "./compose.ts";
 import type { Front } from "./front.ts";
 import { answerMalformedRequests } from "./malformed-requests.ts";
 import { cutIdleBody } from "./request-bodies.ts";
-import { CLIENT_TIMEOUTS, type ClientTimeouts, StalledConnections, timeoutOptions } from "./slow-clients.ts";
+import {
+  CLIENT_TIMEOUTS,
+  type ClientTimeouts,
+  CONNECTIONS_MAX,
+  StalledConnections,
+  timeoutOptions,
+} from "./slow-clients.ts";
 
 const IF_NONE_MATCH = "if-none-match";
 
@@ -47,6 +53,7 @@ export function createHttpServer(
     if (gate && !gate.mayPass(request, response, () => handle(request, response))) return;
     handle(request, response);
   });
+  server.maxConnections = CONNECTIONS_MAX;
   connections.watch(server, timeouts);
   answerMalformedRequests(server, (socket) => connections.isAnswering(socket as Socket));
   return server;
