@@ -1,7 +1,16 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DomainError } from "#core/errors.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
-import { COMMIT, insertCacheOf, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
+import {
+  COMMIT,
+  insertCacheOf,
+  insertEvaluationRow,
+  insertOrganization,
+  insertProjectRow,
+  newId,
+} from "../support/rows.ts";
 
 let api: BuildsApi;
 beforeAll(async () => {
@@ -178,6 +187,31 @@ test("a test does what the trigger would do, at once and for the person who aske
   const off = await api.ask("POST", `${path}/triggers/${id}/test`, api.writer);
   expect([off.status, off.code]).toEqual([400, "bad_request"]);
 });
+
+test("a commit that somebody begins to evaluate at this moment is not evaluated beside", async () => {
+  const { id: projectId, path } = await freshProject();
+  const { id } = (await api.ask("POST", `${path}/triggers`, api.admin, { config: POLLING })).message;
+  const call = await api.db.transaction().execute(async (trx) => {
+    await trx.selectFrom("project").select("id").where("id", "=", projectId).forUpdate().execute();
+    const answer = api.ask("POST", `${path}/triggers/${id}/test`, api.writer);
+    await waitForLockWait();
+    await insertEvaluationRow(trx, { organizationId: api.organizationId, projectId });
+    return { answer };
+  });
+  expect((await call.answer).message).toEqual({ outcome: "SkippedSameCommit" });
+});
+
+/** Until some statement on this database waits for a lock. */
+async function waitForLockWait(): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (performance.now() < deadline) {
+    const { rows } = await sql`
+      select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`.execute(api.db);
+    if (rows.length > 0) return;
+    await sleep(20);
+  }
+  throw new Error("nobody waits for the project");
+}
 
 test("an evaluation keeps the type of a trigger that is gone, and shows none", async () => {
   const { path } = await freshProject();

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TriggerConfig } from "#core/api/triggers.ts";
+import { listDueTriggers } from "#core/db/triggers.ts";
 import { DomainError } from "#core/errors.ts";
-import type { TriggerDeps } from "#core/services/triggers-run.ts";
+import { lookAtTrigger, type TriggerDeps } from "#core/services/triggers-run.ts";
 import { type BuildsApi, withBuildsApi } from "#test/support/builds-api.ts";
 import { COMMIT, insertCacheOf } from "#test/support/rows.ts";
 import { dueTrigger, endEvaluationsOf, evaluationsOf, look, triggerRow } from "./support.ts";
@@ -36,6 +37,16 @@ test("a time begins an evaluation of a commit that is known, too", async () => {
     [COMMIT, id],
     [COMMIT, id],
   ]);
+});
+
+test("of two servers that look at the same time one begins an evaluation", async () => {
+  const { id, projectId } = await due();
+  const rows = await listDueTriggers(deps.db, { limit: 1_000, except: [] });
+  const [trigger] = rows.filter((row) => row.id === id);
+  if (!trigger) throw new Error("the trigger is due");
+  const { signal } = new AbortController();
+  await Promise.all([lookAtTrigger(deps, trigger, signal), lookAtTrigger(deps, trigger, signal)]);
+  expect(await evaluationsOf(deps, projectId)).toHaveLength(1);
 });
 
 test("times that passed while nobody looked are caught up once", async () => {
