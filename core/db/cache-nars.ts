@@ -64,8 +64,7 @@ export async function findCacheNarTimes(
   cacheId: string,
 ): Promise<{ readonly newest: Date | null; readonly oldest_use: Date | null }> {
   const { rows } = await sql<{ newest: Date | null; oldest_use: Date | null }>`
-    select max(created_at) as newest, min(last_used_at) as oldest_use from cache_path where cache_id = ${cacheId}`.execute(
-    db,
-  );
+    select max(created_at) as newest, min(last_used_at) as oldest_use
+    from cache_path where cache_id = ${cacheId}`.execute(db);
   return rows[0] ?? { newest: null, oldest_use: null };
 }

@@ -37,7 +37,7 @@ export async function listPinRevisions(
   { cacheName, name }: { readonly cacheName: string; readonly name: string },
 ): Promise<PinView[]> {
   const { cache, member } = await requireCache(deps, actor, cacheName, "read");
-  const revisions = await listPins(deps.db, cache.id, { name, limit: PINS_MAX });
+  const revisions = NAME.test(name) ? await listPins(deps.db, cache.id, { name, limit: PINS_MAX }) : [];
   if (revisions.length === 0) throw noPin();
   return revisions.map((pin) => viewPin(pin, member));
 }
@@ -95,7 +95,7 @@ export async function unpin(
   }: { readonly cacheName: string; readonly name: string; readonly revision: number | null },
 ): Promise<void> {
   const { cache } = await requireCache(deps, actor, cacheName, "writeStore");
-  if (await deletePin(deps.db, { cacheId: cache.id, name, revision })) return;
+  if (NAME.test(name) && (await deletePin(deps.db, { cacheId: cache.id, name, revision }))) return;
   if (revision === null) throw noPin();
   throw new DomainError("not_found", "The pin has no such older revision; the newest one goes with the pin itself");
 }

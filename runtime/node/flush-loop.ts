@@ -8,8 +8,8 @@ import type { Front } from "./front.ts";
 const INTERVAL_MS: number = MINUTE;
 
 /**
- * Writes down which paths were asked for, which NARs were right, how much was sent and how much caches hold: from time to
- * time, before each sweep, and once more at the end, since retention counts on it.
+ * Writes down which paths were asked for, which NARs were right, how much was sent and how much caches hold: from time
+ * to time, before each sweep, and once more at the end, since retention counts on it.
  */
 export async function keepFlushing(
   {

@@ -132,7 +132,7 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
       expect(hits).toEqual([]);
     });
 
-    test("what was not there is found the moment it is, and what is asked for often reaches the server once", async () => {
+    test("what was not there is found the moment it is; what many ask for reaches the server once", async () => {
       const cache = await bench.makeCache();
       const file = join(daemon.folder, "late");
       await writeFile(file, cache.name);
