@@ -5,8 +5,8 @@ export const CLOSURE_NODES_MAX = 1_000;
 export const GRAPH_NODES_MAX = 500;
 
 /**
- * `GET .../closure` (what it takes to build it) and `GET .../runtime-closure` (what it takes to run it), of a build or of
- * all entry points of an evaluation.
+ * `GET .../closure` (what it takes to build it) and `GET .../runtime-closure` (what it takes to run it), of a build or
+ * of all entry points of an evaluation.
  */
 export interface ClosureView {
   /** Ids of nodes; those that are not listed are among them. */

@@ -9,8 +9,8 @@ export const VERDICT_ATTRIBUTES_MAX = 100;
 export type Standing = "new" | "red_before" | null;
 
 /**
- * `GET /evals/{evaluation}/verdict`: why it is red, as it was when the evaluation ended. While it goes on, as far as that
- * is known.
+ * `GET /evals/{evaluation}/verdict`: why it is red, as it was when the evaluation ended. While it goes on, as far as
+ * that is known.
  */
 export interface VerdictView {
   readonly evaluation: string;
@@ -20,8 +20,8 @@ export interface VerdictView {
   /** One or two sentences for people. */
   readonly summary: string;
   /**
-   * The last evaluation before it of another commit that ended as completed or failed; its commit and id are kept when it
-   * is removed.
+   * The last evaluation before it of another commit that ended as completed or failed; its commit and id are kept when
+   * it is removed.
    */
   readonly compared_with: { readonly evaluation: string; readonly commit: string } | null;
   readonly attributes: VerdictAttributeCounts;

@@ -20,8 +20,8 @@ export async function findClosureStores(db: Kysely<Database>, organizationId: st
 }
 
 /**
- * One row with `nar_size` and `"references"` of the path whose hash is `hash`: of a store, else of what an upstream said.
- * No row: neither has it.
+ * One row with `nar_size` and `"references"` of the path whose hash is `hash`: of a store, else of what an upstream
+ * said. No row: neither has it.
  */
 export function pathOf(hash: RawBuilder<unknown>, { cacheIds, upstreamIds }: ClosureStores): RawBuilder<unknown> {
   return sql`

@@ -32,6 +32,11 @@ interface SummedRow {
   readonly bytes: number;
 }
 
+/** Of the rows of `sized`, which each query has. */
+const totals = sql`
+  select count(*)::int as nodes, coalesce(sum(edges), 0)::int as edges, coalesce(sum(nar_size), 0)::bigint as bytes
+  from sized`;
+
 /** Everything that these store paths refer to, directly or not, the biggest first. */
 export async function walkRuntimeClosure(
   db: Kysely<Database>,
@@ -52,8 +57,7 @@ export async function walkRuntimeClosure(
         cardinality(array_remove(coalesce(k."references", '{}'), w.path)) as edges
       from walked w left join lateral (${pathOf(sql`left(w.path, 32)`, stores)}) k on true)
     select left(s.path, 32) as id, s.path, s.nar_size, t.nodes, t.edges, t.bytes
-    from (select count(*)::int as nodes, coalesce(sum(edges), 0)::int as edges, coalesce(sum(nar_size), 0)::bigint as bytes
-      from sized) t
+    from (${totals}) t
     left join (select * from sized order by nar_size desc, path limit ${nodesMax}) s on true
     order by s.nar_size desc, s.path`.execute(db);
   return summed(rows, walkMax);
@@ -100,8 +104,7 @@ export async function walkBuildClosure(
         where o.build_id = w.id and o.store_path is not null) o
       cross join lateral (select count(*)::int as edges from build_edge where build_id = w.id) d)
     select left(s.path, 32) as id, s.path, s.nar_size, s.id as build_id, t.nodes, t.edges, t.bytes
-    from (select count(*)::int as nodes, coalesce(sum(edges), 0)::int as edges, coalesce(sum(nar_size), 0)::bigint as bytes
-      from sized) t
+    from (${totals}) t
     left join (select * from sized order by nar_size desc, path limit ${nodesMax}) s on true
     order by s.nar_size desc, s.path`.execute(db);
   const shown = rows.filter(({ id }) => id !== null);

@@ -46,8 +46,9 @@ export async function listEvaluationErrors(
 }
 
 /**
- * What is red in an evaluation, down to the builds that failed themselves. Where nothing among its builds says why one of
- * them was not tried, what lies below tells, as it is now. Null: there are more than `nodesMax` builds or `edgesMax` edges.
+ * What is red in an evaluation, down to the builds that failed themselves. Where nothing among its builds says why one
+ * of them was not tried, what lies below tells, as it is now. Null: there are more than `nodesMax` builds or `edgesMax`
+ * edges.
  */
 export async function readFailureGraph(
   db: Kysely<Database>,

@@ -35,7 +35,9 @@ function redText(verdict: Omit<VerdictView, "summary">): string {
     ...(broken ? [`${count(errors_total, "error")} of the evaluation`] : []),
   ];
   const because = reasons.length > 0 ? `: ${reasons.join(", and ")}` : "";
-  return `${count(attributes.red, "attribute")} of ${attributes.total} ${attributes.red === 1 ? "is" : "are"} red${standings(verdict)}${because}.`;
+  const are = attributes.red === 1 ? "is" : "are";
+  const red = `${count(attributes.red, "attribute")} of ${attributes.total} ${are} red`;
+  return `${red}${standings(verdict)}${because}.`;
 }
 
 function standings({ attributes: { red, new_here, red_before } }: Omit<VerdictView, "summary">): string {

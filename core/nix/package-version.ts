@@ -4,7 +4,7 @@ export interface PackageVersion {
   readonly version: string | null;
 }
 
-/** At the first dash that no letter follows, as `builtins.parseDrvName` divides: `hello-2.12.1` is `hello`, `2.12.1`. */
+/** At the first dash that no letter follows, as `builtins.parseDrvName` divides: `hello-2.12` is `hello`, `2.12`. */
 const DIVIDED = /^(.*?)-([^a-zA-Z].*)$/s;
 
 /** The name of a package, and its version. Takes names as derivations have them, without a hash before and `.drv`. */

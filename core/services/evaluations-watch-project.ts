@@ -29,7 +29,8 @@ const FOREIGN_MAX = 10_000;
 
 /**
  * Frames for every change of the project's newest evaluations and of the builds of those that go on; null where nothing
- * changed for a while. It begins with the status of each that goes on, and of the newest. Access is decided at every look.
+ * changed for a while. It begins with the status of each that goes on, and of the newest. Access is decided at every
+ * look.
  */
 export async function watchProject(
   deps: WatchDeps,

@@ -49,7 +49,7 @@ export function isNewSince(changed: Date, since: Date): boolean {
   return changed.getTime() >= since.getTime() - OVERLAP_MS;
 }
 
-/** Finds which builds of an evaluation changed since the last time; remembers as much as the overlap of two looks needs. */
+/** Finds which builds of an evaluation changed since the last time; remembers what the overlap of two looks needs. */
 export class BuildChanges {
   readonly #db: ServiceDeps["db"];
   readonly #evaluationId: string;

@@ -44,8 +44,8 @@ export async function getVerdict(deps: LogReadDeps, actor: Actor, evaluationId: 
 }
 
 /**
- * Writes down the verdicts of evaluations that ended a moment ago; answers whether there may be more. One that cannot be
- * computed is tried again behind all others.
+ * Writes down the verdicts of evaluations that ended a moment ago; answers whether there may be more. One that cannot
+ * be computed is tried again behind all others.
  */
 export async function settleVerdicts(
   deps: LogReadDeps & { readonly log: Logger },

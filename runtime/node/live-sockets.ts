@@ -22,8 +22,8 @@ const CLOSE = { normal: 1000, goingAway: 1001, failed: 1011 } as const;
 const LIVE_PATH = /^\/api\/v1\/(?:projects\/[^/]+\/[^/]+|evals\/[^/]+|builds\/[^/]+)\/live$/;
 
 /**
- * WebSockets on the paths of live updates. Each is asked for as a request like any other, so that whatever decides about
- * requests decides about them too; a refusal is answered as it is.
+ * WebSockets on the paths of live updates. Each is asked for as a request like any other, so that whatever decides
+ * about requests decides about them too; a refusal is answered as it is.
  */
 export class LiveSockets {
   readonly #fetch: Composition["fetch"];

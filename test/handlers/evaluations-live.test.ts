@@ -167,7 +167,7 @@ test("over a socket events come at once, and a client that hangs up leaves nothi
   }
 });
 
-test("who was cut off is told what changed meanwhile, and whoever was away for too long is told to read anew", async () => {
+test("who was cut off is told what changed meanwhile, and who was away for too long has to read anew", async () => {
   const id = await insertEvaluationRow(api.db, { organizationId, projectId });
   const build = await insertBuild(api.db, { organizationId, name: "tool", status: 1 });
   const link = await linkBuild(api.db, id, build);
@@ -242,7 +242,7 @@ test("a project's stream begins with what goes on, and tells of new evaluations,
   await stream.return(undefined);
 });
 
-test("who lost access to a project sees nothing more of it, and who never had it gets the answer for none", async () => {
+test("who loses access to a project sees no more of it, and who never had it gets the answer for none", async () => {
   const hidden = await api.ask("GET", "/projects/acme/site/live", api.stranger);
   const missing = await api.ask("GET", "/projects/acme/none/live", api.stranger);
   expect([hidden.status, hidden.text]).toEqual([404, missing.text]);

@@ -49,7 +49,7 @@ const idOf = (prefix: number, n: string) =>
   sql.raw(`('00000000-0000-7000-800${prefix}-' || lpad(to_hex(${n}), 12, '0'))::uuid`);
 const uuid = (prefix: number, n: number) => `00000000-0000-7000-800${prefix}-${n.toString(16).padStart(12, "0")}`;
 
-/** Evaluation `n` is of project `n % PROJECTS` and has the builds from `n % BUILDS` on; each build needs the next one. */
+/** Evaluation `n` is of project `n % PROJECTS` and has the builds from `n % BUILDS` on; each needs the next one. */
 async function fill(): Promise<void> {
   const { organizationId } = api;
   await api.db.connection().execute(async (connection) => {
@@ -78,9 +78,8 @@ async function fill(): Promise<void> {
     );
     await sql`
       insert into build_edge (build_id, dependency_id, outputs)
-      select ${idOf(3, "n")}, ${idOf(3, "n + 1")}, '{out}' from generate_series(0, ${BUILDS - 2}) n where n % 20 <> 19`.execute(
-      connection,
-    );
+      select ${idOf(3, "n")}, ${idOf(3, "n + 1")}, '{out}'
+      from generate_series(0, ${BUILDS - 2}) n where n % 20 <> 19`.execute(connection);
     await sql`
       insert into attempt (id, kind, organization_id, build_id, worker_id, lease_expires_at, outcome, finished_at)
       select ${idOf(4, "n")}, 1, ${organizationId}, ${idOf(3, "n")}, ${idOf(5, "1")}, now(), 1, now()

@@ -83,7 +83,7 @@ lib.c:1: error: expected ';'
 make: *** [lib.o] Error 1
 `;
 
-test("a verdict names the builds that failed themselves, what each takes down, and the lines that tell why", async () => {
+test("a verdict names the builds that failed themselves, what each takes down, and lines that tell why", async () => {
   const projectId = await project();
   const before = await evaluation(projectId, "a");
   await built(before, "app-1.0", 3, { attributes: ["app", "site"] });
@@ -148,7 +148,7 @@ test("a verdict names the builds that failed themselves, what each takes down, a
   ]);
 });
 
-test("a verdict stays as it was, whatever becomes of the builds, their logs and the evaluation it compares with", async () => {
+test("a verdict stays as it was, whatever becomes of its builds, their logs and what it compares with", async () => {
   const projectId = await project();
   const before = await evaluation(projectId, "a");
   await built(before, "tool-1.0", 4, { attributes: ["tool"] });
@@ -181,7 +181,7 @@ test("what a verdict is about to compare with is kept until it is written down",
   expect(await old()).toMatchObject([{ id: before }]);
 });
 
-test("the loop writes down the verdict of every evaluation that ended, and one that fails holds up no other", async () => {
+test("the loop writes down the verdict of every evaluation that ended", async () => {
   const projectId = await project();
   const ids: string[] = [];
   for (const commit of ["a", "b", "c"]) {

@@ -94,7 +94,7 @@ async function setEvaluation(id: string, status: number): Promise<void> {
   api.notifier.notify("evaluation", id);
 }
 
-test("a WebSocket on the path of live updates is sent the frames of the event stream, and ends with the evaluation", async () => {
+test("a WebSocket for live updates is sent the frames of the event stream, and ends with the evaluation", async () => {
   const id = await evaluation();
   const build = await insertBuild(api.db, { organizationId: api.organizationId, name: "tool", status: 1 });
   const link = await linkBuild(api.db, id, build);

@@ -75,7 +75,7 @@ test("a restart compares with what the restarted evaluation compares with: both 
   ]);
 });
 
-test("an evaluation that could not be evaluated has a verdict, too, and an aborted one is compared with by none", async () => {
+test("an aborted evaluation is one that no verdict compares with", async () => {
   const good = await run("e", "five", "succeeds");
   const { id } = await begin("f");
   await sql`update evaluation set status = 7, finished_at = gradient_now() where id = ${id}`.execute(world.db);
