@@ -1,3 +1,4 @@
+import type { Transaction } from "kysely";
 import { naiveTime } from "../api/times.ts";
 import type {
   ChangeWorkerBody,
@@ -14,6 +15,7 @@ import {
   offerBaseWorker,
 } from "../db/base-workers.ts";
 import type { LiveWorker } from "../db/live-workers.ts";
+import type { Database, WorkerRegistrationRow } from "../db/schema.ts";
 import type { BaseWorkerRow } from "../db/tables/state.ts";
 import type { WorkerSample } from "../db/tables/worker-sample.ts";
 import { inTransaction } from "../db/transaction.ts";
@@ -30,11 +32,13 @@ import {
   updateRegistration,
 } from "../db/worker-registrations.ts";
 import type { Actor } from "../domain/actor.ts";
+import type { AuditEvent } from "../domain/audit-events.ts";
 import { requireDisplayName } from "../domain/names.ts";
 import { DomainError } from "../errors.ts";
 import { fromBase64, toBase64 } from "../lib/bytes.ts";
 import { isUuid, isUuidV4, uuidV7 } from "../lib/ids.ts";
 import { requireOrganization } from "./access.ts";
+import { type AuditRecord, auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 
 const TOKEN_BYTES = 48;
@@ -84,6 +88,7 @@ export async function registerWorker(
   const register = inTransaction(deps.db, async (trx) => {
     await deleteBaseRegistration(trx, organization.id, workerId);
     await insertRegistration(trx, registration);
+    await record(trx, actor, registration, "worker.register");
   });
   await register.catch((error: unknown) => {
     if (uniqueViolation(error) !== "worker_registration_key") throw error;
@@ -108,9 +113,12 @@ export async function changeWorker(
   if (body.enable_fetch !== undefined) changes.enable_fetch = body.enable_fetch;
   if (body.enable_eval !== undefined) changes.enable_eval = body.enable_eval;
   if (body.enable_build !== undefined) changes.enable_build = body.enable_build;
-  if (worker.base_worker_id === null) await updateRegistration(deps.db, worker.id, changes);
-  else if (body.active !== undefined) await chooseBaseWorker(deps.db, worker.id, body.active);
-  await forgetDials(deps.db, worker.id);
+  await inTransaction(deps.db, async (trx) => {
+    if (worker.base_worker_id === null) await updateRegistration(trx, worker.id, changes);
+    else if (body.active !== undefined) await chooseBaseWorker(trx, worker.id, body.active);
+    await forgetDials(trx, worker.id);
+    await record(trx, actor, worker, "worker.update", { changed: Object.keys(changes) });
+  });
   announce(deps, worker.organization_id, worker.worker_id);
   return viewWorker((await findRegistration(deps.db, worker.organization_id, worker.worker_id)) ?? worker);
 }
@@ -125,8 +133,21 @@ export async function deleteWorker(
   if (worker.base_worker_id !== null) {
     throw new DomainError("conflict", "This worker belongs to the whole server: switch it off for the organization");
   }
-  await deleteRegistration(deps.db, worker.id);
+  await inTransaction(deps.db, async (trx) => {
+    await deleteRegistration(trx, worker.id);
+    await record(trx, actor, worker, "worker.delete");
+  });
   announce(deps, worker.organization_id, worker.worker_id);
+}
+
+async function record(
+  trx: Transaction<Database>,
+  actor: Actor,
+  { organization_id: organizationId, worker_id }: Pick<WorkerRegistrationRow, "organization_id" | "worker_id">,
+  event: AuditEvent,
+  more: AuditRecord["metadata"] = {},
+): Promise<void> {
+  await recordAudit(trx, { ...auditAuthor(actor), event, organizationId, metadata: { worker_id, ...more } });
 }
 
 export function requireWorkerToken(token: string): string {

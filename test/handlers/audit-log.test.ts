@@ -37,6 +37,10 @@ test("what was done to an organization and to a cache is told to their admins, a
   await ask("POST", "/orgs/watched/ssh");
   await ask("POST", "/orgs/watched/forge-webhook-secret");
   await ask("PUT", "/orgs/watched/integrations", { name: "f", kind: "inbound", forge_type: "gitea", secret: "x1y2" });
+  const worker_id = crypto.randomUUID();
+  await ask("POST", "/orgs/watched/workers", { worker_id });
+  await ask("PATCH", `/orgs/watched/workers/${worker_id}`, { active: false });
+  await ask("DELETE", `/orgs/watched/workers/${worker_id}`);
   await ask("PUT", "/caches", { name: "watched-cache", display_name: "Watched" });
   await ask("POST", "/caches/watched-cache/members", { user: "Viewer", role: "View" });
   const exported = await ask("GET", "/caches/watched-cache/key");
@@ -46,11 +50,14 @@ test("what was done to an organization and to a cache is told to their admins, a
   await ask("DELETE", "/orgs/watched/users", { user: "Viewer" });
 
   const organization = await log("/orgs/watched", token);
-  expect(organization).toMatchObject({ total: 13, page: 1, per_page: 50 });
+  expect(organization).toMatchObject({ total: 16, page: 1, per_page: 50 });
   expect(organization.items.map(({ event }) => event)).toEqual([
     "organization.member.remove",
     "api_key.create",
     "organization.subscription.create",
+    "worker.delete",
+    "worker.update",
+    "worker.register",
     "integration.create",
     "organization.webhook_secret.replace",
     "organization.ssh_key.replace",
@@ -62,7 +69,7 @@ test("what was done to an organization and to a cache is told to their admins, a
     "organization.update",
     "organization.create",
   ]);
-  expect(organization.items[9]).toEqual({
+  expect(organization.items[12]).toEqual({
     id: expect.any(String),
     event: "organization.member.role_change",
     user: "Admina",
@@ -77,7 +84,7 @@ test("what was done to an organization and to a cache is told to their admins, a
     "cache.member.create",
     "cache.create",
   ]);
-  expect(await own(admin)).toHaveLength(17);
+  expect(await own(admin)).toHaveLength(20);
   expect(await own(viewer)).toEqual([]);
   const told = JSON.stringify([organization, cache]);
   expect(told).not.toMatch(/x1y2|GRAD|127\.0\.0\.1/);
