@@ -62,9 +62,11 @@ async function findUnused(
   { issuer, username, email }: OidcProfile,
 ): Promise<KnownAccount | undefined> {
   const verified = email?.verified ? email.address : null;
-  const accounts = await lockAccountsLike(trx, { username: username.word, email: email?.address ?? null });
+  // Other letters than ours may become ours in lower case (the sign for kelvin does), and are not the same for that.
+  const name = /^[\x21-\x7e]+$/.test(username.word) ? username.word : "";
+  const accounts = await lockAccountsLike(trx, { username: name, email: email?.address ?? null });
   const byEmail = verified === null ? undefined : accounts.find((account) => same(account.email, verified));
-  const byName = accounts.find((account) => same(account.username, username.word));
+  const byName = accounts.find((account) => same(account.username, name));
   if (byEmail && (isNew(byEmail) || isLeft(byEmail, deps, issuer))) return byEmail;
   if (byEmail) throw new OidcRefusedError(`the account ${byEmail.username} has this address and is somebody's already`);
   if (byName && isNew(byName)) return byName;

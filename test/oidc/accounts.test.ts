@@ -79,6 +79,9 @@ test("a name that only comes near an account's claims nothing", async () => {
   await provision("ada-l");
   const user = await site.signedIn(provider, { sub: "al", preferred_username: "ada.l" });
   expect(user.username).toBe("ada-l-2");
+  await provision("kelvin");
+  const sign = await site.signedIn(provider, { sub: "kelvin", preferred_username: "\u212aelvin" });
+  expect(sign.username).toBe("Kelvin-2");
 });
 
 test("an account with a password is nobody else's, by name or by address", async () => {
