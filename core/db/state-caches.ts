@@ -4,6 +4,7 @@ import type { Database } from "./schema.ts";
 export interface StateSubscription {
   readonly id: string;
   readonly organization_id: string;
+  readonly organization_name: string;
   readonly mode: number;
   /** Put there by the state file. */
   readonly managed: boolean;
@@ -12,9 +13,11 @@ export interface StateSubscription {
 export async function listSubscriptionsTo(db: Kysely<Database>, cacheId: string): Promise<StateSubscription[]> {
   return await db
     .selectFrom("organization_cache")
-    .select(["id", "organization_id", "mode", "managed"])
+    .innerJoin("organization", "organization.id", "organization_cache.organization_id")
+    .select(["organization_cache.id", "organization_id", "mode", "organization_cache.managed"])
+    .select("organization.name as organization_name")
     .where("cache_id", "=", cacheId)
-    .orderBy("id")
+    .orderBy("organization_cache.id")
     .execute();
 }
 
@@ -40,14 +43,16 @@ export async function deleteSubscriptionById(trx: Transaction<Database>, id: str
   await trx.deleteFrom("organization_cache").where("id", "=", id).execute();
 }
 
-/** People may end them from now on. */
-export async function releaseSubscriptions(trx: Transaction<Database>, cacheId: string): Promise<void> {
-  await trx
-    .updateTable("organization_cache")
-    .set({ managed: false })
-    .where("cache_id", "=", cacheId)
-    .where("managed", "=", true)
-    .execute();
+/** People may change the cache's roles and end its subscriptions from now on. */
+export async function releasePartsOf(trx: Transaction<Database>, cacheId: string): Promise<void> {
+  for (const table of ["organization_cache", "cache_role"] as const) {
+    await trx
+      .updateTable(table)
+      .set({ managed: false })
+      .where("cache_id", "=", cacheId)
+      .where("managed", "=", true)
+      .execute();
+  }
 }
 
 /** For whose sake another cache is read that is not public. */

@@ -2,31 +2,18 @@ import { type Insertable, sql, type Transaction, type Updateable } from "kysely"
 import type { Database, WorkerRegistrationTable } from "./schema.ts";
 import type { BaseWorkerTable } from "./tables/state.ts";
 
-const REGISTRATION_COLUMNS = [
-  "id",
-  "organization_id",
-  "worker_id",
-  "display_name",
-  "token_hash",
-  "url",
-  "active",
-  "enable_fetch",
-  "enable_eval",
-  "enable_build",
-  "managed",
-  "created_by",
-  "base_worker_id",
-  "opted_in",
-] as const;
-
 /** Of these workers, and those that were declared before. */
 export async function lockStateRegistrations(trx: Transaction<Database>, workerIds: readonly string[]) {
   return await trx
     .selectFrom("worker_registration")
-    .select(REGISTRATION_COLUMNS)
-    .where((eb) => eb.or([sql<boolean>`worker_id = any(${workerIds}::uuid[])`, eb("managed", "=", true)]))
-    .orderBy("id")
-    .forNoKeyUpdate()
+    .innerJoin("organization", "organization.id", "worker_registration.organization_id")
+    .selectAll("worker_registration")
+    .select("organization.name as organization_name")
+    .where((eb) =>
+      eb.or([sql<boolean>`worker_id = any(${workerIds}::uuid[])`, eb("worker_registration.managed", "=", true)]),
+    )
+    .orderBy("worker_registration.id")
+    .forNoKeyUpdate("worker_registration")
     .execute();
 }
 

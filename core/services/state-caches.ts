@@ -2,7 +2,7 @@ import type { Selectable } from "kysely";
 import type { StateCache } from "../api/state.ts";
 import { insertCache } from "../db/caches.ts";
 import type { CacheTable } from "../db/schema.ts";
-import { releaseSubscriptions } from "../db/state-caches.ts";
+import { releasePartsOf } from "../db/state-caches.ts";
 import { releaseMembersOf } from "../db/state-members.ts";
 import { deleteManaged, lockStateCaches, releaseManaged, updateManaged } from "../db/state-rows.ts";
 import { listCachesRestingOn } from "../db/upstreams.ts";
@@ -48,7 +48,7 @@ export async function removeCaches(context: StateContext): Promise<void> {
     await releaseManaged(trx, "cache", ids);
     for (const id of ids) {
       await releaseMembersOf(trx, "cache", id);
-      await releaseSubscriptions(trx, id);
+      await releasePartsOf(trx, id);
     }
   }
   for (const { name } of leaving) context.note(options.deleteUnlisted ? "deleted" : "released", `cache ${name}`);

@@ -32,12 +32,12 @@ export async function reconcileSubscriptions(context: StateContext, cache: State
     context.wakeups.work(organizationId);
     context.note(row ? "changed" : "created", `subscription of ${name} to the cache ${cache.name}`);
   }
-  for (const { id, organization_id, managed } of rows) {
+  for (const { id, organization_id, organization_name, managed } of rows) {
     if (!managed || declared.has(organization_id)) continue;
     if (options.deleteUnlisted) await deleteSubscriptionById(trx, id);
     else await updateDeclaredSubscription(trx, id, { managed: false });
     context.wakeups.work(organization_id);
-    const what = `subscription of the organization ${organization_id} to the cache ${cache.name}`;
+    const what = `subscription of ${organization_name} to the cache ${cache.name}`;
     context.note(options.deleteUnlisted ? "deleted" : "released", what);
   }
 }

@@ -40,7 +40,7 @@ export async function reconcileWorkers(context: StateContext): Promise<void> {
     if (!row.managed || declared.has(placeOf(row))) continue;
     await deleteStateRegistration(trx, row.id);
     announce(context, row);
-    context.note("deleted", `worker ${row.worker_id} of the organization ${row.organization_id}`);
+    context.note("deleted", `worker ${row.worker_id} of ${row.organization_name}`);
   }
   await reconcileBaseWorkers(context);
 }

@@ -254,7 +254,7 @@ describe("meanings", () => {
     const problems = saidOf((file) => {
       file.projects.web.actions.push(
         { name: "status", type: "forge_status_report", config: { integration: "forge" } },
-        { name: "update", type: "open_pr", config: { integration: "forge" }, events: ["build.failed"] },
+        { name: "update", type: "open_pr", config: { integration: "forge" } },
       );
     });
     await expect(list(problems)).toMatchFileSnapshot("./mistakes/not-yet.txt");
