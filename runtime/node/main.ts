@@ -51,7 +51,10 @@ async function main(): Promise<void> {
     await flush();
   } catch (error) {
     // What an operator can mend has words of its own and is a plain `Error`; anything else is a mistake of ours.
-    const worded = error instanceof ConfigError || error instanceof StateError || (error instanceof Error && error.constructor === Error);
+    const worded =
+      error instanceof ConfigError ||
+      error instanceof StateError ||
+      (error instanceof Error && error.constructor === Error);
     if (!worded) process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);
     giveUp(error instanceof Error ? error.message : String(error));
   }

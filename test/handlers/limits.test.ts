@@ -85,6 +85,16 @@ test("GRADIENT_MAX_REQUEST_SIZE: a larger body is refused with what is allowed",
   expect(await answer.text()).toContain("larger than the 1024 bytes");
 });
 
+test("files of build requests may have 20 MiB, whatever other requests may", async () => {
+  const app = appWith({ requestBytesMax: 1_024 });
+  const path = "/api/v1/build-requests/0190a1b2-0000-7000-8000-000000000000/blobs";
+  const send = async (bytes: number) =>
+    (await ask(app, path, { method: "POST", headers: { "content-length": String(bytes) } })).status;
+
+  expect(await send(20 * 1024 * 1024)).toBe(401);
+  expect(await send(20 * 1024 * 1024 + 1)).toBe(413);
+});
+
 test("every answer of the API, whatever it is, says what browsers may not do with it", async () => {
   const cases: [string, Asking, number][] = [
     ["/api/v1/health", {}, 200],
