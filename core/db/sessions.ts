@@ -1,4 +1,4 @@
-import type { Insertable, Kysely, Selectable } from "kysely";
+import { type Insertable, type Kysely, type Selectable, sql } from "kysely";
 import type { Database, SessionTable } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
@@ -73,4 +73,23 @@ export async function revokeOtherSessions(
     .where("expires_at", ">", databaseNow);
   if (keptId !== null) query = query.where("id", "<>", keptId);
   return Number((await query.executeTakeFirst()).numUpdatedRows);
+}
+
+/** Whether the user is active and what they came with, a session or an API key, is neither revoked nor expired. */
+export async function isLiveCredential(
+  db: Kysely<Database>,
+  {
+    userId,
+    sessionId,
+    keyId,
+  }: { readonly userId: string; readonly sessionId: string | null; readonly keyId: string | null },
+): Promise<boolean> {
+  const { rows } = await sql`
+    select from user_account u where u.id = ${userId} and u.active
+      and (${sessionId}::uuid is null or exists (
+        select from session where id = ${sessionId}::uuid and revoked_at is null and expires_at > ${databaseNow}))
+      and (${keyId}::uuid is null or exists (
+        select from api_key where id = ${keyId}::uuid and revoked_at is null
+          and (expires_at is null or expires_at > ${databaseNow})))`.execute(db);
+  return rows.length > 0;
 }

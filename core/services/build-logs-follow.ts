@@ -8,6 +8,7 @@ import { type LogReadDeps, readLogBytes } from "./build-logs-read.ts";
 import { requireBuild } from "./builds.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { WakeUp } from "./evaluations-wake-up.ts";
+import { requireStillSignedIn } from "./still-signed-in.ts";
 
 /** What a log is looked at when nobody told that it grew: word may be lost. */
 const LOOK_INTERVAL_MS: number = 2 * SECOND;
@@ -133,6 +134,7 @@ class Watch {
   /** The status that the build shows; null when the actor may not see it any more, or it is gone. */
   async #look(): Promise<number | null> {
     try {
+      await requireStillSignedIn(this.#deps, this.#actor);
       return (await requireBuild(this.#deps, this.#actor, this.#buildId)).status;
     } catch (error) {
       if (error instanceof DomainError) return null;

@@ -8,6 +8,7 @@ import { type LogReadDeps, readLogBytes } from "./build-logs-read.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requireEvaluation } from "./evaluations.ts";
 import { labelLines } from "./log-lines.ts";
+import { requireStillSignedIn } from "./still-signed-in.ts";
 
 export type EvaluationLogDeps = LogReadDeps & Pick<ServiceDeps, "clock">;
 
@@ -81,6 +82,7 @@ async function* follow(
 
 async function stateOf(deps: EvaluationLogDeps, actor: Actor, id: string): Promise<"active" | "ended" | "hidden"> {
   try {
+    await requireStillSignedIn(deps, actor);
     const { status } = await requireEvaluation(deps, actor, id, "member");
     return (ACTIVE_EVALUATION as readonly number[]).includes(status) ? "active" : "ended";
   } catch (error) {

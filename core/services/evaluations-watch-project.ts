@@ -20,6 +20,7 @@ import {
   statusFrame,
 } from "./live-changes.ts";
 import type { ProjectName } from "./projects.ts";
+import { requireStillSignedIn } from "./still-signed-in.ts";
 
 const STREAM_MS_MAX: number = 1 * HOUR;
 /** The newest evaluations of a project; what changes of older ones is not told. */
@@ -84,6 +85,7 @@ async function* follow(
 
 async function isStillOpen(deps: WatchDeps, { actor, name, projectId }: Watched): Promise<boolean> {
   try {
+    await requireStillSignedIn(deps, actor);
     return (await requireProject(deps, actor, name, "read")).project.id === projectId;
   } catch (error) {
     if (error instanceof DomainError) return false;

@@ -17,6 +17,7 @@ import {
   startLive,
   statusFrame,
 } from "./live-changes.ts";
+import { requireStillSignedIn } from "./still-signed-in.ts";
 
 /** Afterwards the client comes again, with its credentials. */
 const STREAM_MS_MAX: number = 1 * HOUR;
@@ -98,6 +99,7 @@ async function* follow(
 /** Null when the actor may not see it any more, or it is gone. */
 async function lookAgain(deps: WatchDeps, actor: Actor, id: string): Promise<EvaluationOwner | null> {
   try {
+    await requireStillSignedIn(deps, actor);
     return await requireEvaluation(deps, actor, id, "read");
   } catch (error) {
     if (error instanceof DomainError) return null;
