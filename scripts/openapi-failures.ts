@@ -15,9 +15,9 @@ export function errorsOf(name: RouteName, spec: RouteSpec): readonly ErrorCode[]
   };
   const parameters = [...name.matchAll(/\{(\w+)\}/g)].map(([, key = ""]) => key);
   const signedIn = spec.audience === "user" || spec.audience === "superuser";
-  // A deactivated user; a page of another origin that sends a browser's cookie.
+  // A deactivated user; a page of another origin that sends a browser's cookie. A body is limited that nobody reads.
   add(signedIn, "unauthorized", "forbidden_source_ip", "forbidden");
-  add(!name.startsWith("GET "), "forbidden");
+  add(!name.startsWith("GET "), "forbidden", "payload_too_large");
   add(spec.audience === "superuser", "superuser_required");
   add((spec.permissions ?? []).length > 0, "forbidden", "not_found");
   add(parameters.length > 0, "not_found");
@@ -25,7 +25,7 @@ export function errorsOf(name: RouteName, spec: RouteSpec): readonly ErrorCode[]
   add(parameters.length > 0 && spec.audience === "reader", "forbidden");
   const exact = parameters.some((key) => PATH_PARAMETERS[key]?.form !== "name");
   add(exact || Boolean(spec.query ?? spec.body), "validation");
-  add(spec.body !== undefined, "unsupported_media_type", "payload_too_large");
+  add(spec.body !== undefined, "unsupported_media_type");
   return (Object.keys(ERROR_STATUS) as ErrorCode[]).filter((code) => codes.has(code));
 }
 

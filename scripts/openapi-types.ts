@@ -1,5 +1,13 @@
 import { join } from "node:path";
-import { API, type Checker, type Project, SymbolFlags, type Type, TypeFlags } from "typescript/unstable/sync";
+import {
+  API,
+  type Checker,
+  type Symbol as CompilerSymbol,
+  type Project,
+  SymbolFlags,
+  type Type,
+  TypeFlags,
+} from "typescript/unstable/sync";
 import { ROOT } from "./source-files.ts";
 
 /** JSON Schema 2020-12, as OpenAPI 3.1 has it. */
@@ -131,7 +139,7 @@ class SchemaWriter {
     const properties: Record<string, Schema> = {};
     const required: string[] = [];
     for (const field of this.#checker.getPropertiesOfType(type)) {
-      const fieldType = this.#checker.getTypeOfSymbol(field);
+      const fieldType = this.#fieldTypeOf(field);
       if (!fieldType) continue;
       const comment = this.#checker.getDocumentationCommentOfSymbol(field);
       properties[field.name] = described(this.schemaOf(fieldType), comment);
@@ -144,6 +152,14 @@ class SchemaWriter {
       ...(required.length > 0 && { required }),
       ...(index && { additionalProperties: this.schemaOf(index.valueType) }),
     };
+  }
+
+  /** Of a field that may be absent the type without `undefined`: with it, a union has no name any more. */
+  #fieldTypeOf(field: CompilerSymbol): Type | undefined {
+    const type = this.#checker.getTypeOfSymbol(field);
+    if (!type?.isUnionType() || !(field.flags & SymbolFlags.Optional)) return type;
+    const mayBeNull = type.getTypes().some(({ flags }) => flags & TypeFlags.Null);
+    return mayBeNull ? type : this.#checker.getNonNullableType(type);
   }
 
   #unionOf(types: readonly Type[]): Schema {

@@ -37,16 +37,41 @@ export interface EvaluationView {
   readonly entry_points: readonly EvaluationEntryPoint[];
   readonly trigger: EvaluationTrigger | null;
   readonly triggered_by: string | null;
-  /**
-   * While it waits, or a part of it does: `kind` says for what, the other fields for how much of it. Where the status
-   * is not Waiting, other parts go on.
-   */
-  readonly waiting_reason?: { readonly kind: string };
+  /** While it waits, or a part of it does. Where the status is not Waiting, other parts go on. */
+  readonly waiting_reason?: EvaluationWaiting;
   /** How urgent it is, from -10 to 10. */
   readonly priority: number;
   /** When its builds will have ended; null while that is not known, and afterwards. */
   readonly eta: EstimateView | null;
 }
+
+/**
+ * What an evaluation, or a part of it, waits for.
+ *
+ * - `approval`: a member has to look at it first.
+ * - `no_cache`, `cache_storage_full`: its builds would have nowhere to go.
+ * - `draining`: an administrator has the instance give out nothing new.
+ * - `eval_workers`: no connected worker evaluates, or fetches for one that does.
+ * - `workers`: no connected worker has what these builds need.
+ * - `recovery`: another evaluation of the same commit finds out how something is made that has vanished.
+ */
+export type EvaluationWaiting =
+  | { readonly kind: "approval"; readonly pr_number: number | null; readonly pr_author: string | null }
+  | { readonly kind: "no_cache" }
+  | { readonly kind: "cache_storage_full" }
+  | { readonly kind: "draining" }
+  | { readonly kind: "eval_workers"; readonly capability: "fetch" | "eval"; readonly connected_workers: number }
+  | {
+      readonly kind: "workers";
+      readonly unmet: readonly {
+        readonly architecture: string;
+        readonly required_features: readonly string[];
+        readonly build_count: number;
+      }[];
+      readonly connected_workers: number;
+      readonly available_architectures: readonly string[];
+    }
+  | { readonly kind: "recovery"; readonly evaluation: string; readonly rounds_left: number };
 
 export interface EvaluationEntryPoint {
   readonly id: string;

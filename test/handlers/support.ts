@@ -19,6 +19,7 @@ import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { AppEnv } from "#handlers/env.ts";
 import { nodeCodec } from "#runtime/node/codec.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
+import { expectPromised } from "#test/contract/observed.ts";
 import { type TestDatabase, withDatabase } from "#test/support/database.ts";
 import { memoryBlobs } from "#test/support/memory-blobs.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
@@ -56,6 +57,7 @@ export interface TestApp extends AsyncDisposable {
   readonly notified: string[];
   /** Every verification so far, in order. */
   readonly verified: string[];
+  /** Fails when the answer is none that the API's document promises. */
   ask(method: string, path: string, options?: AskOptions): Promise<Answer>;
   user(username: string, options?: { readonly superuser?: boolean }): Promise<TestUser>;
 }
@@ -86,6 +88,7 @@ export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
       });
       const response = await app.request(request);
+      await expectPromised(method, path, response.clone());
       const text = await response.text();
       return {
         status: response.status,

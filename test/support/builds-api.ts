@@ -5,6 +5,7 @@ import type { Notifier, Topic } from "#core/ports/notifier.ts";
 import { createEvaluationControl } from "#core/services/evaluations-control.ts";
 import type { TransitionDeps } from "#core/services/transitions/deps.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
+import { expectPromised } from "../contract/observed.ts";
 import { type AskOptions, type TestApp, type TestUser, withApp } from "../handlers/support.ts";
 import { COMMIT, insertOrganization } from "./rows.ts";
 
@@ -29,7 +30,7 @@ export interface BuildsApi extends AsyncDisposable, People {
   /** What the repositories answer; tests replace it. */
   readonly git: { resolve: GitRemote["resolve"] };
   fetch(method: string, path: string, user?: TestUser | null, options?: FetchOptions): Promise<Response>;
-  /** The whole answer; `message` is what the envelope holds. */
+  /** The whole answer; `message` is what the envelope holds. Fails when the API's document promises no such answer. */
   ask(method: string, path: string, user?: TestUser | null, body?: unknown): Promise<Asked>;
 }
 
@@ -97,6 +98,7 @@ export async function withBuildsApi(settings: Partial<AppDeps["projects"]> = {})
     });
   const ask: BuildsApi["ask"] = async (method, path, user, body) => {
     const response = await fetch(method, path, user, { body });
+    await expectPromised(method, path, response.clone());
     const text = await response.text();
     const { code, message } = JSON.parse(text) as { code?: string; message: unknown };
     return { status: response.status, headers: response.headers, text, code, message };

@@ -27,7 +27,14 @@ export const AUTH = {
       audience: "everybody",
       body: RegisterBody,
       answer: json<string>(),
-      errors: ["registration_disabled", "invalid_username", "invalid_email", "invalid_password", "already_exists"],
+      errors: [
+        "registration_disabled",
+        "invalid_username",
+        "invalid_name",
+        "invalid_email",
+        "invalid_password",
+        "already_exists",
+      ],
     },
     "POST /auth/basic/login": {
       summary: "Sign in with a password",
@@ -35,7 +42,7 @@ export const AUTH = {
       audience: "everybody",
       body: LoginBody,
       answer: json<string>(),
-      errors: ["invalid_credentials", "forbidden"],
+      errors: ["invalid_credentials", "oauth_required", "forbidden"],
     },
     "POST /auth/check-username": {
       summary: "Ask whether a username is free",
@@ -52,6 +59,7 @@ export const AUTH = {
       audience: "everybody",
       query: VerifyEmailQuery,
       answer: json<string>(),
+      errors: ["conflict"],
     },
     "POST /auth/resend-verification": {
       summary: "Have the mail sent again that verifies an address",
@@ -64,13 +72,14 @@ export const AUTH = {
       audience: "everybody",
       body: RequestPasswordResetBody,
       answer: json<string>(),
+      errors: ["oauth_required"],
     },
     "POST /auth/password-reset/confirm": {
       summary: "Set a password anew",
       audience: "everybody",
       body: ConfirmPasswordResetBody,
       answer: json<string>(),
-      errors: ["invalid_password"],
+      errors: ["invalid_password", "oauth_required"],
     },
     "POST /auth/logout": { summary: "Sign out", audience: "reader", answer: json<string>() },
   },

@@ -124,7 +124,7 @@ export const CACHE_UPSTREAMS = {
       ...MANAGE_UPSTREAMS,
       body: ChangeUpstreamBody,
       answer: json<string>(),
-      errors: ["bad_request", "invalid_name"],
+      errors: ["bad_request", "already_exists", "invalid_name"],
     },
     "DELETE /caches/{cache}/upstreams/{upstream}": {
       summary: "Remove an upstream",

@@ -88,7 +88,7 @@ export const ORGANIZATIONS = {
       permissions: ["manageMembers"],
       body: MemberBody,
       answer: json<string>(),
-      errors: ["already_exists"],
+      errors: ["conflict"],
     },
     "PATCH /orgs/{organization}/users": {
       summary: "Give a member another role",

@@ -70,7 +70,7 @@ export const CACHE_MEMBERS = {
       summary: "Add a member",
       ...MANAGE_CACHE_MEMBERS,
       body: MemberBody,
-      errors: ["already_exists"],
+      errors: ["conflict"],
     },
     "PATCH /caches/{cache}/members": {
       summary: "Give a member another role",

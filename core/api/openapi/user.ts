@@ -45,7 +45,7 @@ export const USER = {
       audience: "user",
       body: ChangePasswordBody,
       answer: json<string>(),
-      errors: ["invalid_password", "invalid_credentials"],
+      errors: ["invalid_password", "invalid_credentials", "oauth_required"],
     },
     "GET /user/sessions": {
       summary: "List where one is signed in",
