@@ -16,6 +16,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       events text[] not null default '{}',
       active boolean not null default true,
       last_fired_at timestamptz,
+      -- How often in a row a delivery failed that is tried again, and until when none of this action is.
+      failures integer not null default 0,
+      paused_until timestamptz,
       created_by uuid references user_account on delete set null,
       created_at timestamptz not null default gradient_now(),
       updated_at timestamptz not null default gradient_now(),

@@ -1103,6 +1103,8 @@ create table project_action (
   events text[] not null default '{}'::text[],
   active boolean not null default true,
   last_fired_at timestamp with time zone,
+  failures integer not null default 0,
+  paused_until timestamp with time zone,
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
   updated_at timestamp with time zone not null default gradient_now(),

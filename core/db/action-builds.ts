@@ -11,15 +11,21 @@ export interface WatchedEvaluation {
   readonly ended: boolean;
 }
 
-/** The one that was looked at longest ago, locked: another server looks at another. */
+/**
+ * The one that was looked at longest ago, locked: another server looks at another. Not while an action of its project
+ * has more than `pendingMax` to be sent: what happens meanwhile is told as it stands then.
+ */
 export async function lockWatchedEvaluation(
   trx: Transaction<Database>,
-  lookAgainMs: number,
+  { lookAgainMs, pendingMax }: { readonly lookAgainMs: number; readonly pendingMax: number },
 ): Promise<WatchedEvaluation | undefined> {
   const { rows } = await sql<WatchedEvaluation>`
     select e.id, e.project_id, e.repository, e.kind, e.status in (5, 6, 7) as ended
     from action_watch w join evaluation e on e.id = w.evaluation_id
     where w.looked_at <= ${databaseNow} - ${lookAgainMs} * interval '1 millisecond'
+      and not exists (
+        select from project_action a where a.project_id = e.project_id and exists (
+          select from action_delivery d where d.action_id = a.id and d.delivered_at is null offset ${pendingMax}))
     order by w.looked_at limit 1 for update of w skip locked`.execute(trx);
   return rows[0];
 }

@@ -3,7 +3,7 @@ import type { Database } from "./schema.ts";
 import type { EventFacts, ProjectActionRow } from "./tables/actions.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
-export interface DueDelivery extends Pick<ProjectActionRow, "name" | "type" | "config" | "token"> {
+export interface DueDelivery extends Pick<ProjectActionRow, "name" | "type" | "config" | "token" | "failures"> {
   readonly id: string;
   readonly action_id: string;
   readonly event: string;
@@ -23,11 +23,13 @@ export async function claimDeliveries(db: Kysely<Database>, limit: number, lease
     with claimed as (
       update action_delivery d set attempts = attempts + 1, due_at = ${databaseNowPlus(leaseMs)}
       where id in (
-        select id from action_delivery where delivered_at is null and due_at <= ${databaseNow}
-        order by due_at limit ${limit} for update skip locked)
+        select w.id from action_delivery w join project_action o on o.id = w.action_id
+        where w.delivered_at is null and w.due_at <= ${databaseNow}
+          and (o.paused_until is null or o.paused_until <= ${databaseNow})
+        order by w.due_at limit ${limit} for update of w skip locked)
       returning d.id, d.action_id, d.event, d.facts, d.attempts
     )
-    select c.*, a.name, a.type, a.config, a.token, p.name as project_name, o.name as organization_name
+    select c.*, a.name, a.type, a.config, a.token, a.failures, p.name as project_name, o.name as organization_name
     from claimed c join project_action a on a.id = c.action_id
     join project p on p.id = a.project_id join organization o on o.id = p.organization_id`.execute(db);
   return rows;
@@ -51,19 +53,23 @@ export async function endDelivery(db: Kysely<Database>, id: string, result: Deli
         response_body = ${result.response_body}, error_message = ${result.error_message},
         duration_ms = ${result.duration_ms}
       where id = ${id} returning action_id)
-    update project_action set last_fired_at = ${databaseNow} where id in (select action_id from ended)`.execute(db);
+    update project_action set last_fired_at = ${databaseNow},
+      failures = case when ${result.success} then 0 else failures end,
+      paused_until = case when ${result.success} then null else paused_until end
+    where id in (select action_id from ended)`.execute(db);
 }
 
+/** It is sent again after `ms`; everything else of its action waits for `pauseMs`: others have their turn. */
 export async function delayDelivery(
   db: Kysely<Database>,
-  id: string,
-  { ms, error }: { readonly ms: number; readonly error: string | null },
+  { id, action_id }: Pick<DueDelivery, "id" | "action_id">,
+  { ms, pauseMs, error }: { readonly ms: number; readonly pauseMs: number; readonly error: string | null },
 ): Promise<void> {
-  await db
-    .updateTable("action_delivery")
-    .set({ due_at: databaseNowPlus(ms), error_message: error })
-    .where("id", "=", id)
-    .execute();
+  await sql`
+    with delayed as (
+      update action_delivery set due_at = ${databaseNowPlus(ms)}, error_message = ${error} where id = ${id})
+    update project_action set failures = least(failures + 1, 1000), paused_until = ${databaseNowPlus(pauseMs)}
+    where id = ${action_id}`.execute(db);
 }
 
 /** One that is sent by hand: nobody else claims it. */

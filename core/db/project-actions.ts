@@ -3,7 +3,10 @@ import type { Database } from "./schema.ts";
 import type { ProjectActionRow, ProjectActionTable, StoredActionConfig } from "./tables/actions.ts";
 import { databaseNow } from "./time.ts";
 
-export type NewAction = Omit<Insertable<ProjectActionTable>, "config" | "last_fired_at"> & {
+export type NewAction = Omit<
+  Insertable<ProjectActionTable>,
+  "config" | "last_fired_at" | "failures" | "paused_until"
+> & {
   readonly config: StoredActionConfig;
 };
 
@@ -68,7 +71,7 @@ export async function insertAction(db: Kysely<Database>, { config, ...action }: 
     .executeTakeFirstOrThrow();
 }
 
-/** Fails on `project_action_key`. */
+/** Fails on `project_action_key`. What failed before says nothing of it any more. */
 export async function updateAction(
   db: Kysely<Database>,
   id: string,
@@ -76,10 +79,21 @@ export async function updateAction(
 ): Promise<ProjectActionRow> {
   return await db
     .updateTable("project_action")
-    .set({ ...changes, ...(config && { config: JSON.stringify(config) }), updated_at: databaseNow })
+    .set({
+      ...changes,
+      ...(config && { config: JSON.stringify(config) }),
+      failures: 0,
+      paused_until: null,
+      updated_at: databaseNow,
+    })
     .where("id", "=", id)
     .returningAll()
     .executeTakeFirstOrThrow();
+}
+
+/** What waits to be sent is not sent any more. */
+export async function deletePendingDeliveries(trx: Transaction<Database>, id: string): Promise<void> {
+  await trx.deleteFrom("action_delivery").where("action_id", "=", id).where("delivered_at", "is", null).execute();
 }
 
 /** With its deliveries. */

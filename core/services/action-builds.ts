@@ -15,6 +15,8 @@ import type { ServiceDeps } from "./deps.ts";
 /** Of one evaluation at a time: a transaction holds no more rows than that. */
 const BUILDS_MAX = 1_000;
 const LOOK_AGAIN_MS = 2_000;
+/** Of one action. */
+const PENDING_MAX = 10_000;
 
 /**
  * Looks at one of the evaluations whose builds actions want to know of, and writes down what is to be told. What
@@ -25,7 +27,7 @@ export async function tellBuilds(deps: Pick<ServiceDeps, "db" | "clock" | "rando
   return await inTransaction(
     deps.db,
     async (trx) => {
-      const evaluation = await lockWatchedEvaluation(trx, LOOK_AGAIN_MS);
+      const evaluation = await lockWatchedEvaluation(trx, { lookAgainMs: LOOK_AGAIN_MS, pendingMax: PENDING_MAX });
       if (!evaluation) return false;
       const builds = await listChangedBuilds(trx, evaluation.id, BUILDS_MAX);
       const tellings = builds.flatMap((build) => tell(evaluation, build));

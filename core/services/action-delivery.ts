@@ -10,6 +10,7 @@ import { type ActionEvent, writeActionMail } from "../domain/action-messages.ts"
 import { buildStatusName, EvaluationKind, evaluationStatusName } from "../domain/states.ts";
 import { concatBytes, fromUtf8, fromUtf8Lossy } from "../lib/bytes.ts";
 import { DAY, HOUR, MINUTE, SECOND } from "../lib/clock.ts";
+import { Semaphore } from "../lib/semaphore.ts";
 import { redactUrl } from "../nix/flake-ref.ts";
 import type { Logger } from "../ports/logger.ts";
 import { type Mailer, MailRefusedError } from "../ports/mailer.ts";
@@ -33,11 +34,16 @@ export interface DeliveryDeps extends Pick<ServiceDeps, "db" | "clock" | "secret
 const BATCH = 8;
 /** Longer than an attempt may take: twenty mails, each of which has to be taken in time. */
 const LEASE_MS: number = 10 * MINUTE;
-const TIMEOUT_MS: number = 30 * SECOND;
+const TIMEOUT_MS: number = 15 * SECOND;
 const BODY_BYTES_MAX = 64 * 1024;
 const ERROR_LENGTH_MAX = 1_000;
 /** Between attempts, where another may help. */
 const RETRIES_MS: readonly number[] = [10 * SECOND, MINUTE, 5 * MINUTE, 30 * MINUTE];
+/** Of an action of which one delivery after the other fails. */
+const PAUSE_MS: number = 5 * SECOND;
+const PAUSE_MS_MAX: number = 30 * MINUTE;
+/** Mails of one delivery. */
+const MAILS_AT_ONCE = 5;
 const KEEP = { keepMs: 30 * DAY, keepCount: 1_000, limit: 1_000 };
 /** Statuses of HTTP after which the same request may be taken. */
 const PASSING: readonly number[] = [408, 425, 429, 500, 502, 503, 504];
@@ -61,11 +67,15 @@ async function deliver(deps: DeliveryDeps, delivery: DueDelivery): Promise<void>
   const pause = mayRetry ? RETRIES_MS[delivery.attempts - 1] : undefined;
   try {
     if (pause === undefined) await endDelivery(deps.db, delivery.id, result);
-    else await delayDelivery(deps.db, delivery.id, { ms: pause, error: result.error_message });
+    else await delayDelivery(deps.db, delivery, { ms: pause, pauseMs: pauseOf(delivery), error: result.error_message });
   } catch (error) {
     // It comes again when nobody holds it any more.
     deps.log.error("what came of an action was not written down", { error, delivery: delivery.id });
   }
+}
+
+function pauseOf({ failures }: DueDelivery): number {
+  return Math.min(PAUSE_MS_MAX, PAUSE_MS * 2 ** Math.min(failures, 20));
 }
 
 export interface Attempt {
@@ -150,9 +160,13 @@ async function sendMails(deps: DeliveryDeps, delivery: DueDelivery): Promise<voi
   if (!mailer) throw new MailRefusedError("this server sends no mail");
   const { recipients, subject_template: template } = delivery.config;
   const text = writeActionMail(eventOf(deps, delivery), typeof template === "string" ? template : null);
-  for (const [index, to] of (recipients as readonly string[]).entries()) {
-    await mailer.send({ id: `${delivery.id}-${index}`, to, ...text });
-  }
+  const places = new Semaphore(MAILS_AT_ONCE);
+  const sent = (recipients as readonly string[]).map((to, index) =>
+    places.run(() => mailer.send({ id: `${delivery.id}-${index}`, to, ...text })),
+  );
+  // Nobody goes without a mail because another's was refused.
+  const failed = (await Promise.allSettled(sent)).find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
 }
 
 /** What a web request says, and what a mail is about. */

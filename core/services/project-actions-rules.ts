@@ -1,6 +1,7 @@
 import { ACTION_TYPES, type ActionConfig, type ActionTypeName, type ActionView } from "../api/project-actions.ts";
 import { naiveTime } from "../api/times.ts";
 import type { ProjectActionRow, StoredActionConfig } from "../db/tables/actions.ts";
+import { allowsOrganization } from "../domain/permissions.ts";
 import { DomainError } from "../errors.ts";
 import { assert } from "../lib/assert.ts";
 import type { RandomBytes } from "../lib/ids.ts";
@@ -58,13 +59,16 @@ export function actionTokenPlace(id: string): SecretPlace {
   return { table: "project_action", column: "token", id };
 }
 
-export function viewAction(row: ProjectActionRow): ActionView {
+/** Whoever knows the address of a web request may often send to it: it is for who may manage actions. */
+export function viewAction(row: ProjectActionRow, { mask }: { readonly mask: number }): ActionView {
   const type = actionTypeName(row.type);
+  const { url } = row.config;
+  const hidden = typeof url === "string" && !allowsOrganization(mask, "manageActions");
   return {
     id: row.id,
     name: row.name,
     action_type: type,
-    config: { type, ...row.config },
+    config: { type, ...row.config, ...(hidden && { url: hiddenUrl(url) }) },
     events: row.events,
     active: row.active,
     last_fired_at: row.last_fired_at && naiveTime(row.last_fired_at),
@@ -72,6 +76,10 @@ export function viewAction(row: ProjectActionRow): ActionView {
     created_at: naiveTime(row.created_at),
     updated_at: naiveTime(row.updated_at),
   };
+}
+
+function hiddenUrl(url: string): string {
+  return URL.canParse(url) ? `${new URL(url).origin}/***` : "***";
 }
 
 function refused(message: string): DomainError {

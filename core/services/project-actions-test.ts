@@ -1,3 +1,4 @@
+import type { ActionTypeName } from "../api/project-actions.ts";
 import { endDelivery, insertTestDelivery } from "../db/action-deliveries.ts";
 import type { EventFacts } from "../db/tables/actions.ts";
 import type { Actor } from "../domain/actor.ts";
@@ -9,10 +10,12 @@ import { requireProject } from "./access.ts";
 import { attemptDelivery, type DeliveryDeps } from "./action-delivery.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requireAction } from "./project-actions.ts";
+import { actionTypeName } from "./project-actions-rules.ts";
 import type { ProjectName } from "./projects.ts";
 
 const EVENT = "evaluation.completed";
 const LEASE_MS: number = 10 * MINUTE;
+const SENT: readonly ActionTypeName[] = ["send_mail", "send_web_request"];
 
 /**
  * Does what the action does, once and at once, for an evaluation that never was. It is among the deliveries. Throws
@@ -25,6 +28,9 @@ export async function testProjectAction(
   actionId: string,
 ): Promise<void> {
   const action = await requireAction(deps, actor, name, { id: actionId, need: "manageActions" });
+  if (!SENT.includes(actionTypeName(action.type))) {
+    throw new DomainError("unprocessable_entity", "Actions of this type have nothing to be tried");
+  }
   const { project, organization } = await requireProject(deps, actor, name, "manageActions");
   const now = deps.clock.now();
   const facts: EventFacts = {
@@ -46,6 +52,7 @@ export async function testProjectAction(
     type: action.type,
     config: action.config,
     token: action.token,
+    failures: action.failures,
     project_name: project.name,
     organization_name: organization.name,
   });

@@ -13,6 +13,7 @@ import {
   type ActionChanges,
   countActions,
   deleteAction,
+  deletePendingDeliveries,
   findAction,
   insertAction,
   listActions,
@@ -28,7 +29,7 @@ import type { OrganizationPermission } from "../domain/permissions.ts";
 import { DomainError } from "../errors.ts";
 import { type Bytes, utf8 } from "../lib/bytes.ts";
 import { isUuid, uuidV7 } from "../lib/ids.ts";
-import { requireProject } from "./access.ts";
+import { type ProjectAccess, requireProject } from "./access.ts";
 import type { ServiceDeps } from "./deps.ts";
 import {
   actionTokenPlace,
@@ -51,8 +52,8 @@ const DELIVERIES_MAX = 200;
 
 /** What is done when something happens to the project's evaluations and builds, by name. */
 export async function listProjectActions(deps: ReadDeps, actor: Actor, name: ProjectName): Promise<ActionView[]> {
-  const { project } = await requireProject(deps, actor, name, "member");
-  return (await listActions(deps.db, project.id, ACTIONS_MAX)).map(viewAction);
+  const access = await requireProject(deps, actor, name, "member");
+  return (await listActions(deps.db, access.project.id, ACTIONS_MAX)).map((row) => viewAction(row, access));
 }
 
 export async function getProjectAction(
@@ -61,7 +62,8 @@ export async function getProjectAction(
   name: ProjectName,
   id: string,
 ): Promise<ActionView> {
-  return viewAction(await requireAction(deps, actor, name, { id, need: "member" }));
+  const access = await requireProject(deps, actor, name, "member");
+  return viewAction(await findOwn(deps, access, id), access);
 }
 
 /** A web request gets a token, unless it is given one; it is answered here and never again. */
@@ -71,7 +73,8 @@ export async function addProjectAction(
   name: ProjectName,
   { name: actionName, config, events, active }: CreateActionBody,
 ): Promise<CreatedAction> {
-  const { project } = await requireProject(deps, actor, name, "manageActions");
+  const access = await requireProject(deps, actor, name, "manageActions");
+  const { project } = access;
   checkActionConfig(config, { mailIsOn: deps.settings.mail !== null });
   const id = uuidV7(deps.clock.now(), deps.random);
   const token = config.type === "send_web_request" ? (config.token ?? newActionToken(deps.random)) : null;
@@ -97,11 +100,11 @@ export async function addProjectAction(
     },
     deps,
   );
-  const action = viewAction(await insert.catch(nameTaken));
+  const action = viewAction(await insert.catch(nameTaken), access);
   return token === null ? { action } : { action, token };
 }
 
-/** A web request keeps its token unless it is given another. */
+/** A web request keeps its token unless it is given another. What waits to be sent by one that is switched off is not. */
 export async function changeProjectAction(
   deps: ActionDeps,
   actor: Actor,
@@ -109,7 +112,7 @@ export async function changeProjectAction(
   id: string,
   { config, events, ...given }: ChangeActionBody,
 ): Promise<ActionView> {
-  const { project } = await requireProject(deps, actor, name, "manageActions");
+  const access = await requireProject(deps, actor, name, "manageActions");
   if (config) checkActionConfig(config, { mailIsOn: deps.settings.mail !== null });
   const givenToken = config?.type === "send_web_request" ? config.token : null;
   const token = givenToken === null || !isUuid(id) ? undefined : await sealToken(deps, id, givenToken);
@@ -123,16 +126,17 @@ export async function changeProjectAction(
   const change = inTransaction(
     deps.db,
     async (trx) => {
-      const before = isUuid(id) ? await lockAction(trx, project.id, id) : undefined;
+      const before = isUuid(id) ? await lockAction(trx, access.project.id, id) : undefined;
       if (!before) return unknownAction();
       if (config && config.type !== actionTypeName(before.type)) {
         throw new DomainError("bad_request", "config.type: an action stays of its type; make another one");
       }
+      if (given.active === false) await deletePendingDeliveries(trx, id);
       return await updateAction(trx, id, changes);
     },
     deps,
   );
-  return viewAction(await change.catch(nameTaken));
+  return viewAction(await change.catch(nameTaken), access);
 }
 
 export async function removeProjectAction(
@@ -196,8 +200,11 @@ export async function requireAction(
   name: ProjectName,
   { id, need }: { readonly id: string; readonly need: "member" | OrganizationPermission },
 ): Promise<ProjectActionRow> {
-  const { project } = await requireProject(deps, actor, name, need);
-  return (isUuid(id) ? await findAction(deps.db, project.id, id) : undefined) ?? unknownAction();
+  return await findOwn(deps, await requireProject(deps, actor, name, need), id);
+}
+
+async function findOwn({ db }: ReadDeps, { project }: ProjectAccess, id: string): Promise<ProjectActionRow> {
+  return (isUuid(id) ? await findAction(db, project.id, id) : undefined) ?? unknownAction();
 }
 
 function viewDelivery(row: Omit<DeliveryRow, "request_body" | "response_body">): DeliveryView {

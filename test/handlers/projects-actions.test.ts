@@ -1,5 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { sql } from "kysely";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type IpNetwork, parseIpNetwork } from "#core/domain/ip-address.ts";
 import { type Mail, MailRefusedError } from "#core/ports/mailer.ts";
@@ -100,6 +101,7 @@ async function deliveries(path: string, id: string) {
 
 /** Whatever waits between attempts waits no more. */
 async function deliverAll(): Promise<void> {
+  await api.db.updateTable("project_action").set({ paused_until: null }).execute();
   await api.db
     .updateTable("action_delivery")
     .set({ due_at: new Date(0) })
@@ -127,8 +129,11 @@ test("an action is made, shown, changed and removed, and its token is told once"
     token: expect.stringMatching(/^gat_[A-Za-z0-9_-]{43}$/),
   });
   const { action, token } = made.message;
+  expect((await ask("GET", `${path}/${action.id}`, api.writer)).message).toEqual(action);
+  // Whoever knows where a web request goes may be able to send one.
   const shown = await ask("GET", `${path}/${action.id}`, api.viewer);
-  expect(shown.message).toEqual(action);
+  const hidden = { type: "send_web_request", url: `${new URL(url).origin}/***` };
+  expect(shown.message).toEqual({ ...action, config: hidden });
   expect((await ask("GET", path, api.viewer)).text).not.toContain(token);
   const rows = await api.db.selectFrom("project_action").selectAll().execute();
   expect(
@@ -357,6 +362,82 @@ test("what fails for now is tried again five times in all, what is refused for g
   expect(detail.response_body).toHaveLength(64 * 1024);
 });
 
+test("who does not answer waits longer and longer, and everybody else has their turn", async () => {
+  const broken = await freshProject();
+  const { action } = (await ask("POST", broken.path, api.admin, hook(["evaluation.queued"]))).message;
+  const { organizationId } = api;
+  const queue = (projectId: string) => insertEvaluationRow(api.db, { organizationId, projectId, status: 0 });
+  const tried = async () => {
+    const before = received.length;
+    while (await deliverActions(deps));
+    return received.length - before;
+  };
+  const pauses: number[] = [];
+  answer = { status: 500, body: "" };
+  for (let round = 0; round < 4; round++) {
+    await queue(broken.id);
+    await api.db.updateTable("project_action").set({ paused_until: null }).where("id", "=", action.id).execute();
+    expect(await tried()).toBe(1);
+    await queue(broken.id);
+    expect(await tried()).toBe(0);
+    await api.db.deleteFrom("action_delivery").where("action_id", "=", action.id).execute();
+    const row = api.db.selectFrom("project_action").select(["paused_until", "failures"]).where("id", "=", action.id);
+    const { paused_until, failures } = await row.executeTakeFirstOrThrow();
+    pauses.push(Math.round(((paused_until?.getTime() ?? 0) - Date.now()) / 5_000));
+    expect(failures).toBe(round + 1);
+  }
+  expect(pauses).toEqual([1, 2, 4, 8]);
+
+  answer = { status: 200, body: "" };
+  const well = await freshProject();
+  await ask("POST", well.path, api.admin, hook(["evaluation.queued"]));
+  await queue(broken.id);
+  await queue(well.id);
+  expect(await tried()).toBe(1);
+  await api.db.updateTable("project_action").set({ paused_until: null }).where("id", "=", action.id).execute();
+  expect(await tried()).toBe(1);
+  const row = api.db.selectFrom("project_action").select("failures").where("id", "=", action.id);
+  expect(await row.executeTakeFirst()).toEqual({ failures: 0 });
+});
+
+test("what waits for an action that is switched off is not sent, then or later", async () => {
+  const { id: projectId, path } = await freshProject();
+  const { action } = (await ask("POST", path, api.admin, hook(["evaluation.queued"]))).message;
+  await insertEvaluationRow(api.db, { organizationId: api.organizationId, projectId, status: 0 });
+  await ask("PATCH", `${path}/${action.id}`, api.admin, { active: false });
+  await ask("PATCH", `${path}/${action.id}`, api.admin, { active: true });
+  await deliverAll();
+  expect(received).toEqual([]);
+});
+
+test("builds are told no further while ten thousand words of them wait, and then as they stand", async () => {
+  const { id: projectId, path } = await freshProject();
+  const { organizationId } = api;
+  const { action } = (await ask("POST", path, api.admin, hook(["build.completed"]))).message;
+  const evaluation = await insertEvaluationRow(api.db, { organizationId, projectId, status: 3 });
+  await linkBuild(api.db, evaluation, await insertBuild(api.db, { organizationId, name: "x", status: 3 }));
+  await sql`insert into action_delivery (id, action_id, event, facts)
+    select gen_random_uuid(), ${action.id}, 'build.completed', '{}' from generate_series(1, 10001)`.execute(api.db);
+  await api.db
+    .updateTable("action_watch")
+    .set({ looked_at: new Date(0) })
+    .execute();
+  expect(await tellBuilds(api.deps)).toBe(false);
+  await api.db.deleteFrom("action_delivery").where("action_id", "=", action.id).execute();
+  expect(await tellBuilds(api.deps)).toBe(true);
+  const rows = api.db.selectFrom("action_delivery").select("event").where("action_id", "=", action.id);
+  expect(await rows.execute()).toEqual([{ event: "build.completed" }]);
+});
+
+test("an action for forges, which only the state file can have, has nothing to be tried", async () => {
+  const { id: project_id, path } = await freshProject();
+  const id = newId();
+  const config = JSON.stringify({ integration: "ours" });
+  await api.db.insertInto("project_action").values({ id, project_id, name: "forge", type: 2, config }).execute();
+  expect((await ask("GET", path, api.viewer)).message).toMatchObject([{ action_type: "forge_status_report" }]);
+  expect((await ask("POST", `${path}/${id}/test`)).status).toBe(422);
+});
+
 test("no request goes where the operator lets none, nor where an answer would send it", async () => {
   const { path } = await freshProject();
   const config = { type: "send_web_request", url: "http://10.0.0.1/x" };
@@ -404,6 +485,7 @@ test("mails go to everybody who is named, one each, with what the subject asks f
   expect((await ask("POST", `${path}/${made.action.id}/regenerate-token`)).status).toBe(422);
 
   mailError = new MailRefusedError("550 no such user");
+  mails.length = 0;
   const failed = await ask("POST", `${path}/${made.action.id}/test`);
   expect([failed.status, failed.message]).toEqual([503, "The action failed: 550 no such user"]);
 });

@@ -15,6 +15,10 @@ export interface ProjectActionTable {
   events: Generated<string[]>;
   active: Generated<boolean>;
   last_fired_at: Date | null;
+  /** How often in a row a delivery failed that is tried again. */
+  failures: Generated<number>;
+  /** Until then none of it is tried. */
+  paused_until: Date | null;
   created_by: string | null;
   created_at: ColumnType<Date, never, never>;
   updated_at: Generated<Date>;
