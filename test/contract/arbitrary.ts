@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import type * as v from "valibot";
+import { isUuid } from "#core/lib/ids.ts";
 
 /** As much of a valibot schema as decides which values it takes. */
 export interface Node {
@@ -77,6 +78,7 @@ export function arbitraryOf(node: Node): fc.Arbitrary<unknown> {
 }
 
 function textsOf(demands: ReadonlyMap<string, unknown>): fc.Arbitrary<string> {
+  if (demands.get("check") === isUuid) return fc.uuid();
   const regex = demands.get("regex");
   if (regex instanceof RegExp && regex.flags === "") return fc.stringMatching(regex);
   const most = Number(demands.get("max_length") ?? LENGTH_MAX);

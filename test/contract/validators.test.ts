@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { RouteName } from "#core/api/openapi/route.ts";
 import { ROUTES } from "#core/api/openapi/routes.ts";
 import { isWithoutNul } from "#core/api/text.ts";
+import { isUuid } from "#core/lib/ids.ts";
 import { anything, arbitraryOf, demandsOn, type Node, nodeOf, rawJson } from "./arbitrary.ts";
 import { takesBody } from "./document.ts";
 
@@ -31,7 +32,7 @@ function unbounded(node: Node): string | null {
   const regex = demands.get("regex");
   switch (node.type) {
     case "string":
-      if (demands.has("max_length") || demands.has("uuid")) return null;
+      if (demands.has("max_length") || demands.get("check") === isUuid) return null;
       return regex instanceof RegExp && isBounded(regex) ? null : "text of any length";
     case "array":
       return demands.has("max_length") ? null : "a list of any length";
