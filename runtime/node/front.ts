@@ -23,7 +23,8 @@ import { VERSION } from "./version.ts";
 export interface Front {
   /** Undefined where nothing is limited. */
   readonly gate: RequestGate | undefined;
-  readonly onAnswered: (answered: AnsweredRequest) => void;
+  /** Undefined where nobody reads metrics. */
+  readonly onAnswered: ((answered: AnsweredRequest) => void) | undefined;
   readonly memoryAnswers: MemoryAnswers;
   readonly traffic: NarTraffic;
   /** For the application. */
@@ -47,12 +48,16 @@ export function createFront({
   const clientOf = createClientFinder(config.trustedProxies);
   const traffic = createNarTraffic({ db: databases.scheduler });
   const memoryAnswers = new MemoryAnswers();
-  const metrics = createMetrics({
-    version: VERSION,
-    measure: () => measureInstance({ db: databases.web, traffic }),
-    takeFromMemory: () => memoryAnswers.take(),
-  });
-  const { onAnswered } = metrics;
+  const { metricsToken: token } = config.reports;
+  const metrics =
+    token &&
+    createMetrics({
+      version: VERSION,
+      measure: () => measureInstance({ db: databases.web, traffic }),
+      takeFromMemory: () => memoryAnswers.take(),
+    });
+  const onAnswered = metrics?.onAnswered;
+  const byRequest = { rates, clientOf: ({ incoming }: HttpBindings) => clientOf(incoming), log: loggers.main };
   return {
     gate: rates && new RequestGate({ clock: systemClock, rates, clientOf }),
     onAnswered,
@@ -64,12 +69,6 @@ export function createFront({
       return waitMs > 0 ? { status: 429, headers: refusalHeaders(new TooManyRequestsError(waitMs)) } : null;
     },
     options: { rates, onAnswered, inRequest, pageOrigins: [new URL(config.frontendUrl).origin] },
-    answerMetrics: createMetricsEndpoint({
-      metrics,
-      token: config.reports.metricsToken,
-      rates,
-      clientOf: ({ incoming }) => clientOf(incoming),
-      log: loggers.main,
-    }),
+    answerMetrics: metrics ? createMetricsEndpoint({ metrics, token, ...byRequest }) : async () => null,
   };
 }

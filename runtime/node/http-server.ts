@@ -61,14 +61,15 @@ export function createHttpServer(
 
 /** Tells of answers to requests for caches; the application tells of its own. */
 function observed({ fetch, front }: HttpServerDeps): Composition["fetch"] {
-  if (!front) return fetch;
+  const onAnswered = front?.onAnswered;
+  if (!onAnswered) return fetch;
   return async (request, env) => {
     const found = classifyCacheTarget(env.incoming.url ?? "");
     if (!found) return await fetch(request, env);
     const startedAt = performance.now();
     const response = await fetch(request, env);
     const seconds = (performance.now() - startedAt) / 1_000;
-    front.onAnswered({ method: request.method, route: found.route, status: response.status, seconds });
+    onAnswered({ method: request.method, route: found.route, status: response.status, seconds });
     return response;
   };
 }

@@ -12,8 +12,7 @@ import type { Metrics } from "./metrics.ts";
 
 export interface MetricsEndpointDeps {
   readonly metrics: Pick<Metrics, "contentType" | "render">;
-  /** Null: there is no such address. */
-  readonly token: Bytes | null;
+  readonly token: Bytes;
   readonly rates: Pick<RateLimits, "take"> | undefined;
   readonly clientOf: (env: HttpBindings) => ClientAddress;
   readonly log: Logger;
@@ -23,14 +22,13 @@ const PATH = "/metrics";
 const HEADERS = { ...API_HEADERS, "cache-control": "no-store" };
 const BEARER = /^bearer +([!-~]+) *$/i;
 
-/** Answers `GET /metrics` to whoever presents the token. Null for every other address, and where there is no token. */
+/** Answers `GET /metrics` to whoever presents the token. Null for every other address. */
 export function createMetricsEndpoint(
   deps: MetricsEndpointDeps,
 ): (request: Request, env: HttpBindings) => Promise<Response | null> {
-  const { token } = deps;
-  const expected = token && digest(token);
+  const expected = digest(deps.token);
   return async (request, env) => {
-    if (!expected || rawPath(request.url) !== PATH) return null;
+    if (rawPath(request.url) !== PATH) return null;
     if (request.method !== "GET" && request.method !== "HEAD") {
       return refuse("method_not_allowed", "Metrics are read with GET", { allow: "GET, HEAD" });
     }
