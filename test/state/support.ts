@@ -193,13 +193,11 @@ export function everything(): Json {
   };
 }
 
-const made = new Map<string, string>();
+const made = new Map<string, Promise<string>>();
 
 /** Right contents for a secret; the same for the same file, always. */
-export async function secretFor(kind: SecretKind, file: string): Promise<string> {
-  const known = made.get(file);
-  if (known !== undefined) return known;
-  const text = await makeSecret(kind, file);
+export function secretFor(kind: SecretKind, file: string): Promise<string> {
+  const text = made.get(file) ?? makeSecret(kind, file);
   made.set(file, text);
   return text;
 }
