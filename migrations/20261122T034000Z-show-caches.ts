@@ -16,3 +16,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`create index cache_history_age_idx on cache_history (granularity, bucket_start)`.execute(db);
   await sql`create index cache_path_age_idx on cache_path (cache_id, created_at, hash)`.execute(db);
 }
+
+export async function down(db: Kysely<unknown>): Promise<void> {
+  await sql`drop index cache_path_age_idx`.execute(db);
+  await sql`drop table cache_history`.execute(db);
+}
