@@ -1,4 +1,4 @@
-import { type Insertable, type Kysely, sql } from "kysely";
+import { type Kysely, type Selectable, sql } from "kysely";
 import type { Database } from "./schema.ts";
 import type { AuditEventRow, AuditEventTable } from "./tables/audit-event.ts";
 import { databaseNowPlus } from "./time.ts";
@@ -14,20 +14,20 @@ interface Window {
   readonly offset: number;
 }
 
-export async function insertAuditEvent(
-  db: Kysely<Database>,
-  event: Omit<Insertable<AuditEventTable>, "username">,
-): Promise<void> {
-  await db
-    .insertInto("audit_event")
-    .values((eb) => ({
-      ...event,
-      username: eb
-        .selectFrom("user_account")
-        .select("username")
-        .where("id", "=", event.user_id ?? null),
-    }))
-    .execute();
+export type NewAuditEvent = Pick<
+  Selectable<AuditEventTable>,
+  "id" | "event" | "user_id" | "organization_id" | "cache_id" | "ip" | "user_agent" | "metadata"
+>;
+
+/** Who and what is gone by now, or goes at this moment, is left out of the row. */
+export async function insertAuditEvent(db: Kysely<Database>, row: NewAuditEvent): Promise<void> {
+  await sql`
+    with author as (select id, username from user_account where id = ${row.user_id} for key share),
+      place as (select id from organization where id = ${row.organization_id} for key share),
+      store as (select id from cache where id = ${row.cache_id} for key share)
+    insert into audit_event (id, event, user_id, username, organization_id, cache_id, ip, user_agent, metadata)
+    values (${row.id}, ${row.event}, (select id from author), (select username from author), (select id from place),
+      (select id from store), ${row.ip}, ${row.user_agent}, ${JSON.stringify(row.metadata)}::jsonb)`.execute(db);
 }
 
 /** How often the same was recorded of a user within `withinMs`, up to `max`; of one address, where it is given. */

@@ -65,7 +65,7 @@ export async function recordAudit(db: Kysely<Database>, record: AuditRecord): Pr
     cache_id: record.cacheId ?? null,
     ip: addressOf(client),
     user_agent: client?.userAgent ? clean(client.userAgent).slice(0, USER_AGENT_MAX_LENGTH) : null,
-    metadata: JSON.stringify(cleanAll(metadata)),
+    metadata: cleanAll(metadata),
   });
 }
 

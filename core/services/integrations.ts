@@ -31,6 +31,7 @@ import type { ServiceDeps } from "./deps.ts";
 import { requireEndpointUrl } from "./integration-rules.ts";
 import { parseAllowedIps } from "./key-rules.ts";
 import type { SecretPlace } from "./secret-box.ts";
+import { refuseVanished } from "./vanished.ts";
 
 /** Of one organization, listed without pages. */
 const INTEGRATIONS_MAX = 100;
@@ -109,7 +110,9 @@ export async function createIntegration(
     const metadata = { integration: integration.name, kind: body.kind, forge_type: body.forge_type };
     const event = "integration.create";
     await recordAudit(trx, { ...auditAuthor(actor), event, organizationId: organization.id, metadata });
-  }).catch(nameTaken);
+  })
+    .catch(nameTaken)
+    .catch(refuseVanished);
   return id;
 }
 

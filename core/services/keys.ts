@@ -28,6 +28,7 @@ import { hashApiKeySecret } from "./authenticate.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { findPin, keyMask, parseAllowedIps, requireKeyName, requireSession } from "./key-rules.ts";
 import { listCachePermissions, listOrganizationPermissions } from "./permission-names.ts";
+import { refuseVanished } from "./vanished.ts";
 
 /** Enough for a key a machine; listed without pages. */
 const KEYS_MAX = 1_000;
@@ -70,7 +71,9 @@ export async function createKey(deps: KeyDeps, actor: Actor, body: CreateKeyBody
     }
     await insertApiKey(trx, key, body.expires_in_days ? body.expires_in_days * DAY : null);
     await record(trx, actor, "api_key.create", key, { permissions: body.permissions });
-  }).catch(nameTaken);
+  })
+    .catch(nameTaken)
+    .catch(refuseVanished);
   return formatApiKey(secret);
 }
 
@@ -96,7 +99,9 @@ export async function changeKey(
     const { permissions } = viewKey(changed);
     await record(trx, actor, "api_key.update", changed, { changed: Object.keys(changes), permissions });
     return viewKey(changed);
-  }).catch(nameTaken);
+  })
+    .catch(nameTaken)
+    .catch(refuseVanished);
 }
 
 export async function revokeKey({ db }: Pick<KeyDeps, "db">, actor: Actor, id: string): Promise<void> {

@@ -20,6 +20,7 @@ import { requireOrganization } from "./access.ts";
 import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { changeRealm, type RealmAccess, type RealmName, refuseMoreThan, requireRealm } from "./realms.ts";
+import { refuseVanished } from "./vanished.ts";
 
 type MemberDeps = Pick<ServiceDeps, "db">;
 
@@ -46,7 +47,7 @@ export async function addMember(deps: MemberDeps, actor: Actor, name: RealmName,
       throw new DomainError("conflict", "user: is a member already; PATCH changes the role");
     }
     await record(trx, actor, access, { event: EVENTS[access.kind].add, user: body.user, role: role.name });
-  });
+  }).catch(refuseVanished);
 }
 
 export async function changeMember(deps: MemberDeps, actor: Actor, name: RealmName, body: MemberBody): Promise<void> {

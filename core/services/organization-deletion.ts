@@ -11,6 +11,7 @@ import type { Database } from "../db/schema.ts";
 import { inTransaction, withRetries } from "../db/transaction.ts";
 import { listRegisteredWorkerIds } from "../db/worker-registrations.ts";
 import type { Actor } from "../domain/actor.ts";
+import { DomainError } from "../errors.ts";
 import { requireOrganization } from "./access.ts";
 import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
@@ -34,6 +35,9 @@ export async function deleteOrganization(
   const { id } = organization;
   const workerIds = await inTransaction(db, async (trx) => {
     await lockRealm(trx, { tables: ORGANIZATION_TABLES, id });
+    // Another one was quicker, or the name is that of another organization by now.
+    const present = await requireOrganization({ db: trx }, actor, name, "deleteOrg", { unmanaged: true });
+    if (present.organization.id !== id) throw new DomainError("not_found", "Organization not found");
     const workers = await listRegisteredWorkerIds(trx, id);
     if (await isLarge(trx, id, AT_ONCE_MAX)) await buryOrganization(trx, id);
     else await deleteOrganizationRow(trx, id);

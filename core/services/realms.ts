@@ -73,7 +73,8 @@ export async function changeRealm<T>(
     await lockRealm(trx, realm);
     const access = await requireRealm(trx, actor, name, need);
     if (access.realm.id !== realm.id) {
-      throw new DomainError("conflict", `The ${access.kind} was renamed at this moment: try again`);
+      // The name is that of another one by now.
+      throw new DomainError("not_found", access.kind === "cache" ? "Cache not found" : "Organization not found");
     }
     return await body(trx, access);
   });

@@ -11,6 +11,7 @@ import { uuidV7 } from "../lib/ids.ts";
 import { requireCache, requireOrganization } from "./access.ts";
 import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { refuseVanished } from "./vanished.ts";
 
 const MODE: Readonly<Record<SubscribeBody["mode"], SubscriptionMode>> = {
   ReadWrite: SubscriptionMode.ReadWrite,
@@ -51,7 +52,7 @@ export async function subscribe(
       throw new DomainError("already_exists", "The organization is subscribed to this cache already");
     }
     await record(trx, actor, "organization.subscription.create", { organizationId, cacheId, names, mode });
-  });
+  }).catch(refuseVanished);
   deps.notifier.notify("work", organizationId);
 }
 

@@ -124,6 +124,30 @@ test("a change that is refused leaves no record", async () => {
   expect(await own(user)).toEqual(["organization.create"]);
 });
 
+test("what is deleted while it is changed leaves records of both, and no failure", async () => {
+  const user = await t.user("Hasty");
+  const ask = (method: string, path: string, body?: object) =>
+    t.ask(method, path, { token: user.token, ...(body && { body }) });
+  for (let round = 0; round < 3; round++) {
+    await ask("PUT", "/orgs", { name: "hasty", display_name: "Hasty" });
+    const answers = await Promise.all([
+      ask("DELETE", "/orgs/hasty"),
+      ask("PATCH", "/orgs/hasty", { description: "late" }),
+      ask("POST", "/orgs/hasty/roles", { name: "late", permissions: ["viewOrg"] }),
+      ask("POST", "/user/keys", { name: `late ${round}`, permissions: ["viewOrg"], organization: "hasty" }),
+      ask("DELETE", "/orgs/hasty"),
+    ]);
+    for (const { status } of answers) expect([200, 400, 404]).toContain(status);
+    expect(
+      answers
+        .filter((_, index) => index % 4 === 0)
+        .map(({ status }) => status)
+        .toSorted(),
+    ).toEqual([200, 404]);
+  }
+  expect((await own(user)).filter((event) => event === "organization.delete")).toHaveLength(3);
+});
+
 test("who may not change the settings does not read the log, and a key with a pin not its owner's", async () => {
   const token = admin.token;
   const body = { name: "closed", display_name: "Closed" };

@@ -23,7 +23,7 @@ export const INTEGRATIONS = {
       ...MANAGE,
       body: CreateIntegrationBody,
       answer: json<string>(),
-      errors: ["bad_request", "invalid_name", "invalid_allowed_ip", "already_exists"],
+      errors: ["bad_request", "invalid_name", "invalid_allowed_ip", "already_exists", "conflict"],
     },
     "GET /orgs/{organization}/integrations/summary": {
       summary: "List integrations to choose from",

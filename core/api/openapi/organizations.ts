@@ -150,7 +150,7 @@ export const ORGANIZATIONS = {
       permissions: ["manageSubscriptions", "manageCacheSubscriptions"],
       body: SubscribeBody,
       answer: json<string>(),
-      errors: ["already_exists"],
+      errors: ["already_exists", "conflict"],
     },
     "DELETE /orgs/{organization}/subscribe/{cache}": {
       summary: "End a subscription",

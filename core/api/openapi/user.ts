@@ -67,7 +67,7 @@ export const USER = {
       audience: "user",
       body: CreateKeyBody,
       answer: json<string>(),
-      errors: ["forbidden", "invalid_name", "invalid_allowed_ip", "already_exists", "bad_request"],
+      errors: ["forbidden", "invalid_name", "invalid_allowed_ip", "already_exists", "bad_request", "conflict"],
     },
     "DELETE /user/keys": {
       summary: "Delete an API key by its name",
