@@ -40,6 +40,29 @@ test("lines that only hold the words of errors do not count as errors", () => {
   });
 });
 
+test("errors are known in the words of many tools, and warnings are none", () => {
+  const errors = [
+    "E   AssertionError: assert 1 == 2",
+    "FAILED tests/test_site.py::test_page - KeyError: 'x'",
+    "error[E0308]: mismatched types",
+    "npm ERR! code ELIFECYCLE",
+    "--- FAIL: TestPage (0.00s)",
+    "panic: runtime error: index out of range",
+    "CMake Error at CMakeLists.txt:3 (message):",
+    "ninja: build stopped: subcommand failed.",
+    "install: cannot stat 'x': No such file or directory",
+    "Foo.hs:3:5: error: Variable not in scope: x",
+    "java.lang.NullPointerException",
+    "ld: main.o: undefined reference to `x'",
+    "Segmentation fault (core dumped)",
+  ];
+  const quiet = ["a", "b", "c", "d", "e"].map((name) => `x.c: warning: function 'error_${name}' cannot be inlined`);
+  for (const error of errors) {
+    const { texts } = linesOf(["start", ...quiet, error, ...Array.from({ length: 30 }, () => "quiet")].join("\n"));
+    expect(texts, error).toEqual([quiet.at(-1), error, "quiet", "quiet"]);
+  }
+});
+
 test("where nothing looks like an error the last lines are shown", () => {
   const log = Array.from({ length: 40 }, (_, i) => `step ${i}`).join("\n");
   const { phase, texts } = linesOf(log);

@@ -18,14 +18,15 @@ const LINES_AFTER = 2;
 /** As `nix log` shows what the standard environment tells the daemon, and as that says it itself since 2023. */
 const PHASE = /^@nix \{"action":"setPhase","phase":"([^"\\]{1,100})"\}$|^Running phase: (\S{1,100})$/;
 const ERROR = anyOf(
-  /\b(?:error|fatal|fail(?:ed|ure|ures|s)?|exception|traceback|panic(?:ked)?|abort(?:ed|ing)?|killed)\b/,
+  /\b(?:\w*error|\w*exception|fatal|fail(?:ed|ure|ures|s)?|traceback|panic(?:ked)?|abort(?:ed|ing)?|killed)\b/,
   /\b(?:undefined reference|undefined symbol|not found|no such file|segmentation fault|assert(?:ion)?)\b/,
   /\b(?:cannot|can't|could not|unable to|denied|refused|timed out|out of memory|no space left)\b/,
-  /\b(?:mismatch|invalid|unexpected|unsupported)\b|\*\*\*|\be(?:rror)?\[?e?\d{2,4}\]?:/,
+  /\b(?:mismatch|invalid|unexpected|unsupported)\b|\*\*\*|\berr!/,
 );
 /** Words of errors in lines that tell of none. */
 const HARMLESS = anyOf(
   /\b(?:0 (?:errors?|failed|failures?|aborted)|no (?:errors?|failures?)|(?:errors?|failed|failures?): *0)\b/,
+  /(?:^|: )warning\b/,
   /-w(?:no-)?error|\berror(?:_|-)|\.\.\. *(?:ok|yes|no|passed)$|^checking |^-- (?:looking|performing|check)/,
 );
 
