@@ -66,7 +66,7 @@ export interface TriggerView {
   readonly type: TriggerTypeName;
   readonly config: TriggerConfig;
   readonly active: boolean;
-  /** When it last began an evaluation, or would have if nothing had been in the way. */
+  /** When it last began an evaluation. */
   readonly last_fired_at: string | null;
   readonly last_checked_at: string | null;
   /** When it is looked at next; null where a forge reports, and where it or its project is switched off. */

@@ -10,6 +10,7 @@ import { AttributePathError, formatAttributePath, parseAttributePath } from "../
 import { requireProject } from "./access.ts";
 import type { ServiceDeps } from "./deps.ts";
 import type { ProjectName } from "./projects.ts";
+import { asWalk } from "./walks.ts";
 
 /** Of a diagram. */
 const POINTS_MAX = 50;
@@ -84,8 +85,8 @@ async function closureSizes(
 ): Promise<(key: string) => Sizes> {
   const bound = { roots, membersMax: MEMBERS_MAX };
   const stores = await findClosureStores(deps.db, organizationId);
-  const built = await sumBuildClosures(deps.db, stores, bound);
-  const used = await sumRuntimeClosures(deps.db, stores, bound);
+  const built = await asWalk(() => sumBuildClosures(deps.db, stores, bound));
+  const used = await asWalk(() => sumRuntimeClosures(deps.db, stores, bound));
   const builtOf = new Map(built?.map((closure) => [closure.key, closure]));
   const usedOf = new Map(used?.map((closure) => [closure.key, closure]));
   return (key) => ({

@@ -4,7 +4,7 @@ import type { DueTime } from "../db/triggers.ts";
 import { CronError, nextCronTime, parseCron } from "../domain/cron.ts";
 import { DomainError } from "../errors.ts";
 import { assert } from "../lib/assert.ts";
-import { HOUR, MINUTE, SECOND } from "../lib/clock.ts";
+import { HOUR, SECOND } from "../lib/clock.ts";
 
 /** Polls of many projects that were made at once do not stay together. */
 const JITTER = 0.1;
@@ -70,7 +70,7 @@ export function retryDue(config: TriggerConfig, nowMs: number, failures: number,
   if (config.type === "polling") return { inMs: Math.round(Math.max(backoff, config.interval_secs * SECOND)) };
   if (config.type !== "time") return null;
   const next = nextCronTime(schedule(config.cron), nowMs);
-  const at = nowMs + Math.max(backoff, MINUTE / 2);
+  const at = nowMs + backoff;
   return { at: new Date(next === null ? at : Math.min(at, next)) };
 }
 
