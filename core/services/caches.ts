@@ -13,6 +13,7 @@ import {
   listPublicCaches,
   updateCache,
 } from "../db/caches.ts";
+import { CACHE_TABLES, lockRealm } from "../db/realms.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { insertUpstream, listCachesRestingOn } from "../db/upstreams.ts";
 import { uniqueViolation } from "../db/violations.ts";
@@ -157,6 +158,10 @@ export async function deleteCache(
   const { cache } = await requireCache(deps, actor, name, "deleteCache", { unmanaged: true });
   const resting = await listCachesRestingOn(deps.db, cache.id);
   await inTransaction(deps.db, async (trx) => {
+    await lockRealm(trx, { tables: CACHE_TABLES, id: cache.id });
+    // Another one was quicker, or the name is that of another cache by now.
+    const present = await requireCache({ db: trx }, actor, name, "deleteCache", { unmanaged: true });
+    if (present.cache.id !== cache.id) throw new DomainError("not_found", "Cache not found");
     await deleteCacheRow(trx, cache.id);
     const metadata = { cache: cache.name, cache_id: cache.id };
     await recordAudit(trx, { ...auditAuthor(actor), event: "cache.delete", metadata });

@@ -146,6 +146,10 @@ test("what is deleted while it is changed leaves records of both, and no failure
     ).toEqual([200, 404]);
   }
   expect((await own(user)).filter((event) => event === "organization.delete")).toHaveLength(3);
+  await ask("PUT", "/caches", { name: "hasty", display_name: "Hasty" });
+  const deletions = await Promise.all([ask("DELETE", "/caches/hasty"), ask("DELETE", "/caches/hasty")]);
+  expect(deletions.map(({ status }) => status).toSorted()).toEqual([200, 404]);
+  expect((await own(user)).filter((event) => event === "cache.delete")).toHaveLength(1);
 });
 
 test("who may not change the settings does not read the log, and a key with a pin not its owner's", async () => {
