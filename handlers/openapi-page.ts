@@ -37,7 +37,8 @@ interface Answer {
 type Content = Readonly<Record<string, { readonly schema?: JsonSchema; readonly "x-item-schema"?: JsonSchema }>>;
 
 /** The only style that the page has, and that its security policy names. */
-export const PAGE_STYLE = `:root{color-scheme:light dark;--line:light-dark(#d5d9e0,#3a3f4a);--quiet:light-dark(#59616e,#9aa3b2)}
+export const PAGE_STYLE = `:root{color-scheme:light dark}
+:root{--line:light-dark(#d5d9e0,#3a3f4a);--quiet:light-dark(#59616e,#9aa3b2)}
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem}
 code,pre{font:14px/1.45 ui-monospace,monospace}
 nav ul{columns:3 14rem;padding-left:1rem}

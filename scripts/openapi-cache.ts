@@ -5,9 +5,10 @@ import type { Schema } from "./openapi-types.ts";
 export const CACHE_TAG = {
   name: "Binary caches",
   description:
-    "What Nix asks of a cache, and what `nix copy` sends. A public cache asks for no credentials; for another one the " +
-    "password is a session's token or an API key, as in a netrc file, and the user name is not looked at. To everybody " +
-    "else a cache that is not public and one that does not exist are the same. HEAD is answered wherever GET is.",
+    "What Nix asks of a cache, and what `nix copy` sends. A public cache asks for no credentials; for another one " +
+    "the password is a session's token or an API key, as in a netrc file, and the user name is not looked at. To " +
+    "everybody else a cache that is not public and one that does not exist are the same. HEAD is answered wherever " +
+    "GET is.",
 };
 
 const REFUSALS = {

@@ -22,7 +22,8 @@ async function ask(method: string, path: string, token?: string): Promise<Answer
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const response = await edge.ask(path, { method, headers });
   const text = await response.text();
-  return { status: response.status, text, body: text === "" ? null : JSON.parse(text) };
+  const isJson = response.headers.get("content-type")?.startsWith("application/json");
+  return { status: response.status, text, body: isJson && text !== "" ? JSON.parse(text) : null };
 }
 
 test("what everybody may read is read here as on a server", async () => {

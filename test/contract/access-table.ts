@@ -1,4 +1,4 @@
-import type { ActorName } from "./world.ts";
+import type { ActorName } from "./people.ts";
 
 /** The columns of the table, by the beginnings of their names. */
 export const COLUMNS: Readonly<Record<string, ActorName>> = {

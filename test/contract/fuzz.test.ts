@@ -4,7 +4,7 @@ import type { RouteName } from "#core/api/openapi/route.ts";
 import { ROUTES } from "#core/api/openapi/routes.ts";
 import { anything, arbitraryOf, nodeOf, rawJson } from "./arbitrary.ts";
 import { checkAnswer } from "./document.ts";
-import { askingOf, type Example, examplesOf } from "./requests.ts";
+import { askingOf, type Example, exampleOf } from "./requests.ts";
 import { type Asking, makeWorld, type World } from "./world.ts";
 
 /** For each route. */
@@ -13,10 +13,8 @@ const QUERIES = 8;
 const PATHS = 4;
 
 let world: World;
-let examples: Readonly<Record<string, Example>>;
 beforeAll(async () => {
   world = await makeWorld();
-  examples = examplesOf(world);
 });
 afterAll(() => world?.[Symbol.asyncDispose]());
 
@@ -25,7 +23,7 @@ const JSON_TYPE = { "content-type": "application/json" };
 /** Bodies of which most reach the service: those of the example with something else in some place. */
 function bodiesOf(name: RouteName): fc.Arbitrary<string> {
   const schema = ROUTES.get(name)?.body;
-  const example = examples[name]?.body ?? {};
+  const example = exampleOf(name, world.present).body ?? {};
   const fields = fc.constantFrom(...Object.keys(example), "__proto__", "constructor", "more");
   const changed = fc.dictionary(fields, anything, { minKeys: 1, maxKeys: 2 });
   const written = (value: unknown) => JSON.stringify(value) ?? "";
@@ -47,8 +45,8 @@ async function expectAnswer(name: RouteName, as: Example["as"], asking: Asking):
 test("no body makes a server error, and every answer is in the document", async () => {
   for (const [name, { body }] of ROUTES) {
     if (!body) continue;
-    const example = examples[name] ?? {};
-    const asking = askingOf(name, example, world.present);
+    const example = exampleOf(name, world.present);
+    const asking = askingOf(name, world.present);
     const sends = fc.asyncProperty(bodiesOf(name), (sent) =>
       expectAnswer(name, example.as, { ...asking, body: new TextEncoder().encode(sent), headers: JSON_TYPE }),
     );
@@ -59,8 +57,8 @@ test("no body makes a server error, and every answer is in the document", async 
 test("no query makes a server error, and every answer is in the document", async () => {
   for (const [name, { query }] of ROUTES) {
     if (!query) continue;
-    const example = examples[name] ?? {};
-    const { path, ...asking } = askingOf(name, example, world.present);
+    const example = exampleOf(name, world.present);
+    const { path, ...asking } = askingOf(name, world.present);
     const [bare = ""] = path.split("?");
     const names = fc.constantFrom(...Object.keys(nodeOf(query).entries ?? nodeOf(query).pipe?.[0]?.entries ?? {}), "x");
     const values = fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("\0", "-1", "1e9", "999999999", "0", "NaN"));
@@ -76,13 +74,13 @@ test("no query makes a server error, and every answer is in the document", async
 test("no path makes a server error, and every answer is in the document", async () => {
   const hostile = ["%00", "%ff", "%", "..%2f..", "%2e%2e", "-", "x".repeat(4_000), "%F0%9D%92%B3", "'", "1".repeat(32)];
   for (const [name] of ROUTES) {
-    const example = examples[name] ?? {};
+    const example = exampleOf(name, world.present);
     const parameters = [...name.matchAll(/\{(\w+)\}/g)].map(([, key = ""]) => key);
     if (parameters.length === 0) continue;
     const change = fc.record({ at: fc.constantFrom(...parameters), word: fc.constantFrom(...hostile) });
     const sends = fc.asyncProperty(change, async ({ at, word }) => {
       const mark = "PLACE-OF-THE-WORD";
-      const asking = askingOf(name, { ...example, path: { ...example.path, [at]: mark } }, world.present);
+      const asking = askingOf(name, world.present, { path: { ...example.path, [at]: mark } });
       await expectAnswer(name, example.as, { ...asking, path: asking.path.replace(mark, word) });
     });
     await fc.assert(sends, { numRuns: PATHS });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { ROUTES } from "#core/api/openapi/routes.ts";
 import type * as parse from "#handlers/parse.ts";
 import { checkAnswer } from "./document.ts";
-import { askingOf, type Example, examplesOf } from "./requests.ts";
+import { askingOf, exampleOf } from "./requests.ts";
 import { makeWorld, type World } from "./world.ts";
 
 /** By which schemas the handler read the last request. */
@@ -24,19 +24,17 @@ vi.mock("#handlers/parse.ts", async (original) => {
 });
 
 let world: World;
-let examples: Readonly<Record<string, Example>>;
 beforeAll(async () => {
   world = await makeWorld();
-  examples = examplesOf(world);
 });
 afterAll(() => world?.[Symbol.asyncDispose]());
 
 test("each route does what it is for, and answers as the document says", async () => {
   const wrong: string[] = [];
   for (const name of ROUTES.keys()) {
-    const example = examples[name] ?? {};
+    const example = exampleOf(name, world.present);
     read.clear();
-    const response = await world.ask(example.as ?? "admin", askingOf(name, example, world.present));
+    const response = await world.ask(example.as ?? "admin", askingOf(name, world.present));
     const found = await checkAnswer(name, response);
     const { answer, body, query } = ROUTES.get(name) ?? {};
     const wanted = example.refused ?? (answer && "status" in answer ? answer.status : 200);
@@ -60,7 +58,7 @@ function differences(name: string, promised: readonly (v.GenericSchema | undefin
 test("each route refuses as the document says", async () => {
   const wrong: string[] = [];
   for (const name of ROUTES.keys()) {
-    const example = examples[name] ?? {};
+    const example = exampleOf(name, world.present);
     for (const [actor, things] of [
       ["anonymous", world.present],
       ["stranger", world.present],
@@ -68,7 +66,7 @@ test("each route refuses as the document says", async () => {
       ["elsewhere", world.present],
       [example.as ?? "admin", world.absent],
     ] as const) {
-      const response = await world.ask(actor, askingOf(name, example, things));
+      const response = await world.ask(actor, askingOf(name, things));
       const { problems } = await checkAnswer(name, response);
       wrong.push(...problems.map((problem) => `${name} as ${actor}: ${problem}`));
     }

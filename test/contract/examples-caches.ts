@@ -1,0 +1,80 @@
+import { BLOCKED } from "./names.ts";
+import type { Example } from "./requests.ts";
+
+const HASH = "2".repeat(32);
+const NAME = { name: "another", display_name: "Another" };
+const KEY = "other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+const NAR_INFO = { store_path: `/nix/store/${HASH}-thing`, nar_hash: `sha256:${"0".repeat(52)}`, nar_size: 120 };
+const CACHE_KEY = { key: "$cacheKey" };
+const CACHE_ROLE = { role: "$cacheRole" };
+
+export const CACHES_EXAMPLES = {
+  "GET /caches": {},
+  "PUT /caches": { body: NAME },
+  "GET /caches/available": { query: { name: "another" } },
+  "GET /caches/public": {},
+  "GET /caches/{cache}": {},
+  "PATCH /caches/{cache}": { body: { display_name: "Another" } },
+  "DELETE /caches/{cache}": {},
+  "POST /caches/{cache}/active": {},
+  "DELETE /caches/{cache}/active": {},
+  "POST /caches/{cache}/public": {},
+  "DELETE /caches/{cache}/public": {},
+  "GET /caches/{cache}/public-key": {},
+  "GET /caches/{cache}/members": {},
+  "POST /caches/{cache}/members": { body: { user: "stan", role: "View" } },
+  "PATCH /caches/{cache}/members": { body: { user: "vera", role: "Write" } },
+  "DELETE /caches/{cache}/members": { body: { user: "vera" } },
+  "DELETE /caches/{cache}/members/{user}": {},
+  "GET /caches/{cache}/roles": {},
+  "POST /caches/{cache}/roles": { body: { name: "reader", permissions: ["viewCache"] } },
+  "GET /caches/{cache}/roles/{role}": { path: CACHE_ROLE },
+  "PATCH /caches/{cache}/roles/{role}": { path: CACHE_ROLE, body: { name: "other-keeper" } },
+  "DELETE /caches/{cache}/roles/{role}": { path: { role: "$spareCacheRole" } },
+  "GET /caches/{cache}/audit-log": {},
+  "GET /caches/{cache}/key": {},
+  "GET /caches/{cache}/keys": {},
+  "POST /caches/{cache}/keys": { body: { secret_key: "no key" }, refused: 400 },
+  "POST /caches/{cache}/keys/rotate": {},
+  "POST /caches/{cache}/keys/{key}/retire": { path: CACHE_KEY, refused: 409 },
+  "DELETE /caches/{cache}/keys/{key}": { path: CACHE_KEY, refused: 409 },
+  "GET /caches/{cache}/upstreams": {},
+  "PUT /caches/{cache}/upstreams": {
+    body: { type: "http", display_name: "Other", url: "https://cache.example.org", public_key: KEY },
+  },
+  "PATCH /caches/{cache}/upstreams/{upstream}": { body: { display_name: "Another" } },
+  "DELETE /caches/{cache}/upstreams/{upstream}": {},
+  "GET /caches/{cache}/stats": {},
+  "GET /caches/{cache}/nars": {},
+  "GET /caches/{cache}/nars/stats": {},
+  "GET /caches/{cache}/nars/available": { query: { hash: HASH } },
+  "GET /caches/{cache}/nars/{hash}": {},
+  "POST /caches/{cache}/nars": { form: { narinfo: JSON.stringify(NAR_INFO), nar: "no NAR" }, refused: 415 },
+  "POST /caches/{cache}/nars/missing": { body: { paths: [{ store_path: NAR_INFO.store_path }] } },
+  "GET /caches/{cache}/nars/{hash}/chunk": { path: { hash: HASH } },
+  "PUT /caches/{cache}/nars/{hash}/chunk": {
+    path: { hash: HASH },
+    query: { offset: "0" },
+    bytes: new Uint8Array(8),
+  },
+  "POST /caches/{cache}/nars/{hash}/finalize": { path: { hash: HASH }, body: NAR_INFO, refused: 409 },
+  "POST /caches/{cache}/nars/{hash}/presigned": { path: { hash: HASH }, body: { file_size: 8 }, refused: 422 },
+  "DELETE /caches/{cache}/nars/{hash}/presigned": { path: { hash: HASH } },
+  "POST /caches/{cache}/nars/{hash}/presigned/complete": {
+    path: { hash: HASH },
+    body: { path: NAR_INFO, parts: [{ number: 1, etag: "x" }] },
+    refused: 422,
+  },
+  "POST /caches/{cache}/closures": { body: { paths: [NAR_INFO] }, refused: 409 },
+  "GET /caches/{cache}/retention/preview": {},
+  "GET /caches/{cache}/nars/{hash}/why": {},
+  "DELETE /caches/{cache}/nars/{hash}": { refused: 409 },
+  "GET /caches/{cache}/pins": {},
+  "GET /caches/{cache}/pins/{pin}": {},
+  "PUT /caches/{cache}/pins/{pin}": { body: { store_path: "$path" } },
+  "DELETE /caches/{cache}/pins/{pin}": {},
+  "DELETE /caches/{cache}/pins/{pin}/{revision}": {},
+  "GET /caches/{cache}/blocked": {},
+  "PUT /caches/{cache}/blocked/{path}": { path: { path: HASH }, body: { reason: "not wanted" } },
+  "DELETE /caches/{cache}/blocked/{path}": { path: { path: BLOCKED } },
+} as const satisfies Readonly<Record<string, Example>>;

@@ -1,0 +1,48 @@
+import { WORKER_ID } from "./names.ts";
+import type { Example } from "./requests.ts";
+
+const NAME = { name: "another", display_name: "Another" };
+
+export const ORGANIZATIONS_EXAMPLES = {
+  "GET /orgs": {},
+  "PUT /orgs": { body: NAME },
+  "GET /orgs/available": { query: { name: "another" } },
+  "GET /orgs/public": {},
+  "GET /orgs/{organization}": {},
+  "PATCH /orgs/{organization}": { body: { display_name: "Another" } },
+  "DELETE /orgs/{organization}": {},
+  "POST /orgs/{organization}/public": {},
+  "DELETE /orgs/{organization}/public": {},
+  "GET /orgs/{organization}/users": {},
+  "POST /orgs/{organization}/users": { body: { user: "stan", role: "View" } },
+  "PATCH /orgs/{organization}/users": { body: { user: "vera", role: "Write" } },
+  "DELETE /orgs/{organization}/users": { body: { user: "vera" } },
+  "GET /orgs/{organization}/ssh": {},
+  "POST /orgs/{organization}/ssh": {},
+  "GET /orgs/{organization}/forge-webhook-secret": {},
+  "POST /orgs/{organization}/forge-webhook-secret": {},
+  "DELETE /orgs/{organization}/forge-webhook-secret": {},
+  "GET /orgs/{organization}/roles": {},
+  "POST /orgs/{organization}/roles": { body: { name: "reader", permissions: ["viewOrg"] } },
+  "GET /orgs/{organization}/roles/{role}": {},
+  "PATCH /orgs/{organization}/roles/{role}": { body: { permissions: ["viewOrg"] } },
+  "DELETE /orgs/{organization}/roles/{role}": { path: { role: "$spareRole" } },
+  "GET /orgs/{organization}/audit-log": {},
+  "GET /orgs/{organization}/integrations": {},
+  "PUT /orgs/{organization}/integrations": {
+    body: { name: "another", kind: "inbound", forge_type: "gitea", secret: "a secret of a forge" },
+  },
+  "GET /orgs/{organization}/integrations/summary": {},
+  "GET /orgs/{organization}/integrations/{integration}": {},
+  "PATCH /orgs/{organization}/integrations/{integration}": { body: { display_name: "Another" } },
+  "DELETE /orgs/{organization}/integrations/{integration}": {},
+  "GET /orgs/{organization}/subscribe": {},
+  "POST /orgs/{organization}/subscribe/{cache}": { path: { cache: "spare" } },
+  "DELETE /orgs/{organization}/subscribe/{cache}": {},
+  "GET /orgs/{organization}/workers": {},
+  "POST /orgs/{organization}/workers": { body: { worker_id: WORKER_ID.replace(/1$/, "2"), display_name: "Second" } },
+  "PATCH /orgs/{organization}/workers/{worker}": { body: { display_name: "Renamed" } },
+  "DELETE /orgs/{organization}/workers/{worker}": {},
+  "GET /orgs/{organization}/workers/{worker}/metrics": {},
+  "POST /orgs/{organization}/workers/{worker}/test": {},
+} as const satisfies Readonly<Record<string, Example>>;

@@ -1,0 +1,53 @@
+import type { Example } from "./requests.ts";
+
+const NAME = { name: "another", display_name: "Another" };
+const ACTION = { name: "another", config: { type: "send_web_request", url: "https://hooks.example.com/" } };
+const ATTRIBUTE = { eval: "packages.x86_64-linux.site" };
+
+export const PROJECTS_EXAMPLES = {
+  "GET /projects/{organization}": {},
+  "PUT /projects/{organization}": {
+    body: { ...NAME, repository: "https://example.com/another.git", wildcard: "packages.*.*" },
+  },
+  "GET /projects/{organization}/available": { query: { name: "another" } },
+  "GET /projects/{organization}/{project}": {},
+  "PATCH /projects/{organization}/{project}": { body: { display_name: "Another" } },
+  "DELETE /projects/{organization}/{project}": {},
+  "POST /projects/{organization}/{project}/active": {},
+  "DELETE /projects/{organization}/{project}/active": {},
+  "POST /projects/{organization}/{project}/transfer": { body: { organization: "second-org" } },
+  "POST /projects/{organization}/{project}/check-repository": {},
+  "POST /projects/{organization}/{project}/evaluate": { body: {} },
+  "GET /projects/{organization}/{project}/evaluations": {},
+  "GET /projects/{organization}/{project}/details": {},
+  "GET /projects/{organization}/{project}/entry-points": { query: { evaluation_id: "$evaluation" } },
+  "GET /projects/{organization}/{project}/latest": {},
+  "GET /projects/{organization}/{project}/live": {},
+  "GET /commits/{commit}": {},
+  "GET /projects/{organization}/{project}/metrics": {},
+  "GET /metrics/projects/{organization}/{project}/evaluations": {},
+  "GET /projects/{organization}/{project}/entry-point-metrics": { query: ATTRIBUTE },
+  "GET /metrics/projects/{organization}/{project}/entry-point": { query: ATTRIBUTE },
+  "GET /projects/{organization}/{project}/entry-point-downloads": { query: { ...ATTRIBUTE, filename: "site.iso" } },
+  "GET /projects/{organization}/{project}/badge": {},
+  "GET /projects/{organization}/{project}/triggers": {},
+  "POST /projects/{organization}/{project}/triggers": { body: { config: { type: "time", cron: "0 0 3 * * *" } } },
+  "GET /projects/{organization}/{project}/triggers/{trigger}": {},
+  "PATCH /projects/{organization}/{project}/triggers/{trigger}": { body: { active: false } },
+  "DELETE /projects/{organization}/{project}/triggers/{trigger}": {},
+  "POST /projects/{organization}/{project}/triggers/{trigger}/test": {},
+  "GET /projects/{organization}/{project}/flake-inputs": {},
+  "POST /projects/{organization}/{project}/flake-inputs": { body: { input_name: "another" } },
+  "GET /projects/{organization}/{project}/flake-inputs/{input}": {},
+  "PATCH /projects/{organization}/{project}/flake-inputs/{input}": { body: { url: "github:NixOS/nixpkgs" } },
+  "DELETE /projects/{organization}/{project}/flake-inputs/{input}": {},
+  "GET /projects/{organization}/{project}/actions": {},
+  "POST /projects/{organization}/{project}/actions": { body: ACTION },
+  "GET /projects/{organization}/{project}/actions/{action}": {},
+  "PATCH /projects/{organization}/{project}/actions/{action}": { body: { active: false } },
+  "DELETE /projects/{organization}/{project}/actions/{action}": {},
+  "POST /projects/{organization}/{project}/actions/{action}/test": { refused: 503 },
+  "POST /projects/{organization}/{project}/actions/{action}/regenerate-token": {},
+  "GET /projects/{organization}/{project}/actions/{action}/deliveries": {},
+  "GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery}": {},
+} as const satisfies Readonly<Record<string, Example>>;
