@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { PATH_PARAMETERS, type ParameterForm } from "#core/api/openapi/parameters.ts";
 import { API_PREFIX } from "#core/api/openapi/prefix.ts";
-import type { Answer, RouteName, RouteSpec } from "#core/api/openapi/route.ts";
+import type { Answer, FileAnswer, RouteName, RouteSpec } from "#core/api/openapi/route.ts";
 import { ROUTE_GROUPS } from "#core/api/openapi/routes.ts";
 import { ERROR_STATUS } from "#core/http/envelope.ts";
 import { CACHE_TAG, cachePaths } from "./openapi-cache.ts";
@@ -169,7 +169,7 @@ function successOf({ answer, verdict }: RouteSpec, held: Schema | undefined): Sc
     case "stream":
       return { 200: streamOf(answer.contentType, schema) };
     case "file":
-      return { 200: { description: "The bytes.", content: { [answer.contentType]: {} } } };
+      return { 200: { description: "The bytes.", content: fileContent(answer) } };
     case "empty":
       return { [answer.status]: { description: "Success, without a body." } };
     case "redirect":
@@ -188,6 +188,10 @@ function envelopeOf(message: Schema): Schema {
 }
 
 /** OpenAPI 3.1 knows no schema of a stream's parts; 3.2 calls it `itemSchema`. */
+function fileContent({ contentType, otherContentType }: FileAnswer): Schema {
+  return { [contentType]: {}, ...(otherContentType !== undefined && { [otherContentType]: {} }) };
+}
+
 function streamOf(contentType: string, item: Schema): Schema {
   const lines = contentType === "text/event-stream" ? "The data of each event is JSON." : "Each line is JSON.";
   return { description: lines, content: { [contentType]: { schema: { type: "string" }, "x-item-schema": item } } };

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { startSession } from "#core/services/sign-in.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
 import { apply, changesOf, everything, type Json, secretFor, WORKER } from "./support.ts";
 
@@ -184,7 +185,6 @@ test("a new password of a user ends what was begun with the old one", async () =
   const file = { users: { alice: { email: "alice@example.com", password_file: "/run/secrets/alice" } } };
   await apply(app, file);
   const alice = await app.db.selectFrom("user_account").select("id").executeTakeFirstOrThrow();
-  const { startSession } = await import("#core/services/sign-in.ts");
   const client = { address: "127.0.0.1", userAgent: "test" };
   const token = await startSession(app.deps, alice.id, client, { remember: false });
   expect((await app.ask("GET", "/user", { token })).status).toBe(200);

@@ -1,5 +1,8 @@
 import { expect, test } from "vitest";
+import { BuildStatus } from "#core/domain/states.ts";
+import { startSession } from "#core/services/sign-in.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
+import { insertAttempt, insertBuild, insertEvaluationRow, insertProjectRow, linkBuild } from "#test/support/rows.ts";
 import { apply, BASE_WORKER, changesOf, everything, type Json, WORKER } from "./support.ts";
 
 /** One after the other; what each does to the server. */
@@ -119,8 +122,36 @@ test("without deleteState, what leaves the file stays and is its people's; worke
   expect(changesOf(await apply(app, {}, { deleteUnlisted: true }))).toEqual([]);
 });
 
+test("what runs for a project that leaves the file is ended, and other projects' builds go on", async () => {
+  await using app = await withApp();
+  const { db } = app;
+  const file = everything();
+  await apply(app, file);
+  const projects = await db.selectFrom("project").select(["id", "organization_id", "active"]).execute();
+  const organizationId = projects.find(({ active }) => active)?.organization_id ?? "";
+  const projectId = projects.find(({ active }) => active)?.id ?? "";
+  const other = await insertProjectRow(db, { organizationId, name: "by-hand" });
+  const [own, shared] = [
+    await insertBuild(db, { organizationId, name: "own", status: BuildStatus.Building }),
+    await insertBuild(db, { organizationId, name: "shared", status: BuildStatus.Building }),
+  ];
+  const evaluation = await insertEvaluationRow(db, { organizationId, projectId });
+  const others = await insertEvaluationRow(db, { organizationId, projectId: other });
+  for (const build of [own, shared]) await linkBuild(db, evaluation, build);
+  await linkBuild(db, others, shared);
+  const attempt = await insertAttempt(db, { organizationId, buildId: own });
+
+  delete file.projects.web;
+  await apply(app, file);
+  expect(await db.selectFrom("build").select(["id", "status"]).orderBy("name").execute()).toEqual([
+    { id: own, status: BuildStatus.Aborted },
+    { id: shared, status: BuildStatus.Building },
+  ]);
+  expect(await db.selectFrom("evaluation").select("id").execute()).toEqual([{ id: others }]);
+  expect(app.notified).toContain(`abort ${attempt}`);
+});
+
 async function sessionOf(app: TestApp, userId: string): Promise<string> {
-  const { startSession } = await import("#core/services/sign-in.ts");
   return await startSession(app.deps, userId, { address: "127.0.0.1", userAgent: "test" }, { remember: false });
 }
 

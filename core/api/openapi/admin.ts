@@ -25,7 +25,7 @@ export const ADMIN = {
       description: "A Nix expression, or with `format=json` the same as JSON. Secrets are not in it.",
       audience: "superuser",
       query: StateQuery,
-      answer: file("text/plain"),
+      answer: file("text/plain", "application/json"),
     },
     "POST /admin/maintenance/verify": {
       summary: "Read what is stored and check it",

@@ -33,6 +33,8 @@ export interface StreamAnswer<T> {
 export interface FileAnswer {
   readonly as: "file";
   readonly contentType: string;
+  /** Where the request asks for that form of it. */
+  readonly otherContentType?: string;
 }
 
 export interface EmptyAnswer {
@@ -90,8 +92,8 @@ export function stream<T>(contentType: StreamAnswer<T>["contentType"]): StreamAn
   return { as: "stream", contentType };
 }
 
-export function file(contentType: string): FileAnswer {
-  return { as: "file", contentType };
+export function file(contentType: string, otherContentType?: string): FileAnswer {
+  return { as: "file", contentType, ...(otherContentType !== undefined && { otherContentType }) };
 }
 
 export const EMPTY: EmptyAnswer = { as: "empty", status: 204 };
