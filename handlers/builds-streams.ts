@@ -4,16 +4,23 @@ import { utf8 } from "#core/lib/bytes.ts";
 /** How many answers that stay open one server gives at a time: each looks into the database now and then. */
 const OPEN_MAX = 256;
 
+/** Where answers that stay open take their places: those of a server, or what one of its clients may have of them. */
+export interface Places {
+  /** The returned function gives the place back, once. Throws when all are taken. */
+  take(): () => void;
+}
+
 /** Places for answers that stay open. */
-export class StreamPlaces {
+export class StreamPlaces implements Places {
   readonly #max: number;
   #taken = 0;
+  readonly #takenBy = new Map<string, number>();
 
   constructor(max: number = OPEN_MAX) {
     this.#max = max;
   }
 
-  /** The returned function gives the place back, once. Throws `service_unavailable` when all are taken. */
+  /** Throws `service_unavailable` when all are taken. */
   take(): () => void {
     if (this.#taken >= this.#max) {
       throw new DomainError("service_unavailable", `This server has ${this.#max} such answers open: try again later`);
@@ -25,6 +32,32 @@ export class StreamPlaces {
       held = false;
     };
   }
+
+  /** The places as one client has them: at most `max`. Throws `too_many_requests` beyond, so that others find some. */
+  of(client: string, max: number): Places {
+    return {
+      take: () => {
+        const count = this.#takenBy.get(client) ?? 0;
+        if (count >= max) {
+          throw new DomainError("too_many_requests", `You have ${max} such answers open: close one of them first`);
+        }
+        const leave = this.take();
+        this.#takenBy.set(client, count + 1);
+        let held = true;
+        return () => {
+          if (held) this.#leave(client);
+          held = false;
+          leave();
+        };
+      },
+    };
+  }
+
+  #leave(client: string): void {
+    const count = (this.#takenBy.get(client) ?? 1) - 1;
+    if (count > 0) this.#takenBy.set(client, count);
+    else this.#takenBy.delete(client);
+  }
 }
 
 /**
@@ -32,7 +65,7 @@ export class StreamPlaces {
  * and the items end. Nothing is made ahead of what the client reads.
  */
 export async function openStream<T>(
-  places: StreamPlaces,
+  places: Places,
   items: (signal: AbortSignal) => Promise<AsyncIterable<T>>,
   render: (item: T) => string,
 ): Promise<ReadableStream<Uint8Array>> {

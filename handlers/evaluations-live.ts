@@ -9,12 +9,14 @@ import type { ServiceDeps } from "#core/services/deps.ts";
 import { type WatchDeps, type WatchOptions, watchBuild, watchEvaluation } from "#core/services/evaluations-watch.ts";
 import { watchProject } from "#core/services/evaluations-watch-project.ts";
 import type { LiveItem } from "#core/services/live-changes.ts";
-import { openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
+import { openStream, type Places, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
 import type { AppEnv } from "./env.ts";
 import { readId } from "./parse.ts";
 
 export type LiveDeps = WatchDeps & Pick<ServiceDeps, "settings">;
 
+/** A quarter of the server's: nobody takes all places of the others. */
+const CLIENT_STREAMS_MAX = 64;
 /** The id of an event after which there are no others. */
 const LAST_EVENT = "ended";
 const EVENT_STREAM = { "content-type": "text/event-stream; charset=utf-8", ...UNBUFFERED };
@@ -26,7 +28,7 @@ export function liveRoutes(deps: LiveDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const places = new StreamPlaces();
   const answer = (c: Context<AppEnv>, watch: Watch, { mayEnd }: { readonly mayEnd: boolean }) =>
-    answerLive(deps, c, { places, watch, mayEnd });
+    answerLive(deps, c, { places: places.of(clientOf(c), CLIENT_STREAMS_MAX), watch, mayEnd });
 
   app.get("/evals/:id/live", async (c) => {
     const id = readId(c, "id", "evaluation id");
@@ -46,8 +48,13 @@ export function liveRoutes(deps: LiveDeps): Hono<AppEnv> {
   return app;
 }
 
+/** Who is signed in, wherever they are; else an address. */
+function clientOf(c: Context<AppEnv>): string {
+  return c.get("actor").user?.id ?? c.get("clientIp");
+}
+
 interface LiveAnswer {
-  readonly places: StreamPlaces;
+  readonly places: Places;
   readonly watch: Watch;
   /** The end of the evaluation is the last thing to be told. */
   readonly mayEnd: boolean;
@@ -78,11 +85,7 @@ async function answerLive(
   return c.body(body, 200, EVENT_STREAM);
 }
 
-async function openFrames(
-  places: StreamPlaces,
-  watch: Watch,
-  signal: AbortSignal,
-): Promise<AsyncIterable<string | null>> {
+async function openFrames(places: Places, watch: Watch, signal: AbortSignal): Promise<AsyncIterable<string | null>> {
   const leave = places.take();
   // Also where nobody ever reads: what asked for a WebSocket may turn out not to speak the protocol.
   signal.addEventListener("abort", leave, { once: true });

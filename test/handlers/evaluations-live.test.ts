@@ -6,7 +6,7 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createApp } from "#handlers/app.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
-import { insertBuild, insertEvaluationRow, insertProjectRow, linkBuild } from "../support/rows.ts";
+import { insertBuild, insertEvaluationRow, insertOrganization, insertProjectRow, linkBuild } from "../support/rows.ts";
 
 let api: BuildsApi;
 let organizationId: string;
@@ -127,19 +127,34 @@ test("who loses access to an evaluation sees nothing more of it", async () => {
   expect((await stream.next()).done).toBe(true);
 });
 
-test("a server gives a bounded number of live streams, and a client that leaves makes room", async () => {
-  const id = await insertEvaluationRow(api.db, { organizationId, projectId });
+test("a server gives a bounded number of live streams, nobody has all of them, and who leaves makes room", async () => {
+  const own = await insertOrganization(api.db, { name: "open", public: true });
+  const id = await insertEvaluationRow(api.db, {
+    organizationId: own,
+    projectId: await insertProjectRow(api.db, { organizationId: own }),
+  });
   const open: Response[] = [];
-  let refused: Response | null = null;
-  while (!refused && open.length < 1000) {
-    const response = await api.fetch("GET", `/evals/${id}/live`);
-    if (response.status === 200) open.push(response);
-    else refused = response;
-  }
-  expect([open.length, refused?.status]).toEqual([256, 503]);
+  const openAs = async (person: typeof api.admin | null, address: string): Promise<number> => {
+    const headers = { "x-test-peer": address };
+    for (;;) {
+      const response = await api.fetch("GET", `/evals/${id}/live`, person, { headers });
+      if (response.status !== 200) return response.status;
+      open.push(response);
+    }
+  };
+  const counts: number[][] = [];
+  const people = [api.admin, api.writer, null, null, api.stranger] as const;
+  for (const [index, person] of people.entries()) counts.push([await openAs(person, `192.0.2.${index}`), open.length]);
+  expect(counts).toEqual([
+    [429, 64],
+    [429, 128],
+    [429, 192],
+    [429, 256],
+    [503, 256],
+  ]);
 
   await open.pop()?.body?.cancel();
-  const after = await api.fetch("GET", `/evals/${id}/live`);
+  const after = await api.fetch("GET", `/evals/${id}/live`, api.stranger);
   expect(after.status).toBe(200);
   await Promise.all([after, ...open].map((response) => response.body?.cancel()));
 });
