@@ -1,4 +1,4 @@
-import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
+import { type Insertable, type Kysely, sql, type Updateable } from "kysely";
 import type { SubscriptionMode } from "../domain/subscription.ts";
 import { publicKeysOfCache } from "./cache-keys.ts";
 import type { CacheRow, CacheTable, Database } from "./schema.ts";
@@ -146,13 +146,6 @@ export async function insertCache(db: Kysely<Database>, { public_key, secret_key
         .select((eb) => [eb.val(public_key).as("public_key"), eb.val(secret_key).as("secret_key")]),
     )
     .execute();
-}
-
-export async function insertCacheMember(
-  trx: Transaction<Database>,
-  member: { readonly cache_id: string; readonly user_id: string; readonly role_id: string },
-): Promise<void> {
-  await trx.insertInto("cache_member").values(member).execute();
 }
 
 /** Fails on `cache_name_key`. */

@@ -74,3 +74,13 @@ export async function updateMemberOf(
 export async function deleteMemberOf(db: Kysely<Database>, { tables, id }: Realm, userId: string): Promise<void> {
   await sql`delete from ${tables.members} where ${tables.realmId} = ${id} and user_id = ${userId}`.execute(db);
 }
+
+/** Of every organization that the user belongs to. */
+export async function listOrganizationIdsOf(db: Kysely<Database>, userId: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom("organization_member")
+    .select("organization_id")
+    .where("user_id", "=", userId)
+    .execute();
+  return rows.map(({ organization_id }) => organization_id);
+}

@@ -8,11 +8,11 @@ import {
   countCachesOfMember,
   deleteCache as deleteCacheRow,
   insertCache,
-  insertCacheMember,
   listCachesOfMember,
   listPublicCaches,
   updateCache,
 } from "../db/caches.ts";
+import { insertMemberOf } from "../db/realm-members.ts";
 import { CACHE_TABLES, lockRealm } from "../db/realms.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { insertUpstream, listCachesRestingOn } from "../db/upstreams.ts";
@@ -95,7 +95,7 @@ export async function createCache(
   };
   await inTransaction(deps.db, async (trx) => {
     await insertCache(trx, cache);
-    await insertCacheMember(trx, { cache_id: id, user_id: creator.id, role_id: CACHE_ROLE.Admin });
+    await insertMemberOf(trx, { tables: CACHE_TABLES, id }, { userId: creator.id, roleId: CACHE_ROLE.Admin });
     await insertUpstream(trx, { id: uuidV7(deps.clock.now(), deps.random), cache_id: id, ...FIRST_UPSTREAM });
     const metadata = { cache: name, public: body.public };
     await recordAudit(trx, { ...auditAuthor(actor), event: "cache.create", cacheId: id, metadata });

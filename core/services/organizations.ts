@@ -8,7 +8,6 @@ import type {
 import { type Page, type PageQuery, pageWindow } from "../api/pages.ts";
 import { naiveTime } from "../api/times.ts";
 import { insertCache } from "../db/caches.ts";
-import { insertMember } from "../db/members.ts";
 import {
   countOrganizationsOfMember,
   countPublicOrganizations,
@@ -20,6 +19,8 @@ import {
   organizationExists,
   updateOrganization,
 } from "../db/organizations.ts";
+import { insertMemberOf } from "../db/realm-members.ts";
+import { ORGANIZATION_TABLES } from "../db/realms.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -119,7 +120,8 @@ export async function createOrganization(
   await inTransaction(db, async (trx) => {
     await insertOrganization(trx, organization);
     await insertCache(trx, internalStore);
-    await insertMember(trx, { organization_id: id, user_id: creator.id, role_id: ORGANIZATION_ROLE.Admin });
+    const realm = { tables: ORGANIZATION_TABLES, id };
+    await insertMemberOf(trx, realm, { userId: creator.id, roleId: ORGANIZATION_ROLE.Admin });
     const metadata = { organization: name, public: body.public };
     await recordAudit(trx, { ...auditAuthor(actor), event: "organization.create", organizationId: id, metadata });
   }).catch(nameTaken);

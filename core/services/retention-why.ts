@@ -1,7 +1,7 @@
 import type { WhyView } from "../api/caches-retention.ts";
 import { naiveTime } from "../api/times.ts";
-import { listOrganizationIdsOf } from "../db/members.ts";
 import { listPathStates, listReferrers } from "../db/path-removals.ts";
+import { listOrganizationIdsOf } from "../db/realm-members.ts";
 import { type FoundRoot, findRoots, type RootScope, readRootScope } from "../db/retention-roots.ts";
 import type { Actor } from "../domain/actor.ts";
 import { FRESH_PATH_MS } from "../domain/retention.ts";
