@@ -5,7 +5,7 @@ import type { ServiceDeps } from "#core/services/deps.ts";
 import { addMember, changeMember, listMembers, removeMember } from "#core/services/members.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readJson } from "./parse.ts";
+import { parseAs, readJson } from "./parse.ts";
 
 /** `/caches/{cache}/members`: who belongs to a cache, and in which role. */
 export function cacheMemberRoutes(deps: ServiceDeps): Hono<AppEnv> {
@@ -33,7 +33,8 @@ export function cacheMemberRoutes(deps: ServiceDeps): Hono<AppEnv> {
 
   // The original's document has the user in the path; its server has it in the body. Both work.
   app.delete("/:cache/members/:user", signedIn, async (c) => {
-    await removeMember(deps, c.get("actor"), { cache: c.req.param("cache") }, c.req.param("user"));
+    const { user } = parseAs(RemoveMemberBody, { user: c.req.param("user") });
+    await removeMember(deps, c.get("actor"), { cache: c.req.param("cache") }, user);
     return c.json(success("Member removed"));
   });
 

@@ -87,7 +87,7 @@ export const CACHE_MEMBERS = {
     "DELETE /caches/{cache}/members/{user}": {
       summary: "Remove a member",
       ...MANAGE_CACHE_MEMBERS,
-      errors: ["bad_request", "conflict"],
+      errors: ["validation", "bad_request", "conflict"],
     },
     "GET /caches/{cache}/roles": {
       summary: "List roles, and what a role can hold",
