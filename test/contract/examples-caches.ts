@@ -49,7 +49,7 @@ export const CACHES_EXAMPLES = {
   "GET /caches/{cache}/nars/stats": {},
   "GET /caches/{cache}/nars/available": { query: { hash: HASH } },
   "GET /caches/{cache}/nars/{hash}": {},
-  "POST /caches/{cache}/nars": { form: { narinfo: JSON.stringify(NAR_INFO), nar: "no NAR" }, refused: 415 },
+  "POST /caches/{cache}/nars": { form: { narinfo: "$narInfo", nar: "$nar" } },
   "POST /caches/{cache}/nars/missing": { body: { paths: [{ store_path: NAR_INFO.store_path }] } },
   "GET /caches/{cache}/nars/{hash}/chunk": { path: { hash: HASH } },
   "PUT /caches/{cache}/nars/{hash}/chunk": {

@@ -1,5 +1,6 @@
 import { insertCache } from "#core/db/caches.ts";
 import { toHex, utf8 } from "#core/lib/bytes.ts";
+import { encodeBase32 } from "#core/nix/base32.ts";
 import { makeCacheKey } from "#core/services/cache-key.ts";
 import { startSession } from "#core/services/sign-in.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
@@ -87,6 +88,17 @@ export async function makeRequest(app: TestApp, { admin }: People): Promise<Reco
   const address = `http://127.0.0.1:3000/api/v1/build-requests/${complete.session}/blobs`;
   await app.app.request(address, { method: "POST", body: form, headers: { authorization: `Bearer ${admin.token}` } });
   return { request: waiting.session, complete: complete.session, blob: waiting.hash, upload: newId() };
+}
+
+/** A path that is pushed: a NAR of one file, which is text, and what a narinfo says of it. */
+export async function makeUpload(): Promise<Record<string, string>> {
+  const word = (text: string) =>
+    `${String.fromCharCode(text.length)}${"\0".repeat(7)}${text.padEnd(8 * Math.ceil(text.length / 8), "\0")}`;
+  const nar = ["nix-archive-1", "(", "type", "regular", "contents", "a thing\n", ")"].map(word).join("");
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", utf8(nar)));
+  const store_path = `/nix/store/${"4".repeat(32)}-thing`;
+  const narInfo = { store_path, nar_hash: `sha256:${encodeBase32(digest)}`, nar_size: nar.length };
+  return { nar, narInfo: JSON.stringify(narInfo) };
 }
 
 async function blobHashOf(text: string): Promise<string> {

@@ -17,7 +17,7 @@ import {
 import { storeTree } from "#test/support/stored-tree.ts";
 import { PUBLIC, STORE_PATH, WORKER_ID } from "./names.ts";
 import type { People } from "./people.ts";
-import { commitIdOf, makeRequest, makeSessions, makeSettings } from "./settings.ts";
+import { commitIdOf, makeRequest, makeSessions, makeSettings, makeUpload } from "./settings.ts";
 
 /** What stands for the names in a path, and in an example. */
 export type Things = Readonly<Record<string, string>>;
@@ -49,6 +49,7 @@ export async function makeThings(app: TestApp, people: People): Promise<Things> 
     ...(await makeSettings(app, people)),
     ...(await makeRequest(app, people)),
     ...(await makeSessions(app, people)),
+    ...(await makeUpload()),
   };
 }
 
