@@ -36,6 +36,20 @@ export async function listBuildOutputs(
     .execute();
 }
 
+/** The outputs of several builds, by name within each. */
+export async function listOutputsOfBuilds(
+  db: Kysely<Database>,
+  buildIds: readonly string[],
+): Promise<{ readonly build_id: string; readonly name: string; readonly store_path: string | null }[]> {
+  return await db
+    .selectFrom("build_output")
+    .select(["build_id", "name", "store_path"])
+    .where("build_id", "=", sql<string>`any(${buildIds}::uuid[])`)
+    .orderBy("build_id")
+    .orderBy("name")
+    .execute();
+}
+
 /** What the build of a link needs directly, as links of the same evaluation, by name. */
 export async function listDependencyLinks(
   db: Kysely<Database>,

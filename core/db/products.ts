@@ -21,6 +21,20 @@ export async function listProducts(db: Kysely<Database>, buildId: string): Promi
     .execute();
 }
 
+/** Those of several builds, each in the order in which it listed them. */
+export async function listProductsOfBuilds(
+  db: Kysely<Database>,
+  buildIds: readonly string[],
+): Promise<(ProductRow & { readonly build_id: string })[]> {
+  return await db
+    .selectFrom("build_product")
+    .select(["build_id", "output", "type", "subtype", "name", "path", "size"])
+    .where("build_id", "=", sql<string>`any(${buildIds}::uuid[])`)
+    .orderBy("build_id")
+    .orderBy("ordinal")
+    .execute();
+}
+
 /** The products of each build's last success, in place of those it had. The builds are locked by this transaction. */
 export async function replaceProducts(
   trx: Transaction<Database>,

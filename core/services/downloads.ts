@@ -1,10 +1,10 @@
 import type { ArtefactsView, DownloadView } from "../api/downloads.ts";
 import { naiveTime } from "../api/times.ts";
-import { type BuildLink, findBuildLink, listBuildOutputs } from "../db/builds-read.ts";
+import { type BuildLink, findBuildLink, listOutputsOfBuilds } from "../db/builds-read.ts";
 import { findUserOfToken } from "../db/credentials.ts";
 import { findEvaluationDetail } from "../db/evaluations-read.ts";
 import { listEntryPoints } from "../db/evaluations-read-entry-points.ts";
-import { listProducts, type ProductRow } from "../db/products.ts";
+import { listProducts, listProductsOfBuilds, type ProductRow } from "../db/products.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { apiKeySecret } from "../domain/api-key.ts";
 import { SUCCESSFUL_BUILD } from "../domain/states.ts";
@@ -19,7 +19,7 @@ import { requireEvaluation } from "./evaluations.ts";
 type ReadDeps = Pick<ServiceDeps, "db">;
 type TokenDeps = Pick<ServiceDeps, "db" | "clock" | "settings">;
 
-/** Enough for a page; each costs two queries. */
+/** Enough for a page. */
 const ARTEFACT_ENTRY_POINTS_MAX = 1_000;
 
 /** What the build offers, in the order in which it lists it. */
@@ -78,25 +78,26 @@ export async function listArtefacts(deps: ReadDeps, actor: Actor, evaluationId: 
   const evaluation = await findEvaluationDetail(deps.db, evaluationId);
   if (!evaluation) throw new DomainError("not_found", "Evaluation not found");
   const rows = await listEntryPoints(deps.db, evaluationId, ARTEFACT_ENTRY_POINTS_MAX);
-  const entryPoints: ArtefactsView["entry_points"][number][] = [];
-  for (const { attribute, drv_path, link_id, build_id, has_products, status } of rows) {
-    if (!has_products) continue;
-    const products = await productsOf(deps, { build_id, status });
-    const outputs = await listBuildOutputs(deps.db, build_id);
-    entryPoints.push({
+  const offering = rows.filter(({ has_products }) => has_products);
+  const buildIds = [...new Set(offering.map(({ build_id }) => build_id))];
+  const products = Map.groupBy(await listProductsOfBuilds(deps.db, buildIds), ({ build_id }) => build_id);
+  const outputs = Map.groupBy(await listOutputsOfBuilds(deps.db, buildIds), ({ build_id }) => build_id);
+  return {
+    evaluation: evaluationId,
+    created_at: naiveTime(evaluation.created_at),
+    entry_points: offering.map(({ attribute, drv_path, link_id, build_id }) => ({
       attr: formatAttributePath(attribute),
       derivation: drv_path,
       build_id: link_id,
-      outputs: outputs.map(({ name, store_path }) => ({
+      outputs: (outputs.get(build_id) ?? []).map(({ name, store_path }) => ({
         name,
         store_path,
-        products: products.flatMap(({ output, ...product }, index) =>
+        products: (products.get(build_id) ?? []).flatMap(({ output, build_id: _, ...product }, index) =>
           output === name ? [{ id: `${link_id}-${index}`, ...product }] : [],
         ),
       })),
-    });
-  }
-  return { evaluation: evaluationId, created_at: naiveTime(evaluation.created_at), entry_points: entryPoints };
+    })),
+  };
 }
 
 /** The rows are those of the build's last success: an evaluation that saw it fail shows none. */
