@@ -125,6 +125,8 @@ async function makeBuilds(
 /** Names and ids of the same form. */
 export function absentOf(present: Readonly<Record<string, string>>): Record<string, string> {
   const stranger = (value: string) => {
+    // What is sent stays as it is.
+    if (/[{\0]/.test(value)) return value;
     // A number says nothing of what there is; it is to be one all the same.
     if (/^[0-9]+$/.test(value)) return value;
     if (/^[0-9a-f]{8}-/.test(value)) return "01890000-0000-7000-8000-000000000000";
