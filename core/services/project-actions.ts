@@ -104,7 +104,7 @@ export async function addProjectAction(
   return token === null ? { action } : { action, token };
 }
 
-/** A web request keeps its token unless it is given another. What waits to be sent by one that is switched off is not. */
+/** A web request keeps its token unless it is given another. One that is switched off sends nothing that waits. */
 export async function changeProjectAction(
   deps: ActionDeps,
   actor: Actor,
