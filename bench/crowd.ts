@@ -1,17 +1,9 @@
-import { randomBytes } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Pool } from "pg";
-
-import { openPool } from "#runtime/node/pool.ts";
-import { startPostgres } from "#runtime/node/postgres/start.ts";
-import { CACHE, withGradient } from "#test/e2e/gradient.ts";
-import { quietLogger } from "#test/support/quiet-logger.ts";
+import { CACHE } from "#test/e2e/gradient.ts";
 import type { PartResult } from "./figures.ts";
 import { answerMsAtRate, requestsPerSecond } from "./load.ts";
 import { median } from "./measure.ts";
-import { pinServer } from "./processes.ts";
+import { withFilledDatabase } from "./own-database.ts";
 
 const PATHS = 1_000_000;
 const ROUNDS = 3;
@@ -31,22 +23,8 @@ const NOTES = [
 
 /** How long a narinfo takes in a cache with a million paths, while others ask too. */
 export async function benchCrowd(settings: Readonly<Record<string, string>>): Promise<PartResult> {
-  await using stack = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "gradient-crowd-"));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
-  const postgres = await startPostgres({ folder, log: quietLogger });
-  stack.defer(() => postgres.stop());
-  const { host, port, user, password, database } = postgres.address;
-  const url = `postgresql://${user}:${password}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
-  const secret = join(folder, "secret");
-  await writeFile(secret, randomBytes(48).toString("base64"), { mode: 0o600 });
-  const secrets = { GRADIENT_JWT_SECRET_FILE: secret, GRADIENT_CRYPT_SECRET_FILE: secret };
-  const gradient = stack.use(await withGradient({ ...settings, ...secrets, GRADIENT_DATABASE_URL: url }));
-  await gradient.worker.stop();
-  const pool = openPool(postgres.address, { name: "bench", connectionsMax: 1 });
-  await fill(pool).finally(() => pool.end());
-  for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
-
+  await using installation = await withFilledDatabase(settings, { fill });
+  const { gradient } = installation;
   const target = { url: `${gradient.url}/cache/${CACHE}/x.narinfo`, status: 200, script: MIXED } as const;
   await requestsPerSecond({ ...target, seconds: WARM_SECONDS, connections: CONNECTIONS });
   const peaks: number[] = [];

@@ -5,6 +5,7 @@ import { benchCi } from "./ci.ts";
 import { benchCopy } from "./copy.ts";
 import { benchCrowd } from "./crowd.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
+import { benchListings } from "./listings.ts";
 import { benchLong } from "./long.ts";
 import { describeMachine } from "./machine.ts";
 import { benchMemory } from "./memory.ts";
@@ -21,6 +22,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   crowd: benchCrowd,
   nar: benchNar,
   copy: benchCopy,
+  listings: benchListings,
   upload: benchUpload,
   memory: benchMemory,
   long: benchLong,

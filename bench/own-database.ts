@@ -1,0 +1,49 @@
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Pool } from "pg";
+import { openPool } from "#runtime/node/pool.ts";
+import { startPostgres } from "#runtime/node/postgres/start.ts";
+import { type Gradient, withGradient } from "#test/e2e/gradient.ts";
+import { quietLogger } from "#test/support/quiet-logger.ts";
+import { pinServer } from "./processes.ts";
+
+/** An installation whose database is filled from here. */
+export interface FilledInstallation extends AsyncDisposable {
+  readonly gradient: Gradient;
+}
+
+/**
+ * Starts server and worker, runs `prepare`, ends the worker and fills the database; the server and PostgreSQL then stay
+ * on the servers' CPU.
+ */
+export async function withFilledDatabase(
+  settings: Readonly<Record<string, string>>,
+  {
+    prepare = async () => {},
+    fill,
+  }: {
+    readonly prepare?: (gradient: Gradient) => Promise<void>;
+    readonly fill: (pool: Pool) => Promise<void>;
+  },
+): Promise<FilledInstallation> {
+  await using stack = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), "gradient-bench-"));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const postgres = await startPostgres({ folder: join(folder, "postgres"), log: quietLogger });
+  stack.defer(() => postgres.stop());
+  const { host, port, user, password, database } = postgres.address;
+  const url = `postgresql://${user}:${password}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
+  const secret = join(folder, "secret");
+  await writeFile(secret, randomBytes(48).toString("base64"), { mode: 0o600 });
+  const secrets = { GRADIENT_JWT_SECRET_FILE: secret, GRADIENT_CRYPT_SECRET_FILE: secret };
+  const gradient = stack.use(await withGradient({ ...settings, ...secrets, GRADIENT_DATABASE_URL: url }));
+  await prepare(gradient);
+  await gradient.worker.stop();
+  const pool = openPool(postgres.address, { name: "bench", connectionsMax: 1 });
+  await fill(pool).finally(() => pool.end());
+  for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
+  const running = stack.move();
+  return { gradient, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
