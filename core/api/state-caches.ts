@@ -79,7 +79,10 @@ export const cacheEntry = exact({
     ),
   ),
   upstreams: v.nullish(
-    v.pipe(v.array(upstreamEntry, "must be a list"), v.maxLength(UPSTREAMS_MAX, `has more than the ${UPSTREAMS_MAX} entries that are allowed`)),
+    v.pipe(
+      v.array(upstreamEntry, "must be a list"),
+      v.maxLength(UPSTREAMS_MAX, `has more than the ${UPSTREAMS_MAX} entries that are allowed`),
+    ),
     () => [NIXPKGS_UPSTREAM],
   ),
   public: flag(false),

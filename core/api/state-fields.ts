@@ -83,14 +83,15 @@ export function flag(whenAbsent: boolean): v.GenericSchema<unknown, boolean> {
   return v.nullish(v.boolean("must be true or false"), whenAbsent) as v.GenericSchema<unknown, boolean>;
 }
 
-/** Where a secret lies. The server reads the systemd credential of the secret first, if there is one. */
-export const secretPath = optional(
-  v.pipe(
-    v.string("must be the path of a file"),
-    v.maxLength(PATH_LENGTH_MAX, `is longer than the ${PATH_LENGTH_MAX} characters that are allowed`),
-    v.check((path) => path.startsWith("/") && !path.includes("\0"), "must be the absolute path of a file"),
-  ),
+const absolutePath = v.pipe(
+  v.string("must be the path of a file"),
+  v.maxLength(PATH_LENGTH_MAX, `is longer than the ${PATH_LENGTH_MAX} characters that are allowed`),
+  v.check((path) => path.startsWith("/") && !path.includes("\0"), "must be the absolute path of a file"),
 );
+/** Where a secret lies. The server reads the systemd credential of the secret first, if there is one. */
+export const secretPath = optional(absolutePath);
+/** Of a secret that the server cannot make. Null, as the export has it: the server knows it already. */
+export const neededSecretPath = v.nullable(absolutePath);
 /** Without a path: whether what the server has already stays, rather than being taken away. */
 export const hasSecret = flag(false);
 

@@ -13,8 +13,8 @@ const KEYWORDS: readonly string[] = "assert else if in inherit let or rec then w
 const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 /**
- * The value as a Nix expression (Nix manual, "Data Types"), laid out for people. Whole numbers only; attributes that are
- * undefined are left out.
+ * The value as a Nix expression (Nix manual, "Data Types"), laid out for people. Whole numbers only; attributes that
+ * are undefined are left out.
  */
 export function formatNix(value: NixValue, indent = ""): string {
   if (value === null || typeof value === "boolean") return String(value);

@@ -13,8 +13,8 @@ import { exportOrganizations } from "./state-export-organizations.ts";
 import { exportProjects } from "./state-export-projects.ts";
 import { exportWorkers } from "./state-export-workers.ts";
 
-const HEADER = `# What this server holds, as services.gradient.state wants it. Secrets are not in it: a file that is null
-# leaves the secret that the server has as it is.
+const HEADER = `# What this server holds, as services.gradient.state wants it. Secrets are not in it:
+# a file that is null leaves the secret that the server has as it is.
 `;
 
 /** A state document that would change nothing here, but that all of it would be declared. For superusers. */

@@ -26,8 +26,8 @@ export interface DeclaredMembers {
 }
 
 /**
- * The declared members have what the file says; with any declared, nobody else is a member. What a group at the identity
- * provider gives stays in both cases. Without a declared member only those go that the file had put there.
+ * The declared members have what the file says; with any declared, nobody else is a member. What a group at the
+ * identity provider gives stays in both cases. Without a declared member only those go that the file had put there.
  */
 export async function reconcileMembers(context: StateContext, declared: DeclaredMembers): Promise<void> {
   const { trx } = context;

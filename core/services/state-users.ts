@@ -12,7 +12,7 @@ import { secretNames } from "./state-secrets.ts";
 
 type UserRow = Awaited<ReturnType<typeof lockStateUsers>>[number];
 
-/** Makes the declared users. Those that left the file are looked at by `removeUsers`, when nothing needs them any more. */
+/** Makes the declared users. Those that left the file are looked at by `removeUsers`, when nothing needs them. */
 export async function reconcileUsers(context: StateContext): Promise<void> {
   const { trx, document, options } = context;
   const rows = await lockStateUsers(trx, {

@@ -3,8 +3,8 @@ import type { StateContext } from "./state-context.ts";
 import { secretNames } from "./state-secrets.ts";
 
 /**
- * What the rows of a worker keep of its token: what they have, where that is of the declared token, since each hash of it
- * is another one. Null, with a problem put down, where neither the file nor a row knows a token.
+ * What the rows of a worker keep of its token: what they have, where that is of the declared token, since each hash of
+ * it is another one. Null, with a problem put down, where neither the file nor a row knows a token.
  */
 export async function tokenHash(
   context: StateContext,

@@ -1,4 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describeProblem } from "#core/api/state.ts";
 import { concatBytes, toBase64 } from "#core/lib/bytes.ts";
 import { generateKeyPair } from "#core/nix/signature.ts";
@@ -20,177 +22,11 @@ export const IDENTITY = "550e8400-e29b-41d4-a716-446655440003";
 export const ARGON2_HASH =
   "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$uJ8PvWdnS0kT6DcTnfMs3ml8pWn0lqIhWn5CFP3pEKE";
 
+const EVERYTHING = readFileSync(join(import.meta.dirname, "everything.json"), "utf8");
+
 /** A file with everything in it that a file can have. */
 export function everything(): Json {
-  return {
-    users: {
-      alice: {
-        name: "Alice",
-        email: "alice@example.com",
-        password_file: "/run/secrets/alice",
-        superuser: true,
-      },
-      bob: { username: "bob", name: null, email: "bob@example.com", password_file: null, email_verified: false },
-    },
-    organizations: {
-      acme: {
-        display_name: "ACME",
-        description: "Makes everything",
-        id: "0193b1a0-0000-7000-8000-0000000000aa",
-        private_key_file: "/run/secrets/acme-ssh",
-        public: true,
-        hide_build_requests: true,
-        created_by: "alice",
-        members: [
-          { user: "alice", role: "Admin" },
-          { user: "bob", role: "deployer" },
-          { user: "carol", role: "Write" },
-        ],
-      },
-      globex: { name: "globex", created_by: "bob" },
-    },
-    roles: {
-      deployer: {
-        organization: "acme",
-        permissions: ["viewOrg", "triggerEvaluation"],
-        oidc_group: ["ops", "release"],
-        scim_group: [],
-      },
-      "globex-deployer": { name: "deployer", organization: "globex", permissions: ["viewOrg"] },
-    },
-    integrations: {
-      forge: {
-        organization: "acme",
-        created_by: "alice",
-        kind: "inbound",
-        forge_type: "forgejo",
-        secret_file: "/run/secrets/forge-hook",
-        has_secret_file: true,
-        has_access_token_file: false,
-      },
-      "forge-out": {
-        name: "forge",
-        display_name: "Our forge",
-        organization: "acme",
-        created_by: "alice",
-        kind: "outbound",
-        forge_type: "forgejo",
-        endpoint_url: "https://forge.example.com/",
-        access_token_file: "/run/secrets/forge-token",
-      },
-    },
-    projects: {
-      web: {
-        organization: "acme",
-        display_name: "Web",
-        repository: "https://forge.example.com/acme/web.git",
-        wildcard: "packages.x86_64-linux.*, checks.x86_64-linux.#",
-        keep_evaluations: 3,
-        concurrency: "skip",
-        triggers: [
-          { type: "polling", config: { interval_secs: 60, branch: "main" } },
-          { type: "reporter_push", integration: "forge", config: { branches: ["main"] } },
-          { type: "reporter_pull_request", integration: "forge" },
-          { type: "time", config: { cron: "0 30 4 * * *" }, active: false },
-        ],
-        flake_input_overrides: {
-          nixpkgs: { url: "github:NixOS/nixpkgs/nixos-unstable" },
-          "flake-utils": { keep_url: true, url: null },
-        },
-        actions: [
-          {
-            name: "Tell the room",
-            type: "send_web_request",
-            config: { url: "https://chat.example.com/hook", token_file: "/run/secrets/chat" },
-            events: ["evaluation.failed", "build.failed"],
-          },
-          {
-            name: "mail",
-            type: "send_mail",
-            config: { recipients: ["ops@example.com"], subject_template: "{project} {status}" },
-            events: ["evaluation.failed"],
-            active: false,
-          },
-        ],
-        created_by: "alice",
-      },
-      "globex-web": {
-        name: "web",
-        organization: "globex",
-        repository: "git@forge.example.com:globex/web.git",
-        evaluation_wildcard: "*",
-        active: false,
-        sign_cache: false,
-        created_by: "bob",
-      },
-    },
-    caches: {
-      main: {
-        display_name: "Main",
-        description: "Ours",
-        priority: 30,
-        local_priority: 5,
-        max_storage_gb: 100,
-        signing_key_file: "/run/secrets/main-key",
-        organizations: ["acme", { name: "globex", mode: "ReadOnly" }],
-        upstreams: [
-          { type: "internal", cache_name: "base" },
-          {
-            type: "external",
-            display_name: "cache.nixos.org",
-            url: "https://cache.nixos.org/",
-            public_key: "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=",
-          },
-          {
-            type: "gradient_proto",
-            url: "https://gradient.example.org",
-            remote_cache: "main",
-            public_key: "gradient.example.org-main:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=",
-            api_key_file: "/run/secrets/other-gradient",
-          },
-        ],
-        created_by: "alice",
-        roles: [{ name: "pusher", permissions: ["viewCache", "readStore", "writeStore"] }],
-        members: [{ user: "bob", role: "pusher" }],
-      },
-      base: { public: true, created_by: "bob" },
-    },
-    api_keys: {
-      deploy: {
-        owned_by: "alice",
-        key_file: "/run/secrets/deploy-key",
-        permissions: ["viewOrg", "triggerEvaluation"],
-        organization: "acme",
-        allowed_ips: ["10.0.0.0/8"],
-        expires_at: "2099-01-31T00:00:00Z",
-      },
-      "push key": {
-        owned_by: "bob",
-        key_file: "/run/secrets/push-key",
-        permissions: ["viewCache", "writeStore"],
-        cache: "main",
-      },
-    },
-    workers: {
-      builder: {
-        worker_id: WORKER,
-        url: "ws://builder.example.com:3100/proto",
-        organizations: ["acme", "globex"],
-        token_file: "/run/secrets/builder",
-        created_by: "alice",
-        enable_eval: false,
-      },
-      shared: {
-        worker_id: BASE_WORKER,
-        display_name: "Shared",
-        organizations: ["acme"],
-        token_file: "/run/secrets/shared",
-        created_by: "alice",
-        base_worker: true,
-        authorize_against: IDENTITY,
-      },
-    },
-  };
+  return JSON.parse(EVERYTHING);
 }
 
 const made = new Map<string, Promise<string>>();
