@@ -21,6 +21,8 @@ try {
     entryPoints: entries,
     absWorkingDir: ROOT,
     bundle: true,
+    // Without, each file would be counted with all that it imports.
+    splitting: true,
     write: false,
     outdir: join(ROOT, "dist"),
     format: "esm",
