@@ -24,6 +24,13 @@ test("a client is who connects, or who a trusted proxy says it is: by the last o
   for (const [asked, address, trusted] of cases) expect(clientOf(asked)).toMatchObject({ address, trusted });
 });
 
+test("a connection that was reset is nobody's: what it says of itself is not believed", () => {
+  const clientOf = createClientFinder(PROXIES);
+  const gone = { ...request("", "198.51.100.1"), socket: { remoteAddress: undefined } } as unknown as IncomingMessage;
+
+  expect(clientOf(gone)).toEqual({ address: "0.0.0.0", network: "0.0.0.0", trusted: false });
+});
+
 test("requests on one connection may come from different clients of a proxy", () => {
   const clientOf = createClientFinder(PROXIES);
   const first = request("127.0.0.1", "198.51.100.1");

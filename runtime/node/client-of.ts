@@ -9,6 +9,14 @@ const REMEMBERED_MAX = 2_000;
 /** Longer than a client behind two proxies. */
 const REMEMBERED_LENGTH_MAX = 150;
 
+/**
+ * The other end of a connection. One that was reset has none any more, though its request is being answered: it is
+ * nobody's, and above all not this machine's, which is trusted.
+ */
+export function peerAddress(socket: Pick<Socket, "remoteAddress"> | undefined): string {
+  return socket?.remoteAddress ?? "0.0.0.0";
+}
+
 /** Finds a request's client. What it knows of a connection it remembers: the hot path asks for each request. */
 export function createClientFinder(trustedProxies: readonly IpNetwork[]): (request: IncomingMessage) => ClientAddress {
   const peers = new WeakMap<Socket, ClientAddress>();
@@ -26,7 +34,7 @@ export function createClientFinder(trustedProxies: readonly IpNetwork[]): (reque
   return ({ socket, rawHeaders }) => {
     let peer = peers.get(socket);
     if (!peer) {
-      peer = findClient(socket.remoteAddress ?? null, null, trustedProxies);
+      peer = findClient(peerAddress(socket), null, trustedProxies);
       peers.set(socket, peer);
     }
     const forwarded = peer.trusted ? rawHeaderValues(rawHeaders, FORWARDED_FOR) : [];

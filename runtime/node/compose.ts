@@ -30,6 +30,7 @@ import { UpstreamRelay } from "#core/services/upstream-relay.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { ActionLoopDeps } from "./action-loop.ts";
+import { peerAddress } from "./client-of.ts";
 import { nodeCodec } from "./codec.ts";
 import type { Config } from "./config.ts";
 import type { Databases } from "./database.ts";
@@ -204,7 +205,7 @@ function gitOptions({ allowLocalSources: allowLocal, outbound, basePath: folder 
 }
 
 function httpOptions({ requestBytesMax, trustedProxies }: Config): AppDeps["http"] {
-  return { requestBytesMax, trustedProxies, peerAddress: (c) => peerOf(c.env as HttpBindings) };
+  return { requestBytesMax, trustedProxies, peerAddress: (c) => peerAddress((c.env as HttpBindings).incoming.socket) };
 }
 
 /** The cache's surface stands ahead of the API and its middleware. */
@@ -231,7 +232,11 @@ function cacheFetch(
   const environments = new WeakMap<Request, HttpBindings>();
   const addressOf = (request: Request): string => {
     const env = environments.get(request);
-    return clientAddress(env ? peerOf(env) : null, request.headers.get("x-forwarded-for"), config.trustedProxies);
+    return clientAddress(
+      peerAddress(env?.incoming.socket),
+      request.headers.get("x-forwarded-for"),
+      config.trustedProxies,
+    );
   };
   const actors = createCacheActors(deps, addressOf);
   const surface = createCacheSurface({
@@ -279,9 +284,4 @@ export function settingsOf(config: Config, secrets: Secrets): ServiceSettings {
     createCache,
     globalStatsPublic: config.globalStatsPublic,
   };
-}
-
-/** Null for a Unix socket, whose other end is the proxy on this machine. */
-function peerOf(env: HttpBindings): string | null {
-  return env.incoming.socket.remoteAddress ?? null;
 }

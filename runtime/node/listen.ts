@@ -1,5 +1,6 @@
 import type { Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { peerAddress } from "./client-of.ts";
 import { hasCode } from "./files.ts";
 
 export interface ListenAddress {
@@ -20,6 +21,8 @@ export async function listen(server: Server, { address, port, reusePort = false 
   openSockets.set(server, sockets);
   server.on("connection", (socket) => {
     sockets.add(socket);
+    // Node remembers it, for when the connection is reset and the kernel does not.
+    peerAddress(socket);
     socket.once("close", () => sockets.delete(socket));
   });
   await new Promise<void>((resolve, reject) => {

@@ -3,6 +3,7 @@ import type { IncomingMessage, Server } from "node:http";
 import { join } from "node:path";
 import { clientAddress } from "#core/http/client-address.ts";
 import { openBaseFolder } from "./base-folder.ts";
+import { peerAddress } from "./client-of.ts";
 import { type Composition, compose } from "./compose.ts";
 import type { Config } from "./config.ts";
 import { type Databases, openDatabases } from "./database.ts";
@@ -112,7 +113,7 @@ async function attachHub(
   const hub = await Hub.start(deps);
   const { discoverable } = deps.limits;
   const addressOf = ({ socket, headers }: IncomingMessage) =>
-    clientAddress(socket.remoteAddress ?? null, String(headers["x-forwarded-for"] ?? ""), trustedProxies);
+    clientAddress(peerAddress(socket), String(headers["x-forwarded-for"] ?? ""), trustedProxies);
   attachProtoEndpoint(server, {
     refuse: (request) => {
       if (!discoverable) return { status: 404, headers: {} };

@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -97,6 +98,35 @@ test("guesses from one address are refused whatever it says, and a proxy's clien
   expect(await guesses(() => "203.0.113.30")).toBeGreaterThan(0);
   // What stands before the address that the proxy saw is the client's own invention.
   expect(await guesses((i) => `198.51.100.${i}, 203.0.113.31`)).toBeGreaterThan(0);
+});
+
+test("who resets its connection is not taken for a program of this machine, whose word is believed", async () => {
+  const body = JSON.stringify({ loginname: "nobody", password: "nothing" });
+  const { port } = new URL(server.url);
+  const head = [
+    "POST /api/v1/auth/basic/login HTTP/1.1",
+    "Host: x",
+    "User-Agent: resetting",
+    "Content-Type: application/json",
+    `Content-Length: ${body.length}`,
+    "X-Forwarded-For: 198.51.100.77",
+  ];
+  // Not the address of the proxy that is trusted.
+  const socket = connect({ port: Number(port), host: "127.0.0.1", localAddress: "127.0.0.2" }, () => {
+    socket.write(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.resetAndDestroy());
+  });
+  socket.on("error", () => {});
+
+  const recorded = async () => {
+    const rows = await database.db
+      .selectFrom("audit_event")
+      .select("ip")
+      .where("user_agent", "=", "resetting")
+      .execute();
+    return rows.map(({ ip }) => ip);
+  };
+  await expect.poll(recorded, { timeout: 20_000 }).toHaveLength(1);
+  expect(["127.0.0.2", "0.0.0.0"]).toContain((await recorded())[0]);
 });
 
 test("GRADIENT_RATE_LIMITS=false leaves the pace to whoever stands in front", async () => {
