@@ -10,7 +10,7 @@ import {
   listRedAttributes,
   readFailureGraph,
 } from "../db/verdict-facts.ts";
-import { findVerdict, listOpenVerdicts, openVerdicts, postponeVerdict, writeVerdict } from "../db/verdicts.ts";
+import { findVerdict, listOpenVerdicts, openMissingVerdicts, postponeVerdict, writeVerdict } from "../db/verdicts.ts";
 import type { Actor } from "../domain/actor.ts";
 import { ACTIVE_EVALUATION, BuildStatus, EvaluationStatus } from "../domain/states.ts";
 import { judge } from "../domain/verdict.ts";
@@ -33,14 +33,24 @@ const RED_MAX = { nodesMax: 100_000, edgesMax: 500_000, causesMax: CAUSES_MAX };
 /** Logs that are read for one verdict; further failures go without lines. */
 const LOGS_MAX = 50;
 const VERDICTS_AT_A_TIME = 10;
+const MISSING_AT_A_TIME = 1_000;
 
 /**
- * Why the evaluation is red, as it was when it ended. It is written down shortly after the end, once; before that it is
+ * Why the evaluation is red, as it was when it ended. It is written down shortly after the end, once; until then it is
  * computed from the same rows, which keep what the evaluation saw.
  */
 export async function getVerdict(deps: LogReadDeps, actor: Actor, evaluationId: string): Promise<VerdictView> {
   const { status } = await requireEvaluation(deps, actor, evaluationId, "read");
-  return await readVerdict(deps, { id: evaluationId, status });
+  const isActive = (ACTIVE_EVALUATION as readonly number[]).includes(status);
+  const found = isActive ? undefined : await findVerdict(deps.db, evaluationId);
+  if (found?.record) return found.record;
+  const evaluation = { id: evaluationId, status };
+  return (await asWalk(() => compute(deps, evaluation, found?.base_id ?? null))).verdict;
+}
+
+/** Notes which evaluations have no verdict since they ended before there were any. To be called once at the start. */
+export async function noteMissingVerdicts({ db }: Pick<LogReadDeps, "db">, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await openMissingVerdicts(db, MISSING_AT_A_TIME)) > 0);
 }
 
 /**
@@ -55,9 +65,7 @@ export async function settleVerdicts(
   for (const id of ids) {
     if (signal.aborted) return false;
     try {
-      const found = await findEvaluationCommit(deps.db, id);
-      const verdict = found && (await readVerdict(deps, { id, status: found.status }));
-      if (verdict && !verdict.final) await postponeVerdict(deps.db, id);
+      if (!(await settle(deps, id))) await postponeVerdict(deps.db, id);
     } catch (error) {
       deps.log.warn("the verdict of an evaluation could not be written down; it is tried again", {
         evaluation: id,
@@ -74,24 +82,15 @@ interface Judged {
   readonly status: number;
 }
 
-async function readVerdict(deps: LogReadDeps, evaluation: Judged): Promise<VerdictView> {
-  const { db } = deps;
-  const { id, status } = evaluation;
-  if ((ACTIVE_EVALUATION as readonly number[]).includes(status)) {
-    return (await asWalk(() => compute(deps, evaluation, null))).verdict;
-  }
-  let found = await findVerdict(db, id, SETTLE_MS);
-  if (!found) {
-    // It ended before verdicts were written down.
-    await db.transaction().execute((trx) => openVerdicts(trx, [id]));
-    found = await findVerdict(db, id, SETTLE_MS);
-  }
-  if (found?.record) return found.record;
-  const { verdict, whole } = await asWalk(() => compute(deps, evaluation, found?.base_id ?? null));
-  if (!found?.settled || (!whole && !found.overdue)) return verdict;
-  await writeVerdict(db, id, { ...verdict, final: true });
-  // Another server may have written another one first.
-  return (await findVerdict(db, id, SETTLE_MS))?.record ?? verdict;
+/** False where a log cannot be read now that may be readable later. */
+async function settle(deps: LogReadDeps, id: string): Promise<boolean> {
+  const evaluation = await findEvaluationCommit(deps.db, id);
+  const found = await findVerdict(deps.db, id);
+  if (!evaluation || !found) return true;
+  const { verdict, whole } = await asWalk(() => compute(deps, evaluation, found.base_id));
+  if (!whole && !found.overdue) return false;
+  await writeVerdict(deps.db, id, { ...verdict, final: true });
+  return true;
 }
 
 /** `whole`: every log that tells something could be read. */

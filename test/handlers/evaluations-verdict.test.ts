@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { listOldEvaluations } from "#core/db/retention-evaluations.ts";
+import { openVerdicts } from "#core/db/verdicts.ts";
 import { utf8 } from "#core/lib/bytes.ts";
 import { systemClock } from "#core/lib/clock.ts";
 import { settleVerdicts } from "#core/services/verdict.ts";
@@ -68,13 +69,15 @@ async function built(
   return { build, link };
 }
 
-async function end(evaluationId: string, status: number): Promise<void> {
+/** Ends an evaluation and writes down its verdict, unless that is to stay open. */
+async function end(evaluationId: string, status: number, { open = false }: { open?: boolean } = {}): Promise<void> {
   await sql`
     update evaluation set status = ${status}, finished_at = gradient_now() where id = ${evaluationId}`.execute(api.db);
-  await api.ask("GET", `/evals/${evaluationId}/verdict`);
+  await api.db.transaction().execute((trx) => openVerdicts(trx, [evaluationId]));
   await sql`
     update evaluation_verdict set ended_at = gradient_now() - interval '1 minute'
     where evaluation_id = ${evaluationId}`.execute(api.db);
+  if (!open) await settleVerdicts({ ...api.deps }, new AbortController().signal);
 }
 
 const LOG = `@nix {"action":"setPhase","phase":"buildPhase"}
@@ -156,7 +159,6 @@ test("a verdict stays as it was, whatever becomes of its builds, their logs and 
   const now = await evaluation(projectId, "b");
   const tool = await built(now, "tool-1.1", 4, { attributes: ["tool"], log: LOG });
   await end(now, 6);
-  await settleVerdicts({ ...api.deps }, new AbortController().signal);
   const first = await api.ask("GET", `/evals/${now}/verdict`);
   expect(first.message).toMatchObject({ final: true, attributes: { red_before: 1 } });
 
@@ -172,8 +174,7 @@ test("what a verdict is about to compare with is kept until it is written down",
   const before = await evaluation(projectId, "a");
   await end(before, 6);
   const now = await evaluation(projectId, "b");
-  await end(now, 6);
-  await sql`update evaluation_verdict set record = null where evaluation_id = ${now}`.execute(api.db);
+  await end(now, 6, { open: true });
   const old = async () =>
     (await listOldEvaluations(api.db, 0, { after: null, limit: 100 })).filter((row) => row.project_id === projectId);
   expect(await old()).toEqual([]);
@@ -181,26 +182,42 @@ test("what a verdict is about to compare with is kept until it is written down",
   expect(await old()).toMatchObject([{ id: before }]);
 });
 
-test("the loop writes down the verdict of every evaluation that ended", async () => {
+test("the loop writes down the verdict of every evaluation that ended, also from before there were any", async () => {
   const projectId = await project();
-  const ids: string[] = [];
-  for (const commit of ["a", "b", "c"]) {
-    const id = await evaluation(projectId, commit);
-    await end(id, 5);
-    ids.push(id);
-  }
-  await sql`update evaluation_verdict set record = null where evaluation_id = any(${ids}::uuid[])`.execute(api.db);
+  const [old, fresh] = [await evaluation(projectId, "a"), await evaluation(projectId, "b")];
+  await sql`update evaluation set status = 5, finished_at = gradient_now() where id = ${old}`.execute(api.db);
+  await end(fresh, 6, { open: true });
+  const recordOf = async (id: string) => (await api.ask("GET", `/evals/${id}/verdict`)).message;
+  const before = await recordOf(fresh);
+  expect(before).toMatchObject({ final: false, compared_with: { evaluation: old } });
+
   const stopping = new AbortController();
   const loop = keepSettlingVerdicts({ ...api.deps, clock: systemClock }, stopping.signal);
-  const open = async () =>
-    (
-      await sql`select from evaluation_verdict where record is null and evaluation_id = any(${ids}::uuid[])`.execute(
-        api.db,
-      )
-    ).rows.length;
-  await expect.poll(open, { timeout: 30_000 }).toBe(0);
+  await expect.poll(async () => (await recordOf(fresh)).final, { timeout: 30_000 }).toBe(true);
   stopping.abort();
   await loop;
+  expect(await recordOf(fresh)).toEqual({ ...before, final: true });
+  const { rows } = await sql`select base_id from evaluation_verdict where evaluation_id = ${old}`.execute(api.db);
+  expect(rows).toEqual([{ base_id: null }]);
+});
+
+test("a log that cannot be read leaves the verdict open, and after an hour it is written down without", async () => {
+  const projectId = await project();
+  const id = await evaluation(projectId, "a");
+  const { build } = await built(id, "broken-1.0", 4, { attributes: ["broken"], log: LOG });
+  await sql`
+    insert into sealed_log (attempt_id, object_key, bytes, lines, file_bytes, frame_bytes, frames, chunks)
+    select id, 'lost', 10, 1, 10, 10, '[[0,0]]', '[[0,0]]' from attempt where build_id = ${build}`.execute(api.db);
+  const ofBuild = sql`select id from attempt where build_id = ${build}`;
+  await sql`delete from attempt_log_chunk where attempt_id in (${ofBuild})`.execute(api.db);
+  await end(id, 6);
+  const verdictOf = async () => (await api.ask("GET", `/evals/${id}/verdict`)).message;
+  expect(await verdictOf()).toMatchObject({ final: false, failures: [{ name: "broken-1.0", lines: [] }] });
+
+  await end(id, 6, { open: true });
+  await sql`update evaluation set finished_at = finished_at - interval '2 hours' where id = ${id}`.execute(api.db);
+  await settleVerdicts({ ...api.deps }, new AbortController().signal);
+  expect(await verdictOf()).toMatchObject({ final: true, failures: [{ name: "broken-1.0", lines: [] }] });
 });
 
 test("a green evaluation says what it fixed, and one without an earlier one compares with none", async () => {
