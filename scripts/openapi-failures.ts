@@ -7,6 +7,8 @@ import type { Schema } from "./openapi-types.ts";
 /** Whatever is asked. */
 const EVERYWHERE: readonly ErrorCode[] = ["bad_request", "too_many_requests", "internal", "service_unavailable"];
 
+const RETRY_AFTER = { description: "Seconds after which to ask again.", schema: { type: "integer" } };
+
 /** Every code that a route may answer with, in the order of their statuses. */
 export function errorsOf(name: RouteName, spec: RouteSpec): readonly ErrorCode[] {
   const codes = new Set<ErrorCode>([...EVERYWHERE, ...(spec.errors ?? [])]);
@@ -46,5 +48,10 @@ function responseOf(codes: readonly ErrorCode[]): Schema {
     allOf: [{ $ref: "#/components/schemas/Failure" }, { properties: { code: { enum: codes } } }],
   };
   const description = codes.map((code) => `\`${code}\``).join(" or ");
-  return { description: `Refused: ${description}.`, content: { "application/json": { schema } } };
+  const headers = codes.includes("too_many_requests") ? { "Retry-After": RETRY_AFTER } : null;
+  return {
+    description: `Refused: ${description}.`,
+    ...(headers && { headers }),
+    content: { "application/json": { schema } },
+  };
 }

@@ -1,3 +1,4 @@
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, expect, test } from "vitest";
 import { CACHE_FILE_PARAMETERS, CACHE_FILES } from "#core/api/openapi/cache-surface.ts";
 import { PATH_PARAMETERS, type PathParameter } from "#core/api/openapi/parameters.ts";
@@ -103,6 +104,26 @@ test("the files of a cache are those that the server knows, and each is where th
 
 test("docs/openapi.json is what the sources say: `npm run openapi` writes it anew", async () => {
   expect(DOCUMENT).toEqual(await makeDocument());
+});
+
+test("what the document refers to is there, and its schemas are JSON Schema 2020-12", () => {
+  const references = [...JSON.stringify(DOCUMENT).matchAll(/"\$ref":"([^"]+)"/g)].map(
+    ([, reference = ""]) => reference,
+  );
+  const found = (reference: string) =>
+    reference
+      .slice(2)
+      .split("/")
+      .reduce<unknown>((place, key) => (place as Record<string, unknown> | undefined)?.[key], DOCUMENT);
+  expect(references.length).toBeGreaterThan(500);
+  expect(references.filter((reference) => !reference.startsWith("#/") || found(reference) === undefined)).toEqual([]);
+  const ajv = new Ajv2020({ strict: false });
+  const { schemas, responses } = DOCUMENT.components;
+  const wrong = Object.entries(schemas).filter(([, schema]) => !ajv.validateSchema(schema));
+  expect(wrong.map(([name]) => name)).toEqual([]);
+  // A component that nothing refers to is left over.
+  const used = new Set(references.map((reference) => reference.slice(reference.lastIndexOf("/") + 1)));
+  expect([...Object.keys(schemas), ...Object.keys(responses)].filter((name) => !used.has(name))).toEqual([]);
 });
 
 test("each operation has an id of its own, a summary, and says what credentials it takes", () => {
