@@ -24,7 +24,7 @@ async function own(user: TestUser): Promise<string[]> {
   return (await log("/user", user.token)).items.map(({ event }) => event);
 }
 
-test("admins are told what was done to an organization and to a cache, and people what they did themselves", async () => {
+test("admins are told what was done to an organization and to a cache, people what they did themselves", async () => {
   const token = admin.token;
   const ask = (method: string, path: string, body?: object) => t.ask(method, path, { token, ...(body && { body }) });
   await ask("PUT", "/orgs", { name: "watched", display_name: "Watched" });

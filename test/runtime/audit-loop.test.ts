@@ -10,7 +10,7 @@ import { insertBuild, insertOrganization } from "#test/support/rows.ts";
 
 const WITHIN = { timeout: 20_000 };
 
-test("the server deletes what was begun and drops records of long ago, also without an audit of the graph", async () => {
+test("the server deletes what was begun and drops old records, also without an audit of the graph", async () => {
   await using database = await withDatabase();
   const { db } = database;
   const clock = new ManualClock();
