@@ -27,6 +27,8 @@ export interface ReadSecrets {
   readonly problems: readonly StateProblem[];
   /** Those that are at neither place. */
   readonly missing: readonly SecretNeed[];
+  /** Those that this user may not read. */
+  readonly unreadable: readonly StateProblem[];
 }
 
 /** Every secret that the document names: the systemd credential, or else the file. */
@@ -34,6 +36,7 @@ export async function readStateSecrets(document: StateDocument, credentialsFolde
   const secrets = new Map<string, string>();
   const problems: StateProblem[] = [];
   const missing: SecretNeed[] = [];
+  const unreadable: StateProblem[] = [];
   for (const need of secretsOf(document)) {
     try {
       const found = (await readSecret(join(credentialsFolder, need.credential))) ?? (await readSecret(need.file));
@@ -46,10 +49,11 @@ export async function readStateSecrets(document: StateDocument, credentialsFolde
       if (problem !== null) problems.push({ path: need.path, message: problem });
       secrets.set(need.credential, text);
     } catch (error) {
-      problems.push({ path: need.path, message: `cannot be read: ${wordsOf(error)}` });
+      const isRefused = hasCode(error, "EACCES") || hasCode(error, "EPERM");
+      (isRefused ? unreadable : problems).push({ path: need.path, message: `cannot be read: ${wordsOf(error)}` });
     }
   }
-  return { secrets, problems, missing };
+  return { secrets, problems, missing, unreadable };
 }
 
 /** A secret that should be there by now. */

@@ -51,7 +51,11 @@ export async function applyStateFile(
   const { document, problems, warnings } = checkState(await readStateFile(file), rules);
   if (problems.length > 0) throw new StateError(problems);
   const read = await readStateSecrets(document, credentialsFolder);
-  const wrong = [...read.problems, ...read.missing.map((need) => missingSecret(need, credentialsFolder))];
+  const wrong = [
+    ...read.problems,
+    ...read.unreadable,
+    ...read.missing.map((need) => missingSecret(need, credentialsFolder)),
+  ];
   if (wrong.length > 0) throw new StateError(wrong);
   for (const warning of warnings) log.warn(`state file: ${describeProblem(warning)}`);
   const applied = await applyState(deps, { document, secrets: read.secrets, options: { deleteUnlisted } });

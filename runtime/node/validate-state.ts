@@ -39,8 +39,9 @@ export async function validateState(
   const read = await readStateSecrets(checked.document, settings.credentialsFolder);
   const problems = [...checked.problems, ...read.problems].map((problem) => `error: ${describeProblem(problem)}`);
   const warnings = checked.warnings.map((warning) => `warning: ${describeProblem(warning)}`);
-  const missing = read.missing.map(({ path, file }) => describeProblem({ path, message: `${file} is not here` }));
-  const notes = missing.map((words) => `note: ${words}: it is looked at when the server starts`);
+  const missing = read.missing.map(({ path, file }) => ({ path, message: `${file} is not here` }));
+  const unknown = [...missing, ...read.unreadable].map(describeProblem);
+  const notes = unknown.map((words) => `note: ${words}: it is looked at when the server starts`);
   const summary =
     problems.length > 0 ? `${file}: ${problems.length} ${problems.length === 1 ? "error" : "errors"}` : `${file}: good`;
   return { exitCode: problems.length > 0 ? 1 : 0, text: [...problems, ...warnings, ...notes, summary].join("\n") };

@@ -68,7 +68,17 @@ test("secrets that are at hand are checked, and never shown", async () => {
   file.caches.main.signing_key_file = await secret("signing", "c2hvcnQ=");
   file.organizations.acme.private_key_file = await secret("ssh", "-----BEGIN RSA PRIVATE KEY-----");
   file.integrations.forge.secret_file = await secret("hook", "two\nlines");
-  file.integrations["forge-out"].access_token_file = await secret("empty", "\n");
+  file.projects["globex-web"].actions = [
+    {
+      name: "x",
+      type: "send_web_request",
+      config: { url: "https://x.example.com", token_file: await secret("none", " ") },
+    },
+  ];
+  // A folder is no file, and what is no text is none either.
+  file.integrations["forge-out"].access_token_file = folder.path;
+  file.projects.web.actions[0].config.token_file = await write(folder, "bytes", Uint8Array.of(0xff));
+  file.caches.main.upstreams[2].api_key_file = await secret("large", "x".repeat(70_000));
   // The credential counts before the file.
   await mkdir(join(folder.path, "credentials"));
   await secret("credentials/gradient_worker_550e8400-e29b-41d4-a716-446655440002_token", "hunter2-hunter2");
