@@ -11,9 +11,9 @@ import type { Front } from "./front.ts";
 import { answerMalformedRequests } from "./malformed-requests.ts";
 import { cutIdleBody } from "./request-bodies.ts";
 import {
+  boundConnections,
   CLIENT_TIMEOUTS,
   type ClientTimeouts,
-  CONNECTIONS_MAX,
   StalledConnections,
   timeoutOptions,
 } from "./slow-clients.ts";
@@ -53,7 +53,7 @@ export function createHttpServer(
     if (gate && !gate.mayPass(request, response, () => handle(request, response))) return;
     handle(request, response);
   });
-  server.maxConnections = CONNECTIONS_MAX;
+  boundConnections(server, log);
   connections.watch(server, timeouts);
   answerMalformedRequests(server, (socket) => connections.isAnswering(socket as Socket));
   return server;

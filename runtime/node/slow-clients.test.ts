@@ -1,10 +1,12 @@
 import { once } from "node:events";
-import type { Server } from "node:http";
+import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { quietLogger } from "#test/support/quiet-logger.ts";
+import { type LogLine, recordingLogger } from "#test/support/recording-logger.ts";
 import { createHttpServer } from "./http-server.ts";
+import { boundConnections } from "./slow-clients.ts";
 
 const TIMEOUTS = { headersMs: 1_500, idleMs: 1_000, stalledMs: 2_000 };
 const PIECE = new Uint8Array(1024 * 1024);
@@ -30,8 +32,8 @@ function plain(): Response {
 }
 
 /** A client of our own pace. `received` holds all that came. */
-function open(): { socket: Socket; received: () => string; ended: Promise<unknown> } {
-  const socket = connect((server.address() as AddressInfo).port, "127.0.0.1");
+function open(to: Server = server): { socket: Socket; received: () => string; ended: Promise<unknown> } {
+  const socket = connect((to.address() as AddressInfo).port, "127.0.0.1");
   let text = "";
   socket.on("error", () => {});
   socket.on("data", (data) => {
@@ -107,6 +109,24 @@ test.concurrent("a connection on which nothing is asked ends, before and after a
 
   await Promise.all([silent.ended, idle.ended]);
   expect(idle.received()).toContain("answer");
+});
+
+test.concurrent("one connection more than are allowed is closed at once, and the operator is told once", async () => {
+  const lines: LogLine[] = [];
+  const bounded = createServer((_request, response) => void response.end("answer"));
+  boundConnections(bounded, recordingLogger(lines), 2);
+  bounded.listen(0, "127.0.0.1");
+  await once(bounded, "listening");
+  const kept = [open(bounded), open(bounded)];
+  for (const { socket } of kept) await once(socket, "connect");
+
+  await Promise.all([open(bounded).ended, open(bounded).ended]);
+  kept[0]?.socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+
+  await expect.poll(() => kept[0]?.received(), { timeout: 20_000 }).toContain("answer");
+  expect(lines).toMatchObject([{ level: "warn", fields: { connectionsMax: 2 } }]);
+  for (const { socket } of kept) socket.destroy();
+  bounded.close();
 });
 
 test.concurrent("what is no HTTP is answered in the envelope, with the headers of every answer", async () => {

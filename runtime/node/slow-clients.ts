@@ -1,6 +1,7 @@
 import type { Server, ServerOptions, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { SECOND } from "#core/lib/clock.ts";
+import { MINUTE, SECOND } from "#core/lib/clock.ts";
+import type { Logger } from "#core/ports/logger.ts";
 import { REQUEST_MS_MAX } from "./request-bodies.ts";
 
 export interface ClientTimeouts {
@@ -18,8 +19,9 @@ export const CLIENT_TIMEOUTS: ClientTimeouts = {
   stalledMs: 60 * SECOND,
 };
 
-/** Each takes about 17 KiB while nothing is asked on it. One more is closed at once. */
-export const CONNECTIONS_MAX = 16_384;
+/** Each takes about 17 KiB while nothing is asked on it. */
+const CONNECTIONS_MAX = 16_384;
+const TOLD_INTERVAL_MS: number = MINUTE;
 
 /** For `createServer`. Bodies of requests have a rule of their own: `cutIdleBody`. */
 export function timeoutOptions({ headersMs, idleMs }: ClientTimeouts): ServerOptions {
@@ -30,6 +32,17 @@ export function timeoutOptions({ headersMs, idleMs }: ClientTimeouts): ServerOpt
     // How often heads that are late are looked for.
     connectionsCheckingInterval: headersMs / 4,
   };
+}
+
+/** One connection more is closed at once, and the operator is told from time to time. */
+export function boundConnections(server: Server, log: Logger, connectionsMax: number = CONNECTIONS_MAX): void {
+  let toldAt = Number.NEGATIVE_INFINITY;
+  server.maxConnections = connectionsMax;
+  server.on("drop", () => {
+    if (performance.now() - toldAt < TOLD_INTERVAL_MS) return;
+    toldAt = performance.now();
+    log.warn("connections are closed at once: as many as are allowed are open", { connectionsMax });
+  });
 }
 
 /**
