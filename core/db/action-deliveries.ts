@@ -1,4 +1,5 @@
 import { type Kysely, sql } from "kysely";
+import { jsonbText } from "./json-text.ts";
 import type { Database } from "./schema.ts";
 import type { EventFacts, ProjectActionRow } from "./tables/actions.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
@@ -90,7 +91,7 @@ export async function insertTestDelivery(
   const due_at = databaseNowPlus(leaseMs);
   await db
     .insertInto("action_delivery")
-    .values({ ...delivery, facts: JSON.stringify(facts), due_at, attempts: 1 })
+    .values({ ...delivery, facts: jsonbText(facts), due_at, attempts: 1 })
     .execute();
 }
 

@@ -1,4 +1,5 @@
 import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
+import { jsonbText } from "./json-text.ts";
 import type { Database } from "./schema.ts";
 import type { ProjectActionRow, ProjectActionTable, StoredActionConfig } from "./tables/actions.ts";
 import { databaseNow } from "./time.ts";
@@ -66,7 +67,7 @@ export async function lockAction(
 export async function insertAction(db: Kysely<Database>, { config, ...action }: NewAction): Promise<ProjectActionRow> {
   return await db
     .insertInto("project_action")
-    .values({ ...action, config: JSON.stringify(config) })
+    .values({ ...action, config: jsonbText(config) })
     .returningAll()
     .executeTakeFirstOrThrow();
 }
@@ -81,7 +82,7 @@ export async function updateAction(
     .updateTable("project_action")
     .set({
       ...changes,
-      ...(config && { config: JSON.stringify(config) }),
+      ...(config && { config: jsonbText(config) }),
       failures: 0,
       paused_until: null,
       updated_at: databaseNow,

@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import { ACTIVE_EVALUATION, EvaluationKind } from "../domain/states.ts";
+import { jsonbText } from "./json-text.ts";
 import type { Database } from "./schema.ts";
 import type { ProjectTriggerRow, StoredTriggerConfig } from "./tables/triggers.ts";
 import { databaseNow } from "./time.ts";
@@ -22,7 +23,7 @@ export async function insertTrigger(
 ): Promise<ProjectTriggerRow> {
   return await db
     .insertInto("project_trigger")
-    .values({ ...trigger, config: JSON.stringify(config), due_at: dueAt(due) })
+    .values({ ...trigger, config: jsonbText(config), due_at: dueAt(due) })
     .returningAll()
     .executeTakeFirstOrThrow();
 }
@@ -91,7 +92,7 @@ export async function changeTrigger(
     due,
   }: { readonly type: number; readonly config: StoredTriggerConfig; readonly active: boolean; readonly due: DueTime },
 ): Promise<ProjectTriggerRow> {
-  const text = JSON.stringify(config);
+  const text = jsonbText(config);
   return await trx
     .updateTable("project_trigger")
     .set({

@@ -81,6 +81,14 @@ test("what could never be delivered is refused with words", async () => {
   expect([off.status, off.code]).toEqual([422, "unprocessable_entity"]);
 });
 
+test("what is no text becomes some, and no fault of the server", async () => {
+  const { path } = await bench.project();
+  const config = { type: "send_mail", recipients: ["a\ud800@example.com"], subject_template: "\udc00" };
+  const made = await ask("POST", path, api.writer, { name: "\ud800", config });
+  expect(made.message.action).toMatchObject({ config: { subject_template: "\ufffd" } });
+  expect((await ask("POST", `${path}/${made.message.action.id}/test`)).status).toBe(200);
+});
+
 test("who may only look changes nothing, and a stranger learns nothing", async () => {
   const { path } = await bench.project();
   const { id } = (await ask("POST", path, api.admin, bench.hook())).message.action;

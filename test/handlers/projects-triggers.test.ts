@@ -106,6 +106,16 @@ test("what lacks is filled in, and what no trigger has is refused with words", a
   }
 });
 
+test("what is no text becomes some, and no fault of the server", async () => {
+  const { path } = await freshProject();
+  const integration_id = await insertIntegration(api.organizationId, 0);
+  const config = { type: "reporter_push", integration_id, branches: ["a\ud800b"] };
+  const { message } = await api.ask("POST", `${path}/triggers`, api.writer, { config });
+  expect(message.config.branches).toEqual(["a\ufffdb"]);
+  const { status } = await api.ask("PATCH", `${path}/triggers/${message.id}`, api.writer, { config });
+  expect(status).toBe(200);
+});
+
 test("what a forge reports names an inbound integration of the same organization", async () => {
   const { path } = await freshProject();
   const inbound = await insertIntegration(api.organizationId, 0);
