@@ -2,12 +2,13 @@ import { type Kysely, sql } from "kysely";
 import type { AttributeSide } from "../domain/comparison.ts";
 import { type ClosureStores, pathOf } from "./closure-stores.ts";
 import type { Database, EvaluationRow } from "./schema.ts";
+import type { InputOverride } from "./tables/flake-inputs.ts";
 import type { LockedInput } from "./tables/verdict.ts";
 
 export type ComparedEvaluationRow = Pick<
   EvaluationRow,
   "id" | "organization_id" | "project_id" | "commit_hash" | "status" | "created_at"
-> & { readonly locked_inputs: readonly LockedInput[] | null };
+> & { readonly locked_inputs: readonly LockedInput[] | null; readonly input_overrides: readonly InputOverride[] };
 
 export async function findComparedEvaluation(
   db: Kysely<Database>,
@@ -15,7 +16,8 @@ export async function findComparedEvaluation(
 ): Promise<ComparedEvaluationRow | undefined> {
   return await db
     .selectFrom("evaluation")
-    .select(["id", "organization_id", "project_id", "commit_hash", "status", "created_at", "locked_inputs"])
+    .select(["id", "organization_id", "project_id", "commit_hash", "status", "created_at"])
+    .select(["locked_inputs", "input_overrides"])
     .where("id", "=", id)
     .executeTakeFirst();
 }

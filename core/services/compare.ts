@@ -1,10 +1,4 @@
-import {
-  COMPARED_PACKAGES_MAX,
-  type ComparedEvaluation,
-  type ComparedInput,
-  type ComparedRevision,
-  type CompareView,
-} from "../api/compare.ts";
+import { COMPARED_PACKAGES_MAX, type ComparedEvaluation, type CompareView } from "../api/compare.ts";
 import { naiveTime } from "../api/times.ts";
 import { type ClosureStores, findClosureStores } from "../db/closure-stores.ts";
 import { listOutputPaths } from "../db/closures.ts";
@@ -15,8 +9,8 @@ import {
   listRuntimePaths,
   sumRuntimeClosures,
 } from "../db/compare.ts";
-import type { LockedInput } from "../db/tables/verdict.ts";
 import type { Actor } from "../domain/actor.ts";
+import { compareInputs, type KnownInputs } from "../domain/compared-inputs.ts";
 import {
   type AttributeSide,
   type Comparison,
@@ -27,7 +21,6 @@ import {
 } from "../domain/comparison.ts";
 import { evaluationStatusName, SUCCESSFUL_BUILD } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
-import { SECOND } from "../lib/clock.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requireEvaluation } from "./evaluations.ts";
 import { asWalk } from "./walks.ts";
@@ -71,7 +64,7 @@ async function compare(
     ...viewLists(comparison, (side, buildId) => sizes[side].get(buildId) ?? null),
     unchanged_total: comparison.unchanged,
     packages: { total: packages.length, items: packages.slice(0, COMPARED_PACKAGES_MAX) },
-    inputs: compareInputs(old.evaluation.locked_inputs, now.evaluation.locked_inputs),
+    inputs: compareInputs(inputsOf(old), inputsOf(now)),
     truncated: old.cut || now.cut,
   };
 }
@@ -154,21 +147,6 @@ function viewEvaluation({ evaluation, attributes, bytes }: Side): ComparedEvalua
   };
 }
 
-function compareInputs(
-  before: readonly LockedInput[] | null,
-  after: readonly LockedInput[] | null,
-): ComparedInput[] | null {
-  if (before === null || after === null) return null;
-  const old = new Map(before.map((input) => [input.name, input]));
-  const now = new Map(after.map((input) => [input.name, input]));
-  return [...new Set([...old.keys(), ...now.keys()])].sort().flatMap((name) => {
-    const [one, other] = [old.get(name), now.get(name)];
-    if (one?.revision === other?.revision && one?.source === other?.source) return [];
-    return [{ name, before: one ? viewRevision(one) : null, after: other ? viewRevision(other) : null }];
-  });
-}
-
-function viewRevision({ source, revision, last_modified }: LockedInput): ComparedRevision {
-  const modified = last_modified === null ? null : naiveTime(new Date(last_modified * SECOND));
-  return { source, revision, last_modified: modified };
+function inputsOf({ evaluation: { locked_inputs: locked, input_overrides: overrides } }: Side): KnownInputs {
+  return { locked, overrides };
 }

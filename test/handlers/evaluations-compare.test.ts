@@ -170,6 +170,27 @@ test("the revisions of inputs are compared where both evaluations know theirs", 
   ]);
 });
 
+test("an overridden input shows what it was instead, and no revision, which nobody knows", async () => {
+  const before = await evaluation();
+  const after = await evaluation();
+  const locked = [
+    { name: "nixpkgs", source: "github:NixOS/nixpkgs", revision: "aaa", last_modified: null },
+    { name: "utils", source: "github:o/utils", revision: "bbb", last_modified: null },
+  ];
+  const overrides = [{ input: "nix*", url: "git+https://user:secret@example.com/nixpkgs.git" }];
+  const update = api.db.updateTable("evaluation").set({ locked_inputs: JSON.stringify(locked) });
+  await update.where("id", "in", [before, after]).execute();
+  await api.db
+    .updateTable("evaluation")
+    .set({ input_overrides: JSON.stringify(overrides) })
+    .where("id", "=", after)
+    .execute();
+  const { inputs } = await compare(after, before);
+  expect(inputs).toMatchObject([{ name: "nixpkgs", before: { revision: "aaa" }, after: { revision: null } }]);
+  expect(inputs?.[0]?.after?.source).toContain("example.com/nixpkgs.git");
+  expect(JSON.stringify(inputs)).not.toContain("secret");
+});
+
 test("who may see only one of two evaluations learns nothing of the other, not even that it exists", async () => {
   const own = await evaluation();
   const foreignId = await insertOrganization(api.db, { name: "foreign" });
