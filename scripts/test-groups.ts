@@ -22,6 +22,13 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
 ];
 
+/** About Nix, other caches and the edge; about the API's document, whose routes the walk and the table of access ask. */
+const NOT_ABOUT_THE_DATABASE: readonly string[] = [
+  "cache/(?:[a-z-]*nix|behind-nginx|push-crash|upstream[a-z-]*|elsewhere)",
+  "cloudflare/[a-z]+",
+  "contract/(?:client|fuzz|registry|served|validators)",
+];
+
 export const NIX_TESTS: TestGroup = {
   support: "test/support/nix.ts",
   except: new RegExp(`^(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
@@ -29,8 +36,7 @@ export const NIX_TESTS: TestGroup = {
 
 export const DATABASE_TESTS: TestGroup = {
   support: "test/support/database.ts",
-  except:
-    /^test\/(?:cache\/(?:[a-z-]*nix|behind-nginx|push-crash|upstream[a-z-]*|elsewhere)|cloudflare\/[a-z]+)\.test\.ts$/,
+  except: new RegExp(`^test/(?:${NOT_ABOUT_THE_DATABASE.join("|")})\\.test\\.ts$`),
 };
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */
