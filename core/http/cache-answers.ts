@@ -20,7 +20,7 @@ export const FOR_ANY_PAGE = { "access-control-allow-origin": "*" } as const;
 
 const NOT_FOUND_BODY = JSON.stringify(failure(NOT_FOUND));
 const CHALLENGE_BODY = envelope("unauthorized", "This cache needs credentials: a token or API key as the password");
-const METHOD_BODY = envelope("bad_request", "This address of a cache is read with GET and HEAD");
+const METHOD_BODY = envelope("method_not_allowed", "This address of a cache is read with GET and HEAD");
 const UNAVAILABLE_BODY = envelope("service_unavailable", "The cache cannot answer now: try again");
 
 /** One second: a proxy may spread a burst, and what was found damaged is gone a second later. */
@@ -81,7 +81,7 @@ export function withoutBody(response: Response): Response {
   return new Response(null, { status: response.status, headers: response.headers });
 }
 
-function envelope(code: "unauthorized" | "bad_request" | "service_unavailable", message: string): string {
+function envelope(code: "unauthorized" | "method_not_allowed" | "service_unavailable", message: string): string {
   return JSON.stringify(failure(new DomainError(code, message)));
 }
 

@@ -20,7 +20,10 @@ export function refuseElsewhere({ method, url }: Request, serveUrl: string): Res
   const part = PARTS.find(([pattern]) => pattern.test(path));
   if (part) return failureResponse(elsewhere(part[1], serveUrl), { "cache-control": "no-store" });
   if (method === "GET" || method === "HEAD") return null;
-  const refusal = new DomainError("bad_request", `This address is read with GET and HEAD: send changes to ${serveUrl}`);
+  const refusal = new DomainError(
+    "method_not_allowed",
+    `This address is read with GET and HEAD: send changes to ${serveUrl}`,
+  );
   return Response.json(failure(refusal), { status: 405, headers: { allow: "GET, HEAD", "cache-control": "no-store" } });
 }
 

@@ -60,7 +60,7 @@ test.each([
 ])("%s %s is refused with the address that takes it", async (method, path) => {
   const { status, body } = await ask(method, path);
   expect(status).toBe(405);
-  expect(body).toEqual({ error: true, code: "bad_request", message: expect.stringContaining(SERVE_URL) });
+  expect(body).toEqual({ error: true, code: "method_not_allowed", message: expect.stringContaining(SERVE_URL) });
 });
 
 test.each([

@@ -210,7 +210,7 @@ test("what pushes is told that this address is for reading", async () => {
   const response = await edge.askCache(cache, `${ABSENT}.narinfo`, { method: "PUT", body: "StorePath: x" });
   expect(response.status).toBe(405);
   expect(response.headers.get("allow")).toBe("GET, HEAD");
-  expect(await response.json()).toMatchObject({ error: true, code: "bad_request" });
+  expect(await response.json()).toMatchObject({ error: true, code: "method_not_allowed" });
 });
 
 test("nothing of all this failed for want of a right, or behind the client's back", () => {
