@@ -9,7 +9,7 @@ import { listCachesRestingOn } from "../db/upstreams.ts";
 import { makeCacheKey, sealCacheKey } from "./cache-key.ts";
 import { declaredKey, reconcileCacheKey } from "./state-cache-keys.ts";
 import { reconcileCacheRoles } from "./state-cache-roles.ts";
-import { differences, isEmpty, type StateContext } from "./state-context.ts";
+import { differences, isEmpty, type StateContext, warnOfMembers } from "./state-context.ts";
 import { reconcileSubscriptions } from "./state-subscriptions.ts";
 import { reconcileUpstreams } from "./state-upstreams.ts";
 
@@ -78,6 +78,7 @@ async function changeCache(context: StateContext, cache: StateCache, row: Row): 
   if (isEmpty(changes) && !keyChanged) return row.id;
   if (!isEmpty(changes)) await updateManaged(context.trx, "cache", row.id, changes);
   for (const id of [row.id, ...(await listCachesRestingOn(context.trx, row.id))]) context.staleCaches.add(id);
+  if (!row.managed && cache.members.length === 0) warnOfMembers(context, `cache ${cache.name}`);
   context.note(row.managed ? "changed" : "taken over", `cache ${cache.name}`);
   return row.id;
 }

@@ -106,6 +106,11 @@ export function differences<Wanted extends object>(
   return changes;
 }
 
+/** Of what people made and the file takes over without saying who its members are. */
+export function warnOfMembers({ warnings }: StateContext, what: string): void {
+  warnings.push(`the ${what} was made by people, whose roles in it they keep: declare its members to say who they are`);
+}
+
 export function isEmpty(changes: object): boolean {
   return Object.keys(changes).length === 0;
 }

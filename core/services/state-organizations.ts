@@ -14,7 +14,7 @@ import { serverName } from "../domain/server-name.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { makeCacheKey } from "./cache-key.ts";
 import { generateSshKey } from "./ssh-key.ts";
-import { differences, isEmpty, type StateContext } from "./state-context.ts";
+import { differences, isEmpty, type StateContext, warnOfMembers } from "./state-context.ts";
 import { stopProjects } from "./state-projects.ts";
 import { secretNames } from "./state-secrets.ts";
 import { publicSshKey } from "./state-ssh-key.ts";
@@ -92,7 +92,10 @@ async function putOrganization(
   };
   if (isEmpty(changes)) return;
   await updateManaged(context.trx, "organization", row.id, changes);
-  if (!row.managed) return context.note("taken over", `organization ${name}`);
+  if (!row.managed) {
+    if (organization.members.length === 0) warnOfMembers(context, `organization ${name}`);
+    return context.note("taken over", `organization ${name}`);
+  }
   const renamed = row.name !== name;
   context.note(renamed ? "renamed" : "changed", `organization ${renamed ? `${row.name}, now ${name}` : name}`);
 }

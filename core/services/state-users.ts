@@ -30,6 +30,10 @@ export async function reconcileUsers(context: StateContext): Promise<void> {
     // One that leaves the file while another with its address comes is the same person by another name.
     const row = byName.get(user.username.toLowerCase()) ?? (holder && isLeaving(holder) ? holder : undefined);
     if (row) matched.set(user, row);
+    if (row && isSomebodyElse(row, user)) {
+      const words = `is not that of the account ${row.username}, which people made: declare it with ${row.email} first`;
+      context.report(["users", user.key, "email"], words);
+    }
     const goesAway = holder && isLeaving(holder) && options.deleteUnlisted;
     if (holder && holder !== row && !declared.has(holder.username.toLowerCase()) && !goesAway) {
       const words = `belongs to the account ${holder.username}: declare that one, or give ${user.username} another`;
@@ -55,6 +59,11 @@ export async function removeUsers(context: StateContext): Promise<void> {
   }
 }
 
+/** Whoever registered the name before may be anybody: with the same address it is taken to be the one who is meant. */
+function isSomebodyElse(row: UserRow, { email }: StateUser): boolean {
+  return !row.managed && row.email !== "" && row.email.toLowerCase() !== email.toLowerCase();
+}
+
 async function putUser(context: StateContext, user: StateUser, row: UserRow | undefined): Promise<void> {
   const { trx } = context;
   const { username, name, email, email_verified, superuser } = user;
@@ -71,7 +80,7 @@ async function putUser(context: StateContext, user: StateUser, row: UserRow | un
   const changes = differences(row, { ...wanted, ...password, managed: true });
   if (isEmpty(changes)) return;
   await updateManaged(trx, "user_account", row.id, changes);
-  if ("password_hash" in changes) await revokeSessionsOf(trx, row.id);
+  if ("password_hash" in changes || !row.managed) await revokeSessionsOf(trx, row.id);
   if (!row.managed) return context.note("taken over", `user ${username}`);
   const renamed = row.username.toLowerCase() !== username.toLowerCase();
   context.note(renamed ? "renamed" : "changed", `user ${renamed ? `${row.username}, now ${username}` : username}`);

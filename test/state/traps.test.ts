@@ -193,6 +193,30 @@ describe("what people made", () => {
   });
 });
 
+test("an account that somebody has registered in advance is not made what the operator declares", async () => {
+  await using app = await withApp();
+  await app.user("alice");
+  const file = { users: { alice: { email: "alice@corp.example.com", superuser: true } } };
+  await expect(apply(app, file)).rejects.toThrow(
+    "users.alice.email: is not that of the account alice, which people made: declare it with alice@example.com first",
+  );
+});
+
+test("what is taken over without members keeps those it has, and the log says so", async () => {
+  await using app = await withApp();
+  const { token } = await app.user("human");
+  const body = { name: "acme", display_name: "Mine", description: "" };
+  await app.ask("PUT", "/orgs", { token, body });
+  await app.ask("PUT", "/caches", { token, body });
+  const declared = { acme: { created_by: "alice" } };
+  const { warnings } = await apply(app, { users: ALICE, organizations: declared, caches: declared });
+  expect(warnings).toEqual([
+    "the organization acme was made by people, whose roles in it they keep: declare its members to say who they are",
+    "the cache acme was made by people, whose roles in it they keep: declare its members to say who they are",
+  ]);
+  expect(await membersOf(app, "acme")).toEqual(["alice Admin", "human Admin"]);
+});
+
 test("API keys of one name belong to their owners, and a key that another one has is refused", async () => {
   await using app = await withApp();
   const key = { permissions: ["viewOrg"] };
