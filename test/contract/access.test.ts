@@ -1,6 +1,9 @@
+import type { Kysely } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RouteName } from "#core/api/openapi/route.ts";
 import { ROUTES } from "#core/api/openapi/routes.ts";
+import type { Database } from "#core/db/schema.ts";
+import { CACHE_PERMISSIONS, cacheMask, ORGANIZATION_PERMISSIONS, organizationMask } from "#core/domain/permissions.ts";
 import { ACCESS_TABLE, COLUMNS } from "./access-table.ts";
 import { PUBLIC } from "./names.ts";
 import { ACTORS, type ActorName } from "./people.ts";
@@ -20,6 +23,16 @@ const TELLS: ReadonlySet<string> = new Set([
   "POST /orgs/{organization}/subscribe/{cache}",
   "POST /projects/{organization}/{project}/transfer",
 ]);
+
+/** Where one who lacks the permission is refused for another reason, or not at all. */
+const OTHERWISE: Readonly<Record<string, string>> = {
+  "POST /orgs/{organization}/subscribe/{cache}": "the other cache is not there for who is no member of it",
+  "POST /build-requests/{request}/blobs": "the request is somebody else's",
+  "POST /build-requests/{request}/dispatch": "the request is somebody else's",
+  "GET /caches/{cache}/members": "members of an organization that reads the cache may view it",
+  "GET /caches/{cache}/roles": "members of an organization that reads the cache may view it",
+  "GET /caches/{cache}/roles/{role}": "members of an organization that reads the cache may view it",
+};
 
 /** The rows of the table by their routes. */
 function readTable(): ReadonlyMap<string, Expected> {
@@ -98,3 +111,35 @@ test("who is no member reads what is public, and changes nothing of it", async (
   expect(routes.length).toBeGreaterThan(20);
   expect(wrong).toEqual([]);
 });
+
+test("the permission that the document names is the one that is asked for, and no other is", async () => {
+  const wrong: string[] = [];
+  for (const [name, { permissions = [] }] of ROUTES) {
+    const asking = askingOf(name, world.present);
+    const askWith = async (held: readonly string[]): Promise<Seen> => {
+      const response = await world.ask("custom", asking, (db) => giveCustomRoles(db, held));
+      return { status: response.status, text: await response.text(), headers: "" };
+    };
+    for (const permission of permissions) {
+      const { status, text } = await askWith(EVERY_PERMISSION.filter((one) => one !== permission));
+      const isRefused = status === 403 && text.includes(`\`${permission}\``);
+      if (!isRefused && !(name in OTHERWISE))
+        wrong.push(`${name} without ${permission}: ${status} ${text.slice(0, 150)}`);
+    }
+    if (permissions.length === 0) continue;
+    const { text } = await askWith(["viewOrg", "viewCache", "readStore", ...permissions]);
+    const [, missing] = /needs the permission `(\w+)`/.exec(text) ?? [];
+    if (missing !== undefined) wrong.push(`${name} also asks for ${missing}: ${text.slice(0, 150)}`);
+  }
+  expect(wrong).toEqual([]);
+});
+
+const EVERY_PERMISSION: readonly string[] = [...ORGANIZATION_PERMISSIONS, ...CACHE_PERMISSIONS];
+
+async function giveCustomRoles(db: Kysely<Database>, held: readonly string[]): Promise<void> {
+  const organization = organizationMask(ORGANIZATION_PERMISSIONS.filter((one) => held.includes(one)));
+  const cache = cacheMask(CACHE_PERMISSIONS.filter((one) => held.includes(one)));
+  const { role = "", cacheRole = "" } = world.present;
+  await db.updateTable("role").set({ permissions: organization }).where("id", "=", role).execute();
+  await db.updateTable("cache_role").set({ permissions: cache }).where("id", "=", cacheRole).execute();
+}

@@ -1,3 +1,5 @@
+import type { Kysely } from "kysely";
+import type { Database } from "#core/db/schema.ts";
 import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { createEvaluationControl } from "#core/services/evaluations-control.ts";
 import { createApp } from "#handlers/app.ts";
@@ -20,8 +22,8 @@ export interface World extends AsyncDisposable {
   readonly present: Things;
   /** The same, of things that do not exist. */
   readonly absent: Things;
-  /** The application's answer; whatever it changed is taken back. */
-  ask(as: ActorName, asking: Asking): Promise<Response>;
+  /** The application's answer; whatever it changed is taken back, and so is what was prepared for it. */
+  ask(as: ActorName, asking: Asking, prepare?: (db: Kysely<Database>) => Promise<void>): Promise<Response>;
 }
 
 export async function makeWorld(): Promise<World> {
@@ -38,9 +40,10 @@ export async function makeWorld(): Promise<World> {
   return {
     present,
     absent: absentOf(present),
-    ask: async (as, { method, path, headers, body = null }) => {
+    ask: async (as, { method, path, headers, body = null }, prepare) => {
       const token = tokens[as];
       return await undoable.undone(async () => {
+        await prepare?.(undoable.db);
         const response = await app.request(`http://127.0.0.1:3000/api/v1${path}`, {
           method,
           headers: { ...(token && { authorization: `Bearer ${token}` }), ...headers },
