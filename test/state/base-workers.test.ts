@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { claimDials } from "#core/db/worker-dials.ts";
 import { authorizeWorker, challengeWorker } from "#core/services/worker-auth.ts";
+import { dialledAuthority } from "#core/services/worker-dial-auth.ts";
 import { type TestApp, type TestUser, withApp } from "#test/handlers/support.ts";
 import { apply, BASE_WORKER, changesOf, IDENTITY, type Json, secretFor } from "./support.ts";
 
@@ -67,6 +69,24 @@ test("switched off in the file it works for nobody, and on again for those that 
   await apply(app, FILE);
   const { grants } = await authorizeWorker(app.deps, BASE_WORKER, [{ peer: IDENTITY, token }]);
   expect(grants).toEqual([{ organizationId: ids.own, fetch: true, eval: false, build: true }]);
+});
+
+test("dialled, it proves itself once, too", async () => {
+  FILE.workers.shared.url = "ws://shared.example.com:3100/proto";
+  await apply(app, FILE);
+  await ask("PATCH", "acme", { active: true });
+  const [due] = await claimDials(app.db, { claimMs: 60_000, limit: 10 });
+  expect(due).toMatchObject({ workerId: BASE_WORKER, url: "ws://shared.example.com:3100/proto" });
+  expect(due?.registrations.map(({ peer }) => peer)).toEqual([IDENTITY, IDENTITY]);
+
+  const context = { workerId: BASE_WORKER, workerNonce: "", serverNonce: "" };
+  const authority = dialledAuthority(app.db, Object.values(ids), context);
+  expect(await authority.challenge(BASE_WORKER)).toEqual({ peers: [IDENTITY] });
+  const refused = await authority.authorize(BASE_WORKER, [{ peer: IDENTITY, token: "wrong" }]);
+  expect(refused.grants).toEqual([]);
+  FILE.workers.shared.url = null;
+  await apply(app, FILE);
+  await ask("PATCH", "acme", { active: false });
 });
 
 test("an organization's own registration of it goes first", async () => {
