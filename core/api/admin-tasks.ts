@@ -22,6 +22,13 @@ export interface AdminTaskView {
   readonly created_by: string | null;
 }
 
+/** What begins a task. */
+export interface TaskStartedView {
+  /** `GET /admin/tasks/{task}` shows it. */
+  readonly task_id: string;
+  readonly status: "pending";
+}
+
 const KIB = 1024;
 
 /** `POST /admin/maintenance/verify`. */

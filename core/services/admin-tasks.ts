@@ -1,4 +1,4 @@
-import type { AdminTaskView } from "../api/admin-tasks.ts";
+import type { AdminTaskView, TaskStartedView } from "../api/admin-tasks.ts";
 import { naiveTime } from "../api/times.ts";
 import { cancelTask, findTask, insertTask, listTasks, type TaskRow, TaskStatus } from "../db/admin-tasks.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -20,7 +20,7 @@ export async function requestTask(
   { db, clock, random, notifier }: TaskDeps,
   actor: Actor,
   task: { readonly kind: string; readonly parameters: Readonly<Record<string, unknown>> },
-): Promise<{ readonly task_id: string; readonly status: "pending" }> {
+): Promise<TaskStartedView> {
   requireSuperuser(actor);
   const id = uuidV7(clock.now(), random);
   const added = await insertTask(db, { id, ...task, created_by: requireUser(actor).id });

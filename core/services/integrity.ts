@@ -1,4 +1,4 @@
-import type { IntegrityView, VerifyBody } from "../api/admin-tasks.ts";
+import type { IntegrityView, TaskStartedView, VerifyBody } from "../api/admin-tasks.ts";
 import { naiveTime } from "../api/times.ts";
 import { findServedCache } from "../db/cache-paths.ts";
 import { listDamages, readIntegrityCounts, readIntegrityFigures } from "../db/nar-repairs.ts";
@@ -16,11 +16,7 @@ type Deps = Pick<ServiceDeps, "db" | "clock" | "random" | "notifier">;
 const DAMAGES_SHOWN = 100;
 
 /** Reads everything that is stored, or what one cache offers, and takes out of service what is damaged. */
-export async function requestVerify(
-  deps: Deps,
-  actor: Actor,
-  body: VerifyBody,
-): Promise<{ readonly task_id: string; readonly status: "pending" }> {
+export async function requestVerify(deps: Deps, actor: Actor, body: VerifyBody): Promise<TaskStartedView> {
   requireSuperuser(actor);
   const parameters: VerifyParameters = {
     cache_id: body.cache === undefined ? null : await requireCacheId(deps, body.cache),
@@ -32,10 +28,7 @@ export async function requestVerify(
 }
 
 /** Tries to repair everything that is damaged now, without waiting for its turn. */
-export async function requestRepair(
-  deps: Deps,
-  actor: Actor,
-): Promise<{ readonly task_id: string; readonly status: "pending" }> {
+export async function requestRepair(deps: Deps, actor: Actor): Promise<TaskStartedView> {
   return await requestTask(deps, actor, { kind: "repair", parameters: {} });
 }
 

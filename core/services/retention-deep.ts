@@ -1,3 +1,4 @@
+import type { TaskStartedView } from "../api/admin-tasks.ts";
 import type { DeepSweepBody } from "../api/caches-retention.ts";
 import type { Actor } from "../domain/actor.ts";
 import type { TaskRun } from "./admin-task-run.ts";
@@ -12,7 +13,7 @@ export async function requestDeepSweep(
   deps: Pick<ServiceDeps, "db" | "clock" | "random" | "notifier">,
   actor: Actor,
   parameters: DeepSweepBody,
-): Promise<{ readonly task_id: string; readonly status: "pending" }> {
+): Promise<TaskStartedView> {
   return await requestTask(deps, actor, { kind: "deep_gc", parameters: { ...parameters } });
 }
 

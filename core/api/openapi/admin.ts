@@ -1,6 +1,6 @@
 import { type ConnectedWorkerView, DrainingBody, type DrainingView } from "../admin.ts";
 import { StateQuery } from "../admin-state.ts";
-import { type AdminTaskView, type IntegrityView, VerifyBody } from "../admin-tasks.ts";
+import { type AdminTaskView, type IntegrityView, type TaskStartedView, VerifyBody } from "../admin-tasks.ts";
 import { DeepSweepBody } from "../caches-retention.ts";
 import { file, json, type RouteGroup } from "./route.ts";
 
@@ -31,20 +31,20 @@ export const ADMIN = {
       summary: "Read what is stored and check it",
       audience: "superuser",
       body: VerifyBody,
-      answer: json<TaskStarted>(202),
+      answer: json<TaskStartedView>(202),
       errors: ["conflict", "not_found"],
     },
     "POST /admin/maintenance/repair": {
       summary: "Repair what is damaged",
       audience: "superuser",
-      answer: json<TaskStarted>(202),
+      answer: json<TaskStartedView>(202),
       errors: ["conflict"],
     },
     "POST /admin/maintenance/deep-gc": {
       summary: "Remove objects that no row names",
       audience: "superuser",
       body: DeepSweepBody,
-      answer: json<TaskStarted>(202),
+      answer: json<TaskStartedView>(202),
       errors: ["conflict"],
     },
     "GET /admin/integrity": {
@@ -66,8 +66,3 @@ export const ADMIN = {
     },
   },
 } as const satisfies RouteGroup;
-
-export interface TaskStarted {
-  readonly task_id: string;
-  readonly status: string;
-}
