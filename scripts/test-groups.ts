@@ -22,7 +22,7 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
 ];
 
-/** About Nix, other caches and the edge; about the API's document, whose routes the walk and the table of access ask. */
+/** About Nix, other caches and the edge; about the API's document, whose routes the walk and the access table ask. */
 const NOT_ABOUT_THE_DATABASE: readonly string[] = [
   "cache/(?:[a-z-]*nix|behind-nginx|push-crash|upstream[a-z-]*|elsewhere)",
   "cloudflare/[a-z]+",
