@@ -45,6 +45,8 @@ const PAUSE_MS_MAX: number = 30 * MINUTE;
 /** Mails of one delivery. */
 const MAILS_AT_ONCE = 5;
 const KEEP = { keepMs: 30 * DAY, keepCount: 1_000, limit: 1_000 };
+const MAIL_FAILED = "the mail server takes no mail now, or cannot be reached; this server's log holds the cause";
+const UNEXPECTED = "this server met an unexpected error; its log holds the cause";
 /** Statuses of HTTP after which the same request may be taken. */
 const PASSING: readonly number[] = [408, 425, 429, 500, 502, 503, 504];
 
@@ -103,7 +105,8 @@ export async function attemptDelivery(deps: DeliveryDeps, delivery: DueDelivery)
   } catch (error) {
     const words = wordsOf(error);
     if (words === null) deps.log.error("an action failed", { error, action: delivery.action_id });
-    const error_message = words ?? "The server met an unexpected error; its log holds the cause";
+    const isMail = actionTypeName(delivery.type) === "send_mail";
+    const error_message = words ?? (isMail ? MAIL_FAILED : UNEXPECTED);
     const isFinal =
       error instanceof MailRefusedError || (error instanceof OutboundError && error.failure === "refused");
     return { result: { ...nothing, ...took(), success: false, error_message }, mayRetry: !isFinal };
@@ -195,11 +198,10 @@ function eventOf({ settings }: Pick<DeliveryDeps, "settings">, delivery: DueDeli
   };
 }
 
+/** What is for people. Of the mail server only what it says of the mail: how it is reached is the operator's. */
 function wordsOf(error: unknown): string | null {
-  const known = error instanceof OutboundError || error instanceof MailRefusedError;
-  // What a mail server says is an error of its client's.
-  const words = known || (error instanceof Error && "responseCode" in error) ? (error as Error).message : null;
-  return words?.slice(0, ERROR_LENGTH_MAX) ?? null;
+  const isForPeople = error instanceof OutboundError || error instanceof MailRefusedError;
+  return isForPeople ? error.message.slice(0, ERROR_LENGTH_MAX) : null;
 }
 
 /** How often what is too old is removed. */

@@ -15,7 +15,7 @@ const BACKOFF_MS_MAX: number = 1 * HOUR;
 export function checkTriggerConfig(config: TriggerConfig): void {
   if (config.type === "time") schedule(config.cron);
   if (config.type === "polling" && config.branch !== null && !BRANCH.test(config.branch)) {
-    throw new DomainError("bad_request", "config.branch: that is not the name of a branch");
+    throw new DomainError("bad_request", "config.branch: write a branch's name, of letters, digits and ._/+@#%=-");
   }
 }
 

@@ -286,6 +286,11 @@ test("mails go to everybody who is named, one each, with what the subject asks f
   expect(new Set(mails.map(({ id }) => id)).size).toBe(2);
   expect((await ask("POST", `${path}/${made.action.id}/regenerate-token`)).status).toBe(422);
 
+  bench.mailError = new Error("connect ECONNREFUSED mail.internal:25");
+  const down = await ask("POST", `${path}/${made.action.id}/test`);
+  expect([down.status, down.message]).toEqual([503, expect.stringContaining("cannot be reached")]);
+  expect(down.message).not.toContain("mail.internal");
+
   bench.mailError = new MailRefusedError("550 no such user");
   mails.length = 0;
   const failed = await ask("POST", `${path}/${made.action.id}/test`);
