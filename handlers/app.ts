@@ -80,6 +80,8 @@ export interface AppDeps
       readonly requestBytesMax: number;
       /** Of pages besides those of the serve URL that may use the API with a visitor's cookie. */
       readonly pageOrigins?: readonly string[];
+      /** False where the database is only read. */
+      readonly recordsDenials?: boolean;
     };
 }
 

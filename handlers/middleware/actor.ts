@@ -8,10 +8,15 @@ import { authenticate, CredentialRefusal } from "#core/services/authenticate.ts"
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "../env.ts";
 
+export interface ActorOptions extends Pick<PageOrigins, "pageOrigins"> {
+  /** False where the database is only read: refused credentials are not written down there. */
+  readonly recordsDenials?: boolean | undefined;
+}
+
 /** Finds out who asks. Refused credentials make an anonymous actor that knows why, should a user be needed. */
 export function actor(
   deps: Pick<ServiceDeps, "db" | "clock" | "settings">,
-  { pageOrigins }: Pick<PageOrigins, "pageOrigins"> = {},
+  { pageOrigins, recordsDenials = true }: ActorOptions = {},
 ): MiddlewareHandler<AppEnv> {
   const origins = { serveUrl: deps.settings.serveUrl, pageOrigins };
   return async (c, next) => {
@@ -20,18 +25,24 @@ export function actor(
     }
     const token = apiToken(c.req.raw.headers);
     const client = { address: c.get("clientIp"), userAgent: c.req.header("user-agent") ?? null };
-    c.set("actor", { ...(token === null ? ANONYMOUS : await resolve(deps, c, token, client)), client });
+    const found = token === null ? ANONYMOUS : await resolve(deps, c, { token, client, recordsDenials });
+    c.set("actor", { ...found, client });
     // Answers depend on who asks; a route that knows better says so.
     c.header("cache-control", "no-store");
     await next();
   };
 }
 
+interface Credentials {
+  readonly token: string;
+  readonly client: ActorClient;
+  readonly recordsDenials: boolean;
+}
+
 async function resolve(
   deps: Pick<ServiceDeps, "db" | "clock" | "settings">,
   c: Context<AppEnv>,
-  token: string,
-  client: ActorClient,
+  { token, client, recordsDenials }: Credentials,
 ): Promise<Actor> {
   try {
     return await authenticate(deps, { token, clientAddress: client.address });
@@ -39,7 +50,7 @@ async function resolve(
     if (!(refusal instanceof DomainError)) throw refusal;
     const userId = refusal instanceof CredentialRefusal ? refusal.userId : null;
     const metadata = { reason: refusal.code, method: c.req.method, path: c.req.path };
-    await recordDenial(deps.db, { userId, client, metadata });
+    if (recordsDenials) await recordDenial(deps.db, { userId, client, metadata });
     return { ...ANONYMOUS, refusal };
   }
 }

@@ -95,7 +95,12 @@ function appDeps(common: Common, { serveUrl }: Settings): AppDeps {
     uploadPlaces: new UploadPlaces(),
     narUploadBytesMax: 0,
     sourceBytesMax: 0,
-    http: { requestBytesMax: 0, trustedProxies: [], peerAddress: (c) => addressOf(c.req.raw) },
+    http: {
+      requestBytesMax: 0,
+      trustedProxies: [],
+      recordsDenials: false,
+      peerAddress: (c) => addressOf(c.req.raw),
+    },
   };
 }
 

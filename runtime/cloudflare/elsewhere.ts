@@ -9,6 +9,7 @@ const PARTS: readonly (readonly [RegExp, string])[] = [
   [/^\/hooks\//, "The receiver of webhooks"],
   [/^\/metrics$/, "The page of measurements"],
   [/^\/api\/v1\/auth\//, "Signing in"],
+  [/^\/api\/v1\/admin\/state$/, "The state as a file"],
   [new RegExp(`^/api/v1/evals/${ID}/live$`), "An evaluation's live view"],
   [new RegExp(`^/api/v1/caches/${ID}/retention/`), "The preview of retention"],
   [new RegExp(`^/api/v1/caches/${ID}/nars/${ID}/why$`), "What retention keeps a path for"],
