@@ -79,7 +79,7 @@ export function userTaken(error: unknown): never {
   throw error;
 }
 
-function usernameTaken(): DomainError {
+export function usernameTaken(): DomainError {
   return new DomainError("already_exists", "username is taken: choose another one");
 }
 

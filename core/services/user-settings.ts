@@ -2,6 +2,7 @@ import type { Transaction } from "kysely";
 import type { ChangePasswordBody, ChangeSettingsBody, FoundUserView, SettingsView } from "../api/user.ts";
 import { deleteAccountTokens, TokenPurpose } from "../db/account-tokens.ts";
 import { deleteDevicesOf } from "../db/device-logins.ts";
+import { usernameIsAwaited } from "../db/identities.ts";
 import type { Database } from "../db/schema.ts";
 import { revokeOtherSessions } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
@@ -22,7 +23,7 @@ import { auditAuthor, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { hasEnoughMail, queueAddressLink, queueNotice } from "./mail.ts";
 import { requirePasswords } from "./password-mode.ts";
-import { userTaken } from "./registration.ts";
+import { usernameTaken, userTaken } from "./registration.ts";
 import { requireSignedIn, requireWholeUser } from "./sessions.ts";
 
 const FOUND_MAX = 10;
@@ -55,6 +56,8 @@ export async function changeSettings(deps: SettingsDeps, actor: Actor, body: Cha
   const pending = await inTransaction(deps.db, async (trx) => {
     const user = await lockUserAccount(trx, id);
     refuseKeptElsewhere(user);
+    // Who is expected by a name is somebody who is new here, and not whoever takes it.
+    if (body.username !== undefined && (await usernameIsAwaited(trx, body.username))) throw usernameTaken();
     const changes: UserChanges = {};
     if (body.username !== undefined && body.username !== user.username) changes.username = body.username;
     if (body.name !== undefined && body.name !== user.name) changes.name = body.name;

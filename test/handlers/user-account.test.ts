@@ -1,5 +1,7 @@
+import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { lockOtherSuperusers } from "#core/db/users.ts";
+import { ORGANIZATION_ROLE } from "#core/domain/permissions.ts";
 import { untilSomebodyWaits } from "./locks.ts";
 import { PASSWORD, type TestApp, type TestUser, withApp } from "./support.ts";
 
@@ -138,6 +140,18 @@ test("settings keep the rules of names and addresses, and belong to one user eac
   });
   expect((await login("settled")).status).toBe(200);
   expect(await eventsOf(user)).toContain("user.update");
+});
+
+test("nobody takes a name by which the operator's state expects somebody who has no account yet", async () => {
+  const owner = await t.user("Declarer");
+  await createOrganization(owner, "expecting");
+  await sql`
+    insert into pending_member (organization_id, role_id, username)
+    select id, ${ORGANIZATION_ROLE.Admin}::uuid, 'Expected' from organization where name = 'expecting'`.execute(t.db);
+  const { token } = await t.user("Taker");
+  const { body } = await t.ask("PATCH", "/user/settings", { token, body: { username: "EXPECTED" } });
+  expect(body.code).toBe("already_exists");
+  expect((await t.ask("GET", "/user", { token })).body.message).toMatchObject({ username: "Taker" });
 });
 
 test("accounts that are kept elsewhere are changed there", async () => {
