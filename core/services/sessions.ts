@@ -1,5 +1,6 @@
 import { zonedTime } from "../api/times.ts";
 import type { SessionView } from "../api/user.ts";
+import { deleteDevicesOf } from "../db/device-logins.ts";
 import { listLiveSessions, revokeOtherSessions, revokeSession } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { type Actor, type ActorUser, requireUser } from "../domain/actor.ts";
@@ -41,19 +42,25 @@ export async function listSessions({ db }: SessionDeps, actor: Actor): Promise<S
   }));
 }
 
-/** Its token is refused from now on. Throws `not_found` for what is no live session of the actor's. */
+/**
+ * Its token is refused from now on. A device that was let in and has not asked since stays out: the session may have
+ * been whose that let it in. Throws `not_found` for what is no live session of the actor's.
+ */
 export async function endSession({ db }: SessionDeps, actor: Actor, id: string): Promise<void> {
   const user = requireSignedIn(actor);
   await inTransaction(db, async (trx) => {
+    // First: one that asks at this moment gets its session before those are ended.
+    await deleteDevicesOf(trx, user.id);
     if (!(await revokeSession(trx, id, user.id))) throw new DomainError("not_found", "Session not found");
     await recordAudit(trx, { ...auditAuthor(actor), event: "session.revoke", metadata: { session: id } });
   });
 }
 
-/** All but the one that asks. Returns how many. */
+/** All but the one that asks, and devices that were let in and have not asked since. Returns how many sessions. */
 export async function endOtherSessions({ db }: SessionDeps, actor: Actor): Promise<number> {
   const user = requireSignedIn(actor);
   return await inTransaction(db, async (trx) => {
+    await deleteDevicesOf(trx, user.id);
     const count = await revokeOtherSessions(trx, user.id, actor.sessionId);
     if (count > 0) {
       await recordAudit(trx, { ...auditAuthor(actor), event: "session.revoke", metadata: { sessions: count } });

@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { tidyMails } from "#core/services/mail-delivery.ts";
-import { type TestApp, type TestUser, withApp } from "./support.ts";
+import { PASSWORD, type TestApp, type TestUser, withApp } from "./support.ts";
 
 interface Started {
   readonly device_code: string;
@@ -160,4 +160,19 @@ test("devices that wait have an end", async () => {
   expect([full.status, full.body.code]).toEqual([503, "service_unavailable"]);
   await t.db.deleteFrom("device_login").execute();
   await start();
+});
+
+test("who ends other sessions shuts out a device that one of them let in and that has not asked yet", async () => {
+  const grace = await t.user("Grace");
+  for (const end of ["all", "one"]) {
+    const intruder = (await t.ask("POST", "/auth/basic/login", { body: { loginname: "Grace", password: PASSWORD } }))
+      .body.message;
+    const started = await start();
+    expect((await answer("authorize", started.user_code, intruder)).status).toBe(200);
+    const { body } = await t.ask("GET", "/user/sessions", { token: intruder });
+    const { id } = body.message.find(({ current }: { current: boolean }) => current);
+    const path = end === "all" ? "/user/sessions" : `/user/sessions/${id}`;
+    expect((await t.ask("DELETE", path, { token: grace.token })).status).toBe(200);
+    expect([end, (await poll(started.device_code)).status]).toEqual([end, 404]);
+  }
 });
