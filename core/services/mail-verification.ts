@@ -28,6 +28,8 @@ export async function verifyAddress(
     await deleteAccountTokens(trx, userId, TokenPurpose.ProveAddress);
     const user = await lockUserAccount(trx, userId);
     if (user && user.email.toLowerCase() !== email.toLowerCase()) {
+      // It was asked for before the account came under the state file or the identity provider.
+      if (user.managed || user.password_hash === null) throw invalidLink();
       await deleteAccountTokens(trx, userId, TokenPurpose.SetPassword);
       await queueNotice(trx, deps, "address_changed", { userId, email: user.email });
     }

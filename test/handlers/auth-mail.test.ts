@@ -345,3 +345,19 @@ test("a server without mail says so, and keeps no mails", async () => {
   expect(settings.body.message).toMatchObject({ email: "other@example.com", email_verified: false });
   expect(await silent.db.selectFrom("mail").select("id").execute()).toEqual([]);
 });
+
+test("an account that came under the state file or a provider takes no address that was asked for before", async () => {
+  for (const [name, columns] of [
+    ["Under-state", { managed: true }],
+    ["Under-provider", { password_hash: null }],
+  ] as const) {
+    const { id, token } = await t.user(name);
+    const email = `${name}-new@example.com`;
+    expect((await t.ask("PATCH", "/user/settings", { token, body: { email } })).status).toBe(200);
+    const link = tokenIn((await deliver()).find(({ to }) => to === email) as Mail);
+    await t.db.updateTable("user_account").set(columns).where("id", "=", id).execute();
+    expect([name, (await verify(link)).status]).toEqual([name, 400]);
+    const { body } = await t.ask("GET", "/user/settings", { token });
+    expect(body.message).toMatchObject({ email: `${name}@example.com` });
+  }
+});
