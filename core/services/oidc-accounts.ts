@@ -1,4 +1,6 @@
 import type { Transaction } from "kysely";
+import { deleteAccountTokens, TokenPurpose } from "../db/account-tokens.ts";
+import { deleteDevicesOf } from "../db/device-logins.ts";
 import {
   emailIsTaken,
   findUserOfIdentity,
@@ -13,6 +15,7 @@ import {
   usernameIsTaken,
 } from "../db/identities.ts";
 import type { Database } from "../db/schema.ts";
+import { revokeOtherSessions } from "../db/sessions.ts";
 import { admitPendingMember } from "../db/state-members.ts";
 import { insertUser } from "../db/users.ts";
 import { isUsername } from "../domain/names.ts";
@@ -49,6 +52,7 @@ export async function findOrMakeAccount(
   const unused = await findUnused(trx, deps, profile);
   if (!unused) return { user: await makeAccount(trx, deps, profile), by: "creation" };
   await linkIdentity(trx, requireActive(unused).id, profile);
+  await shutOut(trx, unused.id);
   return { user: await refresh(trx, deps, unused, profile), by: "claim" };
 }
 
@@ -90,6 +94,14 @@ function isNew(account: KnownAccount): boolean {
 function isLeft(account: KnownAccount, { settings }: AccountDeps, issuer: string): boolean {
   const passwordCounts = account.has_password && !settings.oidc?.required;
   return account.email_verified && account.issuer !== issuer && !passwordCounts;
+}
+
+/** Whoever signed in before in another way does not stay in, as after a new password. API keys go on. */
+async function shutOut(trx: Transaction<Database>, userId: string): Promise<void> {
+  await deleteDevicesOf(trx, userId);
+  await deleteAccountTokens(trx, userId, TokenPurpose.ProveAddress);
+  await deleteAccountTokens(trx, userId, TokenPurpose.SetPassword);
+  await revokeOtherSessions(trx, userId, null);
 }
 
 /** The provider's name and address, where they may be kept. What the operator's state says of a user stays. */

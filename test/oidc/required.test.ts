@@ -45,14 +45,17 @@ test("where the provider is required people sign in by it", async () => {
 
 test("an account from before is claimed by an address that both sides verified, and its password goes", async () => {
   const { db } = required.t;
-  const { id } = await required.t.user("Before");
+  const { id, token: session } = await required.t.user("Before");
   const mail = { email: "before@example.com", email_verified: true };
   const signIn = () => required.signIn(provider, { sub: "2", preferred_username: "before", ...mail });
   expect((await signIn()).status).toBe(401);
   await db.updateTable("user_account").set({ email_verified: true }).where("id", "=", id).execute();
   const other = { sub: "3", preferred_username: "before", email: "else@example.com", email_verified: true };
   expect((await required.signIn(provider, other)).status).toBe(401);
+  expect((await required.ask("GET", "/api/v1/user", { token: session })).status).toBe(200);
   expect((await signIn()).status).toBe(302);
+  // Whoever had signed in to it with the password does not stay in.
+  expect((await required.ask("GET", "/api/v1/user", { token: session })).status).toBe(401);
   const account = await db.selectFrom("user_account").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
   expect(account.password_hash).toBeNull();
   expect(await db.selectFrom("user_identity").select("subject").where("user_id", "=", id).execute()).toEqual([
