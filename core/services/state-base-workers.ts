@@ -111,7 +111,7 @@ async function preEnable(
 }
 
 /** What a registration of a base worker has from it. */
-export function copied(base: Omit<BaseWorker, "created_at">) {
+function copied(base: Omit<BaseWorker, "created_at">) {
   const { display_name, token_hash, url, enable_fetch, enable_eval, enable_build } = base;
   return { display_name, token_hash, url, enable_fetch, enable_eval, enable_build };
 }

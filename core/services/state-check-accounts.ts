@@ -7,7 +7,7 @@ import { parseAllowedIps, requireKeyName } from "./key-rules.ts";
 import type { StateChecks } from "./state-checks.ts";
 
 /** Names that every organization and every cache has already. */
-export const BUILT_IN_ROLES: readonly string[] = ["Admin", "Write", "View"];
+const BUILT_IN_ROLES: readonly string[] = ["Admin", "Write", "View"];
 /** As people register, but for the length and reserved words: the operator may call a user `admin`. */
 const USERNAME = /^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$/;
 const USERNAME_LENGTH_MAX = 50;

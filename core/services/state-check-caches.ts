@@ -23,12 +23,12 @@ export function checkCaches(checks: StateChecks): void {
 }
 
 /** An entry is the name of an organization, or that and how it uses the cache. */
-export function subscriberName(entry: StateCache["organizations"][number]): string {
+function subscriberName(entry: StateCache["organizations"][number]): string {
   return typeof entry === "string" ? entry : entry.name;
 }
 
 /** What no two upstreams of a cache may have in common. */
-export function upstreamIdentity(upstream: StateUpstream): string {
+function upstreamIdentity(upstream: StateUpstream): string {
   switch (upstream.type) {
     case "internal":
       return JSON.stringify(["internal", upstream.cache_name]);

@@ -25,7 +25,7 @@ const NAME_BYTES_MAX = 255;
  * What systemd calls the secret of a thing: `gradient_user_alice_password`. What may not be in a file's name, or would
  * be a path, is a dash.
  */
-export function credentialName(kind: string, names: readonly string[], what: string): string {
+function credentialName(kind: string, names: readonly string[], what: string): string {
   return ["gradient", kind, ...names.map((name) => name.replace(/[^A-Za-z0-9._@+-]/g, "-")), what].join("_");
 }
 
