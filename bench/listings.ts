@@ -76,11 +76,12 @@ async function fill(pool: Pool): Promise<string[]> {
   for (const table of ["evaluation", "build"]) await pool.query(`alter table ${table} disable trigger user`);
   const copy = (table: string, changes: string, from: string) =>
     pool.query(`insert into ${table} overriding user value
-      select (jsonb_populate_record(null::${table}, to_jsonb(t) || jsonb_build_object(${changes}))).* from ${from}`);
+      select copied.* from ${from},
+        lateral jsonb_populate_record(null::${table}, to_jsonb(t) || jsonb_build_object(${changes})) copied`);
   await copy(
     "project",
     "'id', gen_random_uuid(), 'name', 'project-' || n",
-    `project t, generate_series(1, ${PROJECTS - 1}) n where t.name = 'first'`,
+    `(select * from project where name = 'first') t, generate_series(1, ${PROJECTS - 1}) n`,
   );
   await copy(
     "build",
