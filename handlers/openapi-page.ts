@@ -15,6 +15,7 @@ interface Operation {
   readonly tags: readonly string[];
   readonly summary: string;
   readonly description?: string;
+  readonly security: readonly object[];
   readonly parameters?: readonly Parameter[];
   readonly requestBody?: { readonly description?: string; readonly content: Content };
   readonly responses: Readonly<Record<string, Answer>>;
@@ -79,14 +80,21 @@ function renderOperation(
   document: OpenApiDocument,
   { path, method, operation }: { readonly path: string; readonly method: string; readonly operation: Operation },
 ): string {
-  const { operationId, summary, description, parameters = [], requestBody, responses } = operation;
+  const { operationId, summary, description, security, parameters = [], requestBody, responses } = operation;
   const head = `<b>${method.toUpperCase()}</b> <code>${escapeHtml(path)}</code> <span>${prose(summary)}</span>`;
   const body = requestBody ? `<h4>Request</h4>${renderContent(requestBody.description, requestBody.content)}` : "";
   return `<details id="${operationId}"><summary>${head}</summary>
-${description ? `<p>${prose(description)}</p>` : ""}${renderParameters(parameters)}${body}
+<p>${[description ? prose(description) : "", audienceOf(security)].join(" ")}</p>${renderParameters(parameters)}${body}
 <h4>Answers</h4>${Object.entries(responses)
     .map(([status, answer]) => renderAnswer(document, status, answer))
     .join("\n")}</details>`;
+}
+
+/** An empty requirement among others: credentials may be sent and need not. */
+function audienceOf(security: readonly object[]): string {
+  if (security.length === 0) return "<i>For everybody.</i>";
+  const open = security.some((schemes) => Object.keys(schemes).length === 0);
+  return open ? "<i>What is public for everybody; more with credentials.</i>" : "<i>With credentials.</i>";
 }
 
 function renderParameters(parameters: readonly Parameter[]): string {
