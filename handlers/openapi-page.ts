@@ -60,7 +60,8 @@ export function renderPage(document: OpenApiDocument): string {
   const sections = document.tags.map(({ name, description }) => {
     const own = operations.filter(({ operation }) => operation.tags.includes(name));
     const rendered = own.map((one) => renderOperation(document, one)).join("\n");
-    return `<section><h2 id="${anchor(name)}">${escapeHtml(name)}</h2><p>${prose(description)}</p>\n${rendered}</section>`;
+    const head = `<h2 id="${anchor(name)}">${escapeHtml(name)}</h2><p>${prose(description)}</p>`;
+    return `<section>${head}\n${rendered}</section>`;
   });
   const schemas = Object.entries(document.components.schemas).map(([name, schema]) => renderComponent(name, schema));
   const places = [...document.tags.map(({ name }) => name), "Schemas"];
@@ -130,7 +131,8 @@ function renderComponent(name: string, schema: JsonSchema): string {
     .map((line) => `<p>${prose(line)}</p>`)
     .join("");
   const id = escapeHtml(name);
-  return `<details open id="schema-${id}"><summary><code>${id}</code></summary>${about}<pre>${renderSchema(schema)}</pre></details>`;
+  const head = `<summary><code>${id}</code></summary>${about}`;
+  return `<details open id="schema-${id}">${head}<pre>${renderSchema(schema)}</pre></details>`;
 }
 
 /** Text with the code that is marked in it. */
