@@ -15,8 +15,8 @@ const EVALUATION_MS_MAX = 300_000;
 
 const NOTES = [
   `\`listings\`: an organization with ${PROJECTS.toLocaleString("en-US")} projects, ` +
-    `${EVALUATIONS.toLocaleString("en-US")} evaluations and ${BUILDS.toLocaleString("en-US")} builds, each evaluation ` +
-    `with ten of them. ${REQUESTS} requests of each kind, ${AT_ONCE} at a time, each for another page, project or ` +
+    `${EVALUATIONS.toLocaleString("en-US")} evaluations and ${BUILDS.toLocaleString("en-US")} builds, ten of them in ` +
+    `each. ${REQUESTS} requests of each kind, ${AT_ONCE} at a time, each for another page, project or ` +
     "evaluation; server and PostgreSQL on one CPU.",
 ];
 
