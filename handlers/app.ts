@@ -41,7 +41,7 @@ import { bodyLimit } from "./middleware/body-limit.ts";
 import { type ClientIpOptions, clientIp } from "./middleware/client-ip.ts";
 import { cors } from "./middleware/cors.ts";
 import { type ObserveOptions, observe } from "./middleware/observe.ts";
-import { guessLimit, type RateLimitOptions, rateLimit } from "./middleware/rate-limit.ts";
+import { guessLimit, passwordLimit, type RateLimitOptions, rateLimit } from "./middleware/rate-limit.ts";
 import { type RequestIdOptions, requestId } from "./middleware/request-id.ts";
 import { securityHeaders } from "./middleware/security-headers.ts";
 import { openApiRoutes } from "./openapi.ts";
@@ -109,6 +109,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   const api = new Hono<AppEnv>();
   api.use(clientIp(deps.http), rateLimit(deps.http, "default"));
   api.use("/auth/*", guessLimit(deps.http));
+  for (const path of ["/user", "/user/password"]) api.use(path, passwordLimit(deps.http));
   api.use("/hooks/*", rateLimit(deps.http, "webhook"));
   limitBodies(api, deps);
   api.use(actor(deps, deps.http));

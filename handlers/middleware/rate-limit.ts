@@ -24,3 +24,9 @@ export function guessLimit(options: RateLimitOptions): MiddlewareHandler<AppEnv>
   const limit = rateLimit(options, "auth");
   return async (c, next) => (WITHOUT_GUESSES.test(c.req.path) ? await next() : await limit(c, next));
 }
+
+/** For what asks who is signed in for the password once more: a session that was stolen guesses no faster. */
+export function passwordLimit(options: RateLimitOptions): MiddlewareHandler<AppEnv> {
+  const limit = rateLimit(options, "auth");
+  return async (c, next) => (c.req.method === "GET" || c.req.method === "HEAD" ? await next() : await limit(c, next));
+}

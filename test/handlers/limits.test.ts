@@ -56,6 +56,18 @@ test("guesses of passwords and codes are held to five, and then one in six secon
   expect(await passed(app, "/api/v1/auth/logout", 20, guess)).toBe(20);
 });
 
+test("whoever has a session guesses the password of its user no faster than who has none", async () => {
+  for (const [method, path] of [
+    ["POST", "/api/v1/user/password"],
+    ["DELETE", "/api/v1/user"],
+  ] as const) {
+    const app = appWith({ rates: new RateLimits(new ManualClock()) });
+    expect([path, await passed(app, path, 8, () => ({ method }))]).toEqual([path, 5]);
+    expect((await ask(app, "/api/v1/auth/basic/login", { method: "POST" })).status).toBe(429);
+    expect(await passed(app, "/api/v1/user", 20)).toBe(20);
+  }
+});
+
 test("the default tier holds all of the API together, and hooks have one of their own on top of it", async () => {
   const app = appWith({ rates: new RateLimits(new ManualClock()) });
 
