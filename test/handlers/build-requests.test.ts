@@ -349,7 +349,7 @@ test("patterns and overrides that no evaluation could go by are refused before a
 
 test("the project of build requests is nobody's to change, and is not said to be declared somewhere", async () => {
   const body = { description: "mine" };
-  const answer = await api.ask("PATCH", "/projects/acme/build-request", { ...api.writer, body });
+  const answer = await api.ask("PATCH", "/projects/acme/build-request", api.writer, body);
   expect([answer.status, answer.message]).toEqual([403, expect.stringContaining("the server's own")]);
 });
 
