@@ -29,7 +29,8 @@ const NOTES = [
   `\`scale\`: the delay is measured with builds of ${BUILD_MS} ms (each half to one and a half of it), since places ` +
     "of workers whose builds take no time wait for the server by construction: some 760 a second. It " +
     "is that from a build being ready and any place being free to its arrival at a worker. Memory is the server's " +
-    "peak (`VmHWM`) over ingest and builds; growth compares the CPU time that one derivation costs all processes at 100,000 with that at 1,000.",
+    "peak (`VmHWM`) over ingest and builds; growth compares the CPU time that one " +
+    "derivation costs all processes at 100,000 with that at 1,000.",
 ];
 
 /** How the scheduler's cost grows with the graph. */
