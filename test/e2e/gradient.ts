@@ -39,10 +39,10 @@ export async function withGradient(
   const serverEnv: Record<string, string> = {
     // Repositories and upstreams of tests are served from here.
     GRADIENT_OUTBOUND_ALLOW: "127.0.0.1/32",
+    GRADIENT_SERVE_URL: url,
     ...settings,
     GRADIENT_BASE_PATH: join(folder.path, "server"),
     GRADIENT_PORT: String(port),
-    GRADIENT_SERVE_URL: url,
     GRADIENT_ALLOW_LOCAL_SOURCES: "true",
     GRADIENT_BUILD_RETRY_BACKOFF_SECS: "1",
   };
