@@ -3,12 +3,25 @@
 { lib }:
 state:
 let
-  # What may not be in the name of a file is a dash.
-  clean =
-    name:
-    lib.concatMapStrings (
-      character: if builtins.match "[A-Za-z0-9._@+-]" character == null then "-" else character
-    ) (lib.stringToCharacters name);
+  byte = offset: json: builtins.substring offset 1 (builtins.fromJSON json);
+  continuation = {
+    first = byte 1 ''"\u0080"'';
+    last = byte 1 ''"\u00bf"'';
+  };
+  leadOfFour = byte 0 ''"\ud800\udc00"'';
+
+  # What may not be in the name of a file is a dash: one for each UTF-16 unit, as the server counts, while Nix sees bytes.
+  clean = name: lib.concatMapStrings cleanByte (lib.stringToCharacters name);
+  cleanByte =
+    character:
+    if builtins.match "[A-Za-z0-9._@+-]" character != null then
+      character
+    else if character >= continuation.first && character <= continuation.last then
+      ""
+    else if character >= leadOfFour then
+      "--"
+    else
+      "-";
   credential =
     kind: names: what: file:
     lib.optional (file != null) {
