@@ -2,6 +2,15 @@
 # variable's name without its prefix. Options and environment come from the same line and cannot drift apart.
 { lib }:
 let
+  inherit (lib) types;
+  level = types.enum [
+    "trace"
+    "debug"
+    "info"
+    "warn"
+    "error"
+  ];
+
   text =
     value:
     if builtins.isBool value then
@@ -15,6 +24,35 @@ let
   escape = lib.replaceStrings [ "%" ] [ "%%" ];
 in
 rec {
+  inherit level;
+
+  # The kinds of entries.
+  number = variable: default: min: max: description: {
+    inherit variable default description;
+    type = types.ints.between min max;
+    example = if default * 2 > max then default else default * 2 + min;
+  };
+  seconds = variable: default: min: number variable default min 2592000;
+  flag = variable: default: description: {
+    inherit variable default description;
+    type = types.bool;
+    example = !default;
+  };
+  area = variable: what: {
+    inherit variable;
+    type = types.nullOr level;
+    default = null;
+    example = "debug";
+    description = "Log level of ${what}; null is the default one.";
+  };
+  allAreas = {
+    variable = "LOG_LEVEL";
+    type = level;
+    default = "info";
+    example = "debug";
+    description = "Log level of everything that has none of its own.";
+  };
+
   # The options of a table.
   options = lib.mapAttrs (_: entry: lib.mkOption (builtins.removeAttrs entry [ "variable" ]));
 

@@ -147,6 +147,8 @@ in
         LoadCredential =
           lib.mapAttrsToList (name: file: "${credentialOf name}:${file}") secrets
           ++ lib.mapAttrsToList (name: file: "${name}:${file}") cfg.stateCredentials;
+        # Sources on this machine are mostly below /home.
+        ProtectHome = if cfg.settings.allowLocalSources then "read-only" else true;
         Restart = "on-failure";
         RestartSec = 10;
         # The server gives itself 30 s.

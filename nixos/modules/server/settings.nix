@@ -2,27 +2,16 @@
 { lib }:
 let
   inherit (lib) types;
-  level = types.enum [
-    "trace"
-    "debug"
-    "info"
-    "warn"
-    "error"
-  ];
+  inherit (import ../variables.nix { inherit lib; })
+    allAreas
+    area
+    flag
+    number
+    seconds
+    ;
   day = 86400;
   mebibyte = 1048576;
 
-  number = variable: default: min: max: description: {
-    inherit variable default description;
-    type = types.ints.between min max;
-    example = if default * 2 > max then default else default * 2 + min;
-  };
-  seconds = variable: default: min: number variable default min (30 * day);
-  flag = variable: default: description: {
-    inherit variable default description;
-    type = types.bool;
-    example = !default;
-  };
   networks = variable: default: description: {
     inherit variable default;
     type = types.either types.str (types.listOf types.str);
@@ -43,23 +32,10 @@ let
     example = "superusers";
     description = "Who may create ${what}.";
   };
-  area = variable: what: {
-    inherit variable;
-    type = types.nullOr level;
-    default = null;
-    example = "debug";
-    description = "Log level of ${what}; null is the default one.";
-  };
 in
 {
   logLevels = {
-    default = {
-      variable = "LOG_LEVEL";
-      type = level;
-      default = "info";
-      example = "debug";
-      description = "Log level of everything that has none of its own.";
-    };
+    default = allAreas;
     cache = area "CACHE_LOG_LEVEL" "caches";
     web = area "WEB_LOG_LEVEL" "the API";
     proto = area "PROTO_LOG_LEVEL" "connections to workers";
