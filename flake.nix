@@ -12,7 +12,10 @@
         "aarch64-linux"
       ];
       forEachSystem =
-        function: lib.genAttrs systems (system: function (nixpkgs.legacyPackages.${system}.extend self.overlays.default));
+        function:
+        lib.genAttrs systems (
+          system: function (nixpkgs.legacyPackages.${system}.extend self.overlays.default)
+        );
     in
     {
       overlays.default = import ./nixos/overlay.nix;
@@ -42,7 +45,11 @@
       });
 
       checks = forEachSystem (
-        pkgs: { inherit (pkgs) gradient-server gradient-worker gradient-frontend; } // import ./nixos/checks.nix { inherit self nixpkgs pkgs; }
+        pkgs:
+        {
+          inherit (pkgs) gradient-server gradient-worker gradient-frontend;
+        }
+        // import ./nixos/checks.nix { inherit self nixpkgs pkgs; }
       );
 
       formatter = forEachSystem (pkgs: pkgs.nixfmt);

@@ -22,7 +22,9 @@ let
       project: entry:
       lib.mapAttrsToList (input: override: {
         assertion = (override.url != null) != override.keep_url;
-        message = "${name "state.projects.${project}.flake_input_overrides.${input}"}: set exactly one of url and keep_url = true.";
+        message =
+          "${name "state.projects.${project}.flake_input_overrides.${input}"}: "
+          + "set exactly one of url and keep_url = true.";
       }) entry.flake_input_overrides
     ) cfg.state.projects
   );
@@ -49,7 +51,9 @@ in
       ++ [
         {
           assertion = cfg.configurePostgres || cfg.databaseUrlFile != null;
-          message = "The Gradient server needs a database: set ${name "configurePostgres"} = true, or ${name "databaseUrlFile"}.";
+          message =
+            "The Gradient server needs a database: "
+            + "set ${name "configurePostgres"} = true, or ${name "databaseUrlFile"}.";
         }
         {
           assertion = !(cfg.reverseProxy.nginx.enable && cfg.reverseProxy.caddy.enable);
@@ -57,7 +61,9 @@ in
         }
         {
           assertion = cfg.reportErrors -> cfg.settings.sentryDsn != null;
-          message = "${name "reportErrors"} needs ${name "settings.sentryDsn"}: there is no other place that reports go to.";
+          message =
+            "${name "reportErrors"} needs ${name "settings.sentryDsn"}: "
+            + "there is no other place that reports go to.";
         }
         {
           assertion = cfg.oidc.required -> cfg.oidc.enable;

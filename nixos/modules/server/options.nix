@@ -89,7 +89,9 @@ in
       secret "File with the secret that session tokens are signed with (HS256), of at least 32 bytes. Required."
         "/run/secrets/gradient-jwt";
 
-    cryptSecretFile = secret "File with the key that secrets in the database are encrypted with. Required." "/run/secrets/gradient-crypt";
+    cryptSecretFile =
+      secret "File with the key that secrets in the database are encrypted with. Required."
+        "/run/secrets/gradient-crypt";
 
     metricsTokenFile = secret ''
       File with the token that scrapers present as `Authorization: Bearer <token>`. With it the server answers
@@ -165,7 +167,9 @@ in
 
       privateKeyFile = secret "File with the App's private key (PEM)." "/run/secrets/gradient-github-app-key";
 
-      webhookSecretFile = secret "File with the secret of the App's webhook." "/run/secrets/gradient-github-app-webhook-secret";
+      webhookSecretFile =
+        secret "File with the secret of the App's webhook."
+          "/run/secrets/gradient-github-app-webhook-secret";
     };
 
     settings = variables.options settings.table // {

@@ -56,7 +56,9 @@ in
     deleteState = flag "DELETE_STATE" true ''
       Whether what has left `services.gradient.state` is deleted; otherwise people may change it from then on.
     '';
-    globalStatsPublic = flag "GLOBAL_STATS_PUBLIC" false "Whether everybody who is signed in sees all connected workers.";
+    globalStatsPublic = flag "GLOBAL_STATS_PUBLIC" false ''
+      Whether everybody who is signed in sees all connected workers.
+    '';
 
     maxProtoConnections = number "MAX_PROTO_CONNECTIONS" 256 1 100000 ''
       Most connections of workers at a time; further ones get 503 with `Retry-After: 10`.
@@ -65,7 +67,9 @@ in
     workerHeartbeatTimeoutSecs = seconds "WORKER_HEARTBEAT_TIMEOUT_SECS" 120 0 ''
       After so long a silent worker is dropped; 0 is never.
     '';
-    maxRequestSize = number "MAX_REQUEST_SIZE" (2 * mebibyte) 1024 1073741824 "Largest body of most requests, in bytes.";
+    maxRequestSize = number "MAX_REQUEST_SIZE" (2 * mebibyte) 1024 1073741824 ''
+      Largest body of most requests, in bytes.
+    '';
     maxSourceUploadSize = number "MAX_SOURCE_UPLOAD_SIZE" (512 * mebibyte) 1024 1099511627776 ''
       Largest source of a build request, in bytes.
     '';
@@ -76,13 +80,17 @@ in
     outboundAllow = networks "OUTBOUND_ALLOW" "" ''
       Addresses of this machine that the server may connect to when somebody names them.
     '';
-    outboundPrivate = flag "OUTBOUND_PRIVATE" true "Whether the server may connect to private networks when somebody names them.";
+    outboundPrivate = flag "OUTBOUND_PRIVATE" true ''
+      Whether the server may connect to private networks when somebody names them.
+    '';
     allowLocalSources = flag "ALLOW_LOCAL_SOURCES" false ''
       Whether projects may name folders of this machine. Who may create a project can then read what the server reads.
     '';
 
     keepEvaluations = number "KEEP_EVALUATIONS" 5 0 1000000 "Evaluations that are kept of each project.";
-    cacheTtlHours = number "NAR_TTL_HOURS" 336 0 876000 "Hours after which a NAR that nobody fetches is deleted; 0 is never.";
+    cacheTtlHours = number "NAR_TTL_HOURS" 336 0 876000 ''
+      Hours after which a NAR that nobody fetches is deleted; 0 is never.
+    '';
     keepOrphanDerivationsHours = number "KEEP_ORPHAN_DERIVATIONS_HOURS" 24 0 876000 ''
       Hours for which builds are kept that no evaluation names any more.
     '';
@@ -113,7 +121,9 @@ in
     };
     scrubIntervalHours = number "SCRUB_INTERVAL_HOURS" 720 1 87600 "Hours within which each stored NAR is read again.";
 
-    buildMaxAttempts = number "BUILD_MAX_ATTEMPTS" 3 1 100 "How often a build is tried that fails for a passing reason.";
+    buildMaxAttempts = number "BUILD_MAX_ATTEMPTS" 3 1 100 ''
+      How often a build is tried that fails for a passing reason.
+    '';
     buildRetryBackoffSecs = seconds "BUILD_RETRY_BACKOFF_SECS" 30 0 "Before a build is tried again the first time.";
     buildDefaultTimeoutSecs = seconds "BUILD_DEFAULT_TIMEOUT_SECS" 14400 0 ''
       How long a build may take whose derivation does not say; 0 is without a limit.

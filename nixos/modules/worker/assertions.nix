@@ -29,7 +29,9 @@ in
       }
       {
         assertion = evaluates && !cfg.settings.allowLocalSources -> isClosed;
-        message = "${name "capabilities"}: evaluations need Nix ${closedNix} or later as nix.package: with others every flake reads what the worker can read.";
+        message =
+          "${name "capabilities"}: evaluations need Nix ${closedNix} or later as nix.package: "
+          + "with others every flake reads what the worker can read.";
       }
     ];
 

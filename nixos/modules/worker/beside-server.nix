@@ -1,5 +1,5 @@
-# A worker on the machine of its server needs no registration: it is declared as a base worker, and both get a token that
-# is made at the first start. It never leaves the machine, and no configuration holds it.
+# A worker on the machine of its server needs no registration: it is declared as a base worker, and both get a token
+# that is made at the first start. It never leaves the machine, and no configuration holds it.
 {
   config,
   lib,

@@ -45,7 +45,9 @@ in
       );
       default = null;
       example = "550e8400-e29b-41d4-a716-446655440001";
-      description = "The worker's UUID (version 4). Null: the one in `worker-id` of its data directory, made at its first start.";
+      description = ''
+        The worker's UUID (version 4). Null: the one in `worker-id` of its data directory, made at its first start.
+      '';
     };
 
     peersFile = secret ''

@@ -51,7 +51,9 @@ in
     maxEvalRss = number "MAX_EVAL_RSS" (8 * gibibyte) 0 1125899906842624 ''
       Bytes of memory after which an evaluator is ended; 0 is no limit.
     '';
-    evalAttributeTimeoutSecs = number "WORKER_EVAL_ATTRIBUTE_TIMEOUT_SECS" 600 1 86400 "How long one attribute may take.";
+    evalAttributeTimeoutSecs = number "WORKER_EVAL_ATTRIBUTE_TIMEOUT_SECS" 600 1 86400 ''
+      How long one attribute may take.
+    '';
     maxRepositoryBytes = number "WORKER_MAX_REPOSITORY_BYTES" (4 * gibibyte) 1024 1125899906842624 ''
       Largest repository, in bytes.
     '';

@@ -50,7 +50,7 @@ in
   options = {
     assertions = with' (types.listOf types.anything) [ ];
     warnings = list;
-    nixpkgs.overlays = with' (types.listOf types.anything) [ ];
+    nixpkgs.overlays = with' (types.listOf types.raw) [ ];
     environment.systemPackages = with' (types.listOf types.anything) [ ];
     networking.hostName = with' types.str "host";
     networking.proxy.envVars = set types.str;

@@ -44,7 +44,9 @@ fields: with fields; {
     name = text "ci" "Its name; null is the attribute's key.";
     owned_by = required types.str "alice" "Whose key it is.";
     key_file =
-      required types.externalPath "/run/secrets/key" "File with the 64 hex digits of the key's SHA-256, without GRAD.";
+      required (types.nullOr types.externalPath) "/run/secrets/key" ''
+        File with the 64 hex digits of the key's SHA-256, without GRAD. Null: the server has it.
+      '';
     permissions = required (types.listOf types.str) [ "viewOrg" ] "What it may do: of organizations, or of `cache`.";
     organization = text "acme" "The organization that it is for; null is all of its owner's.";
     cache = text "main" "The cache that it is for.";
@@ -93,7 +95,9 @@ fields: with fields; {
     display_name = text "Builder 1" "The name that people read; null is the attribute's key.";
     url = text "wss://builder.example.com/proto" "Where the server dials the worker.";
     organizations = names [ "acme" ] "Whom it works for; of a base worker, those that begin with it.";
-    token_file = required types.externalPath "/run/secrets/builder" "File with its token, base64 of 48 bytes.";
+    token_file = required (types.nullOr types.externalPath) "/run/secrets/builder" ''
+      File with its token, base64 of 48 bytes. Null: the server has it.
+    '';
     created_by = creator;
     base_worker = flag false "Whether every organization may use it.";
     authorize_against =

@@ -29,7 +29,7 @@ let
   };
   role = {
     name = required types.str "uploader" "Its name.";
-    permissions = required (types.listOf types.str) [ "readCache" ] "What it grants.";
+    permissions = required (types.listOf types.str) [ "readStore" ] "What it grants.";
   };
 in
 {
@@ -56,7 +56,7 @@ in
     roles = list role [
       {
         name = "uploader";
-        permissions = [ "readCache" ];
+        permissions = [ "readStore" ];
       }
     ] "Roles of this cache.";
     members = list member [

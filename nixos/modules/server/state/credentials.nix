@@ -10,7 +10,7 @@ let
   };
   leadOfFour = byte 0 ''"\ud800\udc00"'';
 
-  # What may not be in the name of a file is a dash: one for each UTF-16 unit, as the server counts, while Nix sees bytes.
+  # What may not be in the name of a file is a dash: one for each UTF-16 unit, as the server counts. Nix sees bytes.
   clean = name: lib.concatMapStrings cleanByte (lib.stringToCharacters name);
   cleanByte =
     character:

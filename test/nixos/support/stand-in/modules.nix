@@ -82,6 +82,8 @@ let
       type.merge place values;
   mergeDefinitions = place: type: definitions: mergeHeld place type (concatMap (held priorities.plain) definitions);
 
+  isDefined = definitions: concatMap (held priorities.plain) definitions != [ ];
+
   # A module with its imports, in the order of the imports; a file counts once.
   collect =
     arguments: seen: modules:
@@ -175,7 +177,12 @@ let
   };
 in
 {
-  inherit mergeDefinitions mkIf show;
+  inherit
+    isDefined
+    mergeDefinitions
+    mkIf
+    show
+    ;
 
   evalModules =
     {

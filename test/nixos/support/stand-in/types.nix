@@ -4,8 +4,10 @@ let
   inherit (builtins)
     all
     concatLists
+    attrNames
     concatStringsSep
     elem
+    filter
     foldl'
     head
     isAttrs
@@ -18,7 +20,12 @@ let
     match
     substring
     ;
-  inherit (modules) evalModules mergeDefinitions show;
+  inherit (modules)
+    evalModules
+    isDefined
+    mergeDefinitions
+    show
+    ;
 
   type = name: check: merge: { inherit name check merge; };
   isDerivation = value: (value.type or null) == "derivation";
@@ -51,6 +58,7 @@ let
 in
 {
   anything = any;
+  raw = type "raw value" (_: true) (_: head);
   bool = simple "boolean" isBool;
   str = text;
   lines = type "lines" isString (_: concatStringsSep "\n");
@@ -91,12 +99,13 @@ in
     element:
     type "attribute set of ${element.name}" isAttrs (
       place: values:
-      mapAttrs (
-        name: _:
-        mergeDefinitions (place ++ [ name ]) element (
-          concatLists (map (value: if value ? ${name} then [ value.${name} ] else [ ]) values)
-        )
-      ) (foldl' (all': value: all' // value) { } values)
+      let
+        named = name: concatLists (map (value: if value ? ${name} then [ value.${name} ] else [ ]) values);
+        all' = foldl' (all': value: all' // value) { } values;
+        # A name whose definitions are all under conditions that do not hold is not there.
+        absent = filter (name: !isDefined (named name)) (attrNames all');
+      in
+      mapAttrs (name: _: mergeDefinitions (place ++ [ name ]) element (named name)) (removeAttrs all' absent)
     );
 
   submodule =
