@@ -66,6 +66,13 @@ in
     buildMetrics = flag "WORKER_BUILD_METRICS" false ''
       Whether memory and IO of builds are measured. The machine's nix-daemon then runs each build in a cgroup.
     '';
+    buildCgroupRoot = {
+      variable = "WORKER_BUILD_CGROUP_ROOT";
+      type = types.path;
+      default = "/sys/fs/cgroup";
+      example = "/sys/fs/cgroup/unified";
+      description = "Where the unified hierarchy of cgroups is mounted.";
+    };
     allowLocalSources = flag "WORKER_ALLOW_LOCAL_SOURCES" false ''
       Whether flakes may read files of this machine. Only where every flake that comes here is trusted.
     '';
