@@ -39,7 +39,7 @@ function inFolder<Result>(work: (folder: string) => Result): Result {
 /** Of what is locked for production: while it stays, so do the hashes. */
 function lockDigest(): string {
   return inFolder((folder) => {
-    run(process.execPath, [join(packages, "production-manifest.mjs"), folder]);
+    run(process.execPath, [join(root, "scripts", "production-manifest.mjs"), folder]);
     const digest = createHash("sha256");
     for (const name of ["package.json", "package-lock.json"]) digest.update(readFileSync(join(folder, name)));
     return digest.digest("hex");

@@ -7,7 +7,7 @@
 set -eu
 folder=$1
 cpu=$2
-node "$(dirname "$0")/production-manifest.mjs" "$folder"
+node "$(dirname "$0")/../../scripts/production-manifest.mjs" "$folder"
 cd "$folder"
 # The lock file holds a hash for each package and no address: whatever registry npm is set up for gives the same bytes.
 npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --os=linux --cpu="$cpu" --libc=glibc

@@ -25,7 +25,7 @@ stdenvNoCC.mkDerivation {
     fileset = lib.fileset.unions [
       ../../package.json
       ../../package-lock.json
-      ./production-manifest.mjs
+      ../../scripts/production-manifest.mjs
       ./install-node-modules.sh
     ];
   };

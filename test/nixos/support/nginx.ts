@@ -9,6 +9,7 @@ export function nginxConfiguration(nginx: System["nginx"], domain: string, folde
   if (!host) throw new Error(`there is no virtual host ${domain}`);
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `
+${process.getuid?.() === 0 ? "user nobody nogroup;" : ""}
 daemon off;
 pid ${folder}/pid;
 events { }
