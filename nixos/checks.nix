@@ -58,4 +58,5 @@ in
     (server "nginx")
     (worker "ws://127.0.0.1:3000/proto")
   ];
+  vm-one-machine = pkgs.testers.runNixOSTest (import ./tests/one-machine.nix { inherit self; });
 }

@@ -124,6 +124,10 @@ const systems = {
      services.gradient.databaseUrlFile = "/run/secrets/database-url";`,
   ),
   checked: withServer(MINIMAL, `services.gradient.state.users.alice.email = "alice@example.com";`),
+  moving: withServer(
+    MINIMAL,
+    `services.gradient = { storage.movingTo = "s3"; s3 = { enable = true; bucket = "nars"; }; };`,
+  ),
   state: withServer(
     MINIMAL,
     `services.gradient.validateState = false;
@@ -260,6 +264,15 @@ describe.skipIf(!canEvaluate())("services.gradient", () => {
     expect(started("otherDatabase", contents).config.database.url).toContain("db.example.com");
     expect(sound(system("otherDatabase")).postgresql.enable).toBe(false);
     expect(unit("otherDatabase").after).not.toContain("postgresql.target");
+  });
+
+  test("a move of the storage has a unit with the server's environment and secrets, to be started by hand", () => {
+    const mover = unitOf(system("moving"), "gradient-migrate-storage");
+    expect(mover.environment).toEqual(unit("moving").environment);
+    expect(credentialsOf(mover)).toEqual(credentialsOf(unit("moving")));
+    expect(mover.serviceConfig.ExecStart).toMatch(/gradient-server migrate-storage$/);
+    expect(mover.wantedBy).toEqual([]);
+    expect(sound(system("minimal")).services).not.toHaveProperty("gradient-migrate-storage");
   });
 
   test("no secret is in the environment or in the store", () => {

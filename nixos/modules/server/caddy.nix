@@ -48,7 +48,7 @@ in
     services.caddy = {
       enable = true;
 
-      virtualHosts."${lib.optionalString (!cfg.useTls) "http://"}${cfg.domain}" = {
+      virtualHosts."${lib.optionalString (!cfg.useTls) "http://"}${toString cfg.domain}" = {
         inherit (proxy) useACMEHost;
         extraConfig = ''
           @gradient path /api /api/* /cache /cache/* /proto

@@ -85,6 +85,40 @@ let
     DATABASE_URL = "postgresql://gradient@localhost/gradient?host=/run/postgresql";
   };
   usesOwnDatabase = ownDatabase != { };
+
+  # What the server runs with, and the command that moves its storage beside it.
+  process = {
+    path = [
+      pkgs.gitMinimal
+      pkgs.openssh
+    ];
+
+    environment =
+      variables.environment (environment // ownDatabase)
+      // variables.environmentOf settings.table cfg.settings
+      // variables.environmentOf settings.logLevels cfg.settings.logLevel
+      // lib.mapAttrs' (
+        name: _: lib.nameValuePair "GRADIENT_${name}_FILE" "%d/${credentialOf name}"
+      ) secrets
+      // {
+        # Not escaped: systemd puts the folder of the unit's credentials here.
+        GRADIENT_CREDENTIALS_DIR = "%d";
+        NODE_ENV = "production";
+      };
+  };
+
+  serviceConfig = import ../hardening.nix // {
+    User = "gradient";
+    Group = "gradient";
+    WorkingDirectory = cfg.baseDir;
+    ReadWritePaths = [ cfg.baseDir ] ++ lib.optional (cfg.storage.sharedPath != null) storage;
+    LoadCredential =
+      lib.mapAttrsToList (name: file: "${credentialOf name}:${file}") secrets
+      ++ lib.mapAttrsToList (name: file: "${name}:${file}") cfg.stateCredentials;
+    # Sources on this machine are mostly below /home.
+    ProtectHome = if cfg.settings.allowLocalSources then "read-only" else true;
+    LimitNOFILE = 65535;
+  };
 in
 {
   config = lib.mkIf cfg.enable {
@@ -103,7 +137,7 @@ in
     ]
     ++ lib.optional (cfg.storage.sharedPath == null) "d ${storage} 0710 gradient gradient -";
 
-    systemd.services.gradient-server = {
+    systemd.services.gradient-server = process // {
       description = "Gradient server";
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ] ++ lib.optional usesOwnDatabase "postgresql.target";
@@ -119,42 +153,28 @@ in
       ];
       startLimitIntervalSec = 60;
       startLimitBurst = 5;
-      path = [
-        pkgs.gitMinimal
-        pkgs.openssh
-      ];
 
-      environment =
-        variables.environment (environment // ownDatabase)
-        // variables.environmentOf settings.table cfg.settings
-        // variables.environmentOf settings.logLevels cfg.settings.logLevel
-        // lib.mapAttrs' (
-          name: _: lib.nameValuePair "GRADIENT_${name}_FILE" "%d/${credentialOf name}"
-        ) secrets
-        // {
-          # Not escaped: systemd puts the folder of the unit's credentials here.
-          GRADIENT_CREDENTIALS_DIR = "%d";
-          NODE_ENV = "production";
-        };
-
-      serviceConfig = import ../hardening.nix // {
+      serviceConfig = serviceConfig // {
         Type = "exec";
         ExecStart = "${cfg.package}/bin/gradient-server";
-        User = "gradient";
-        Group = "gradient";
-        WorkingDirectory = cfg.baseDir;
-        ReadWritePaths = [ cfg.baseDir ] ++ lib.optional (cfg.storage.sharedPath != null) storage;
-        LoadCredential =
-          lib.mapAttrsToList (name: file: "${credentialOf name}:${file}") secrets
-          ++ lib.mapAttrsToList (name: file: "${name}:${file}") cfg.stateCredentials;
-        # Sources on this machine are mostly below /home.
-        ProtectHome = if cfg.settings.allowLocalSources then "read-only" else true;
         Restart = "on-failure";
         RestartSec = 10;
         # The server gives itself 30 s.
         TimeoutStopSec = 45;
-        LimitNOFILE = 65535;
       };
     };
+
+    # Started by hand: `systemctl start gradient-migrate-storage`.
+    systemd.services.gradient-migrate-storage = lib.mkIf (cfg.storage.movingTo != null) (
+      process
+      // {
+        description = "Moves what the Gradient server stores";
+        after = [ "gradient-server.service" ];
+        serviceConfig = serviceConfig // {
+          Type = "oneshot";
+          ExecStart = "${cfg.package}/bin/gradient-server migrate-storage";
+        };
+      }
+    );
   };
 }

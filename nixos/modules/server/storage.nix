@@ -65,8 +65,8 @@ in
       default = null;
       example = "s3";
       description = ''
-        While `gradient-server migrate-storage` runs: where it copies to. New objects go there, and what is not there
-        yet is read from the other place.
+        Where stored objects are moved to. New ones go there, and what is not there yet is read from the other place;
+        `systemctl start gradient-migrate-storage` copies what is left, beside the server. Then this option goes.
       '';
     };
 
