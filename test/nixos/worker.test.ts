@@ -72,7 +72,12 @@ const REFUSED: Readonly<Record<string, string>> = {
 
 const systems = {
   remote: withModules([], [snippet("worker-remote")]),
-  beside: withServer(MINIMAL, BESIDE, "services.gradient.validateState = false;"),
+  beside: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.validateState = false;
+     services.gradient.state.organizations = { acme.created_by = null; g = { name = "globex"; created_by = null; }; };`,
+  ),
   besideChecked: withServer(MINIMAL, BESIDE),
   besideElsewhere: withServer(
     MINIMAL,
@@ -179,6 +184,8 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
     });
     expect(problems).toEqual([]);
     expect(document.workers).toMatchObject([{ worker_id: id, base_worker: true, created_by: null }]);
+    // The organizations of the same file have it without asking.
+    expect(document.workers[0]?.organizations).toEqual(["acme", "globex"]);
 
     const [need] = secretsOf(document);
     const tokenPath = "/var/lib/gradient-worker-token/token";

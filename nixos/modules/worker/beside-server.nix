@@ -71,6 +71,12 @@ in
           token_file = "${cfg.tokenFolder}/token";
           created_by = lib.mkDefault null;
           base_worker = true;
+          # What is declared here begins with it; other organizations ask for it.
+          organizations = lib.mkDefault (
+            lib.mapAttrsToList (
+              key: entry: if entry.name == null then key else entry.name
+            ) server.state.organizations
+          );
         };
       };
 
