@@ -86,6 +86,13 @@ const systems = {
   ),
   besideRegistered: withServer(MINIMAL, BESIDE, `services.gradient.worker.peersFile = "/run/secrets/peers";`),
   besideOff: withModules(["default", "gradient-worker"], [MINIMAL]),
+  besideSameDomain: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.worker = {
+       discoverable = true; domain = "gradient.example.com"; reverseProxy.nginx.enable = true;
+     };`,
+  ),
   noPeers: withWorker(NO_PEERS),
   off: withWorker(),
   metered: withWorker(REMOTE_WORKER, "services.gradient.worker.settings.buildMetrics = true;"),
@@ -206,6 +213,10 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
     }
     expect(credentialsOf(unit("besideElsewhere"))).toEqual({});
     expect(credentialsOf(unit("besideRegistered"))).toEqual({ peers: "/run/secrets/peers" });
+  });
+
+  test("worker and server have virtual hosts of different names", () => {
+    expect(system("besideSameDomain")?.failed.join()).toContain("domain must not be services.gradient.domain");
   });
 
   test("who has given no token is told", () => {

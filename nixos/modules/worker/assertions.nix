@@ -28,6 +28,10 @@ in
         message = "${name "reverseProxy.nginx.enable"} needs ${name "discoverable"} and ${name "domain"}.";
       }
       {
+        assertion = cfg.reverseProxy.nginx.enable -> cfg.domain != (config.services.gradient.domain or null);
+        message = "${name "domain"} must not be services.gradient.domain: both have a /proto of their own.";
+      }
+      {
         assertion = evaluates && !cfg.settings.allowLocalSources -> isClosed;
         message =
           "${name "capabilities"}: evaluations need Nix ${closedNix} or later as nix.package: "

@@ -42,9 +42,14 @@ let
       };
       inherit (result) config;
       gradient = config.services.gradient or { };
-    in
-    {
       failed = map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
+    in
+    # As NixOS does: what fails an assertion is not looked at any further.
+    if failed != [ ] then
+      { inherit failed; }
+    else
+    {
+      inherit failed;
       inherit (config) warnings;
       inherit (config.systemd) services timers;
       tmpfiles = config.systemd.tmpfiles.rules;
@@ -65,7 +70,8 @@ let
         name: option:
         let
           here = place ++ [ name ];
-          isComplete = option ? type && option ? description && (option ? example || option ? readOnly || option ? internal);
+          isOurs = option ? readOnly || option ? internal;
+          isComplete = option ? type && option ? description && (option ? example || isOurs);
         in
         if name == "reversePorxy" then
           [ ]

@@ -38,7 +38,7 @@ export interface VirtualHost {
   readonly locations: Readonly<Record<string, Location>>;
 }
 
-/** What a system comes to. */
+/** What a system comes to; where assertions fail, nothing but those. */
 export interface System {
   /** Of assertions that do not hold. */
   readonly failed: readonly string[];

@@ -16,7 +16,6 @@ events { }
 http {
   access_log off;
 ${temporary.map((name) => `  ${name}_temp_path ${folder}/${name};`).join("\n")}
-  ${nginx.appendHttpConfig.replaceAll("/var/cache/nginx", folder)}
   server {
     listen 127.0.0.1:8443 ssl ${host.http2 ? "http2" : ""};
     server_name ${domain};
@@ -26,6 +25,7 @@ ${Object.entries(host.locations)
   .map(([path, location]) => locationText(path, location))
   .join("\n")}
   }
+  ${nginx.appendHttpConfig.replaceAll("/var/cache/nginx", folder)}
 }
 `;
 }
