@@ -17,6 +17,7 @@ let
     openssh = derivation "openssh";
     callPackage = file: _: derivation "gradient-${builtins.replaceStrings [ ".nix" ] [ "" ] (baseNameOf file)}";
     writeText = name: text: derivation name // { inherit text; };
+    writeShellScriptBin = name: _: derivation name;
     runCommand = name: _: text: derivation name // { inherit text; };
   };
   outputs = flake.outputs {
@@ -52,6 +53,7 @@ let
       inherit failed;
       inherit (config) warnings;
       inherit (config.systemd) services timers;
+      commands = map (command: command.name) config.environment.systemPackages;
       tmpfiles = config.systemd.tmpfiles.rules;
       inherit (config.users) users groups;
       inherit (config.services) nginx caddy postgresql;

@@ -20,6 +20,8 @@ export interface Service {
   readonly environment: Readonly<Record<string, string>>;
   readonly serviceConfig: Readonly<Record<string, unknown>>;
   readonly script: string;
+  readonly restartIfChanged: boolean;
+  readonly unitConfig: Readonly<Record<string, unknown>>;
 }
 
 export interface Location {
@@ -44,6 +46,9 @@ export interface System {
   readonly failed: readonly string[];
   readonly warnings: readonly string[];
   readonly services: Readonly<Record<string, Service>>;
+  readonly timers: Readonly<Record<string, { readonly timerConfig: Readonly<Record<string, unknown>> }>>;
+  /** Names of what is installed for everybody. */
+  readonly commands: readonly string[];
   readonly tmpfiles: readonly string[];
   readonly users: Readonly<Record<string, { readonly group: string | null; readonly isSystemUser: boolean }>>;
   readonly groups: Readonly<Record<string, { readonly members: readonly string[] }>>;
