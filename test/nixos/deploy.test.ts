@@ -5,7 +5,8 @@ import { credentialsOf, snippet, sound, unitOf } from "./support/systems.ts";
 
 const MODULE = join(import.meta.dirname, "../../nixos/modules/deploy");
 const AGENT = `{ system.gradient-deploy.package = {
-  type = "derivation"; name = "gradient-deploy"; outPath = "/nix/store/00000000000000000000000000000000-gradient-deploy";
+  type = "derivation"; name = "gradient-deploy";
+  outPath = "/nix/store/00000000000000000000000000000000-gradient-deploy";
 }; }`;
 const withDeploy = (...texts: readonly string[]) => `{ imports = [ ${MODULE} ${AGENT} ${texts.join(" ")} ]; }`;
 

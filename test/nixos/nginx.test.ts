@@ -76,11 +76,13 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
       seen.push(request);
       const { pathname } = new URL(request.url ?? "", "http://server");
       if (pathname === "/cache/main/nar/object.nar") {
-        return response.writeHead(200, { "X-Accel-Redirect": "/internal-storage/object", ETag: '"ours"' }).end();
+        response.writeHead(200, { "X-Accel-Redirect": "/internal-storage/object", ETag: '"ours"' }).end();
+        return;
       }
       if (pathname.endsWith(".narinfo")) {
         response.setHeader("Cache-Control", pathname.includes("open") ? "public, max-age=60" : "private");
-        return response.end(`answer ${seen.length}`);
+        response.end(`answer ${seen.length}`);
+        return;
       }
       const received = await text(request);
       response.setHeader("Content-Type", "application/json");

@@ -99,7 +99,8 @@ const REFUSED: Readonly<Record<string, string | readonly string[]>> = {
 };
 
 const WRONG: Readonly<Record<string, string>> = {
-  "a secret in the Nix store": `services.gradient.metricsTokenFile = "/nix/store/00000000000000000000000000000000-token";`,
+  "a secret in the Nix store": `services.gradient.metricsTokenFile =
+    "/nix/store/00000000000000000000000000000000-token";`,
   "a secret that would be copied there": `services.gradient.metricsTokenFile = ./token;`,
   "a domain with a scheme": `services.gradient.domain = lib.mkForce "https://gradient.example.com";`,
   "a port beyond all ports": `services.gradient.port = 65536;`,

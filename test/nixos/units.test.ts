@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
-import { canEvaluate, evaluateSystems } from "./support/evaluate.ts";
+import { canEvaluate, evaluateSystems, type Service } from "./support/evaluate.ts";
 import { MINIMAL, REMOTE_WORKER, snippet, sound, withServer, withWorker } from "./support/systems.ts";
 import { unitText } from "./support/unit-text.ts";
 
@@ -22,9 +22,12 @@ describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
     beside: withServer(MINIMAL, snippet("oidc"), snippet("worker-beside-server")),
     relay: withWorker(REMOTE_WORKER, RELAY),
   });
-  const units = { ...sound(evaluated.beside).services, relay: sound(evaluated.relay).services["gradient-worker"] };
+  const units: Readonly<Record<string, Service | undefined>> = {
+    ...sound(evaluated.beside).services,
+    relay: sound(evaluated.relay).services["gradient-worker"],
+  };
 
-  test.each(Object.keys(EXPOSURE_MAX) as (keyof typeof EXPOSURE_MAX)[])("systemd takes %s as it is", async (name) => {
+  test.each(Object.keys(EXPOSURE_MAX))("systemd takes %s as it is", async (name) => {
     const unit = units[name];
     if (!unit) throw new Error("there is no such unit");
     await using folder = await withTemporaryFolder();
@@ -37,7 +40,7 @@ describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
   });
 
   test.each(Object.entries(EXPOSURE_MAX))("whoever takes %s over gains little", async (name, exposureMax) => {
-    const unit = (units as Record<string, (typeof units)["relay"]>)[name];
+    const unit = units[name];
     if (!unit) throw new Error("there is no such unit");
     await using folder = await withTemporaryFolder();
     const path = join(folder.path, `${name}.service`);

@@ -1,8 +1,8 @@
 import type { Service } from "./evaluate.ts";
 
 /**
- * The unit as NixOS writes it. Its programs are replaced by one that is there, since systemd's own checks look for them,
- * and what it waits for is left out: those units are of the machine.
+ * The unit as NixOS writes it. Its programs are replaced by one that is there, since systemd's own checks look for
+ * them, and what it waits for is left out: those units are of the machine.
  */
 export function unitText(service: Service, program: string): string {
   const line = (name: string, value: unknown): string[] => {
