@@ -31,7 +31,8 @@ stdenvNoCC.mkDerivation {
   };
 
   nativeBuildInputs = [ nodejs_24 ];
-  env.SSL_CERT_FILE = "${cacert}/etc/ssl/certs/ca-bundle.crt";
+  # Node's own certificates do not hold those that the machine's operator has added.
+  env.NODE_EXTRA_CA_CERTS = "${cacert}/etc/ssl/certs/ca-bundle.crt";
   impureEnvVars = lib.fetchers.proxyImpureEnvVars ++ [ "npm_config_registry" ];
 
   dontConfigure = true;

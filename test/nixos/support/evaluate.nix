@@ -61,8 +61,30 @@ let
       stateFile = gradient.stateFile.text or null;
       stateCredentials = gradient.stateCredentials or null;
       state = builtins.toJSON (gradient.state or null);
+      defaults = builtins.listToAttrs (
+        defaults [ ] (removeAttrs (result.options.services.gradient or { }) [ "reversePorxy" ])
+      );
       undocumented = undocumented [ ] (result.options.services.gradient or { });
     };
+
+  # Every option's default, by its place.
+  defaults =
+    place: tree:
+    lib.concatLists (
+      lib.mapAttrsToList (
+        name: option:
+        let
+          here = place ++ [ name ];
+        in
+        if option ? _type then
+          lib.optional (option ? default && !(option ? readOnly)) {
+            name = lib.concatStringsSep "." here;
+            value = option.default;
+          }
+        else
+          defaults here option
+      ) tree
+    );
 
   # Options that lack what an operator needs to know of them.
   undocumented =

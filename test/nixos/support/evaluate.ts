@@ -74,6 +74,8 @@ export interface System {
   readonly stateFile: string | null;
   readonly stateCredentials: Readonly<Record<string, string>> | null;
   readonly state: string;
+  /** Of every option below `services.gradient` that has one. */
+  readonly defaults: Readonly<Record<string, unknown>>;
   /** Options without a type, a description or an example. */
   readonly undocumented: readonly string[];
 }
