@@ -155,7 +155,7 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
   test("its user is trusted by the machine's Nix, which knows what it builds", () => {
     const { nix, users } = sound(system("remote"));
     expect(nix["trusted-users"]).toEqual(["root", "gradient-worker"]);
-    expect(nix["experimental-features"]).toEqual(["nix-command", "flakes", "ca-derivations"]);
+    expect(nix["extra-experimental-features"]).toEqual(["nix-command", "flakes", "ca-derivations"]);
     expect(users["gradient-worker"]).toMatchObject({ isSystemUser: true, group: "gradient-worker" });
     expect(sound(system("remote")).tmpfiles).toContain(
       "d /nix/var/nix/gcroots/gradient 0755 gradient-worker gradient-worker -",

@@ -12,7 +12,8 @@ in
         "root"
         "gradient-worker"
       ];
-      experimental-features = [
+      # Beside what the operator has: theirs may be one text, which a list cannot be put together with.
+      extra-experimental-features = [
         "nix-command"
         "flakes"
         "ca-derivations"

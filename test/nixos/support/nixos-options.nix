@@ -58,7 +58,7 @@ in
     nix.package = with' types.anything null;
     nix.settings = {
       trusted-users = list;
-      experimental-features = list;
+      extra-experimental-features = list;
       use-cgroups = with' (types.nullOr types.bool) null;
     };
 
