@@ -84,6 +84,17 @@ const systems = {
     BESIDE,
     `services.gradient.worker.serverUrl = lib.mkForce "wss://other.org/proto";`,
   ),
+  besideTrick: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.worker.serverUrl = lib.mkForce "ws://127.0.0.1:80@other.org/proto";`,
+  ),
+  besideDomain: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.worker.serverUrl = lib.mkForce "wss://gradient.example.com/proto";`,
+  ),
+  besideIpv6: withServer(MINIMAL, BESIDE, `services.gradient.worker.serverUrl = lib.mkForce "ws://[::1]:3000";`),
   besideRegistered: withServer(MINIMAL, BESIDE, `services.gradient.worker.peersFile = "/run/secrets/peers";`),
   besideOff: withModules(["default", "gradient-worker"], [MINIMAL]),
   besideSameDomain: withServer(
@@ -207,7 +218,10 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
   });
 
   test("a server elsewhere never gets the token of this machine's, nor is one made for who has a registration", () => {
-    for (const name of ["besideElsewhere", "besideRegistered"]) {
+    for (const name of ["besideDomain", "besideIpv6"]) {
+      expect(sound(system(name)).services).toHaveProperty("gradient-worker-token");
+    }
+    for (const name of ["besideElsewhere", "besideTrick", "besideRegistered"]) {
       expect(sound(system(name)).services).not.toHaveProperty("gradient-worker-token");
       expect(sound(system(name)).stateFile).toBeNull();
     }

@@ -22,18 +22,9 @@ let
     server.listenAddr
     (toString server.domain)
   ];
-  isLocal =
-    cfg.serverUrl != null
-    && lib.any (
-      host:
-      lib.any (scheme: cfg.serverUrl == scheme + host || hasEnd (scheme + host) cfg.serverUrl) [
-        "ws://"
-        "wss://"
-        "http://"
-        "https://"
-      ]
-    ) hosts;
-  hasEnd = start: url: lib.hasPrefix "${start}:" url || lib.hasPrefix "${start}/" url;
+  # Null for whatever is no plain address: a password may look like a port.
+  authority = builtins.match "(ws|http)s?://(\\[[0-9a-f:]*]|[^]:/@[]*)(:[0-9]*)?(/.*)?" cfg.serverUrl;
+  isLocal = cfg.serverUrl != null && authority != null && lib.elem (builtins.elemAt authority 1) hosts;
 
   # The state is written before the worker has ever run, so its id follows from what the machine is called.
   digest = builtins.hashString "sha256" "gradient-worker ${config.networking.hostName} ${toString server.domain}";
