@@ -2,7 +2,7 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 
 /** Whole systems: servers, workers and databases as processes, with deadlines of their own. */
 const SYSTEM_TESTS = ["test/e2e/**/*.test.ts", "test/runtime/{server,postgres}.test.ts", "test/quickstart.test.ts"];
-const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000 };
+const LIMITS = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 20_000 } } };
 
 const config: ViteUserConfig = defineConfig({
   test: {

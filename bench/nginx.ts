@@ -43,7 +43,6 @@ export async function startProxy(home: string, { url, storage }: ProxiedServer):
     location ~ ^/cache/[^/]+/(?:[0-9a-z]+\\.narinfo|nix-cache-info)$ {
       proxy_pass http://gradient;
       proxy_cache gradient;
-      proxy_cache_lock on;
       proxy_cache_valid 200 1s;
       proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
       proxy_no_cache $http_authorization $http_cookie $gradient_unkept;

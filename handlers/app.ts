@@ -111,6 +111,8 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.use("/auth/*", guessLimit(deps.http));
   for (const path of ["/user", "/user/password"]) api.use(path, passwordLimit(deps.http));
   api.use("/hooks/*", rateLimit(deps.http, "webhook"));
+  // Each sends mails or requests wherever the asker likes.
+  api.use("/projects/:organization/:project/actions/:action/test", rateLimit(deps.http, "auth"));
   limitBodies(api, deps);
   api.use(actor(deps, deps.http));
   api.route("/", generalRoutes(deps));

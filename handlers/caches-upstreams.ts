@@ -11,7 +11,7 @@ import {
 import type { ServiceDeps } from "#core/services/deps.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readJson } from "./parse.ts";
+import { readId, readJson } from "./parse.ts";
 
 /** `/caches/{cache}/upstreams`: caches of others, whose paths need not be built. */
 export function upstreamRoutes(deps: ServiceDeps & UpstreamAdminDeps): Hono<AppEnv> {
@@ -27,13 +27,13 @@ export function upstreamRoutes(deps: ServiceDeps & UpstreamAdminDeps): Hono<AppE
   });
 
   app.patch("/:cache/upstreams/:id", signedIn, async (c) => {
-    const which = { cacheName: c.req.param("cache"), id: c.req.param("id") };
+    const which = { cacheName: c.req.param("cache"), id: readId(c, "id", "upstream id") };
     await changeUpstream(deps, c.get("actor"), which, await readJson(c, ChangeUpstreamBody));
     return c.json(success("Upstream updated"));
   });
 
   app.delete("/:cache/upstreams/:id", signedIn, async (c) => {
-    await removeUpstream(deps, c.get("actor"), { cacheName: c.req.param("cache"), id: c.req.param("id") });
+    await removeUpstream(deps, c.get("actor"), { cacheName: c.req.param("cache"), id: readId(c, "id", "upstream id") });
     return c.json(success("Upstream removed"));
   });
 

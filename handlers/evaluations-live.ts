@@ -48,9 +48,9 @@ export function liveRoutes(deps: LiveDeps): Hono<AppEnv> {
   return app;
 }
 
-/** Who is signed in, wherever they are; else an address. */
+/** Who is signed in, wherever they are; else an address, or of IPv6 the network that one host has. */
 function clientOf(c: Context<AppEnv>): string {
-  return c.get("actor").user?.id ?? c.get("clientIp");
+  return c.get("actor").user?.id ?? c.get("client").network;
 }
 
 interface LiveAnswer {

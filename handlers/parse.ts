@@ -9,7 +9,9 @@ type Schema<T> = v.GenericSchema<unknown, T>;
 
 /** The body by its schema; an absent body counts as `{}`. Throws `validation` that names each wrong field. */
 export async function readJson<T>(c: Context<AppEnv>, schema: Schema<T>): Promise<T> {
-  return parseAs(schema, (await readJsonBody(c.req.raw, c.get("bodyBytesMax"))) ?? {});
+  const body = (await readJsonBody(c.req.raw, c.get("bodyBytesMax"))) ?? {};
+  if (Array.isArray(body)) throw new DomainError("validation", "body: expected Object but received Array");
+  return parseAs(schema, body);
 }
 
 /** The query by its schema; of a name that comes twice, the first value counts. */
@@ -19,7 +21,12 @@ export function readQuery<T>(c: Context<AppEnv>, schema: Schema<T>): T {
 
 /** A UUID from the path. `what` begins the message: "worker id". */
 export function readId(c: Context<AppEnv>, name: string, what: string): string {
-  const id = (c.req.param(name) ?? "").toLowerCase();
+  return parseId(c.req.param(name) ?? "", what);
+}
+
+/** The same for a piece of the path that was read already. */
+export function parseId(text: string, what: string): string {
+  const id = text.toLowerCase();
   if (!isUuid(id)) throw new DomainError("validation", `${what} must be a UUID`);
   return id;
 }

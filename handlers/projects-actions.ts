@@ -16,7 +16,7 @@ import {
 import { testProjectAction } from "#core/services/project-actions-test.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readJson, readQuery } from "./parse.ts";
+import { parseId, readJson, readQuery } from "./parse.ts";
 
 /** `/projects/{organization}/{project}/actions`: what is done when something happens. */
 export function actionRoutes(deps: ActionDeps & DeliveryDeps): Hono<AppEnv> {
@@ -33,41 +33,44 @@ export function actionRoutes(deps: ActionDeps & DeliveryDeps): Hono<AppEnv> {
 
   app.get("/:organization/:project/actions/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    return c.json(success(await getProjectAction(deps, c.get("actor"), name, id)));
+    return c.json(success(await getProjectAction(deps, c.get("actor"), name, parseId(id, "action id"))));
   });
 
   app.patch("/:organization/:project/actions/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
     const body = await readJson(c, ChangeActionBody);
-    return c.json(success(await changeProjectAction(deps, c.get("actor"), name, id, body)));
+    return c.json(success(await changeProjectAction(deps, c.get("actor"), name, parseId(id, "action id"), body)));
   });
 
   app.delete("/:organization/:project/actions/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    await removeProjectAction(deps, c.get("actor"), name, id);
+    await removeProjectAction(deps, c.get("actor"), name, parseId(id, "action id"));
     return c.json(success("Action deleted"));
   });
 
   app.post("/:organization/:project/actions/:id/test", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    await testProjectAction(deps, c.get("actor"), name, id);
+    await testProjectAction(deps, c.get("actor"), name, parseId(id, "action id"));
     return c.json(success(null));
   });
 
   app.post("/:organization/:project/actions/:id/regenerate-token", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    return c.json(success(await regenerateActionToken(deps, c.get("actor"), name, id)));
+    return c.json(success(await regenerateActionToken(deps, c.get("actor"), name, parseId(id, "action id"))));
   });
 
   app.get("/:organization/:project/actions/:id/deliveries", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
     const page = readQuery(c, DeliveriesQuery);
-    return c.json(success(await listActionDeliveries(deps, c.get("actor"), name, { id, ...page })));
+    return c.json(
+      success(await listActionDeliveries(deps, c.get("actor"), name, { id: parseId(id, "action id"), ...page })),
+    );
   });
 
   app.get("/:organization/:project/actions/:id/deliveries/:delivery", signedIn, async (c) => {
     const { id, delivery: deliveryId, ...name } = c.req.param();
-    return c.json(success(await getActionDelivery(deps, c.get("actor"), name, { id, deliveryId })));
+    const which = { id: parseId(id, "action id"), deliveryId: parseId(deliveryId, "delivery id") };
+    return c.json(success(await getActionDelivery(deps, c.get("actor"), name, which)));
   });
 
   return app;

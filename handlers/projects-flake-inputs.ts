@@ -11,7 +11,7 @@ import {
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readJson } from "./parse.ts";
+import { parseId, readJson } from "./parse.ts";
 
 /** `/projects/{organization}/{project}/flake-inputs`: inputs that are not what the flake's lock says. */
 export function flakeInputRoutes(deps: ProjectDeps): Hono<AppEnv> {
@@ -28,18 +28,18 @@ export function flakeInputRoutes(deps: ProjectDeps): Hono<AppEnv> {
 
   app.get("/:organization/:project/flake-inputs/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    return c.json(success(await getProjectInput(deps, c.get("actor"), name, id)));
+    return c.json(success(await getProjectInput(deps, c.get("actor"), name, parseId(id, "flake input id"))));
   });
 
   app.patch("/:organization/:project/flake-inputs/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
     const body = await readJson(c, ChangeFlakeInputBody);
-    return c.json(success(await changeProjectInput(deps, c.get("actor"), name, id, body)));
+    return c.json(success(await changeProjectInput(deps, c.get("actor"), name, parseId(id, "flake input id"), body)));
   });
 
   app.delete("/:organization/:project/flake-inputs/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    await removeProjectInput(deps, c.get("actor"), name, id);
+    await removeProjectInput(deps, c.get("actor"), name, parseId(id, "flake input id"));
     return c.json(success({ deleted: true }));
   });
 

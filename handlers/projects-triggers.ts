@@ -12,7 +12,7 @@ import {
 } from "#core/services/triggers.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
-import { readJson } from "./parse.ts";
+import { parseId, readJson } from "./parse.ts";
 
 /** `/projects/{organization}/{project}/triggers`: what begins evaluations by itself. */
 export function triggerRoutes(deps: ProjectDeps): Hono<AppEnv> {
@@ -29,24 +29,24 @@ export function triggerRoutes(deps: ProjectDeps): Hono<AppEnv> {
 
   app.get("/:organization/:project/triggers/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    return c.json(success(await getProjectTrigger(deps, c.get("actor"), name, id)));
+    return c.json(success(await getProjectTrigger(deps, c.get("actor"), name, parseId(id, "trigger id"))));
   });
 
   app.patch("/:organization/:project/triggers/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
     const body = await readJson(c, ChangeTriggerBody);
-    return c.json(success(await changeProjectTrigger(deps, c.get("actor"), name, id, body)));
+    return c.json(success(await changeProjectTrigger(deps, c.get("actor"), name, parseId(id, "trigger id"), body)));
   });
 
   app.delete("/:organization/:project/triggers/:id", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    await removeProjectTrigger(deps, c.get("actor"), name, id);
+    await removeProjectTrigger(deps, c.get("actor"), name, parseId(id, "trigger id"));
     return c.json(success("Trigger deleted"));
   });
 
   app.post("/:organization/:project/triggers/:id/test", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    const order = { id, signal: c.req.raw.signal };
+    const order = { id: parseId(id, "trigger id"), signal: c.req.raw.signal };
     return c.json(success(await testProjectTrigger(deps, c.get("actor"), name, order)));
   });
 

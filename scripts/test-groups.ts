@@ -17,16 +17,9 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "test/quickstart",
   "test/hostile/[a-z]+",
   "test/cloudflare/nix",
-  "test/cache/(?:behind-nginx|elsewhere|repair-nix|upstreams|upstream-relay)",
-  "test/e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation)",
+  "test/cache/(?:behind-nginx|elsewhere|push-nix|repair-nix|upstreams|upstream-relay)",
+  "test/e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation|polled-push)",
   "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
-];
-
-/** About Nix, other caches and the edge; about the API's document, whose routes the walk and the access table ask. */
-const NOT_ABOUT_THE_DATABASE: readonly string[] = [
-  "cache/(?:[a-z-]*nix|behind-nginx|push-crash|upstream[a-z-]*|elsewhere)",
-  "cloudflare/[a-z]+",
-  "contract/(?:client|fuzz|registry|served|validators)",
 ];
 
 export const NIX_TESTS: TestGroup = {
@@ -34,9 +27,17 @@ export const NIX_TESTS: TestGroup = {
   except: new RegExp(`^(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
 };
 
+/** About sockets, sessions, processes, storage, Nix and strangers: their statements are those of other tests. */
+const NOT_ABOUT_SQL: readonly string[] = [
+  "runtime/node/hub/.+",
+  "test/(?:cloudflare|e2e|hostile)/.+",
+  "test/contract/(?:access|client|fuzz|registry|served|validators)",
+  "test/cache/(?:[a-z-]*nix|behind-nginx|elsewhere|push-crash|s3-faults|surface|upstream[a-z-]*)",
+];
+
 export const DATABASE_TESTS: TestGroup = {
   support: "test/support/database.ts",
-  except: new RegExp(`^test/(?:${NOT_ABOUT_THE_DATABASE.join("|")})\\.test\\.ts$`),
+  except: new RegExp(`^(?:${NOT_ABOUT_SQL.join("|")})\\.test\\.ts$`),
 };
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */

@@ -4,7 +4,7 @@ import { isUuid } from "../lib/ids.ts";
 /** A whole number in a query: at most nine digits, so that sums of two stay exact. */
 export const queryNumber: v.GenericSchema<string, number> = v.pipe(
   v.string(),
-  v.regex(/^\d{1,9}$/, "must be a whole number without a sign"),
+  v.regex(/^\d{1,9}$/, "must be a whole number of at most nine digits, without a sign"),
   v.transform(Number),
 );
 

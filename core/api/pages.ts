@@ -32,7 +32,7 @@ function wholeNumber(byDefault: string, max: number) {
   return v.optional(
     v.pipe(
       v.string(),
-      v.regex(/^\d{1,9}$/, "must be a whole number without a sign"),
+      v.regex(/^\d{1,9}$/, "must be a whole number of at most nine digits, without a sign"),
       v.transform(Number),
       v.toMinValue(1),
       v.toMaxValue(max),

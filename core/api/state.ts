@@ -9,6 +9,7 @@ import {
 } from "./state-accounts.ts";
 import { cacheEntry } from "./state-caches.ts";
 import { NOT_A_SET, unknownWord } from "./state-fields.ts";
+import { mendEntry } from "./state-mending.ts";
 import { projectEntry, wildcardOf } from "./state-projects.ts";
 
 /** Where in the file something is wrong. */
@@ -68,9 +69,14 @@ export interface StateDocument {
   readonly workers: readonly StateWorker[];
 }
 
-/** Entries that are wrong are not in `document`; their names are in `names`, so that nobody misses them, too. */
+/**
+ * Entries that are wrong are in `document` with something else in place of their wrong fields, or not at all; their
+ * names are in `names`, so that nobody misses them.
+ */
 export interface StateReading {
   readonly document: StateDocument;
+  /** Fields of `document` that are not the file's: nothing is to be said of them. */
+  readonly mended: readonly StatePath[];
   readonly names: Readonly<Record<StateSection, readonly DeclaredName[]>>;
   readonly problems: readonly StateProblem[];
 }
@@ -85,6 +91,7 @@ export interface DeclaredName {
 /** Reads the shape of a whole file; what its words mean is looked at by `checkState`. */
 export function readState(json: unknown): StateReading {
   const problems: StateProblem[] = [];
+  const mended: StatePath[] = [];
   const top = isSet(json) ? json : {};
   if (!isSet(json)) problems.push({ path: [], message: NOT_A_SET });
   for (const key of Object.keys(top)) {
@@ -100,7 +107,9 @@ export function readState(json: unknown): StateReading {
       const result = v.safeParse(SECTIONS[section], value);
       if (result.success) return [{ ...result.output, key } as Entry<Section>];
       problems.push(...result.issues.map((issue) => problemOf([section, key], issue)));
-      return [];
+      const other = mendEntry(SECTIONS[section], value);
+      mended.push(...(other?.fields ?? []).map((field) => [section, key, field]));
+      return other ? [{ ...(other.entry as object), key } as Entry<Section>] : [];
     });
   };
   const document: StateDocument = {
@@ -116,7 +125,7 @@ export function readState(json: unknown): StateReading {
     api_keys: read("api_keys").map((entry) => ({ ...entry, name: entry.name ?? entry.key })),
     workers: read("workers").map((entry) => ({ ...entry, display_name: entry.display_name ?? entry.key })),
   };
-  return { document, names, problems };
+  return { document, mended, names, problems };
 }
 
 /** `projects.web.triggers[0].config: is missing`, with quotes where Nix would want them. */

@@ -93,3 +93,12 @@ export async function isLiveCredential(
           and (expires_at is null or expires_at > ${databaseNow})))`.execute(db);
   return rows.length > 0;
 }
+
+/** What a key lets its owner do at this moment, and from where. */
+export async function findKeyLimits(db: Kysely<Database>, keyId: string) {
+  return await db
+    .selectFrom("api_key")
+    .select(["permissions", "organization_id as organizationId", "cache_id as cacheId", "allowed_ips"])
+    .where("id", "=", keyId)
+    .executeTakeFirst();
+}

@@ -119,9 +119,12 @@ export class NarScanner {
         this.#expect(part, 0, token.TARGET, "a link without target");
         this.#length = this.#readLength(part, token.TARGET.length, this.#limits.targetBytesMax, "a link's target");
         return this.#go("target", token.paddedLength(this.#length) + token.CLOSE.length);
-      case "target":
-        this.#sink?.({ kind: "symlink", name: this.#name, target: this.#readTarget(part) });
+      case "target": {
+        // Outside of the call: where nobody listens its arguments are not looked at.
+        const target = this.#readTarget(part);
+        this.#sink?.({ kind: "symlink", name: this.#name, target });
         return this.#endNode(part);
+      }
       case "directoryNext":
         if (startsWith(part, 0, token.CLOSE)) return this.#endDirectory(part);
         this.#expect(part, 0, token.ENTRY, "a directory holds neither an entry nor its end");

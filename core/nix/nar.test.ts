@@ -151,6 +151,8 @@ describe("reading a NAR", () => {
     ["a name with a NUL", nar(directory(entry("a\0", file("")))), "name"],
     ["a name that is too long", nar(directory(entry("x".repeat(256), file("")))), "more than 255"],
     ["an empty target", nar("(", "type", "symlink", "target", "", ")"), "target"],
+    ["a target with a NUL", nar("(", "type", "symlink", "target", "a\0b", ")"), "target"],
+    ["a target whose padding is not zero", nar("(", "type", "symlink", "target", "abc", ")").with(-17, 1), "padding"],
     ["a target that is too long", nar("(", "type", "symlink", "target", "x".repeat(4096), ")"), "more than 4095"],
     ["padding that is not zero", nar(file("A")).with(nar(file("A")).length - 17, 1), "padding"],
     ["a file without contents", nar("(", "type", "regular", ")", new Uint8Array(16)), "without contents"],
@@ -163,6 +165,7 @@ describe("reading a NAR", () => {
   ])("%s is refused", async (_, bytes, message) => {
     await expect(eventsOf(bytes)).rejects.toThrow(message);
     await expect(eventsOf(...chunksOf(bytes, 1))).rejects.toThrow(NarParseError);
+    await expect(collect(validateNar(streamOf(bytes)), MIB), "also where nobody listens").rejects.toThrow(message);
   });
 
   test("depth and number of entries are bounded", async () => {

@@ -1,4 +1,5 @@
 import type { Kysely, Selectable } from "kysely";
+import { REQUEST_PROJECT } from "../db/build-requests-project.ts";
 import { type CacheView, findCacheWithRole, listSubscriptionsOfMember } from "../db/caches.ts";
 import { findOrganizationWithRole, type OrganizationView } from "../db/organizations.ts";
 import type { Database, ProjectTable } from "../db/schema.ts";
@@ -93,6 +94,7 @@ export async function requireProject(
     : undefined;
   const access = project ? found : null;
   checkOrganization(access, need, "Project");
+  if (unmanaged) refuseRequestProject(project);
   if (unmanaged) refuseManaged(project, "project");
   return { ...access, project: project as Selectable<ProjectTable> };
 }
@@ -157,6 +159,11 @@ function lacks(permission: string, where: string): DomainError {
     "forbidden",
     `This needs the permission \`${permission}\` in this ${where}: ask an admin for it, or use a key that holds it`,
   );
+}
+
+function refuseRequestProject(project: Selectable<ProjectTable> | undefined): void {
+  if (!project?.managed || project.name !== REQUEST_PROJECT) return;
+  throw new DomainError("forbidden", "The project of build requests is the server's own: nobody changes it");
 }
 
 function refuseManaged(row: { readonly managed: boolean } | undefined, what: string): void {

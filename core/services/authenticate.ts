@@ -53,7 +53,7 @@ async function authenticateKey({ db }: AuthenticateDeps, secret: string, clientA
   const key = await findLiveApiKey(db, await hashApiKeySecret(secret));
   if (!key) throw invalidToken();
   if (!key.user.active) throw deactivated(key.user.id);
-  if (key.allowed_ips.length > 0 && !key.allowed_ips.some((entry) => contains(entry, clientAddress))) {
+  if (!isAllowedFrom(key.allowed_ips, clientAddress)) {
     const message = `This API key may not be used from ${clientAddress}`;
     throw new CredentialRefusal("forbidden_source_ip", message, key.user.id);
   }
@@ -65,6 +65,11 @@ async function authenticateKey({ db }: AuthenticateDeps, secret: string, clientA
     key: { id: keyId, permissions, organizationId, cacheId },
     sessionId: null,
   };
+}
+
+/** Whether a key with this list may be used from there; without entries it may be used from everywhere. */
+export function isAllowedFrom(allowedIps: readonly string[], address: string): boolean {
+  return allowedIps.length === 0 || allowedIps.some((entry) => contains(entry, address));
 }
 
 function contains(entry: string, address: string): boolean {

@@ -1,5 +1,6 @@
 import {
   ACTION_EVENTS,
+  type ActionConfig,
   type ActionView,
   type ChangeActionBody,
   type CreateActionBody,
@@ -21,7 +22,7 @@ import {
   updateAction,
 } from "../db/project-actions.ts";
 import { lockProjectToEvaluate } from "../db/projects-evaluations.ts";
-import type { ProjectActionRow } from "../db/tables/actions.ts";
+import type { ProjectActionRow, StoredActionConfig } from "../db/tables/actions.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
@@ -104,6 +105,16 @@ export async function addProjectAction(
   return token === null ? { action } : { action, token };
 }
 
+/** Who may change an action may not read its token, and so may not have it sent to themselves either. */
+function requireSamePlace(before: StoredActionConfig, config: ActionConfig): void {
+  if (config.type !== "send_web_request" || typeof before.url !== "string") return;
+  if (new URL(before.url).origin === new URL(config.url).origin) return;
+  throw new DomainError(
+    "bad_request",
+    "config.token: the stored token is for the address that the action had: give one with the new address",
+  );
+}
+
 /** A web request keeps its token unless it is given another. One that is switched off sends nothing that waits. */
 export async function changeProjectAction(
   deps: ActionDeps,
@@ -131,6 +142,7 @@ export async function changeProjectAction(
       if (config && config.type !== actionTypeName(before.type)) {
         throw new DomainError("bad_request", "config.type: an action stays of its type; make another one");
       }
+      if (config && before.token !== null && givenToken === null) requireSamePlace(before.config, config);
       if (given.active === false) await deletePendingDeliveries(trx, id);
       return await updateAction(trx, id, changes);
     },

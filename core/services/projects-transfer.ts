@@ -1,5 +1,6 @@
 import type { Transaction } from "kysely";
 import { REQUEST_PROJECT } from "../db/build-requests-project.ts";
+import { countActions } from "../db/project-actions.ts";
 import { moveProject } from "../db/projects.ts";
 import { listActiveEvaluations, lockProjectToEvaluate } from "../db/projects-evaluations.ts";
 import type { Database } from "../db/schema.ts";
@@ -57,6 +58,10 @@ async function move(
   const [active] = await listActiveEvaluations(trx, project.id, 1);
   if (active) {
     throw new DomainError("conflict", `Evaluation ${active.id} of the project goes on: wait for its end, or abort it`);
+  }
+  if (!allowsOrganization(access.mask, "manageActions") && (await countActions(trx, project.id)) > 0) {
+    // Where it goes to, whoever gives it may see and redirect them.
+    throw new DomainError("forbidden", "The project has actions, which hold secrets: this needs `manageActions` too");
   }
   await moveProject(trx, project.id, target.organization.id);
   const metadata = { project: project.name, from: organization.name, to: target.organization.name };

@@ -1,4 +1,4 @@
-import { readState, STATE_SECTIONS, type StateDocument, type StateProblem } from "../api/state.ts";
+import { readState, STATE_SECTIONS, type StateDocument, type StatePath, type StateProblem } from "../api/state.ts";
 import { checkAccounts } from "./state-check-accounts.ts";
 import { checkCaches } from "./state-check-caches.ts";
 import { checkProjects } from "./state-check-projects.ts";
@@ -21,11 +21,16 @@ export function checkState(json: unknown, rules: StateRules): CheckedState {
   checkProjects(checks);
   checkCaches(checks);
   checkSecretNames(checks);
+  const found = checks.problems.filter(({ path }) => !reading.mended.some((field) => beginsWith(path, field)));
   return {
     document: reading.document,
-    problems: [...reading.problems, ...checks.problems].sort((a, b) => sectionOf(a) - sectionOf(b)),
+    problems: [...reading.problems, ...found].sort((a, b) => sectionOf(a) - sectionOf(b)),
     warnings: checks.warnings,
   };
+}
+
+function beginsWith(path: StatePath, field: StatePath): boolean {
+  return field.every((part, i) => path[i] === part);
 }
 
 /** Words that are no section come first. */

@@ -1,4 +1,5 @@
 import type { StateUser } from "../api/state.ts";
+import { deleteDevicesOf } from "../db/device-logins.ts";
 import {
   deleteManaged,
   insertManaged,
@@ -80,7 +81,10 @@ async function putUser(context: StateContext, user: StateUser, row: UserRow | un
   const changes = differences(row, { ...wanted, ...password, managed: true });
   if (isEmpty(changes)) return;
   await updateManaged(trx, "user_account", row.id, changes);
-  if ("password_hash" in changes || !row.managed) await revokeSessionsOf(trx, row.id);
+  if ("password_hash" in changes || !row.managed) {
+    await revokeSessionsOf(trx, row.id);
+    await deleteDevicesOf(trx, row.id);
+  }
   if (!row.managed) return context.note("taken over", `user ${username}`);
   const renamed = row.username.toLowerCase() !== username.toLowerCase();
   context.note(renamed ? "renamed" : "changed", `user ${renamed ? `${row.username}, now ${username}` : username}`);

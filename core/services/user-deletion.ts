@@ -28,8 +28,10 @@ export async function deleteOwnUser(
   if (user.managed) {
     throw new DomainError("forbidden", "This user is declared in the server's configuration: remove it there");
   }
-  if (user.password_hash !== null) await requireOwnPassword(deps, user, body.password);
-  else if (body.confirm_username !== user.username) {
+  if (user.password_hash !== null) {
+    if (body.password === undefined) throw new DomainError("forbidden", "password: must be yours, to show intent");
+    await requireOwnPassword(deps, user, body.password);
+  } else if (body.confirm_username !== user.username) {
     throw new DomainError("forbidden", "confirm_username: must be your user name, to show that you mean it");
   }
   await inTransaction(deps.db, async (trx) => {

@@ -38,6 +38,28 @@ test("without any option the documented defaults hold", () => {
   expect(config.localIps.map(formatIpNetwork)).toEqual(["10.0.0.0/8"]);
 });
 
+test("limits of builds, logs, sources and caches are read by their names", () => {
+  const { config, warnings } = readConfig({
+    GRADIENT_BUILD_MAX_ATTEMPTS: "7",
+    GRADIENT_BUILD_RETRY_BACKOFF_SECS: "2",
+    GRADIENT_BUILD_DEFAULT_TIMEOUT_SECS: "60",
+    GRADIENT_BUILD_DEFAULT_MAX_SILENT_SECS: "30",
+    GRADIENT_WORKER_SAMPLE_INTERVAL: "9",
+    GRADIENT_LOG_CHUNK_BYTES: "8192",
+    GRADIENT_MAX_SOURCE_UPLOAD_SIZE: "4096",
+    GRADIENT_CREATE_CACHE: "superusers",
+  });
+
+  expect(warnings).toEqual([]);
+  expect(config).toMatchObject({
+    builds: { attemptsMax: 7, retryBackoffMs: 2_000, timeoutMs: 60_000, maxSilentMs: 30_000 },
+    workers: { sampleIntervalMs: 9_000 },
+    logChunkBytes: 8_192,
+    sourceBytesMax: 4_096,
+    createCache: "superusers",
+  });
+});
+
 test("everything that is wrong is said at once, and no secret with it", () => {
   const problems = problemsOf({
     GRADIENT_IP: "localhost",

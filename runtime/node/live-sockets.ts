@@ -17,6 +17,7 @@ const PING_INTERVAL_MS: number = 15 * SECOND;
 /** Without an answer to a ping for so long, nobody is there. */
 const SILENT_MS_MAX: number = 60 * SECOND;
 const REFUSAL_MS_MAX = 2_000;
+const ALLOWED = { allow: "GET" };
 /** RFC 6455 section 7.4.1. */
 const CLOSE = { normal: 1000, goingAway: 1001, failed: 1011 } as const;
 const LIVE_PATH = /^\/api\/v1\/(?:projects\/[^/]+\/[^/]+|evals\/[^/]+|builds\/[^/]+)\/live$/;
@@ -55,6 +56,8 @@ export class LiveSockets {
   }
 
   async #answer(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    // RFC 6455 section 4.1. A `Request` of some other methods cannot even be made.
+    if (request.method !== "GET") return await refuse(socket, new Response(null, { status: 405, headers: ALLOWED }));
     const gone = new AbortController();
     socket.once("close", () => gone.abort());
     const asked = requestOf(request);
@@ -124,12 +127,12 @@ function end(socket: WebSocket, code: number): void {
   setTimeout(() => socket.terminate(), REFUSAL_MS_MAX).unref();
 }
 
-function requestOf({ url = "/", headers: given, method = "GET" }: IncomingMessage): Request {
+function requestOf({ url = "/", headers: given }: IncomingMessage): Request {
   const headers = new Headers();
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(", ") : value);
   }
-  return new Request(new URL(url, "http://localhost"), { method, headers });
+  return new Request(new URL(url, "http://localhost"), { headers });
 }
 
 async function refuse(socket: Duplex, response: Response): Promise<void> {

@@ -7,6 +7,8 @@ const SECRETS: readonly RegExp[] = [
   /([?&](?:[a-z_-]{0,30}(?:token|secret|password|signature|credential)|api_?key|key|code|state)=)[^&#"'\s\\]{1,4000}/gi,
   // API keys, as they are issued.
   /\b(GRAD|grd_)[A-Za-z0-9]{32,100}/g,
+  // Tokens of actions.
+  /\b(gat_)[A-Za-z0-9_-]{20,100}/g,
   // JSON web tokens.
   /\b()eyJ[A-Za-z0-9_-]{8,1000}\.[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{8,1000}/g,
   /\b((?:bearer|basic) )[A-Za-z0-9+/=._~-]{8,8000}/gi,

@@ -73,6 +73,49 @@ test("a body that hides its length is cut off at the same limit", async () => {
   expect(sent).toBeLessThan(64 * 1024 * 3);
 });
 
+test("an id in a path that is no UUID is told from one that is unknown, whatever it is of", async () => {
+  const { token } = await t.user("mistyped");
+  const project = "/projects/any/any";
+  const cases: ["GET" | "PATCH" | "DELETE" | "POST", string, object?][] = [
+    ["GET", `${project}/triggers/zz`],
+    ["PATCH", `${project}/triggers/zz`, {}],
+    ["DELETE", `${project}/triggers/zz`],
+    ["POST", `${project}/triggers/zz/test`],
+    ["GET", `${project}/flake-inputs/zz`],
+    ["PATCH", `${project}/flake-inputs/zz`, {}],
+    ["DELETE", `${project}/flake-inputs/zz`],
+    ["GET", `${project}/actions/zz`],
+    ["PATCH", `${project}/actions/zz`, {}],
+    ["DELETE", `${project}/actions/zz`],
+    ["POST", `${project}/actions/zz/test`],
+    ["POST", `${project}/actions/zz/regenerate-token`],
+    ["GET", `${project}/actions/zz/deliveries`],
+    ["GET", `${project}/actions/${crypto.randomUUID()}/deliveries/zz`],
+    ["PATCH", "/caches/any/upstreams/zz", {}],
+    ["DELETE", "/caches/any/upstreams/zz"],
+  ];
+  for (const [method, path, body] of cases) {
+    const answer = await t.ask(method, path, { token, body });
+    expect([method, path, answer.status, answer.body.message]).toEqual([
+      method,
+      path,
+      400,
+      expect.stringContaining("must be a UUID"),
+    ]);
+  }
+});
+
+test("a list where fields belong changes nothing and begins nothing", async () => {
+  const { token } = await t.user("lister");
+  for (const [method, path] of [
+    ["PATCH", "/user/settings"],
+    ["POST", "/projects/any/any/evaluate"],
+  ] as const) {
+    const answer = await t.ask(method, path, { token, body: "[1]" });
+    expect([path, answer.status, answer.body.message]).toEqual([path, 400, "body: expected Object but received Array"]);
+  }
+});
+
 test("a validation message names the field, what was wrong and what is allowed", async () => {
   const { token } = await t.user("reader");
   const wrong = { name: "k", permissions: [], expires_in_days: 0 };
@@ -82,6 +125,7 @@ test("a validation message names the field, what was wrong and what is allowed",
   expect((await t.ask("POST", "/auth/basic/login", { body: { loginname: "x" } })).body.message).toBe(
     "password: is missing",
   );
+  expect((await t.ask("GET", "/orgs?page=9999999999", { token })).body.message).toContain("at most nine digits");
 });
 
 test("an unexpected error says nothing of its cause", async () => {

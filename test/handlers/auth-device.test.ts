@@ -170,7 +170,8 @@ test("who ends other sessions shuts out a device that one of them let in and tha
     const started = await start();
     expect((await answer("authorize", started.user_code, intruder)).status).toBe(200);
     const { body } = await t.ask("GET", "/user/sessions", { token: intruder });
-    const { id } = body.message.find(({ current }: { current: boolean }) => current);
+    const sessions: readonly { id: string; current: boolean }[] = body.message;
+    const id = sessions.find(({ current }) => current)?.id;
     const path = end === "all" ? "/user/sessions" : `/user/sessions/${id}`;
     expect((await t.ask("DELETE", path, { token: grace.token })).status).toBe(200);
     expect([end, (await poll(started.device_code)).status]).toEqual([end, 404]);

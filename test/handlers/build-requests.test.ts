@@ -347,6 +347,12 @@ test("patterns and overrides that no evaluation could go by are refused before a
   expect(await refused({})).toMatchObject({ status: 200 });
 });
 
+test("the project of build requests is nobody's to change, and is not said to be declared somewhere", async () => {
+  const body = { description: "mine" };
+  const answer = await api.ask("PATCH", "/projects/acme/build-request", api.writer, body);
+  expect([answer.status, answer.message]).toEqual([403, expect.stringContaining("the server's own")]);
+});
+
 test("an organization that hides build requests does not list their project", async () => {
   const names = async () => {
     const { message } = await api.ask("GET", "/projects/acme", api.writer);

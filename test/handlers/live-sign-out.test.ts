@@ -45,7 +45,9 @@ async function key(): Promise<{ readonly id: string; readonly token: string }> {
   return { id, token: made.message };
 }
 
-test("streams of who signs out, is deactivated, or loses the key end by themselves", { timeout: 60_000 }, async () => {
+test("streams of who signs out, is deactivated, or loses or narrows the key end by themselves", {
+  timeout: 60_000,
+}, async () => {
   const { id, token } = await key();
   const revoke = (revoked_at: Date | null) =>
     api.db.updateTable("api_key").set({ revoked_at }).where("id", "=", id).execute();
@@ -54,6 +56,11 @@ test("streams of who signs out, is deactivated, or loses the key end by themselv
     await revoke(null);
   }
   const [live = ""] = streams;
+  for (const narrowed of [{ permissions: ["createProject"] }, { allowed_ips: ["203.0.113.0/24"] }]) {
+    const change = (body: object) => api.ask("PATCH", `/user/keys/${id}`, api.viewer, body);
+    await change({ permissions: ["viewOrg"], allowed_ips: [] });
+    await outlived(live, { ...api.viewer, token }, () => change(narrowed));
+  }
   await outlived(live, api.writer, () => api.ask("POST", "/auth/logout", api.writer));
   await outlived(live, api.viewer, () =>
     api.db.updateTable("user_account").set({ active: false }).where("id", "=", api.viewer.id).execute(),

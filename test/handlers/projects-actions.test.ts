@@ -43,6 +43,14 @@ test("an action is made, shown, changed and removed, and its token is told once"
 
   const changed = await ask("PATCH", `${path}/${action.id}`, api.writer, { name: "other", active: false });
   expect(changed.message).toMatchObject({ name: "other", active: false, config: { url } });
+  const away = { config: { type: "send_web_request", url: "https://elsewhere.example.com/" } };
+  const moved = await ask("PATCH", `${path}/${action.id}`, api.writer, away);
+  expect([moved.status, moved.message], "who may not read the token does not have it sent to themselves").toEqual([
+    400,
+    expect.stringContaining("config.token"),
+  ]);
+  const own = { config: { ...away.config, token: "another" } };
+  expect((await ask("PATCH", `${path}/${action.id}`, api.writer, own)).status).toBe(200);
   const type = await ask("PATCH", `${path}/${action.id}`, api.writer, {
     config: { type: "send_mail", recipients: ["a@example.com"] },
   });

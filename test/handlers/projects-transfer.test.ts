@@ -103,6 +103,18 @@ test("who may not give it, or may not make projects there, transfers nothing", a
   expect(await row.executeTakeFirst()).toEqual({ organization_id: target });
 });
 
+test("nobody carries actions, which hold secrets, to where they would read and redirect them", async () => {
+  const { id, path } = await freshProject();
+  const config = { type: "send_web_request", url: "https://hooks.example.com/secret" };
+  await api.ask("POST", `${path}/actions`, api.admin, { name: "tell", config });
+  await insertOrganization(api.db, { name: "own", members: { [api.viewer.id]: ORGANIZATION_ROLE.Admin } });
+  await api.db.updateTable("project").set({ created_by: api.viewer.id }).where("id", "=", id).execute();
+  const refused = await api.ask("POST", `${path}/transfer`, api.viewer, { organization: "own" });
+  expect([refused.status, refused.message]).toEqual([403, expect.stringContaining("`manageActions`")]);
+  const moved = await api.ask("POST", `${path}/transfer`, api.admin, { organization: "other" });
+  expect(moved.status).toBe(200);
+});
+
 test("a project stays while it is evaluated, where its name is taken, and where it is declared", async () => {
   const busy = await freshProject();
   await insertEvaluationRow(api.db, { organizationId: api.organizationId, projectId: busy.id, status: 3 });

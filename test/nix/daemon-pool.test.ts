@@ -10,7 +10,7 @@ import { DaemonPool, DaemonPoolClosedError, DaemonPoolTimeoutError } from "#work
 import { basicDerivation, instantiate, storePath } from "../support/derivations.ts";
 import { ManualClock } from "../support/manual-clock.ts";
 import { type NixDaemon, nixAvailable, nixOutput, withNixDaemon } from "../support/nix.ts";
-import { processesWith } from "../support/processes.ts";
+import { killProcesses, processesWith } from "../support/processes.ts";
 
 const nix = nixAvailable();
 const NOWHERE = storePath("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nowhere");
@@ -140,7 +140,9 @@ describe.skipIf(!nix.ok)(`the pool of connections (${nix.ok ? nix.version : nix.
     await using pool = new DaemonPool({ socketPath: own.socketPath, maxConnections: 1 });
     const used: DaemonConnection[] = [];
     await pool.use(async (connection) => void used.push(connection));
-    for (const pid of await connectionProcesses(own.pid)) process.kill(pid, "SIGKILL");
+    // That of the daemon's start has ended: it had the store to lay out.
+    await expect.poll(() => connectionProcesses(own.pid), { timeout: 20_000 }).toHaveLength(1);
+    killProcesses(await connectionProcesses(own.pid));
     await pool.use(async (connection) => {
       used.push(connection);
       expect(await connection.isValidPath(NOWHERE)).toBe(false);

@@ -73,11 +73,15 @@ function open(path: string, headers: Record<string, string> = { authorization: `
 }
 
 /** What the server answers to an upgrade, as it comes. */
-async function rawUpgrade(path: string, headers: readonly string[], version = 13): Promise<string> {
+async function rawUpgrade(
+  path: string,
+  headers: readonly string[],
+  { version = 13, method = "GET" } = {},
+): Promise<string> {
   const { hostname, port } = new URL(`http://${address}`);
   const socket: Socket = connect(Number(port), hostname);
   const lines = [
-    `GET /api/v1${path} HTTP/1.1`,
+    `${method} /api/v1${path} HTTP/1.1`,
     `Host: ${address}`,
     "Connection: Upgrade",
     "Upgrade: websocket",
@@ -177,12 +181,20 @@ test("upgrades that turn out not to be WebSockets take no reader's place", async
   const id = await evaluation();
   const headers = [`Authorization: Bearer ${api.viewer.token}`];
   for (let round = 0; round < 6; round++) {
-    const answers = await Promise.all(Array.from({ length: 50 }, () => rawUpgrade(`/evals/${id}/live`, headers, 99)));
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => rawUpgrade(`/evals/${id}/live`, headers, { version: 99 })),
+    );
     expect(answers.every((answer) => answer.startsWith("HTTP/1.1 400 "))).toBe(true);
   }
   const reader = open(`/evals/${id}/live`);
   expect(await reader.next()).toMatchObject({ status: 3 });
   reader.socket.close();
+});
+
+test("an upgrade by another method than GET is refused, also by one that no request can have", async () => {
+  for (const method of ["TRACE", "POST"]) {
+    expect(await rawUpgrade(`/evals/${newId()}/live`, [], { method })).toMatch(/^HTTP\/1\.1 405 .*allow: GET/is);
+  }
 });
 
 test("a request that does not become a WebSocket is told to upgrade", async () => {

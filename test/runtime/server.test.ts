@@ -51,7 +51,7 @@ test("SIGTERM lets a request under way end, and leaves nothing running", async (
   await expect.poll(() => fetch(`${server.url}/api/v1/health`).then(({ status }) => status)).toBe(200);
 
   server.process.kill("SIGTERM");
-  await expect.poll(() => server.lines.at(-1)).toContain("stopping");
+  await expect.poll(() => server.lines.join("\n"), { timeout: 20_000 }).toContain('"message":"stopping"');
   slow.end('"password":"wrong"}  '.padEnd(21));
 
   expect(await answered).toContain('"error":true');

@@ -30,6 +30,21 @@ test("all mistakes are told at once, each with its path", async () => {
   await expect(list(problems)).toMatchFileSnapshot("./mistakes/all-at-once.txt");
 });
 
+test("what an entry means is looked at also when something else in it has a wrong shape", () => {
+  const problems = saidOf((file) => {
+    file.users.alice.email = "no address";
+    file.users.alice.username = "a b";
+    file.projects.web.triggers = [];
+    file.projects.web.repository = "/etc";
+    file.projects.web.wildcard = "a b";
+    file.projects.web.created_by = "nobody";
+  });
+  const paths = problems.map((line) => line.slice(0, line.indexOf(":")));
+  const ofWeb = ["triggers", "repository", "wildcard", "created_by"].map((field) => `projects.web.${field}`);
+  expect(paths).toEqual(expect.arrayContaining(["users.alice.email", "users.alice.username", ...ofWeb]));
+  expect(new Set(paths).size, "none twice").toBe(paths.length);
+});
+
 describe("shapes", () => {
   test("what is no attribute set, list, text, number or truth is named", async () => {
     expect(problemsOf([])).toEqual(["the file must be an attribute set"]);

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { DaemonConnection } from "#worker/daemon/connection.ts";
+import { DaemonSocket } from "#worker/daemon/socket.ts";
 import { killProcesses, untilGone, withDescendants } from "./processes.ts";
 import { removeTree } from "./temporary-folder.ts";
 
@@ -195,7 +195,7 @@ async function waitForSocket(child: ChildProcess, socketPath: string, log: () =>
     failure = error;
   });
   const deadline = performance.now() + START_MS_MAX;
-  while (!(await isListening(socketPath))) {
+  while (!(await DaemonSocket.isAnswered(socketPath))) {
     if (failure) throw failure;
     if (child.exitCode !== null || performance.now() > deadline) {
       await endProcessTree(child);
@@ -203,17 +203,11 @@ async function waitForSocket(child: ChildProcess, socketPath: string, log: () =>
     }
     await sleep(10);
   }
-}
-
-/** The file alone says nothing: it is there a moment before the daemon listens. */
-async function isListening(socketPath: string): Promise<boolean> {
-  const socket = connect(socketPath);
-  const answered = await once(socket, "connect").then(
-    () => true,
-    () => false,
+  // Connections that lay out a new store at the same time come into each other's way. Some daemons refuse who asks.
+  await DaemonConnection.open(socketPath).then(
+    (connection) => connection.close(),
+    () => {},
   );
-  socket.destroy();
-  return answered;
 }
 
 /** The daemon, its process per connection and their builders, by their own ids. */

@@ -240,9 +240,9 @@ describe.skipIf(!nix.ok)("inputs of a flake", () => {
       }
     });
 
-    // Nix 2.8 lets every flake read every file: there evaluators are another user (decision 0050).
-    const isOpen = nix.ok && /^2\.(?:\d|1\d|2[0-5])\./.test(nix.version);
-    test.skipIf(isOpen)("a flake with other inputs reads no more of the machine than one without", async () => {
+    test("a flake with other inputs reads no more of the machine than one without", async ({ skip }) => {
+      const isOpen = nix.ok && /^2\.(?:\d|1\d|2[0-5])\./.test(nix.version);
+      skip(isOpen, "this Nix lets every flake read every file: evaluators are another user there (decision 0050)");
       const overrides = [{ input: "one", url }];
       const job = { wildcard: "packages.secret" };
       const overridden = await evaluateRepository(daemon, strict, { job: { ...job, overrides }, environment });

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, chown, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Clock, SECOND, sleep } from "#core/lib/clock.ts";
+import { DaemonConnection } from "../daemon/connection.ts";
 import { DaemonSocket } from "../daemon/socket.ts";
 import type { DaemonStore } from "../daemon/store-url.ts";
 import { makeFolder } from "../folders.ts";
@@ -102,14 +103,19 @@ export class PrivateDaemon {
 
   async #listening(clock: Clock): Promise<void> {
     const deadline = clock.monotonic() + START_MS_MAX;
-    for (;;) {
-      if (await DaemonSocket.isAnswered(this.store.socketPath)) return;
+    while (!(await DaemonSocket.isAnswered(this.store.socketPath))) {
       if (!this.running || clock.monotonic() > deadline) {
         const said = this.#said.trim() || "it says nothing";
         throw new PrivateDaemonError(`the nix-daemon of the store ${this.store.root} did not start: ${said}`);
       }
       await sleep(clock, START_POLL_MS);
     }
+    // Connections that lay out a new store at the same time come into each other's way: one of ours goes first.
+    const first = await DaemonConnection.open(this.store.socketPath, { clock }).catch((cause: Error) => {
+      const message = `the nix-daemon of the store ${this.store.root} answers nobody: ${cause.message}`;
+      throw new PrivateDaemonError(message, { cause });
+    });
+    first.close();
   }
 }
 
