@@ -1,0 +1,8 @@
+# `system.gradient-deploy`: a host that takes what Gradient built for it, on its own.
+{
+  imports = [
+    ../packages.nix
+    ./options.nix
+    ./service.nix
+  ];
+}

@@ -1,0 +1,157 @@
+# The virtual host of `reverseProxy.nginx`.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.gradient;
+  proxy = cfg.reverseProxy.nginx;
+  localAddress = import ../local-address.nix { inherit lib; };
+  server = "http://${localAddress cfg.listenAddr cfg.port}";
+  withTls = cfg.useTls && proxy.manageTls;
+  storage = "${cfg.baseDir}/storage";
+
+  # nginx takes over the headers of a level above only where a level has none of its own, so each location has them all.
+  # The server believes the address that this proxy adds, and none that stands before it.
+  headers = ''
+    proxy_http_version 1.1;
+    proxy_set_header Host $host;
+    proxy_set_header X-Real-IP $remote_addr;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Host $host;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $gradient_connection;
+    proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect" else "\"\""};
+  '';
+
+  # The server has limits of its own for each kind of body, and answers too large ones in words. Bodies and answers
+  # pass through as they come: a NAR is not written to nginx's disk first, and a live log is live.
+  streamed = ''
+    ${headers}
+    client_max_body_size 0;
+    proxy_request_buffering off;
+    proxy_buffering off;
+    proxy_connect_timeout 10s;
+    proxy_send_timeout 1h;
+    proxy_read_timeout 1h;
+  '';
+
+  # A worker's connection is open for as long as the worker runs.
+  socket = ''
+    ${headers}
+    proxy_buffering off;
+    proxy_connect_timeout 10s;
+    proxy_send_timeout 90d;
+    proxy_read_timeout 90d;
+  '';
+
+  # What the server calls public is answered of memory for a second, to who shows no credentials.
+  remembered = ''
+    ${headers}
+    proxy_cache gradient;
+    proxy_cache_key $scheme$host$request_uri;
+    proxy_cache_lock on;
+    proxy_cache_valid 200 1s;
+    proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
+    proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
+    proxy_cache_bypass $http_authorization $http_cookie;
+    proxy_connect_timeout 10s;
+    proxy_read_timeout 1h;
+  '';
+
+  # The tag is the server's: one of the file's time would be another after a backup was restored.
+  read = ''
+    internal;
+    sendfile on;
+    tcp_nopush on;
+    etag off;
+    add_header ETag $upstream_http_etag;
+    add_header Last-Modified "";
+  '';
+
+  locationOf = extraConfig: {
+    proxyPass = server;
+    recommendedProxySettings = false;
+    inherit extraConfig;
+  };
+in
+{
+  options.services.gradient = {
+    nginxStorageLocation = mkOption {
+      type = types.str;
+      readOnly = true;
+      internal = true;
+      default = "/internal-storage/";
+      description = "Where nginx, and nobody through it, reads the storage folder.";
+    };
+
+    nginxReadsStorage = mkOption {
+      type = types.bool;
+      readOnly = true;
+      internal = true;
+      # A shared folder has rights of its own, which are not ours to open.
+      default = proxy.enable && cfg.storage.sharedPath == null;
+      description = "Whether the server leaves the sending of stored files to nginx.";
+    };
+  };
+
+  config = lib.mkIf (cfg.enable && proxy.enable) {
+    users.groups.gradient.members = lib.optional cfg.nginxReadsStorage config.services.nginx.user;
+
+    services.nginx = {
+      enable = true;
+
+      appendHttpConfig = ''
+        proxy_cache_path /var/cache/nginx/gradient keys_zone=gradient:10m max_size=64m inactive=10s;
+        map $http_upgrade $gradient_connection { default upgrade; "" close; }
+        map $upstream_http_cache_control $gradient_public { default 0; "~*(^|[ ,])public" 1; }
+        map $gradient_public $gradient_not_public { default 1; 1 ""; }
+      '';
+
+      virtualHosts.${cfg.domain} = {
+        http2 = true;
+        enableACME = lib.mkDefault withTls;
+        forceSSL = lib.mkDefault withTls;
+
+        locations = {
+          "/api/" = locationOf streamed;
+          "= /api" = locationOf streamed;
+          "/cache/" = locationOf streamed;
+          "= /cache" = locationOf streamed;
+          "/proto" = locationOf socket;
+          "~ ^/cache/[^/]+/(?:[0-9a-z]+\\.narinfo|nix-cache-info)$" = locationOf remembered;
+          # For scrapers, on the server's own port; here it must not be a page of the web interface.
+          "= /metrics".return = "404";
+        }
+        // lib.optionalAttrs cfg.nginxReadsStorage {
+          ${cfg.nginxStorageLocation} = {
+            alias = "${storage}/";
+            extraConfig = read;
+          };
+        }
+        // (
+          if cfg.frontend.enable then
+            {
+              # Pages are asked for anew after a release, what has a hash in its name never.
+              "/" = {
+                root = "${pkgs.gradient-frontend}/share/gradient-frontend";
+                tryFiles = "$uri $uri/ /index.html";
+                extraConfig = ''add_header Cache-Control "no-cache";'';
+              };
+              "/assets/" = {
+                root = "${pkgs.gradient-frontend}/share/gradient-frontend";
+                tryFiles = "$uri =404";
+                extraConfig = ''add_header Cache-Control "public, max-age=31536000, immutable";'';
+              };
+            }
+          else
+            { "/".return = "404"; }
+        );
+      };
+    };
+  };
+}

@@ -1,0 +1,12 @@
+# `services.gradient.worker`: a worker, and what it needs of its machine.
+{
+  imports = [
+    ../packages.nix
+    ./options.nix
+    ./assertions.nix
+    ./service.nix
+    ./nix.nix
+    ./nginx.nix
+    ./beside-server.nix
+  ];
+}

@@ -1,0 +1,7 @@
+# The packages of this repository, for whatever nixpkgs they are laid over.
+final: _previous: {
+  gradient-node-modules = final.callPackage ./packages/node-modules.nix { };
+  gradient-server = final.callPackage ./packages/server.nix { };
+  gradient-worker = final.callPackage ./packages/worker.nix { };
+  gradient-frontend = final.callPackage ./packages/frontend.nix { };
+}

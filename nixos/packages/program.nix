@@ -1,0 +1,61 @@
+# A program of this repository: its TypeScript as it is, run by Node.
+{
+  lib,
+  stdenvNoCC,
+  makeWrapper,
+  nodejs_24,
+  gitMinimal,
+  openssh,
+  gradient-node-modules,
+}:
+{
+  name,
+  description,
+  # Folders and files of the repository that it runs from.
+  parts,
+  main,
+}:
+let
+  isTest = file: lib.hasSuffix ".test.ts" file.name;
+  inherit (lib) fileset;
+in
+stdenvNoCC.mkDerivation {
+  pname = name;
+  inherit (lib.importJSON ../../package.json) version;
+
+  src = fileset.toSource {
+    root = ../..;
+    fileset = fileset.difference (fileset.unions ([ ../../package.json ] ++ parts)) (
+      fileset.fileFilter isTest ../..
+    );
+  };
+
+  nativeBuildInputs = [ makeWrapper ];
+  dontConfigure = true;
+  dontBuild = true;
+  installPhase = ''
+    runHook preInstall
+    mkdir -p $out/lib/gradient
+    cp -r . $out/lib/gradient/
+    ln -s ${gradient-node-modules}/node_modules $out/lib/gradient/node_modules
+    makeWrapper ${lib.getExe nodejs_24} $out/bin/${name} \
+      --add-flags "--max-semi-space-size=2 --max-old-space-size=2000 $out/lib/gradient/${main}" \
+      --suffix PATH : ${
+        lib.makeBinPath [
+          gitMinimal
+          openssh
+        ]
+      }
+    runHook postInstall
+  '';
+
+  meta = {
+    inherit description;
+    license = lib.licenses.asl20;
+    mainProgram = name;
+    platforms = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+  };
+}

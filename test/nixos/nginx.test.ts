@@ -1,0 +1,193 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { connect as connectHttp2 } from "node:http2";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
+import { makeCertificate } from "#test/support/certificate.ts";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
+import { nginxAvailable } from "../e2e/proxy.ts";
+import { canEvaluate, evaluateSystems } from "./support/evaluate.ts";
+import { nginxConfiguration } from "./support/nginx.ts";
+import { MINIMAL, sound, withServer } from "./support/systems.ts";
+
+const DOMAIN = "127.0.0.1";
+const START_MS_MAX = 20_000;
+
+async function freePort(): Promise<number> {
+  const server = createTcpServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: string;
+}
+
+/** Asks through HTTP/2, which nginx speaks to who can. */
+async function ask(origin: string, path: string, headers: Record<string, string> = {}, body = ""): Promise<Answer> {
+  const session = connectHttp2(origin, { rejectUnauthorized: false });
+  // The request fails too, and that is what we look at.
+  session.on("error", () => {});
+  try {
+    const request = session.request({ ":path": path, ":method": body === "" ? "GET" : "POST", ...headers });
+    if (body !== "") request.end(body);
+    const [answered] = (await once(request, "response")) as [Record<string, string>];
+    return { status: Number(answered[":status"]), headers: answered, body: await text(request) };
+  } finally {
+    session.close();
+  }
+}
+
+/** What the module writes for nginx, with the files of this machine in the places of those of a NixOS. */
+describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module configures it", () => {
+  const seen: IncomingMessage[] = [];
+  let server: Server;
+  let origin: string;
+  const cleanups: (() => Promise<void> | void)[] = [];
+
+  beforeAll(async () => {
+    const folder = await withTemporaryFolder();
+    cleanups.push(async () => await folder[Symbol.asyncDispose]());
+    // nginx's processes run as another user than root.
+    chmodSync(folder.path, 0o755);
+    const pages = join(folder.path, "pages");
+    mkdirSync(join(pages, "assets"), { recursive: true });
+    writeFileSync(join(pages, "index.html"), "<p>the pages</p>");
+    writeFileSync(join(pages, "assets/app-1.js"), "1");
+    const storage = join(folder.path, "storage");
+    mkdirSync(storage);
+    writeFileSync(join(storage, "object"), "the NAR");
+    const { certificate, key } = makeCertificate(DOMAIN);
+    writeFileSync(join(folder.path, "tls.pem"), certificate);
+    writeFileSync(join(folder.path, "tls.key"), key);
+
+    server = createServer(async (request, response) => {
+      seen.push(request);
+      const { pathname } = new URL(request.url ?? "", "http://server");
+      if (pathname === "/cache/main/nar/object.nar") {
+        response.writeHead(200, { "X-Accel-Redirect": "/internal-storage/object", ETag: '"ours"' }).end();
+        return;
+      }
+      if (pathname.endsWith(".narinfo")) {
+        response.setHeader("Cache-Control", pathname.includes("open") ? "public, max-age=60" : "private");
+        response.end(`answer ${seen.length}`);
+        return;
+      }
+      const received = await text(request);
+      response.setHeader("Content-Type", "application/json");
+      response.end(JSON.stringify({ length: received.length }));
+    });
+    const sockets = new WebSocketServer({ server });
+    sockets.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    cleanups.push(() => void sockets.close());
+    cleanups.push(() => void server.closeAllConnections());
+    cleanups.push(() => void server.close());
+
+    const { port } = server.address() as AddressInfo;
+    const evaluated = evaluateSystems({
+      nginx: withServer(
+        MINIMAL,
+        `services.gradient.domain = lib.mkForce "${DOMAIN}"; services.gradient.port = ${port};`,
+      ),
+    });
+    const listenPort = await freePort();
+    const written = nginxConfiguration(sound(evaluated.nginx).nginx, DOMAIN, folder.path)
+      .replace("127.0.0.1:8443", `127.0.0.1:${listenPort}`)
+      .replaceAll(/\/nix\/store\/\S+\/share\/gradient-frontend/g, pages)
+      .replaceAll("/var/lib/gradient/storage", storage);
+    writeFileSync(join(folder.path, "nginx.conf"), written);
+    const nginx = spawn("nginx", ["-p", folder.path, "-c", join(folder.path, "nginx.conf"), "-e", "stderr"], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    const ended = once(nginx, "close");
+    cleanups.unshift(async () => {
+      nginx.kill("SIGTERM");
+      await ended;
+    });
+    origin = `https://127.0.0.1:${listenPort}`;
+    const deadline = performance.now() + START_MS_MAX;
+    while ((await ask(origin, "/").catch(() => null)) === null) {
+      if (performance.now() > deadline) throw new Error("nginx does not answer");
+      await sleep(20);
+    }
+  });
+
+  afterAll(async () => {
+    for (const cleanup of cleanups) await cleanup();
+  });
+
+  test("the API is reached, with the client's address behind whatever it says of itself", async () => {
+    const answer = await ask(origin, "/api/v1/health", { "x-forwarded-for": "10.1.2.3" });
+    expect(answer.status).toBe(200);
+    expect(seen.at(-1)?.headers).toMatchObject({
+      host: DOMAIN,
+      "x-forwarded-for": "10.1.2.3, 127.0.0.1",
+      "x-forwarded-proto": "https",
+      "x-sendfile-type": "X-Accel-Redirect",
+    });
+  });
+
+  test("bodies pass whatever their size", async () => {
+    const answer = await ask(origin, "/api/v1/upload", {}, "x".repeat(3 * 1024 * 1024));
+    expect(JSON.parse(answer.body)).toEqual({ length: 3 * 1024 * 1024 });
+  });
+
+  test("each path of the pages is answered with them, and the server's own are not", async () => {
+    for (const path of ["/", "/organization/acme"]) {
+      const { status, headers, body } = await ask(origin, path);
+      expect({ status, body }).toEqual({ status: 200, body: "<p>the pages</p>" });
+      expect(headers["cache-control"]).toBe("no-cache");
+    }
+    expect((await ask(origin, "/assets/app-1.js")).headers["cache-control"]).toContain("immutable");
+    expect((await ask(origin, "/assets/absent.js")).status).toBe(404);
+    expect((await ask(origin, "/metrics")).status).toBe(404);
+  });
+
+  test("nginx sends what the server names, under the server's tag, and nobody else reaches it", async () => {
+    const { status, headers, body } = await ask(origin, "/cache/main/nar/object.nar");
+    expect({ status, body, tag: headers.etag }).toEqual({ status: 200, body: "the NAR", tag: '"ours"' });
+    expect((await ask(origin, "/internal-storage/object")).status).toBe(404);
+  });
+
+  test("only what the server calls public is answered of memory, and only to who shows no credentials", async () => {
+    const open = await ask(origin, "/cache/main/0open.narinfo");
+    expect(open.status).toBe(200);
+    const before = seen.length;
+    // A second may pass between the two on a busy machine: some try of several is answered of memory.
+    const again = await Promise.all(
+      Array.from({ length: 5 }, async () => await ask(origin, "/cache/main/0open.narinfo")),
+    );
+    expect(seen.length).toBeLessThan(before + again.length);
+
+    const own = { authorization: "Bearer token" };
+    const [first, second] = [
+      await ask(origin, "/cache/main/0open.narinfo", own),
+      await ask(origin, "/cache/main/0open.narinfo", own),
+    ];
+    expect(first.body).not.toBe(second.body);
+    const closed = [await ask(origin, "/cache/main/0shut.narinfo"), await ask(origin, "/cache/main/0shut.narinfo")];
+    expect(closed[0]?.body).not.toBe(closed[1]?.body);
+  });
+
+  test.each(["/proto", "/cache/main/proto"])("a WebSocket to %s passes", async (path) => {
+    const socket = new WebSocket(`${origin.replace("https", "wss")}${path}`, { rejectUnauthorized: false });
+    await once(socket, "open");
+    socket.send("hello");
+    const [answer] = (await once(socket, "message")) as [Buffer];
+    expect(answer.toString()).toBe("hello");
+    socket.terminate();
+  });
+});

@@ -1,0 +1,43 @@
+import type { Location, System } from "./evaluate.ts";
+
+/**
+ * nginx's whole configuration as NixOS would write it from these options, with all files in a folder, and with the
+ * certificate tls.pem and tls.key there.
+ */
+export function nginxConfiguration(nginx: System["nginx"], domain: string, folder: string): string {
+  const host = nginx.virtualHosts[domain];
+  if (!host) throw new Error(`there is no virtual host ${domain}`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  return `
+${process.getuid?.() === 0 ? "user nobody nogroup;" : ""}
+daemon off;
+pid ${folder}/pid;
+events { }
+http {
+  access_log off;
+${temporary.map((name) => `  ${name}_temp_path ${folder}/${name};`).join("\n")}
+  server {
+    listen 127.0.0.1:8443 ssl ${host.http2 ? "http2" : ""};
+    server_name ${domain};
+    ssl_certificate ${folder}/tls.pem;
+    ssl_certificate_key ${folder}/tls.key;
+${Object.entries(host.locations)
+  .map(([path, location]) => locationText(path, location))
+  .join("\n")}
+  }
+  ${nginx.appendHttpConfig.replaceAll("/var/cache/nginx", folder)}
+}
+`;
+}
+
+function locationText(path: string, location: Location): string {
+  const lines = [
+    location.proxyPass === null ? "" : `proxy_pass ${location.proxyPass};`,
+    location.root === null ? "" : `root ${location.root};`,
+    location.alias === null ? "" : `alias ${location.alias};`,
+    location.tryFiles === null ? "" : `try_files ${location.tryFiles};`,
+    location.return === null ? "" : `return ${location.return};`,
+    location.extraConfig,
+  ];
+  return `    location ${path} {\n${lines.filter((line) => line !== "").join("\n")}\n    }`;
+}

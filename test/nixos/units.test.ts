@@ -1,0 +1,54 @@
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
+import { canEvaluate, evaluateSystems, type Service } from "./support/evaluate.ts";
+import { MINIMAL, REMOTE_WORKER, snippet, sound, withServer, withWorker } from "./support/systems.ts";
+import { unitText } from "./support/unit-text.ts";
+
+const systemd = spawnSync("systemd-analyze", ["--version"]).status === 0;
+const RELAY = `services.gradient.worker = {
+  discoverable = true;
+  capabilities.federate = true;
+  downstreamsFile = "/run/secrets/downstreams";
+};`;
+
+/** systemd's own measure: 0 is nothing to gain for who takes the service over, 10 the whole machine. */
+const EXPOSURE_MAX = { "gradient-server": 2, "gradient-worker-token": 2, "gradient-worker": 5.5, relay: 2 };
+
+describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
+  const evaluated = evaluateSystems({
+    beside: withServer(MINIMAL, snippet("oidc"), snippet("worker-beside-server")),
+    relay: withWorker(REMOTE_WORKER, RELAY),
+  });
+  const units: Readonly<Record<string, Service | undefined>> = {
+    ...sound(evaluated.beside).services,
+    relay: sound(evaluated.relay).services["gradient-worker"],
+  };
+
+  test.each(Object.keys(EXPOSURE_MAX))("systemd takes %s as it is", async (name) => {
+    const unit = units[name];
+    if (!unit) throw new Error("there is no such unit");
+    await using folder = await withTemporaryFolder();
+    const path = join(folder.path, `${name}.service`);
+    writeFileSync(path, unitText(unit, "/bin/sh"));
+    const { status, stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
+    const words = stderr.split("\n").filter((line) => line.includes(`${name}.service`));
+    expect(words).toEqual([]);
+    expect(status).toBe(0);
+  });
+
+  test.each(Object.entries(EXPOSURE_MAX))("whoever takes %s over gains little", async (name, exposureMax) => {
+    const unit = units[name];
+    if (!unit) throw new Error("there is no such unit");
+    await using folder = await withTemporaryFolder();
+    const path = join(folder.path, `${name}.service`);
+    writeFileSync(path, unitText(unit, "/bin/sh"));
+    const { stdout } = spawnSync("systemd-analyze", ["security", "--offline=true", "--no-pager", path], {
+      encoding: "utf8",
+    });
+    const exposure = Number(/Overall exposure level for \S+: ([\d.]+)/.exec(stdout)?.[1]);
+    expect(exposure).toBeLessThanOrEqual(exposureMax);
+  });
+});
