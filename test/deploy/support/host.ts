@@ -1,4 +1,5 @@
-import { chmod, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Service, startService } from "../../e2e/process.ts";
 import { type NixDaemon, nixOutput, runNix, withNixDaemon } from "../../support/nix.ts";
@@ -56,31 +57,17 @@ export interface Host extends AsyncDisposable {
 
 const FOLDERS = ["bin", "behaviour", "boot", "etc", "log", "run", "units"];
 
-export async function withHost(name: string, { server, project, apiKey }: AgentSettings): Promise<Host> {
+export async function withHost(name: string, told: AgentSettings): Promise<Host> {
   // Nobody's signature is trusted but what the server tells the agent.
   const daemon = await withNixDaemon({ settings: { "trusted-public-keys": "", "require-sigs": "true" } });
-  const { root, folder } = daemon;
-  for (const part of FOLDERS) await mkdir(join(root, part), { recursive: true });
-  const systemctl = join(root, "bin", "systemctl");
-  await writeFile(systemctl, fakeSystemctl(root));
-  await chmod(systemctl, 0o755);
-  const [state, keyFile] = [join(folder, "state"), join(folder, "api-key")];
-  await mkdir(state, { mode: 0o700 });
-  // As `echo` writes it.
-  await writeFile(keyFile, `${apiKey}\n`, { mode: 0o600 });
-  const env: Record<string, string> = {
-    ...daemon.env,
-    PATH: `${join(root, "bin")}:${pathWithNix()}`,
-    STATE_DIRECTORY: state,
-    GRADIENT_DEPLOY_SERVER: server,
-    GRADIENT_DEPLOY_PROJECT: project,
-    GRADIENT_DEPLOY_HOST: name,
-    GRADIENT_DEPLOY_API_KEY_FILE: keyFile,
-    GRADIENT_DEPLOY_ROOT: root,
-  };
-  const start = (parameters: readonly string[] = []): Service => startService("deploy-agent/main.ts", env, parameters);
+  const { root } = daemon;
   const at = (path: string) => join(root, path);
-  const link = (path: string) => readlink(at(path)).catch(() => null);
+  for (const part of FOLDERS) await mkdir(at(part), { recursive: true });
+  await writeFile(at("bin/systemctl"), fakeSystemctl(root), { mode: 0o755 });
+  const state = join(daemon.folder, "state");
+  await mkdir(state, { mode: 0o700 });
+  const env = await agentEnvironment(name, { daemon, state, told });
+  const start = (parameters: readonly string[] = []): Service => startService("deploy-agent/main.ts", env, parameters);
   return {
     name,
     daemon,
@@ -95,31 +82,71 @@ export async function withHost(name: string, { server, project, apiKey }: AgentS
     behave: (label, commands, when = "before") =>
       writeFile(at(`behaviour/${label}${when === "after" ? ".after" : ""}`), `${commands}\n`),
     units: (...failed) => writeFile(at("units/failed"), failed.map((unit) => `${unit}\n`).join("")),
-    async present() {
-      return {
-        profile: await profileOf(root),
-        current: await link("run/current-system"),
-        booted: await link("run/booted-system"),
-        bootDefault: await link("boot/default"),
-      };
-    },
+    present: () => presentSystem(root),
     switches: () => linesOf(at("log/switch")),
-    async boot() {
-      const next = await link("boot/default");
-      if (next === null) throw new Error("there is nothing to boot");
-      await rm(at("run"), { recursive: true, force: true });
-      await mkdir(at("run"));
-      for (const place of ["current-system", "booted-system"]) await symlink(next, at(`run/${place}`));
-    },
+    boot: () => boot(root),
     async install(path, { cache, publicKey }) {
       const options = ["--option", "substituters", cache, "--option", "trusted-public-keys", publicKey];
       await nixOutput(["nix-store", "--realise", path, ...options], daemon.env);
-      await nixOutput(["nix-env", "-p", at("nix/var/nix/profiles/system"), "--set", path], daemon.env);
+      await nixOutput(["nix-env", "-p", at(PROFILE), "--set", path], daemon.env);
       await nixOutput([`${root}${path}/bin/switch-to-configuration`, "boot"], {});
-      await this.boot();
+      await boot(root);
     },
     [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
   };
+}
+
+const PROFILE = "nix/var/nix/profiles/system";
+
+interface Machine {
+  readonly daemon: NixDaemon;
+  readonly state: string;
+  readonly told: AgentSettings;
+}
+
+async function agentEnvironment(name: string, { daemon, state, told }: Machine): Promise<Record<string, string>> {
+  const { root, folder } = daemon;
+  const keyFile = join(folder, "api-key");
+  // As `echo` writes it.
+  await writeFile(keyFile, `${told.apiKey}\n`, { mode: 0o600 });
+  return {
+    ...daemon.env,
+    PATH: `${join(root, "bin")}:${pathWithNix()}`,
+    STATE_DIRECTORY: state,
+    GRADIENT_DEPLOY_SERVER: told.server,
+    GRADIENT_DEPLOY_PROJECT: told.project,
+    GRADIENT_DEPLOY_HOST: name,
+    GRADIENT_DEPLOY_API_KEY_FILE: keyFile,
+    GRADIENT_DEPLOY_STORE_ROOT: root,
+    GRADIENT_DEPLOY_PROFILE: join(root, PROFILE),
+    GRADIENT_DEPLOY_CURRENT_SYSTEM: join(root, "run/current-system"),
+    GRADIENT_DEPLOY_BOOTED_SYSTEM: join(root, "run/booted-system"),
+    GRADIENT_DEPLOY_BOOT_ID_FILE: join(root, "boot/id"),
+    GRADIENT_DEPLOY_NETRC_FILE: join(root, "etc/netrc"),
+    GRADIENT_DEPLOY_SYSTEMD: "false",
+    // Nobody watches for long what is healthy at once.
+    GRADIENT_DEPLOY_HEALTH_SETTLE_SECS: "0",
+    GRADIENT_DEPLOY_HEALTH_GRACE_SECS: "1",
+  };
+}
+
+async function presentSystem(root: string): Promise<PresentSystem> {
+  const link = (path: string) => readlink(join(root, path)).catch(() => null);
+  const generation = await link(PROFILE);
+  return {
+    profile: generation === null ? null : await link(join(PROFILE, "..", generation)),
+    current: await link("run/current-system"),
+    booted: await link("run/booted-system"),
+    bootDefault: await link("boot/default"),
+  };
+}
+
+async function boot(root: string): Promise<void> {
+  const next = await readlink(join(root, "boot/default"));
+  await rm(join(root, "run"), { recursive: true, force: true });
+  await mkdir(join(root, "run"));
+  await writeFile(join(root, "boot/id"), `${randomUUID()}\n`);
+  for (const place of ["current-system", "booted-system"]) await symlink(next, join(root, "run", place));
 }
 
 /** Whether the path and all that it needs are in the host's store, with the contents that Nix knows of them. */
@@ -130,10 +157,4 @@ export async function isWhole({ daemon }: Host, path: string): Promise<boolean> 
 
 export async function linesOf(path: string): Promise<string[]> {
   return (await readFile(path, "utf8").catch(() => "")).split("\n").filter((line) => line !== "");
-}
-
-async function profileOf(root: string): Promise<string | null> {
-  const profiles = join(root, "nix/var/nix/profiles");
-  const generation = await readlink(join(profiles, "system")).catch(() => null);
-  return generation === null ? null : await readlink(join(profiles, generation)).catch(() => null);
 }
