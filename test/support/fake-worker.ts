@@ -12,7 +12,7 @@ type Received = Exclude<ServerMessage, { type: "credit" | "stream_stop" | "heart
 type Sent = Exclude<WorkerMessage, { type: "credit" | "stream_stop" | "heartbeat" }>;
 type Of<T extends Received["type"]> = Extract<Received, { type: T }>;
 
-const WAIT_MS_MAX = 5_000;
+const WAIT_MS_MAX = 20_000;
 
 export const CAPABILITIES = { fetch: true, eval: true, build: true, sign: false, federate: false } as const;
 

@@ -125,7 +125,8 @@ export async function withHub(overrides: Partial<HubDeps> = {}): Promise<HubBenc
   };
 }
 
-async function insertReadyBuild(
+/** A build that is ready, of an evaluation that builds. */
+export async function insertReadyBuild(
   db: Kysely<Database>,
   { organizationId, projectId, name }: { organizationId: string; projectId: string; name: string },
 ): Promise<BenchBuild> {
