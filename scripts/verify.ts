@@ -36,6 +36,9 @@ const CHECKS: readonly (readonly [name: string, command: string, ...args: string
   ["neutral bundle", process.execPath, "scripts/neutral-bundle.ts"],
 ];
 
+/** Exit code of scripts/npm-hashes.ts. */
+const NPM_HASHES_CANNOT_ASK = 3;
+
 type Environment = Readonly<Record<string, string>>;
 
 interface Ended {
@@ -100,6 +103,15 @@ function groupFiles(group: TestGroup): string[] {
   return testsOf(group, readSourceFiles()).map((path) => join(ROOT, path));
 }
 
+/** Whether Nix finds what npm installs. Without a registry only whether it is of this lock file. */
+async function verifyNpmHashes(): Promise<void> {
+  await step("npm hashes", async () => {
+    const { exitCode, output } = await run(process.execPath, ["scripts/npm-hashes.ts", "--check"]);
+    if (exitCode === NPM_HASHES_CANNOT_ASK) return skippedGroup("npm hashes of the installed packages", output.trim());
+    return exitCode === 0 ? PASSED : failedStep("npm hashes", output);
+  });
+}
+
 async function verifyNewerNix(suite: string): Promise<void> {
   await step(`tests on the Nix of Debian ${suite}`, async () => {
     const nix = ensureNewerNix(suite, (line) => console.log(line));
@@ -129,6 +141,7 @@ for (const [name, command, ...args] of CHECKS) {
     return exitCode === 0 ? PASSED : failedStep(name, output);
   });
 }
+await verifyNpmHashes();
 await step("tests", () => runTests([]));
 for (const suite of NEWER_SUITES) await verifyNewerNix(suite);
 await verifyOldestPostgres();
