@@ -22,8 +22,10 @@ export interface Fleet extends AsyncDisposable {
   readonly apiKey: string;
   /** Commits systems and waits until they are built. */
   publish(commit: SystemsCommit): Promise<Published>;
-  /** Evaluates what the repository holds now, and waits for the end. */
-  evaluate(): Promise<Published>;
+  /** Evaluates what the branch, or HEAD, of the repository holds now, and waits for the end. */
+  evaluate(branch?: string): Promise<Published>;
+  /** Lets a build that failed in an evaluation run again, and waits for the end. */
+  restart(evaluation: string): Promise<void>;
   /** A host without a system; it ends with the fleet. */
   host(name: string, apiKey?: string): Promise<Host>;
   /** A host that runs this system. */
@@ -38,7 +40,7 @@ interface EntryPoint {
   readonly build_status: string;
 }
 
-const AGENT_PERMISSIONS = ["viewOrg"];
+const AGENT_PERMISSIONS = ["viewOrg", "reportDeployments"];
 const BUILT = ["Completed", "Substituted"];
 const HOST_ATTRIBUTE = /^nixosConfigurations\.([^.]+)\./;
 
@@ -60,10 +62,17 @@ export async function withFleet(first: SystemsCommit): Promise<Fleet> {
   const key = (name: string, permissions: readonly string[]): Promise<string> =>
     api.request("POST", "/user/keys", { name, permissions });
   const apiKey = await key("hosts", AGENT_PERMISSIONS);
-  const evaluate = async (): Promise<Published> => {
-    const evaluation = await api.evaluate(PROJECT);
+  const evaluate = async (branch?: string): Promise<Published> => {
+    await api.request("POST", `/projects/${PROJECT}/evaluate`, branch === undefined ? {} : { branch });
+    const evaluation = await newestEvaluation(gradient);
     await api.waitForEnd(evaluation);
     return { evaluation, systems: await systemsOf(gradient, evaluation) };
+  };
+  const restart = async (evaluation: string): Promise<void> => {
+    const failed = (await api.builds(evaluation)).find(({ status }) => status === "FailedPermanent");
+    if (!failed) throw new Error("nothing failed in it");
+    await api.request("POST", `/builds/${failed.id}`, { method: "restart" });
+    await api.waitForEnd(await newestEvaluation(gradient));
   };
   const host = async (name: string, hostKey = apiKey): Promise<Host> =>
     owner.use(await withHost(name, { server: network.url, project: PROJECT, apiKey: hostKey }));
@@ -76,6 +85,7 @@ export async function withFleet(first: SystemsCommit): Promise<Fleet> {
     key,
     cache,
     evaluate,
+    restart,
     host,
     async publish(commit) {
       await commitSystems(repository, commit);
@@ -90,6 +100,12 @@ export async function withFleet(first: SystemsCommit): Promise<Fleet> {
   };
   owner = started.move();
   return fleet;
+}
+
+async function newestEvaluation({ api }: Gradient): Promise<string> {
+  const [newest] = await api.request<{ id: string }[]>("GET", `/projects/${PROJECT}/evaluations`);
+  if (!newest) throw new Error("there is no evaluation");
+  return newest.id;
 }
 
 /** What `GET /projects/{organization}/{project}/entry-points` says of an evaluation's systems. */

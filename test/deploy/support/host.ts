@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { End } from "#deploy-agent/ends.ts";
 import { type Service, startService } from "../../e2e/process.ts";
 import { type NixDaemon, nixOutput, runNix, withNixDaemon } from "../../support/nix.ts";
 import { pathWithNix } from "../../support/nix-path.ts";
@@ -25,7 +26,11 @@ export interface PresentSystem {
 }
 
 export interface AgentRun {
+  /** How it ended, as its JSON says; null for one that did not come to its end. */
+  readonly end: End | null;
   readonly code: number | null;
+  /** The sentence that goes with the end. */
+  readonly reason: string | null;
   /** All that it wrote. */
   readonly output: string;
 }
@@ -76,8 +81,8 @@ export async function withHost(name: string, told: AgentSettings): Promise<Host>
     env,
     start,
     async run(...parameters) {
-      const agent = start(parameters);
-      return { code: await agent.ended, output: agent.output() };
+      const agent = start(["--json", ...parameters]);
+      return readRun(await agent.ended, agent.output());
     },
     behave: (label, commands, when = "before") =>
       writeFile(at(`behaviour/${label}${when === "after" ? ".after" : ""}`), `${commands}\n`),
@@ -153,6 +158,16 @@ async function boot(root: string): Promise<void> {
 export async function isWhole({ daemon }: Host, path: string): Promise<boolean> {
   const { code } = await runNix(["nix", "store", "verify", "--no-trust", "-r", path], daemon.env);
   return code === 0;
+}
+
+/** The agent's last line on standard output is one JSON object; what it wrote on the way may stand behind it. */
+export function readRun(code: number | null, output: string): AgentRun {
+  for (const line of output.split("\n").toReversed()) {
+    if (!line.startsWith('{"end":')) continue;
+    const { end, reason } = JSON.parse(line) as { end: End; reason: string | null };
+    return { end, code, reason, output };
+  }
+  return { end: null, code, reason: null, output };
 }
 
 export async function linesOf(path: string): Promise<string[]> {

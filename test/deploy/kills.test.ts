@@ -1,0 +1,77 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { nixAvailable } from "../support/nix.ts";
+import { type Fleet, PROJECT, withFleet } from "./support/fleet.ts";
+import { type Host, isWhole } from "./support/host.ts";
+import { type Death, dieAt, eventsOf, noteEvents, putBack } from "./support/kill-points.ts";
+import { expectSettled } from "./support/server-view.ts";
+
+const nix = nixAvailable();
+/** Every event in both ways takes minutes; otherwise each kind of event is met once, in turn in one way or the other. */
+const ALL = process.env.GRADIENT_TEST_DEPLOY_KILLS === "all";
+
+interface Story {
+  readonly title: string;
+  readonly host: string;
+  /** Whether the new system's switch fails. */
+  readonly fails: boolean;
+}
+
+const STORIES: readonly Story[] = [
+  { title: "an update", host: "alpha", fails: false },
+  { title: "an update that fails and is rolled back", host: "beta", fails: true },
+];
+
+describe.skipIf(!nix.ok).each(STORIES)("an agent that dies in the middle of $title", (story) => {
+  let fleet: Fleet;
+  let host: Host;
+  let old: string;
+  let wanted: string;
+  beforeAll(async () => {
+    fleet = await withFleet({ label: "old", hosts: [story.host] });
+    old = (await fleet.evaluate()).systems[story.host] as string;
+    wanted = (await fleet.publish({ label: "new", hosts: [story.host] })).systems[story.host] as string;
+    host = await fleet.hostWith(story.host, old);
+    await noteEvents(host, fleet.network);
+    if (story.fails) await writeFile(join(host.root, "behaviour/new.fails"), "");
+  });
+  afterAll(() => fleet?.[Symbol.asyncDispose]());
+
+  const end = () => (story.fails ? old : wanted);
+
+  test("leaves a whole system at each step, and its next run comes to the same end", { timeout: 600_000 }, async () => {
+    const { events, run } = await eventsOf(host);
+    expect(run.end).toBe(story.fails ? "rolled-back" : "deployed");
+    await expectSettled(fleet, host, end());
+    expect(events.length).toBeGreaterThan(10);
+    for (const [number, death] of chosen(events)) {
+      const at = `${death} at ${number}: ${events[number - 1]}`;
+      await putBack(host, old, wanted);
+      await fleet.gradient.api.request("POST", `/projects/${PROJECT}/hosts/${host.name}/release`, {});
+      const died = await dieAt(host, number, death);
+      expect(died.code, at).toBe(null);
+      const { profile, current, bootDefault } = await host.present();
+      for (const path of [profile, current, bootDefault]) expect([old, wanted], at).toContain(path);
+      for (const path of new Set([profile, current, bootDefault]))
+        expect(await isWhole(host, path as string)).toBe(true);
+      await host.run();
+      await expectSettled(fleet, host, end()).catch((error: unknown) => {
+        throw new Error(`${at}: ${died.output}`, { cause: error });
+      });
+    }
+  });
+});
+
+function* chosen(events: readonly string[]): Generator<readonly [number: number, death: Death]> {
+  const met = new Set<string>();
+  for (const [index, event] of events.entries()) {
+    if (ALL) {
+      yield [index + 1, "killed"];
+      yield [index + 1, "power"];
+    } else if (!met.has(event)) {
+      met.add(event);
+      yield [index + 1, met.size % 2 === 0 ? "power" : "killed"];
+    }
+  }
+}

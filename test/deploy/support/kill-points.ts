@@ -1,0 +1,120 @@
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { nixOutput } from "../../support/nix.ts";
+import { killProcesses, processesGiven, untilGone, withDescendants } from "../../support/processes.ts";
+import type { AgentRun, Host } from "./host.ts";
+import { linesOf, readRun } from "./host.ts";
+import type { Network } from "./network.ts";
+
+/** killed: the agent alone dies, and what it has started goes on. power: everything ends, and the host boots. */
+export type Death = "killed" | "power";
+
+const COMMANDS = ["nix-store", "nix-env", "systemctl"];
+const GONE_MS_MAX = 10_000;
+
+/**
+ * Makes a host note everything that its agent does to the world - each command before it runs and after it has, each
+ * request before it is passed on and after it was answered, each begin, middle and end of a switch - as a line of
+ * `log/events`, and kill the agent at the line of that number.
+ */
+export async function noteEvents(host: Host, network: Network): Promise<void> {
+  const { root } = host;
+  const [events, killAt, pidFile] = eventFiles(root);
+  const note = join(root, "bin/note");
+  await writeFile(
+    note,
+    `#!/bin/sh
+echo "$*" >> '${events}'
+if [ "$(wc -l < '${events}')" = "$(cat '${killAt}' 2>/dev/null)" ]; then kill -9 "$(cat '${pidFile}')"; fi
+`,
+    { mode: 0o755 },
+  );
+  for (const command of COMMANDS) await wrap(host, command, note);
+  for (const label of ["old", "new"]) {
+    await host.behave(label, `'${note}' "switch to $label before"; ${SWITCH_FAILS}`);
+    await host.behave(label, `'${note}' "switch to $label after"`, "after");
+  }
+  network.watch = (line, ended) => {
+    const [method = "", path = ""] = line.split(" ");
+    if (!line.includes(`/hosts/${host.name}/`) && !path.startsWith("/cache/")) return;
+    appendFileSync(events, `${method} ${path.split("/").at(-1)?.split("?")[0]} ${ended ? "answered" : "asked"}\n`);
+    const count = readFileSync(events, "utf8").split("\n").length - 1;
+    if (!existsSync(killAt) || Number(readFileSync(killAt, "utf8")) !== count) return;
+    killProcesses([Number(readFileSync(pidFile, "utf8"))]);
+  };
+}
+
+const SWITCH_FAILS = 'if [ -e "$root/behaviour/$label.fails" ]; then exit 4; fi';
+
+function eventFiles(root: string): [events: string, killAt: string, pidFile: string] {
+  return [join(root, "log/events"), join(root, "kill-at"), join(root, "agent-pid")];
+}
+
+/** The command of that name notes itself from now on. */
+async function wrap(host: Host, command: string, note: string): Promise<void> {
+  const own = join(host.root, "bin", command);
+  const found = (host.env.PATH ?? "").split(":").map((folder) => join(folder, command));
+  let real = found.find((path) => existsSync(path)) ?? command;
+  if (real === own) {
+    real = `${own}.real`;
+    await writeFile(real, readFileSync(own), { mode: 0o755 });
+  }
+  const script = `#!/bin/sh
+'${note}' "${command} begins"
+'${real}' "$@"
+code=$?
+'${note}' "${command} has ended"
+exit $code
+`;
+  await writeFile(own, script, { mode: 0o755 });
+}
+
+/** Runs the agent and answers what it did to the world. */
+export async function eventsOf(host: Host): Promise<{ readonly run: AgentRun; readonly events: string[] }> {
+  const [events, killAt] = eventFiles(host.root);
+  for (const file of [events, killAt]) await rm(file, { force: true });
+  const run = await startNoted(host);
+  return { run, events: await linesOf(events) };
+}
+
+/** Runs the agent and lets it die at the event of that number, counted from 1. */
+export async function dieAt(host: Host, event: number, death: Death): Promise<AgentRun> {
+  const [events, killAt] = eventFiles(host.root);
+  await rm(events, { force: true });
+  writeFileSync(killAt, `${event}\n`);
+  const run = await startNoted(host);
+  await rm(killAt);
+  if (death === "power") await losePower(host);
+  return run;
+}
+
+async function startNoted(host: Host): Promise<AgentRun> {
+  const agent = host.start(["--json"]);
+  // Before the agent has read a single file.
+  writeFileSync(eventFiles(host.root)[2], `${agent.pid}\n`);
+  return readRun(await agent.ended, agent.output());
+}
+
+/** Everything that runs on the host ends at once, and the host boots what its boot loader names. */
+export async function losePower(host: Host): Promise<void> {
+  const left = await withDescendants(await processesGiven(host.root));
+  killProcesses(left);
+  await untilGone(left, GONE_MS_MAX);
+  await host.daemon.restart();
+  await host.boot();
+}
+
+/** The host as it was: on this system, with nothing of the other in its store, and an agent that remembers nothing. */
+export async function putBack(host: Host, to: string, without: string): Promise<void> {
+  const { root, daemon, state } = host;
+  const profile = join(root, "nix/var/nix/profiles/system");
+  await nixOutput(["nix-env", "-p", profile, "--set", to], daemon.env);
+  await nixOutput(["nix-env", "-p", profile, "--delete-generations", "old"], daemon.env);
+  await rm(state, { recursive: true, force: true });
+  await rm(join(root, "nix/var/nix/gcroots"), { recursive: true, force: true });
+  await nixOutput(["mkdir", "-p", state, join(root, "nix/var/nix/gcroots")], {});
+  await nixOutput([`${root}${to}/bin/switch-to-configuration`, "boot"], {});
+  await host.boot();
+  await nixOutput(["nix-store", "--delete", without, "--ignore-liveness"], daemon.env);
+}
