@@ -1,7 +1,8 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { link, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CACHE, type Gradient, withGradient } from "#test/e2e/gradient.ts";
 import { makeFilesFlake } from "./flakes.ts";
+import { STORAGE_LOCATION } from "./nginx.ts";
 import { pinServer } from "./processes.ts";
 import { makeRepository } from "./repository.ts";
 
@@ -44,23 +45,37 @@ export async function serveCache(
     const hash = path.slice("/nix/store/".length).split("-", 1)[0];
     const narinfo = await keep(gradient.url, folder, `/cache/${CACHE}/${hash}.narinfo`);
     const location = /^URL: (.*)$/m.exec(new TextDecoder().decode(narinfo.body))?.[1];
-    files[name] = { narinfo, nar: await keep(gradient.url, folder, `/cache/${CACHE}/${location}`) };
+    const nar = await keep(gradient.url, folder, `/cache/${CACHE}/${location}`, gradient.storage);
+    files[name] = { narinfo, nar };
   }
   await pinServer(gradient.server.pid);
   const running = started.move();
   return { gradient, folder, files, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
-async function keep(origin: string, folder: string, url: string): Promise<StaticFile & { readonly body: Uint8Array }> {
+/** With `storage` the file is the server's own where it names it to a proxy: two files lie differently in memory. */
+async function keep(
+  origin: string,
+  folder: string,
+  url: string,
+  storage?: string,
+): Promise<StaticFile & { readonly body: Uint8Array }> {
   const response = await fetch(`${origin}${url}`);
   if (!response.ok) throw new Error(`${url} is answered ${response.status}`);
   const body = new Uint8Array(await response.arrayBuffer());
   const path = join(folder, url);
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, body);
+  const stored = storage === undefined ? null : await storedFile(`${origin}${url}`, storage);
+  await (stored === null ? writeFile(path, body) : link(stored, path));
   const headers = KEPT_HEADERS.flatMap((name) => {
     const value = response.headers.get(name);
     return value === null ? [] : [[name, value] as const];
   });
   return { url, path, body, headers: Object.fromEntries(headers) };
+}
+
+async function storedFile(url: string, storage: string): Promise<string | null> {
+  const { headers } = await fetch(url, { headers: { "x-sendfile-type": "X-Accel-Redirect" } });
+  const place = headers.get("x-accel-redirect");
+  return place && join(storage, place.slice(STORAGE_LOCATION.length));
 }

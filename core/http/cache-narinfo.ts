@@ -3,7 +3,7 @@ import { encodeBase32 } from "../nix/base32.ts";
 import { formatHash, sha256 } from "../nix/hash.ts";
 import { type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathBaseName } from "../nix/store-path.ts";
-import { type CacheLookupDeps, lookUpNarInfo, type ServedCache } from "../services/cache-lookup.ts";
+import { type CacheLookupDeps, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
 import type { PathUses } from "../services/cache-uses.ts";
 import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
@@ -42,11 +42,13 @@ export class NarInfoAnswers {
   readonly #deps: NarInfoDeps;
   readonly #door: CacheDoor;
   readonly #memory: NarInfoMemory;
+  readonly #stored: NarInfoLookUp;
 
   constructor(deps: NarInfoDeps, door: CacheDoor, memory: NarInfoMemory) {
     this.#deps = deps;
     this.#door = door;
     this.#memory = memory;
+    this.#stored = new NarInfoLookUp(deps);
   }
 
   /**
@@ -97,7 +99,7 @@ export class NarInfoAnswers {
   }
 
   async #render(cache: ServedCache, hash: string, via: string | null): Promise<RenderedNarInfo | null> {
-    const own = await lookUpNarInfo(this.#deps, { cacheId: cache.id, hash });
+    const own = await this.#stored.narInfo({ cacheId: cache.id, hash });
     const text = own ?? (await this.#deps.relay?.narInfo(cache, hash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);

@@ -55,6 +55,11 @@ export interface Blob {
    * have. Absent where there are no such URLs.
    */
   readonly version?: string;
+  /**
+   * Of the bytes as they lie in the store: whoever writes to the object in place changes it. Absent where the store
+   * cannot tell, and while such a change would not show.
+   */
+  readonly imprint?: string;
   /** Not read unless iterated; the caller iterates it or calls `discard`. */
   readonly body: ByteStream;
   discard(): Promise<void>;

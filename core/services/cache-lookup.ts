@@ -1,8 +1,9 @@
 import type { Kysely } from "kysely";
-import { findPathWithNar, findServedCache } from "../db/cache-paths.ts";
+import { findPathWithNar, findServedCache, listPathsWithNar, type PathWithNar } from "../db/cache-paths.ts";
 import { findServedNar } from "../db/nars.ts";
 import type { Database } from "../db/schema.ts";
 import type { Bytes } from "../lib/bytes.ts";
+import { GroupQueues } from "../lib/group-queue.ts";
 import { printNarInfo } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import { narInfoOf, storedPath } from "./cache-path.ts";
@@ -30,16 +31,35 @@ export async function lookUpCache({ db }: CacheLookupDeps, name: string): Promis
   return { id: row.id, name, public: row.public, priority: row.priority, localPriority: row.local_priority || null };
 }
 
-/** The narinfo's text. Null when the cache does not name the path or its NAR is damaged. */
-export async function lookUpNarInfo(
-  { db }: CacheLookupDeps,
-  path: { readonly cacheId: string; readonly hash: string },
-): Promise<string | null> {
-  const row = await findPathWithNar(db, path);
-  return row ? printNarInfo(narInfoOf(row)) : null;
+/** Of one cache at a time. */
+const PATHS_MAX = 500;
+const WAITING_MAX = 10_000;
+
+/** Nix asks for dozens at a time: one query answers all that came while the one before was under way. */
+export class NarInfoLookUp {
+  readonly #paths: GroupQueues<string, PathWithNar | undefined>;
+
+  constructor({ db }: CacheLookupDeps) {
+    this.#paths = new GroupQueues({
+      handle: async (cacheId, hashes) => {
+        const rows = await listPathsWithNar(db, { cacheIds: [cacheId], hashes });
+        const byHash = new Map(rows.map((row) => [row.hash, row]));
+        return hashes.map((hash) => byHash.get(hash));
+      },
+      concernsAll: () => true,
+      groupMax: PATHS_MAX,
+      waitingMax: WAITING_MAX,
+    });
+  }
+
+  /** The narinfo's text. Null when the cache does not name the path or its NAR is damaged. */
+  async narInfo({ cacheId, hash }: { readonly cacheId: string; readonly hash: string }): Promise<string | null> {
+    const row = await this.#paths.add(cacheId, hash);
+    return row ? printNarInfo(narInfoOf(row)) : null;
+  }
 }
 
-/** A path of the cache and the NAR it is served from. Null as for `lookUpNarInfo`. */
+/** A path of the cache and the NAR it is served from. Null as for `NarInfoLookUp`. */
 export async function lookUpPath(
   { db }: CacheLookupDeps,
   path: { readonly cacheId: string; readonly hash: string },
@@ -54,7 +74,7 @@ export interface ServedNar {
   readonly pathHash: string;
 }
 
-/** What a file name of this cache leads to, also when it was stored anew since. Null as for `lookUpNarInfo`. */
+/** What a file name of this cache leads to, also when it was stored anew since. Null as for `NarInfoLookUp`. */
 export async function lookUpNar(
   { db }: CacheLookupDeps,
   file: { readonly cacheId: string; readonly fileHash: Bytes },

@@ -13,13 +13,16 @@ export interface NarDamageDeps {
   readonly db: Kysely<Database>;
   readonly notifier: Notifier;
   readonly log: Logger;
-  /** Told of each stored file that was read to its end and was right. Absent: nobody keeps account of it. */
+  /** Told of each stored file that was read to its end and was right. Absent: each is proven each time. */
   readonly proofs?: NarProofs;
 }
 
+/** Both cost next to nothing and never throw. */
 export interface NarProofs {
-  /** Costs next to nothing and never throws. */
-  proven(nar: Nar): void;
+  /** `imprint`: that of the object that was read. */
+  proven(nar: Nar, imprint: string | undefined): void;
+  /** Whether the object was proven not long ago, and nobody has written to it since. */
+  stands(nar: Nar, imprint: string): boolean;
 }
 
 export interface NarDamage {

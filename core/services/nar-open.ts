@@ -19,13 +19,16 @@ export class NarDamagedError extends Error {
 
 /**
  * The whole stored file, hashed as it is read: its last chunk is held back until the hash of all of it was right, else
- * `NarDamagedError` comes in its place. So a file of one chunk is proven before its first byte is given out. Null when
- * the object is missing or has another size; the NAR is taken out of service then.
+ * `NarDamagedError` comes in its place. So a file of one chunk is proven before its first byte is given out. What was
+ * proven so not long ago and was not written to since is given out as it is. Null when the object is missing or has
+ * another size; the NAR is taken out of service then.
  */
 export async function openNar(deps: NarOpenDeps, nar: Nar): Promise<ByteStream | null> {
   const blob = await openSound(deps, nar);
   if (!blob) return null;
-  return isBlockStream(blob.body) ? provenBlocks(deps, nar, blob.body) : provenBody(deps, nar, blob.body);
+  const { body, imprint } = blob;
+  if (imprint !== undefined && deps.proofs?.stands(nar, imprint)) return body;
+  return isBlockStream(body) ? provenBlocks(deps, nar, { body, imprint }) : provenBody(deps, nar, { body, imprint });
 }
 
 /** A part of the stored file. Only the object's size is proven: the hash belongs to the whole. */
@@ -60,7 +63,16 @@ async function hasRightSize(deps: NarOpenDeps, nar: Nar, object: { readonly size
   return false;
 }
 
-async function* provenBody(deps: NarOpenDeps, nar: Nar, body: ByteStream): AsyncGenerator<Uint8Array> {
+interface Unproven<Body extends ByteStream> {
+  readonly body: Body;
+  readonly imprint: string | undefined;
+}
+
+async function* provenBody(
+  deps: NarOpenDeps,
+  nar: Nar,
+  { body, imprint }: Unproven<ByteStream>,
+): AsyncGenerator<Uint8Array> {
   const hash = deps.hasher.sha256();
   let size = 0;
   let held: Uint8Array | null = null;
@@ -70,22 +82,23 @@ async function* provenBody(deps: NarOpenDeps, nar: Nar, body: ByteStream): Async
     if (held) yield held;
     held = chunk;
   }
-  await prove(deps, nar, { size, digest: hash.digest() });
+  await prove(deps, nar, { size, digest: hash.digest(), imprint });
   if (held) yield held;
 }
 
-function provenBlocks(deps: NarOpenDeps, nar: Nar, source: BlockStream): BlockStream {
+function provenBlocks(deps: NarOpenDeps, nar: Nar, { body, imprint }: Unproven<BlockStream>): BlockStream {
   const hash = deps.hasher.sha256({ reused: true });
-  const proveAll = (size: number) => prove(deps, nar, { size, digest: hash.digest() });
-  return new ProvenBody(source, { size: nar.fileSize, hash, prove: proveAll });
+  const proveAll = (size: number) => prove(deps, nar, { size, digest: hash.digest(), imprint });
+  return new ProvenBody(body, { size: nar.fileSize, hash, prove: proveAll });
 }
 
 async function prove(
   deps: NarOpenDeps,
   nar: Nar,
-  read: { readonly size: number; readonly digest: Uint8Array },
+  read: { readonly size: number; readonly digest: Uint8Array; readonly imprint: string | undefined },
 ): Promise<void> {
-  if (read.size === nar.fileSize && equalBytes(read.digest, nar.fileHash.digest)) return deps.proofs?.proven(nar);
+  const isRight = read.size === nar.fileSize && equalBytes(read.digest, nar.fileHash.digest);
+  if (isRight) return deps.proofs?.proven(nar, read.imprint);
   const message = "the object's bytes do not have the hash they were stored with";
   await reportDamage(deps, nar, { fault: "file_hash", message });
   throw new NarDamagedError(`the object ${nar.objectKey} is damaged`);

@@ -69,7 +69,7 @@ export class UpstreamRelay {
   async narInfo({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<string | null> {
     const key = `${cacheId}/${hash}`;
     if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key) || this.#looking >= LOOKING_MAX) return null;
-    if (await this.#isBlocked(cacheId, hash)) return null;
+    if (!(await this.#deps.upstreams.hasAny(cacheId)) || (await this.#isBlocked(cacheId, hash))) return null;
     const noteMiss = this.#misses.begin(key);
     const finding = await this.#soon(this.#lookUp({ cacheId, via, hash }));
     if (finding === null) noteMiss();

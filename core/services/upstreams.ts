@@ -71,6 +71,11 @@ export class Upstreams {
     return { found, unknown };
   }
 
+  /** Whether there is anybody to ask. Costs no query while it is remembered. */
+  async hasAny(cacheId: string): Promise<boolean> {
+    return (await this.#directory.upstreamsOf([cacheId])).length > 0;
+  }
+
   /**
    * As `find`, for whoever knows no more than the hash. That none has it is not recorded: anybody may ask for anything.
    */

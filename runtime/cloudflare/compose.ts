@@ -36,7 +36,7 @@ export interface Composition {
 export async function compose(settings: Settings, log: Logger): Promise<Composition> {
   const db = openRequestDatabase(settings.databaseUrl);
   const notifier = createRequestNotifier(db, log);
-  const proofs = createNarProofs({ db });
+  const proofs = createNarProofs({ db, clock: systemClock });
   const common = {
     ...{ db, log, notifier, proofs },
     clock: systemClock,

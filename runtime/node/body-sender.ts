@@ -44,7 +44,8 @@ export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log:
     outgoing.destroy();
   } finally {
     await rest.close().catch(() => {});
-    if (!outgoing.destroyed) keepSpare(blocks);
+    // A response that is over counts as destroyed; of one that was cut the connection may hold the memory still.
+    if (outgoing.writableFinished) keepSpare(blocks);
   }
 }
 

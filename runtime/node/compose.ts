@@ -88,7 +88,7 @@ export async function compose(parts: Parts): Promise<Composition> {
   const { blobs } = parts.storage;
   const secrets = await createSecretBox(parts.secrets.crypt);
   const front = createFront(parts);
-  const proofs = createNarProofs({ db: databases.scheduler });
+  const proofs = createNarProofs({ db: databases.scheduler, clock: systemClock });
   const common = { ...PORTS, proofs, notifier, blobs };
   const outbound = createOutbound(config.outbound);
   const oidc = openOidc(config);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import { chmod, type FileHandle, link, mkdir, open, readdir, rm, stat, unlink, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DomainError } from "#core/errors.ts";
@@ -180,14 +180,25 @@ async function get(path: string, range?: ByteRange): Promise<Blob | null> {
     throw error;
   }
   try {
-    const { size } = await file.stat();
+    const entry = await file.stat();
+    const { size } = entry;
     const { start, length } = range ?? { start: 0, length: size };
     assert(start >= 0 && length >= 0 && start + length <= size, "the range is within the object");
-    return { size, body: new FileBody(file, start, length), discard: () => file.close() };
+    const body = new FileBody(file, start, length);
+    return { size, ...imprintOf(entry), body, discard: () => file.close() };
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+/** The clock that gives files their times moves on every 10 ms at the latest; some file systems keep whole seconds. */
+const TIMES_SETTLED_MS = 2_000;
+
+/** What each write to the file changes. Not of a file so young that the next one might leave it the same. */
+function imprintOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): Pick<Blob, "imprint"> {
+  if (Date.now() - ctimeMs < TIMES_SETTLED_MS) return {};
+  return { imprint: `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}` };
 }
 
 async function head(path: string): Promise<{ size: number } | null> {

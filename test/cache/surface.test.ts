@@ -7,10 +7,12 @@ import { streamOf } from "#core/lib/streams.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { parseNarInfo } from "#core/nix/narinfo.ts";
 import { type StorePath, storePathHash } from "#core/nix/store-path.ts";
+import type { Hasher } from "#core/ports/hasher.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
 import { announceCommit } from "#core/services/cache-commit.ts";
 import { createPathUses } from "#core/services/cache-uses.ts";
 import { openNar } from "#core/services/nar-open.ts";
+import { createNarProofs } from "#core/services/nar-proofs.ts";
 import { receiveNar } from "#core/services/nar-receive.ts";
 import {
   bodyOf,
@@ -302,6 +304,33 @@ test("a changed byte never gets out whole, and from then on the path is 404 ever
   await new Promise((resolve) => setImmediate(resolve));
   expect((await elsewhere(narInfoUrl(second, path))).status).toBe(404);
   expect(bench.logged).toEqual(["a stored NAR is damaged and was taken out of service"]);
+});
+
+test("a file that was proven is sent as it is until somebody writes to it", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  let hashed = 0;
+  const sha256: Hasher["sha256"] = (options) => {
+    hashed++;
+    return bench.deps.hasher.sha256(options);
+  };
+  const hasher = { ...bench.deps.hasher, sha256 };
+  const ask = asking(bench, { hasher, proofs: createNarProofs(bench.deps) });
+  const load = async () => await bodyOf(await ask(narUrl(cache, path)));
+  const whole = await load();
+
+  // As long as the file is young each answer proves it anew.
+  await expect
+    .poll(async () => {
+      const before = hashed;
+      expect(await load()).toEqual(whole);
+      return hashed - before;
+    })
+    .toBe(0);
+
+  await flipByte((await bench.objectFiles())[0] as string, 500_000);
+  await expect(load()).rejects.toThrow("damaged");
+  expect((await ask(narUrl(cache, path))).status).toBe(404);
 });
 
 test("a small file with a changed byte is 404 at once", async () => {

@@ -3,7 +3,7 @@ import { inTransaction } from "#core/db/transaction.ts";
 import { recordUpstreamAnswers } from "#core/db/upstream-paths.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import { commitPaths } from "#core/services/cache-commit.ts";
-import { lookUpNarInfo } from "#core/services/cache-lookup.ts";
+import { NarInfoLookUp } from "#core/services/cache-lookup.ts";
 import type { RemotePath } from "#core/services/upstream.ts";
 import { unmarkComplete } from "#core/services/upstream-losses.ts";
 import { recordOf } from "#core/services/upstream-path.ts";
@@ -61,7 +61,7 @@ async function offered(of = cache): Promise<string[]> {
   const names: string[] = [];
   for (const [name, path] of Object.entries({ base, library, app })) {
     const hash = storePathHash(path.storePath);
-    if ((await lookUpNarInfo(bench.deps, { cacheId: of.id, hash })) !== null) names.push(name);
+    if ((await new NarInfoLookUp(bench.deps).narInfo({ cacheId: of.id, hash })) !== null) names.push(name);
   }
   return names;
 }
@@ -138,7 +138,7 @@ test("a commit that rests on what is lost meanwhile is found by the loss", async
   });
   await losing;
   const path = { cacheId: cache.id, hash: storePathHash(late.storePath) };
-  expect(await lookUpNarInfo(bench.deps, path)).toBeNull();
+  expect(await new NarInfoLookUp(bench.deps).narInfo(path)).toBeNull();
 });
 
 test("what rests on another cache of this server goes when that has it no more, and comes back with it", async () => {

@@ -4,7 +4,7 @@ import { type Bytes, concatBytes } from "#core/lib/bytes.ts";
 import { collect } from "#core/lib/streams.ts";
 import { formatHash } from "#core/nix/hash.ts";
 import { parseNarInfo } from "#core/nix/narinfo.ts";
-import { lookUpNar, lookUpNarInfo } from "#core/services/cache-lookup.ts";
+import { lookUpNar, NarInfoLookUp } from "#core/services/cache-lookup.ts";
 import { tidyUploads } from "#core/services/cache-upload-tidy.ts";
 import { openNar } from "#core/services/nar-open.ts";
 import { createApp } from "#handlers/app.ts";
@@ -82,7 +82,7 @@ function form(path: Described, file: Bytes = path.file, described: object = path
 }
 
 async function expectServed(path: LocalPath, id = cacheId, deps = app.deps): Promise<void> {
-  const text = await lookUpNarInfo(deps, { cacheId: id, hash: path.hash });
+  const text = await new NarInfoLookUp(deps).narInfo({ cacheId: id, hash: path.hash });
   const info = parseNarInfo(text ?? "");
   expect(info).toMatchObject({
     storePath: path.storePath,
@@ -96,7 +96,7 @@ async function expectServed(path: LocalPath, id = cacheId, deps = app.deps): Pro
 }
 
 async function expectAbsent(path: LocalPath): Promise<void> {
-  expect(await lookUpNarInfo(app.deps, { cacheId, hash: path.hash })).toBeNull();
+  expect(await new NarInfoLookUp(app.deps).narInfo({ cacheId, hash: path.hash })).toBeNull();
 }
 
 describe("a path in one request", () => {
