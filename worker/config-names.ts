@@ -1,7 +1,7 @@
 const PREFIX = "GRADIENT_";
 
 /** Options that this release of the worker acts on. */
-const KNOWN = [
+export const OPTION_NAMES: readonly string[] = [
   "WORKER_SERVER_URL",
   "WORKER_PEERS",
   "WORKER_PEERS_FILE",
@@ -60,7 +60,7 @@ const DISTANCE_MAX = 6;
 /** One warning for each `GRADIENT_*` name that nothing reads, with the nearest one that is read. */
 export function unknownNameWarnings(environment: Readonly<Record<string, string | undefined>>): string[] {
   return Object.keys(environment)
-    .filter((name) => name.startsWith(PREFIX) && !KNOWN.includes(name) && !isForeign(name))
+    .filter((name) => name.startsWith(PREFIX) && !OPTION_NAMES.includes(name) && !isForeign(name))
     .sort()
     .map((name) => {
       const nearest = nearestName(name);
@@ -71,11 +71,11 @@ export function unknownNameWarnings(environment: Readonly<Record<string, string 
 /** A slip of a name of ours is worth a warning even where it looks like one of the server's. */
 function isForeign(name: string): boolean {
   if (!FOREIGN.some((pattern) => pattern.test(name))) return false;
-  return !KNOWN.some((known) => editDistance(name, known) <= 2);
+  return !OPTION_NAMES.some((known) => editDistance(name, known) <= 2);
 }
 
 function nearestName(name: string): string | null {
-  const byDistance = KNOWN.map((known) => ({ known, distance: editDistance(name, known) }));
+  const byDistance = OPTION_NAMES.map((known) => ({ known, distance: editDistance(name, known) }));
   const best = byDistance.reduce((a, b) => (b.distance < a.distance ? b : a));
   return best.distance <= Math.min(DISTANCE_MAX, (name.length - PREFIX.length) / 2) ? best.known : null;
 }

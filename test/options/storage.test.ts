@@ -3,6 +3,8 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { readConfig } from "#runtime/node/config.ts";
+import { openStorage } from "#runtime/node/storage.ts";
 import { localPath, narInfoText, narName } from "#test/cache/push-support.ts";
 import { randomContent } from "#test/cache/support.ts";
 import type { Api } from "#test/e2e/api.ts";
@@ -27,13 +29,14 @@ function apiOf(server: StartedServer): Api {
   return Object.assign(server.api(), { token });
 }
 
-test("narStorage.nginxLocation (GRADIENT_NGINX_STORAGE_LOCATION): nginx is told which file to send from there", async () => {
+test("GRADIENT_NGINX_STORAGE_LOCATION: nginx is told which file it sends itself", async () => {
   await using server = await place.start({ GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" });
   // Smaller ones are sent out of memory.
   const path = await localPath("large", { content: randomContent(600_000) });
   const headers = { authorization: `Bearer ${token}` };
   const url = `${server.url}/cache/acme`;
-  const put = async (name: string, body: BodyInit) => await fetch(`${url}/${name}`, { method: "PUT", headers, body });
+  const put = async (name: string, body: string | Uint8Array<ArrayBuffer>) =>
+    await fetch(`${url}/${name}`, { method: "PUT", headers, body });
   expect((await put(await narName(path.nar, ".nar"), path.nar)).status).toBe(200);
   const narInfo = (await narInfoText(path)).replace("Compression: xz", "Compression: none").replace(".nar.xz", ".nar");
   expect((await put(`${path.hash}.narinfo`, narInfo)).status).toBe(200);
@@ -115,4 +118,27 @@ test("outboundPrivate (GRADIENT_OUTBOUND_PRIVATE=false): the server connects to 
   await fetch(`${server.url}/cache/private/${"0".repeat(32)}.narinfo`, { headers });
 
   expect(JSON.stringify(server.logged)).toContain("10.254.1.1 is the local or reserved address");
+});
+
+test("s3.region, s3.virtualHostedStyle (GRADIENT_S3_REGION, GRADIENT_S3_VIRTUAL_HOSTED_STYLE): what clients are sent to", async () => {
+  const address = async (options: Options) => {
+    const { config } = readConfig({
+      GRADIENT_S3_BUCKET: "nars",
+      GRADIENT_S3_ENDPOINT: "https://s3.example.com",
+      GRADIENT_S3_PREFIX: "ci",
+      GRADIENT_S3_ACCESS_KEY_ID: "key",
+      GRADIENT_S3_SECRET_ACCESS_KEY_FILE: place.required.GRADIENT_JWT_SECRET_FILE,
+      ...options,
+    });
+    const storage = await openStorage(config);
+    const url = new URL((await storage.blobs.presigned?.readUrl("nar/abc/1", 60_000)) ?? "");
+    storage.close();
+    return [url.origin + url.pathname, url.searchParams.get("X-Amz-Credential")?.split("/").at(2)];
+  };
+
+  expect(await address({})).toEqual(["https://s3.example.com/nars/ci/nar/abc/1", "us-east-1"]);
+  expect(await address({ GRADIENT_S3_REGION: "eu-central-1", GRADIENT_S3_VIRTUAL_HOSTED_STYLE: "true" })).toEqual([
+    "https://nars.s3.example.com/ci/nar/abc/1",
+    "eu-central-1",
+  ]);
 });

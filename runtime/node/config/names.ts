@@ -3,7 +3,7 @@ import { nearestWord } from "#core/lib/nearest-word.ts";
 const PREFIX = "GRADIENT_";
 
 /** Options that this release acts on. */
-const KNOWN = [
+export const OPTION_NAMES: readonly string[] = [
   "IP",
   "PORT",
   "SERVE_URL",
@@ -105,10 +105,10 @@ const FOREIGN = /^GRADIENT_(?:INVOKED_FROM|TEST_|WORKER_|BINPATH_|EVAL_|BUILD_LO
 /** One warning for each `GRADIENT_*` name that nothing reads, with the nearest one that is read. */
 export function unknownNameWarnings(environment: Readonly<Record<string, string | undefined>>): string[] {
   const unknown = Object.keys(environment).filter(
-    (name) => name.startsWith(PREFIX) && !KNOWN.includes(name) && !FOREIGN.test(name),
+    (name) => name.startsWith(PREFIX) && !OPTION_NAMES.includes(name) && !FOREIGN.test(name),
   );
   return unknown.sort().map((name) => {
-    const nearest = nearestWord(name, KNOWN, PREFIX.length);
+    const nearest = nearestWord(name, OPTION_NAMES, PREFIX.length);
     return `${name} is not an option of this server${nearest ? `; did you mean ${nearest}?` : ""}`;
   });
 }
