@@ -24,11 +24,17 @@
       nixosModules = {
         default = ./nixos/modules/server;
         gradient-worker = ./nixos/modules/worker;
+        deploy = ./nixos/modules/deploy;
       };
 
       packages = forEachSystem (pkgs: {
         default = pkgs.gradient-server;
-        inherit (pkgs) gradient-server gradient-worker gradient-frontend;
+        inherit (pkgs)
+          gradient-server
+          gradient-worker
+          gradient-deploy
+          gradient-frontend
+          ;
       });
 
       devShells = forEachSystem (pkgs: {
@@ -47,7 +53,12 @@
       checks = forEachSystem (
         pkgs:
         {
-          inherit (pkgs) gradient-server gradient-worker gradient-frontend;
+          inherit (pkgs)
+            gradient-server
+            gradient-worker
+            gradient-deploy
+            gradient-frontend
+            ;
         }
         // import ./nixos/checks.nix { inherit self nixpkgs pkgs; }
       );

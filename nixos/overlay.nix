@@ -3,5 +3,6 @@ final: _previous: {
   gradient-node-modules = final.callPackage ./packages/node-modules.nix { };
   gradient-server = final.callPackage ./packages/server.nix { };
   gradient-worker = final.callPackage ./packages/worker.nix { };
+  gradient-deploy = final.callPackage ./packages/deploy.nix { };
   gradient-frontend = final.callPackage ./packages/frontend.nix { };
 }

@@ -4,8 +4,6 @@
   stdenvNoCC,
   makeWrapper,
   nodejs_24,
-  gitMinimal,
-  openssh,
   gradient-node-modules,
 }:
 {
@@ -14,6 +12,10 @@
   # Folders and files of the repository that it runs from.
   parts,
   main,
+  # What it calls, unless its PATH has another one.
+  tools ? [ ],
+  # As in scripts/node-options.ts.
+  nodeOptions ? "--max-semi-space-size=4 --max-old-space-size=2000",
 }:
 let
   isTest = file: lib.hasSuffix ".test.ts" file.name;
@@ -39,13 +41,8 @@ stdenvNoCC.mkDerivation {
     cp -r . $out/lib/gradient/
     ln -s ${gradient-node-modules}/node_modules $out/lib/gradient/node_modules
     makeWrapper ${lib.getExe nodejs_24} $out/bin/${name} \
-      --add-flags "--max-semi-space-size=2 --max-old-space-size=2000 $out/lib/gradient/${main}" \
-      --suffix PATH : ${
-        lib.makeBinPath [
-          gitMinimal
-          openssh
-        ]
-      }
+      --add-flags "${nodeOptions} $out/lib/gradient/${main}" \
+      --suffix PATH : "${lib.makeBinPath tools}"
     runHook postInstall
   '';
 

@@ -1,4 +1,8 @@
-{ callPackage }:
+{
+  callPackage,
+  gitMinimal,
+  openssh,
+}:
 callPackage ./program.nix { } {
   name = "gradient-server";
   description = "Self-hosted Nix CI with a binary cache: the server";
@@ -8,6 +12,10 @@ callPackage ./program.nix { } {
     ../../runtime
     ../../migrations
     ../../docs/openapi.json
+  ];
+  tools = [
+    gitMinimal
+    openssh
   ];
   main = "runtime/node/main.ts";
 }

@@ -52,6 +52,7 @@ describe.skipIf(!canEvaluate())("the flake", () => {
         default: "server.nix",
         "gradient-server": "server.nix",
         "gradient-worker": "worker.nix",
+        "gradient-deploy": "deploy.nix",
         "gradient-frontend": "frontend.nix",
       });
       expect(outputs.checks?.[system]).toMatchObject({
@@ -63,6 +64,7 @@ describe.skipIf(!canEvaluate())("the flake", () => {
     expect(outputs.modules).toEqual({
       default: join(ROOT, "nixos/modules/server"),
       "gradient-worker": join(ROOT, "nixos/modules/worker"),
+      deploy: join(ROOT, "nixos/modules/deploy"),
     });
     expect(outputs.overlays).toEqual(["default"]);
   });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { canEvaluate, evaluateSystems, type Service } from "./support/evaluate.ts";
-import { MINIMAL, REMOTE_WORKER, snippet, sound, withServer, withWorker } from "./support/systems.ts";
+import { MINIMAL, REMOTE_WORKER, snippet, sound, withModules, withServer, withWorker } from "./support/systems.ts";
 import { unitText } from "./support/unit-text.ts";
 
 const systemd = spawnSync("systemd-analyze", ["--version"]).status === 0;
@@ -21,13 +21,15 @@ describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
   const evaluated = evaluateSystems({
     beside: withServer(MINIMAL, snippet("oidc"), snippet("worker-beside-server")),
     relay: withWorker(REMOTE_WORKER, RELAY),
+    host: withModules(["deploy"], [`imports = [ ${snippet("deploy")} ]; system.gradient-deploy.watch.enable = true;`]),
   });
   const units: Readonly<Record<string, Service | undefined>> = {
     ...sound(evaluated.beside).services,
     relay: sound(evaluated.relay).services["gradient-worker"],
+    ...sound(evaluated.host).services,
   };
 
-  test.each(Object.keys(EXPOSURE_MAX))("systemd takes %s as it is", async (name) => {
+  test.each(Object.keys(units))("systemd takes %s as it is", async (name) => {
     const unit = units[name];
     if (!unit) throw new Error("there is no such unit");
     await using folder = await withTemporaryFolder();

@@ -3,6 +3,7 @@
   imports = [
     ../packages.nix
     ./options.nix
+    ./assertions.nix
     ./service.nix
   ];
 }

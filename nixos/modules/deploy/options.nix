@@ -6,9 +6,11 @@
 }:
 let
   inherit (lib) mkOption types;
+  variables = import ../variables.nix { inherit lib; };
+  settings = import ./settings.nix { inherit lib; };
 in
 {
-  options.system.gradient-deploy = {
+  options.system.gradient-deploy = variables.options settings.top // {
     enable = lib.mkEnableOption "deployments that this host pulls from Gradient";
 
     package = mkOption {
@@ -20,14 +22,14 @@ in
     };
 
     server = mkOption {
-      type = types.nullOr (types.strMatching "https?://[^/].*");
+      type = types.nullOr (types.strMatching "https?://[^/?#@[:space:]]+(/[^?#[:space:]]*)?");
       default = null;
       example = "https://gradient.example.com";
       description = "Address of the Gradient server. Required.";
     };
 
     project = mkOption {
-      type = types.nullOr (types.strMatching "[^/]+/[^/]+");
+      type = types.nullOr (types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*");
       default = null;
       example = "myorg/myproject";
       description = "Organization and project to watch. Required.";
@@ -43,7 +45,7 @@ in
     };
 
     deployFor = mkOption {
-      type = types.str;
+      type = types.strMatching "[A-Za-z0-9_][A-Za-z0-9_.'-]*";
       default = config.networking.hostName;
       defaultText = lib.literalExpression "config.networking.hostName";
       example = "mymachine";
@@ -62,6 +64,46 @@ in
       default = "0";
       example = "45min";
       description = "At most how long to wait beyond that, so that not all hosts ask at once.";
+    };
+
+    busyCommand = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "pgrep --exact restic";
+      description = "Shell command that ends with 0 while this host is busy: nothing is switched or rebooted then.";
+    };
+
+    netrcFile = mkOption {
+      type = types.nullOr types.path;
+      default = "/etc/nix/netrc";
+      example = null;
+      description = ''
+        This host's own netrc file: Nix gets its lines beside those for the private caches of the server. Null is none.
+      '';
+    };
+
+    rollback = variables.options settings.rollback;
+
+    health = variables.options settings.health // {
+      commands = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "curl --fail --silent http://localhost/health" ];
+        description = "Shell commands that must all end with 0 after a switch, or the new build is unhealthy.";
+      };
+
+      ignoredUnits = mkOption {
+        type = types.listOf (types.strMatching "[A-Za-z0-9:_.\\@*-]+");
+        default = [ ];
+        example = [ "backup-*.service" ];
+        description = "Units whose failure does not count; `*` stands for anything.";
+      };
+    };
+
+    reboot = variables.options settings.reboot;
+
+    watch = variables.options settings.watch // {
+      enable = lib.mkEnableOption "asking the server all the time, so that a new build is deployed within seconds";
     };
   };
 }

@@ -94,6 +94,9 @@ in
     keepOrphanDerivationsHours = number "KEEP_ORPHAN_DERIVATIONS_HOURS" 24 0 876000 ''
       Hours for which builds are kept that no evaluation names any more.
     '';
+    keepSilentHostsHours = number "KEEP_SILENT_HOSTS_HOURS" 2160 0 876000 ''
+      Hours for which a host's systems are kept after its agent was last heard of; 0 is for ever.
+    '';
     narUploadGraceHours = number "NAR_UPLOAD_GRACE_HOURS" 24 1 876000 ''
       Hours for which an uploaded path is kept before something has to keep it.
     '';

@@ -17,7 +17,7 @@ let
     openssh = derivation "openssh";
     callPackage = file: _: derivation "gradient-${builtins.replaceStrings [ ".nix" ] [ "" ] (baseNameOf file)}";
     writeText = name: text: derivation name // { inherit text; };
-    writeShellScriptBin = name: _: derivation name;
+    writeShellScriptBin = name: text: derivation name // { inherit text; };
     runCommand = name: _: text: derivation name // { inherit text; };
   };
   outputs = flake.outputs {
@@ -43,6 +43,7 @@ let
       };
       inherit (result) config;
       gradient = config.services.gradient or { };
+      deployOptions = result.options.system.gradient-deploy or { };
       failed = map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
     in
     # As NixOS does: what fails an assertion is not looked at any further.
@@ -53,7 +54,12 @@ let
       inherit failed;
       inherit (config) warnings;
       inherit (config.systemd) services timers;
-      commands = map (command: command.name) config.environment.systemPackages;
+      commands = builtins.listToAttrs (
+        map (command: {
+          inherit (command) name;
+          value = command.text;
+        }) config.environment.systemPackages
+      );
       tmpfiles = config.systemd.tmpfiles.rules;
       inherit (config.users) users groups;
       inherit (config.services) nginx caddy postgresql;
@@ -64,7 +70,9 @@ let
       defaults = builtins.listToAttrs (
         defaults [ ] (removeAttrs (result.options.services.gradient or { }) [ "reversePorxy" ])
       );
-      undocumented = undocumented [ ] (result.options.services.gradient or { });
+      deployDefaults = builtins.listToAttrs (defaults [ ] deployOptions);
+      undocumented =
+        undocumented [ ] (result.options.services.gradient or { }) ++ undocumented [ ] deployOptions;
     };
 
   # Every option's default, by its place.

@@ -47,8 +47,8 @@ export interface System {
   readonly warnings: readonly string[];
   readonly services: Readonly<Record<string, Service>>;
   readonly timers: Readonly<Record<string, { readonly timerConfig: Readonly<Record<string, unknown>> }>>;
-  /** Names of what is installed for everybody. */
-  readonly commands: readonly string[];
+  /** What is installed for everybody: scripts by their names. */
+  readonly commands: Readonly<Record<string, string>>;
   readonly tmpfiles: readonly string[];
   readonly users: Readonly<Record<string, { readonly group: string | null; readonly isSystemUser: boolean }>>;
   readonly groups: Readonly<Record<string, { readonly members: readonly string[] }>>;
@@ -76,6 +76,8 @@ export interface System {
   readonly state: string;
   /** Of every option below `services.gradient` that has one. */
   readonly defaults: Readonly<Record<string, unknown>>;
+  /** The same of `system.gradient-deploy`. */
+  readonly deployDefaults: Readonly<Record<string, unknown>>;
   /** Options without a type, a description or an example. */
   readonly undocumented: readonly string[];
 }

@@ -23,8 +23,10 @@ let
         concatLists
         concatMap
         elem
+        elemAt
         filter
         head
+        length
         mapAttrs
         ;
 
