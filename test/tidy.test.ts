@@ -28,7 +28,7 @@ const EXCEPTIONS: readonly Exception[] = [
 ];
 
 /** Where a rule does not apply by its nature. */
-const ENVIRONMENT_READERS = /^(?:(?:runtime\/node|worker)\/config(?:\.ts$|\/)|(?:scripts|test|bench)\/)/;
+const ENVIRONMENT_READERS = /^(?:(?:runtime\/node|worker|deploy-agent)\/config(?:\.ts$|\/)|(?:scripts|test|bench)\/)/;
 const CONSOLE_WRITERS = /^(?:scripts|test|bench)\//;
 
 const files = readSourceFiles();
@@ -85,10 +85,10 @@ test("a line has at most 120 columns", () => {
   expect(long).toEqual([]);
 });
 
-test("the environment is read by the configuration of server and worker and nowhere else", () => {
+test("the environment is read by the configuration of server, worker and agent and nowhere else", () => {
   const applies = (path: string) =>
     !ENVIRONMENT_READERS.test(path) && !isTestFile(path) && !isExcepted("environment", path);
-  const advice = "read it in runtime/node/config or worker/config and pass the value as an argument";
+  const advice = "read it in the config of runtime/node, worker or deploy-agent and pass the value as an argument";
   expect(hits("code", /\bprocess\s*\.\s*env\b/g, advice, applies)).toEqual([]);
 });
 

@@ -1,0 +1,67 @@
+import type { End } from "./ends.ts";
+import { isInPlace } from "./machine.ts";
+import type { Mode } from "./settings.ts";
+import type { AgentState, SystemView, Target } from "./state.ts";
+
+/** What the server says of this host. */
+export interface Wanted {
+  readonly state: "deploy" | "none" | "held" | "waiting";
+  readonly reason: string | null;
+  readonly build: WantedBuild | null;
+  readonly caches: readonly WantedCache[];
+  readonly canReport: boolean;
+}
+
+export interface WantedBuild extends Target {
+  /** Bytes of the whole closure; null: not known. */
+  readonly closureBytes: number | null;
+}
+
+export interface WantedCache {
+  readonly name: string;
+  readonly url: string;
+  readonly publicKeys: readonly string[];
+  readonly isPrivate: boolean;
+  readonly priority: number;
+}
+
+export interface Wishes {
+  readonly force: boolean;
+  readonly allowOlder: boolean;
+}
+
+export type Decision =
+  | { readonly kind: "deploy"; readonly target: WantedBuild }
+  | { readonly kind: "end"; readonly end: End; readonly reason: string | null };
+
+/**
+ * Whether the wanted build is deployed now. What is there and well is never done again, even by force. A failed build
+ * is tried again by force, or when the server knows of the failure and offers the build all the same.
+ */
+export function decide(
+  wanted: Wanted,
+  known: { readonly state: AgentState; readonly view: SystemView; readonly mode: Mode },
+  { force, allowOlder }: Wishes,
+): Decision {
+  const { state, view, mode } = known;
+  const target = wanted.build;
+  if (wanted.state === "none" || !target) return end("nothing-built", wanted.reason);
+  const bad = state.bad.find(({ storePath }) => storePath === target.storePath);
+  const isThere = isInPlace(view, target.storePath, mode);
+  const isReleased = bad?.isConfirmed === true && wanted.state === "deploy" && !isThere;
+  if (bad && !isReleased && !force) {
+    return end("bad-build", `${target.storePath} failed here at ${bad.at}: ${bad.reason}`);
+  }
+  if (isThere && !bad) return end("up-to-date", null);
+  if (wanted.state === "held" && !force) return end("held", wanted.reason);
+  if (wanted.state === "waiting" && !force) return end("waiting", wanted.reason);
+  if (state.order !== null && target.order < state.order && !force && !allowOlder) {
+    const reason = `build ${target.buildId} is of evaluation ${target.order}, this host had ${state.order} already`;
+    return end("older", `${reason}; --allow-older deploys it all the same`);
+  }
+  return { kind: "deploy", target };
+}
+
+function end(name: End, reason: string | null): Decision {
+  return { kind: "end", end: name, reason };
+}

@@ -1,0 +1,70 @@
+import { SECOND, sleep } from "#core/lib/clock.ts";
+import { type Context, InterruptedError } from "./context.ts";
+import type { WorkResult } from "./machine.ts";
+import { ServerError } from "./ports.ts";
+import type { Journal } from "./state.ts";
+
+const PAUSE_MS = SECOND;
+
+interface Finding {
+  readonly problems: readonly string[];
+  readonly failedUnits: readonly string[];
+}
+
+/**
+ * Watches the host until it has been healthy at least once after the settling time, or is still not when the grace
+ * period is over.
+ */
+export async function checkHealth(context: Context, journal: Journal): Promise<WorkResult> {
+  const { clock, settings, signal, narrator } = context;
+  const began = clock.monotonic();
+  let told = "";
+  for (;;) {
+    const { problems, failedUnits } = await examine(context, journal);
+    if (signal.aborted) throw new InterruptedError("interrupted while checking the host's health");
+    const seconds = (clock.monotonic() - began) / SECOND;
+    const reason = problems.join("; ");
+    if (problems.length === 0 && seconds >= settings.healthSettleSeconds) return { ok: true };
+    if (problems.length > 0 && seconds >= settings.healthGraceSeconds) {
+      return { ok: false, end: "unhealthy", reason, failedUnits };
+    }
+    if (reason !== told && reason !== "") narrator.warn(`not healthy yet: ${reason}`);
+    told = reason;
+    await sleep(clock, PAUSE_MS, signal);
+  }
+}
+
+async function examine({ host, server, settings }: Context, journal: Journal): Promise<Finding> {
+  const problems: string[] = [];
+  let failedUnits: readonly string[] = [];
+  if (settings.healthUnits) {
+    failedUnits = newlyFailed(journal.failedUnitsBefore, await host.failedUnits(), settings.healthIgnoredUnits);
+    if (failedUnits.length > 0) problems.push(`units failed: ${failedUnits.slice(0, 20).join(", ")}`);
+  }
+  problems.push(...(await host.failedCommands()));
+  if (settings.healthServer) {
+    try {
+      await server.reach();
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      problems.push(`the server cannot be reached: ${error.message}`);
+    }
+  }
+  return { problems, failedUnits };
+}
+
+/** Those that were well before. Where it is not known what had failed before, nobody can say what is new. */
+export function newlyFailed(
+  before: readonly string[] | null,
+  after: readonly string[] | null,
+  ignored: readonly string[],
+): readonly string[] {
+  if (!before || !after) return [];
+  const patterns = ignored.map(unitPattern);
+  return after.filter((unit) => !before.includes(unit) && !patterns.some((pattern) => pattern.test(unit)));
+}
+
+function unitPattern(glob: string): RegExp {
+  const parts = glob.split("*").map((part) => part.replace(/[.\\@:^$+?()[\]{}|-]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`);
+}

@@ -1,0 +1,186 @@
+import { uuidV4, uuidV7 } from "#core/lib/ids.ts";
+import { type Context, InterruptedError, timeText } from "./context.ts";
+import type { WantedCache } from "./decide.ts";
+import { ENDS } from "./ends.ts";
+import { checkHealth } from "./health.ts";
+import {
+  advance,
+  begin,
+  type Outcome,
+  resume,
+  type Step,
+  type SwitchStep,
+  type Work,
+  type WorkResult,
+  workOf,
+} from "./machine.ts";
+import { sendReports, type Telling, withTold } from "./mailbox.ts";
+import { remember } from "./memory.ts";
+import { type ReportStep, stepOfPhase } from "./reports.ts";
+import type { AgentState, Journal, SystemView, Target } from "./state.ts";
+import { waitUntilFree } from "./waiting.ts";
+
+/** A deployment that is about to begin. */
+export function newJournal(
+  context: Context,
+  about: Pick<Journal, "goal" | "phase" | "cause" | "mode"> & { readonly target: Target; readonly before: SystemView },
+): Journal {
+  const { storePath, buildId, evaluationId, order, commit } = about.target;
+  return {
+    ...about,
+    target: { storePath, buildId, evaluationId, order, commit },
+    runId: uuidV7(context.clock.now(), context.random),
+    sequence: 0,
+    failedUnitsBefore: null,
+    attempts: 0,
+    switchToken: null,
+    profileRestored: false,
+    startedAt: timeText(context.clock),
+  };
+}
+
+/** Takes the journal from where it stands to an end. Throws `InterruptedError` when the agent was asked to end. */
+export async function runJournal(context: Context, first: Journal, caches: readonly WantedCache[]): Promise<Outcome> {
+  let journal = first;
+  for (;;) {
+    journal = await beginPhase(context, journal);
+    const step = await stepAfter(context, journal, await doWork(context, journal, caches));
+    if (step.kind === "end") return finish(context, journal, step.outcome);
+    journal = moveOn(context, journal, step);
+  }
+}
+
+/** What is left of an earlier run: ended, undone or dropped. */
+export async function resumeJournal(context: Context, found: Journal): Promise<Outcome> {
+  const { host, narrator, settings } = context;
+  narrator.info(`an earlier run was interrupted in the phase ${found.phase}; this one goes on`);
+  const known = found.switchToken === null ? null : await host.outcomeOf(found.switchToken);
+  if (context.signal.aborted) throw new InterruptedError("interrupted while an earlier switch was still running");
+  // A part of several says nothing of the rest, so a restore is done again as a whole.
+  const result = known && found.phase === "switching" ? verified(context, found, known) : null;
+  const step = result ? advance(found, result, settings) : resume(found, settings);
+  if (step.kind === "end") return finish(context, found, step.outcome);
+  return runJournal(context, moveOn(context, found, step), []);
+}
+
+/** Writes down that the phase's work begins, and tells it. */
+async function beginPhase(context: Context, journal: Journal): Promise<Journal> {
+  const { keeper, host, random } = context;
+  const isSwitch = journal.phase === "switching" || journal.phase === "restoring-system";
+  let begun = begin(journal, isSwitch ? uuidV4(random) : null);
+  if (journal.phase === "downloading" && journal.failedUnitsBefore === null) {
+    begun = { ...begun, failedUnitsBefore: await host.failedUnits() };
+  }
+  const told = stepOfPhase(journal);
+  const steps: ReportStep[] = told === "downloading" ? ["started", told] : told ? [told] : [];
+  keeper.update((state) =>
+    steps.reduce<AgentState>((so, step) => withTold(context, so, so.journal ?? begun, { step, health: "unknown" }), {
+      ...state,
+      journal: begun,
+    }),
+  );
+  if (told) await sendReports(context);
+  return keeper.state.journal ?? begun;
+}
+
+async function doWork(context: Context, journal: Journal, caches: readonly WantedCache[]): Promise<WorkResult> {
+  const { host, narrator } = context;
+  const work: Work = workOf(journal);
+  switch (work.kind) {
+    case "download":
+      narrator.info(`downloading ${journal.target.storePath}`);
+      return downloadAndWait(context, journal, caches);
+    case "set-profile":
+      narrator.info(`setting the profile to ${work.systemPath}`);
+      await host.pin(journal.before);
+      return host.setProfile(work.systemPath, work.generation);
+    case "check":
+      narrator.info("checking the host's health");
+      return checkHealth(context, journal);
+    case "switch":
+      return doSwitch(context, journal, work.steps);
+  }
+}
+
+/** Fetching disturbs nobody, switching may: so a busy host has everything ready when it is free. */
+async function downloadAndWait(
+  context: Context,
+  { target, mode }: Journal,
+  caches: readonly WantedCache[],
+): Promise<WorkResult> {
+  const fetched = await context.host.download(target, caches);
+  if (!fetched.ok || (mode !== "switch" && mode !== "test")) return fetched;
+  const busy = await waitUntilFree(context);
+  return busy === null ? fetched : { ok: false, end: "busy", reason: busy };
+}
+
+async function doSwitch(context: Context, journal: Journal, steps: readonly SwitchStep[]): Promise<WorkResult> {
+  const { host, narrator, signal } = context;
+  let needsBoot = false;
+  for (const [index, step] of steps.entries()) {
+    narrator.info(`switch-to-configuration ${step.action} of ${step.systemPath}`);
+    const result = await host.switchTo(
+      step,
+      index === 0 ? `${journal.switchToken}` : `${journal.switchToken}-${index}`,
+    );
+    if (signal.aborted && !result.ok) throw new InterruptedError("interrupted while switching; the switch goes on");
+    if (!result.ok) return result;
+    needsBoot ||= result.needsBoot === true;
+  }
+  return verified(context, journal, { ok: true, needsBoot });
+}
+
+/** A switch is done when the host runs what it was switched to. */
+function verified({ host }: Context, journal: Journal, result: WorkResult): WorkResult {
+  const work = workOf(journal);
+  if (!result.ok || result.needsBoot || work.kind !== "switch" || work.expectRunning === null) return result;
+  const { runningPath } = host.view();
+  if (runningPath === work.expectRunning) return result;
+  const reason = `the switch said it was done, but ${runningPath ?? "nothing"} is running`;
+  return { ok: false, end: "rolled-back", reason };
+}
+
+async function stepAfter(context: Context, journal: Journal, result: WorkResult): Promise<Step> {
+  if (context.signal.aborted && !result.ok) throw new InterruptedError(`interrupted in the phase ${journal.phase}`);
+  return advance(journal, result, context.settings);
+}
+
+/** Writes the next phase down; when that begins an undoing, the failure is told with it. */
+function moveOn(context: Context, journal: Journal, step: Extract<Step, { readonly kind: "go-on" }>): Journal {
+  const { keeper, narrator } = context;
+  const next = step.journal;
+  const isUndone = next.cause !== null && journal.cause === null;
+  if (isUndone) narrator.warn(`going back to the system before: ${next.cause?.reason}`);
+  const state = keeper.update((before) => {
+    if (!isUndone || !next.cause) return { ...before, journal: next };
+    const { reason, failedUnits } = next.cause;
+    return withTold(context, before, next, { step: "failed", health: "unhealthy", reason, failedUnits });
+  });
+  return state.journal ?? next;
+}
+
+/** Remembers the end and tells it, in one. */
+async function finish(context: Context, journal: Journal, outcome: Outcome): Promise<Outcome> {
+  const { keeper, clock, host } = context;
+  const now = { at: timeText(clock), bootId: host.bootId() };
+  keeper.update((state) => {
+    const told = withTold(context, state, journal, tellingOf(outcome));
+    const counted = told.journal ?? journal;
+    return remember(told, { journal: { ...counted, attempts: 0 }, outcome }, now);
+  });
+  await sendReports(context);
+  return outcome;
+}
+
+function tellingOf(outcome: Outcome): Telling {
+  const { end, reason, failedUnits } = outcome;
+  const exitCode = ENDS[end].exitCode;
+  if (end === "deployed") return { step: "succeeded", health: "healthy", exitCode };
+  if (end === "will-boot")
+    return { step: "succeeded", health: "unknown", reason: "runs after the next boot", exitCode };
+  if (end === "dry-activated") return { step: "succeeded", health: "unknown", exitCode };
+  const restored = end === "rolled-back" || end === "unhealthy" || end === "rolled-back-by-hand";
+  if (restored) return { step: "rolled_back", health: "unknown", reason, failedUnits, exitCode };
+  const health = outcome.verdict === "bad" ? "unhealthy" : "unknown";
+  return { step: "failed", health, reason, failedUnits, exitCode };
+}

@@ -1,0 +1,80 @@
+import type { Context } from "./context.ts";
+import { timeText } from "./context.ts";
+import { ServerError } from "./ports.ts";
+import { type Health, type ReportStep, withReport } from "./reports.ts";
+import { type AgentState, confirmBad, type Journal } from "./state.ts";
+
+export interface Telling {
+  readonly step: ReportStep;
+  readonly health: Health;
+  readonly reason?: string | null;
+  readonly failedUnits?: readonly string[];
+  readonly exitCode?: number | null;
+}
+
+/** The state with a report of a deployment to send, and the journal that counts it. */
+export function withTold(context: Context, state: AgentState, journal: Journal, telling: Telling): AgentState {
+  const counted = { ...journal, sequence: journal.sequence + 1 };
+  if (!mayReport(context, state)) return { ...state, journal: counted };
+  const reports = withReport(state.reports, {
+    ...telling,
+    runId: journal.runId,
+    sequence: journal.sequence,
+    mode: journal.mode,
+    // Empty where an operator goes back from a system that no server built.
+    buildId: journal.target.buildId || null,
+    storePath: journal.target.storePath || null,
+    view: context.host.view(),
+    happenedAt: timeText(context.clock),
+  });
+  return { ...state, journal: counted, reports };
+}
+
+export function mayReport({ settings }: Context, { toldNoPermission }: AgentState): boolean {
+  return settings.report && !toldNoPermission;
+}
+
+/** Answers that no repetition makes better. */
+const REFUSED_FOR_EVER: ReadonlySet<number> = new Set([400, 404, 409, 413, 422]);
+
+/** Sends what is left, in order, as far as the server takes it. Never throws: the rest stays for another time. */
+export async function sendReports(context: Context): Promise<void> {
+  const { keeper, server, narrator } = context;
+  if (!context.settings.report) return;
+  while (keeper.state.reports.length > 0) {
+    const [report] = keeper.state.reports as [AgentState["reports"][number]];
+    try {
+      await server.report(report.body);
+      keeper.update((state) => confirmed({ ...state, reports: state.reports.slice(1) }, report.body));
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      if (error.status === 403) return withoutPermission(context);
+      if (error.status === null || !REFUSED_FOR_EVER.has(error.status)) {
+        narrator.warn(`a report could not be sent and is kept: ${error.message}`);
+        return;
+      }
+      narrator.warn(`the server refused a report: ${error.message}`);
+      keeper.update((state) => ({ ...state, reports: state.reports.slice(1) }));
+    }
+  }
+}
+
+function confirmed(state: AgentState, body: Readonly<Record<string, unknown>>): AgentState {
+  const isFailure = body.step === "failed" || body.step === "rolled_back";
+  return isFailure ? confirmBad(state, body.store_path) : state;
+}
+
+/** Said once; the host does not depend on it. */
+export function withoutPermission({ keeper, narrator }: Context): void {
+  if (keeper.state.toldNoPermission) return;
+  narrator.warn(
+    "this API key may not report to the server (permission reportDeployments), so the server does not show what this " +
+      "host runs; deployments go on",
+  );
+  keeper.update((state) => ({ ...state, toldNoPermission: true, reports: [] }));
+}
+
+/** The key may report (again). */
+export function withPermission({ keeper }: Context): void {
+  if (keeper.state.toldNoPermission) keeper.update((state) => ({ ...state, toldNoPermission: false }));
+}

@@ -1,0 +1,41 @@
+import type { Outcome } from "./machine.ts";
+import type { AgentState, Journal } from "./state.ts";
+import { rememberBad } from "./state.ts";
+
+/** What is remembered when a deployment has ended. */
+export function remember(
+  state: AgentState,
+  { journal, outcome }: { readonly journal: Journal; readonly outcome: Outcome },
+  { at, bootId }: { readonly at: string; readonly bootId: string | null },
+): AgentState {
+  const { target, before } = journal;
+  const ended: AgentState = { ...state, journal: outcome.keepJournal ? journal : null };
+  switch (outcome.verdict) {
+    case "deployed":
+      return {
+        ...withoutBad(ended, target.storePath),
+        deployed: target,
+        order: target.order,
+        before: before.profilePath === target.storePath ? state.before : before,
+        pendingBoot: null,
+      };
+    case "pending": {
+      const { mode, failedUnitsBefore } = journal;
+      const pendingBoot = { target, before, mode, bootId: bootId ?? "", failedUnitsBefore };
+      return { ...withoutBad(ended, target.storePath), order: target.order, pendingBoot };
+    }
+    case "bad": {
+      const { storePath, buildId } = target;
+      const reason = (outcome.reason ?? "").slice(0, 1_000);
+      const bad = rememberBad(ended, { storePath, buildId, reason, at, isConfirmed: false });
+      const wasDeployed = state.deployed?.storePath === storePath;
+      return { ...bad, pendingBoot: null, ...(wasDeployed ? { deployed: null, before: null } : {}) };
+    }
+    case "none":
+      return ended;
+  }
+}
+
+function withoutBad(state: AgentState, storePath: string): AgentState {
+  return { ...state, bad: state.bad.filter((build) => build.storePath !== storePath) };
+}

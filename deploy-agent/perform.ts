@@ -1,0 +1,172 @@
+import { hostname } from "node:os";
+import { systemClock } from "#core/lib/clock.ts";
+import { systemRandom } from "#core/lib/ids.ts";
+import { KeyFileError, readApiKey } from "./api-key.ts";
+import type { Arguments } from "./arguments.ts";
+import { extraCertificates } from "./certificates.ts";
+import { type Context, InterruptedError, StateKeeper } from "./context.ts";
+import { ENDS, type End } from "./ends.ts";
+import { takeLock } from "./lock.ts";
+import { LineNarrator } from "./narrator.ts";
+import { NodeHost } from "./node-host.ts";
+import { type DeploySettings, type Environment, readSettings, SettingsError } from "./read-settings.ts";
+import { type RunEnd, runOnce, runResume } from "./run.ts";
+import { ServerLink } from "./server-link.ts";
+import { forSource } from "./state.ts";
+import { prepareFolder, StateError, StateFile } from "./state-file.ts";
+import { statusOf, statusText } from "./status.ts";
+import { runUndo } from "./undo.ts";
+import { watch } from "./watch.ts";
+
+export interface Surroundings {
+  readonly environment: Environment;
+  readonly signal: AbortSignal;
+  readonly out: (text: string) => void;
+  readonly say: (text: string) => void;
+}
+
+/** Does what the command line says and answers with the exit code. */
+export async function perform(given: Arguments, { environment, signal, out, say }: Surroundings): Promise<number> {
+  const asJson = given.switches.has("--json");
+  const narrator = new LineNarrator({ asJson, write: quietly(say) });
+  const print = quietly(out);
+  try {
+    const { settings, warnings } = readSettings(environment, { flags: given.flags, machineName: shortHostName() });
+    for (const warning of warnings) narrator.warn(warning);
+    if (given.command === "read-settings") return printEnd(print, asJson, ending("shown", "the settings are good"));
+    const agent = new AgentProcess(settings, { environment, signal, narrator });
+    if (given.command === "status") {
+      const status = statusOf(agent.contextWithoutKey());
+      print(asJson ? `${JSON.stringify(status)}\n` : statusText(status));
+      return ENDS.shown.exitCode;
+    }
+    return printEnd(print, asJson, await agent.run(given), agent);
+  } catch (error) {
+    const end = endOfError(error);
+    return printEnd(print, asJson, ending(end, (error as Error).message), null, end === "internal" ? error : null);
+  }
+}
+
+/** A pipe that nobody reads any more must not stop a deployment. */
+function quietly(write: (text: string) => void): (text: string) => void {
+  return (text) => {
+    try {
+      write(text);
+    } catch {
+      // There is nobody left to tell.
+    }
+  };
+}
+
+function shortHostName(): string {
+  return hostname().split(".")[0] ?? "";
+}
+
+function ending(end: End, reason: string): RunEnd {
+  return { end, reason, failedUnits: [], wanted: null };
+}
+
+function endOfError(error: unknown): End {
+  if (error instanceof SettingsError) return "settings";
+  if (error instanceof KeyFileError) return "key-file";
+  if (error instanceof StateError) return "state";
+  if (error instanceof InterruptedError) return "interrupted";
+  return "internal";
+}
+
+/** This process with one set of settings. */
+class AgentProcess {
+  readonly #settings: DeploySettings;
+  readonly #surroundings: Pick<Surroundings, "environment" | "signal"> & { readonly narrator: LineNarrator };
+
+  constructor(
+    settings: DeploySettings,
+    surroundings: Pick<Surroundings, "environment" | "signal"> & { readonly narrator: LineNarrator },
+  ) {
+    this.#settings = settings;
+    this.#surroundings = surroundings;
+  }
+
+  async run({ command, switches }: Arguments): Promise<RunEnd> {
+    const { apiKey, warnings } = readApiKey(this.#settings.apiKeyFile);
+    for (const warning of warnings) this.#surroundings.narrator.warn(warning);
+    const wishes = { force: switches.has("--force"), allowOlder: switches.has("--allow-older") };
+    const locked = ending("locked", `another run is at work (${this.#settings.stateDir}/lock)`);
+    prepareFolder(this.#settings.stateDir);
+    const work = (context: Context): Promise<RunEnd> => {
+      if (command === "resume") return runResume(context);
+      return command === "rollback" ? runUndo(context) : runOnce(context, wishes);
+    };
+    if (command !== "watch") return (await this.#withLock(apiKey, work)) ?? locked;
+    const { server, clock, random, narrator, signal } = this.#context(apiKey);
+    const withContext = (action: (context: Context) => Promise<RunEnd>) => this.#withLock(apiKey, action);
+    const waitSeconds = this.#settings.watchWaitSeconds;
+    return watch({ server, clock, random, narrator, signal, wishes, waitSeconds, withContext });
+  }
+
+  contextWithoutKey(): Pick<Context, "host" | "keeper"> {
+    return this.#context("");
+  }
+
+  describe(): Readonly<Record<string, unknown>> {
+    const { host, keeper } = this.contextWithoutKey();
+    const view = host.view();
+    return {
+      running_path: view.runningPath,
+      booted_path: view.bootedPath,
+      profile_path: view.profilePath,
+      generation: view.generation,
+      reboot_needed: statusOf({ host, keeper }).next_boot_path !== null,
+      unsent_reports: keeper.state.reports.length,
+    };
+  }
+
+  async #withLock(apiKey: string, work: (context: Context) => Promise<RunEnd>): Promise<RunEnd | null> {
+    using lock = takeLock(this.#settings.stateDir);
+    return lock && work(this.#context(apiKey));
+  }
+
+  #context(apiKey: string): Context {
+    const settings = this.#settings;
+    const { environment, signal, narrator } = this.#surroundings;
+    const { server, project, host } = settings;
+    const source = `${server} ${project.organization}/${project.name} ${host}`;
+    const memory = new StateFile(settings.stateDir, (message) => narrator.warn(message));
+    return {
+      settings,
+      host: new NodeHost(settings, { apiKey, clock: systemClock, signal }),
+      server: new ServerLink(settings, { apiKey, environment, certificates: extraCertificates(settings.caFile) }),
+      keeper: new StateKeeper(memory, (state) => forSource(state, source)),
+      narrator,
+      clock: systemClock,
+      random: systemRandom,
+      signal,
+    };
+  }
+}
+
+function printEnd(
+  print: (text: string) => void,
+  asJson: boolean,
+  { end, reason, failedUnits, wanted }: RunEnd,
+  agent: AgentProcess | null = null,
+  fault: unknown = null,
+): number {
+  const { exitCode, description } = ENDS[end];
+  const stack = fault instanceof Error ? `\n${fault.stack}` : "";
+  if (!asJson) {
+    print(`${end}: ${reason ?? description}${stack}\n`);
+    return exitCode;
+  }
+  const build = wanted?.build ?? null;
+  const wantedJson = build && {
+    store_path: build.storePath,
+    build_id: build.buildId,
+    evaluation_id: build.evaluationId,
+    order: build.order,
+    commit: build.commit,
+  };
+  const whole = { end, exit_code: exitCode, description, reason, failed_units: failedUnits, wanted: wantedJson };
+  print(`${JSON.stringify({ ...whole, ...agent?.describe() })}\n`);
+  return exitCode;
+}

@@ -1,0 +1,162 @@
+import type { End } from "./ends.ts";
+import type { Mode } from "./settings.ts";
+
+/** A build for this host, as the server named it. */
+export interface Target {
+  readonly storePath: string;
+  readonly buildId: string;
+  readonly evaluationId: string;
+  /** Of the evaluations of one project: an older one has a smaller number. */
+  readonly order: number;
+  readonly commit: string;
+}
+
+/** What the links of the host say. Null: there is no such link. */
+export interface SystemView {
+  readonly profilePath: string | null;
+  readonly generation: number | null;
+  readonly runningPath: string | null;
+  readonly bootedPath: string | null;
+}
+
+/**
+ * Where a deployment stands. The phase is written down before its work begins, so that after a loss of power the next
+ * run knows what may have happened:
+ *
+ *     downloading -> profile -> switching -> checking -> (done)
+ *                       |           |           |
+ *                       +-----------+-----------+-> restoring-profile -> restoring-system -> (done)
+ *
+ * Nothing of the host is changed before `profile`. Each phase can be done again from its beginning.
+ */
+export const PHASES = [
+  "downloading",
+  "profile",
+  "switching",
+  "checking",
+  "restoring-profile",
+  "restoring-system",
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+/** deploy: the server's wish. boot-check: what was booted. undo: the operator's wish to go back. */
+export const GOALS = ["deploy", "boot-check", "undo"] as const;
+export type Goal = (typeof GOALS)[number];
+
+/** Why a deployment is undone, and how the run ends when that works. */
+export interface Cause {
+  readonly end: End;
+  readonly reason: string;
+  readonly failedUnits: readonly string[];
+}
+
+/** A deployment that has begun and not ended. */
+export interface Journal {
+  readonly runId: string;
+  /** Of the next report. */
+  readonly sequence: number;
+  readonly goal: Goal;
+  readonly mode: Mode;
+  readonly phase: Phase;
+  readonly target: Target;
+  /** The host before anything was changed: what a rollback restores. */
+  readonly before: SystemView;
+  /** Null: not known. */
+  readonly failedUnitsBefore: readonly string[] | null;
+  /** How often the work of this phase was begun. */
+  readonly attempts: number;
+  /** Names the outcome of the last `switch-to-configuration` that was started, for a run that comes later. */
+  readonly switchToken: string | null;
+  /** Null: nothing is being undone. */
+  readonly cause: Cause | null;
+  readonly profileRestored: boolean;
+  readonly startedAt: string;
+}
+
+export interface BadBuild {
+  readonly storePath: string;
+  readonly buildId: string;
+  readonly reason: string;
+  readonly at: string;
+  /** The server knows it: when it offers the build again, somebody has released it. */
+  readonly isConfirmed: boolean;
+}
+
+/** A system that the profile has and that takes effect at the next boot. */
+export interface PendingBoot {
+  readonly target: Target;
+  readonly before: SystemView;
+  readonly mode: Mode;
+  /** Of the boot in which it was set up. */
+  readonly bootId: string;
+  readonly failedUnitsBefore: readonly string[] | null;
+}
+
+/** A report that the server has not confirmed, as the body of its request. */
+export interface QueuedReport {
+  readonly body: Readonly<Record<string, unknown>>;
+  /** The last word of a run is kept when there are too many. */
+  readonly isLast: boolean;
+}
+
+export interface LastRun {
+  readonly end: End;
+  readonly exitCode: number;
+  readonly reason: string | null;
+  readonly finishedAt: string;
+}
+
+/** All that the agent remembers, in one file, so that it changes as a whole. */
+export interface AgentState {
+  readonly version: 1;
+  /** Server, project and host that the rest is about. */
+  readonly source: string;
+  readonly journal: Journal | null;
+  /** Of the newest build that was deployed; what is below it is older. */
+  readonly order: number | null;
+  readonly deployed: Target | null;
+  /** The system before `deployed`. */
+  readonly before: SystemView | null;
+  readonly pendingBoot: PendingBoot | null;
+  readonly bad: readonly BadBuild[];
+  readonly reports: readonly QueuedReport[];
+  /** That this key may not report was said already. */
+  readonly toldNoPermission: boolean;
+  readonly lastRun: LastRun | null;
+}
+
+export const BAD_BUILDS_MAX = 100;
+
+export function emptyState(source: string): AgentState {
+  return {
+    version: 1,
+    source,
+    journal: null,
+    order: null,
+    deployed: null,
+    before: null,
+    pendingBoot: null,
+    bad: [],
+    reports: [],
+    toldNoPermission: false,
+    lastRun: null,
+  };
+}
+
+/** Another project has other numbers, and its builds say nothing about these. What is half done stays to be ended. */
+export function forSource(state: AgentState, source: string): AgentState {
+  if (state.source === source) return state;
+  return { ...emptyState(source), journal: state.journal, pendingBoot: state.pendingBoot, before: state.before };
+}
+
+/** The newest hundred are remembered, each path once. */
+export function rememberBad(state: AgentState, build: BadBuild): AgentState {
+  const others = state.bad.filter(({ storePath }) => storePath !== build.storePath);
+  return { ...state, bad: [...others, build].slice(-BAD_BUILDS_MAX) };
+}
+
+/** A failure that the server has taken note of is now its to hold back, and its to release. */
+export function confirmBad(state: AgentState, storePath: unknown): AgentState {
+  const bad = state.bad.map((build) => (build.storePath === storePath ? { ...build, isConfirmed: true } : build));
+  return { ...state, bad };
+}

@@ -1,0 +1,96 @@
+import { parsePublicKey } from "#core/nix/signature.ts";
+import { parseStorePath } from "#core/nix/store-path.ts";
+import type { Wanted, WantedBuild, WantedCache } from "./decide.ts";
+
+/** The answer is not what this agent understands; the message says which part. */
+export class WantedError extends Error {
+  override readonly name = "WantedError";
+}
+
+const CACHES_MAX = 100;
+const KEYS_MAX = 20;
+const TEXT_MAX = 4_096;
+const STATES = ["deploy", "none", "held", "waiting"] as const;
+
+/** Reads what the envelope of the server's answer holds. Unknown fields are for later agents. Throws `WantedError`. */
+export function parseWanted(message: unknown): Wanted {
+  const fields = recordOf(message, "the message");
+  const state = STATES.find((one) => one === fields.state);
+  if (!state) throw new WantedError(`state is ${shown(fields.state)}; it should be one of ${STATES.join(", ")}`);
+  const build = fields.build === null ? null : parseBuild(fields.build);
+  if (state === "deploy" && !build) throw new WantedError("there is no build, though one is to be deployed");
+  if (!Array.isArray(fields.caches) || fields.caches.length > CACHES_MAX) {
+    throw new WantedError(`caches should be a list of at most ${CACHES_MAX}`);
+  }
+  return {
+    state,
+    reason: fields.reason === null ? null : textOf(fields, "reason"),
+    build,
+    caches: fields.caches.map(parseCache),
+    canReport: booleanOf(fields, "can_report"),
+  };
+}
+
+function parseBuild(value: unknown): WantedBuild {
+  const fields = recordOf(value, "build");
+  const storePath = parseStorePath(textOf(fields, "store_path"));
+  if (!storePath) throw new WantedError(`store_path ${shown(fields.store_path)} is no path of a Nix store`);
+  return {
+    storePath,
+    buildId: textOf(fields, "build_id"),
+    evaluationId: textOf(fields, "evaluation_id"),
+    order: integerOf(fields, "order"),
+    commit: textOf(fields, "commit"),
+    closureBytes: fields.nar_size == null ? null : integerOf(fields, "nar_size"),
+  };
+}
+
+function parseCache(value: unknown): WantedCache {
+  const fields = recordOf(value, "a cache");
+  const url = textOf(fields, "url");
+  if (!/^https?:\/\/[^\s"'\\]+$/.test(url) || !URL.canParse(url)) {
+    throw new WantedError(`the address ${shown(url)} of a cache is none that Nix could ask`);
+  }
+  const keys = fields.public_keys;
+  if (!Array.isArray(keys) || keys.length > KEYS_MAX || !keys.every(isPublicKey)) {
+    throw new WantedError("public_keys of a cache should be a list of keys such as name:base64");
+  }
+  return {
+    name: textOf(fields, "name"),
+    url,
+    publicKeys: keys,
+    isPrivate: booleanOf(fields, "private"),
+    priority: integerOf(fields, "priority"),
+  };
+}
+
+function isPublicKey(value: unknown): value is string {
+  return typeof value === "string" && parsePublicKey(value) !== null;
+}
+
+function recordOf(value: unknown, what: string): Readonly<Record<string, unknown>> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new WantedError(`${what} should be an object`);
+}
+
+function textOf(fields: Readonly<Record<string, unknown>>, name: string): string {
+  const value = fields[name];
+  if (typeof value === "string" && value.length <= TEXT_MAX) return value;
+  throw new WantedError(`${name} should be text of at most ${TEXT_MAX} characters`);
+}
+
+function integerOf(fields: Readonly<Record<string, unknown>>, name: string): number {
+  const value = fields[name];
+  if (typeof value === "number" && Number.isSafeInteger(value)) return value;
+  throw new WantedError(`${name} should be a whole number`);
+}
+
+function booleanOf(fields: Readonly<Record<string, unknown>>, name: string): boolean {
+  const value = fields[name];
+  if (typeof value === "boolean") return value;
+  throw new WantedError(`${name} should be true or false`);
+}
+
+function shown(value: unknown): string {
+  return (JSON.stringify(value) ?? "nothing").slice(0, 200);
+}
