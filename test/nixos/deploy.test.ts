@@ -61,15 +61,23 @@ const OPTIONS: readonly (readonly [string, (settings: DeploySettings) => unknown
   ["netrcFile = null;", (s) => s.netrcFile, null],
 ];
 
-const REFUSED: Readonly<Record<string, string>> = {
-  "system.gradient-deploy.server is required.": "server = lib.mkForce null;",
-  "system.gradient-deploy.project is required.": "project = lib.mkForce null;",
-  "system.gradient-deploy.apiKeyFile is required.": "apiKeyFile = lib.mkForce null;",
-  "system.gradient-deploy.health.settleSec must not exceed system.gradient-deploy.health.graceSec.":
+const REFUSED: readonly (readonly [words: string, text: string])[] = [
+  ["system.gradient-deploy.server is required.", "server = lib.mkForce null;"],
+  ["system.gradient-deploy.project is required.", "project = lib.mkForce null;"],
+  ["system.gradient-deploy.apiKeyFile is required.", "apiKeyFile = lib.mkForce null;"],
+  [
+    "system.gradient-deploy.health.settleSec must not exceed system.gradient-deploy.health.graceSec.",
     "health.settleSec = 61;",
-  "system.gradient-deploy.reboot.window begins when it ends.": `reboot = { policy = "when-needed"; window = "02:00-02:00"; };`,
-  "system.gradient-deploy.health.commands takes at most 20 commands.": `health.commands = builtins.genList (_: "true") 21;`,
-};
+  ],
+  [
+    "system.gradient-deploy.reboot.window begins when it ends.",
+    'reboot = { policy = "when-needed"; window = "02:00-02:00"; };',
+  ],
+  [
+    "system.gradient-deploy.health.commands takes at most 20 commands.",
+    'health.commands = builtins.genList (_: "true") 21;',
+  ],
+];
 
 /** What is of no right type: the evaluation ends there. */
 const NO_VALUES = [
@@ -108,9 +116,12 @@ const systems = {
     imports = with inputs.gradient.nixosModules; [ default gradient-worker deploy ${DOCUMENTED} ];
   })`,
   ...Object.fromEntries(
-    [...OPTIONS.map(([text]) => text), ...Object.values(REFUSED), ...NO_VALUES, ...WARNED.map(([, text]) => text)].map(
-      (text) => [text, withOptions(text)],
-    ),
+    [
+      ...OPTIONS.map(([text]) => text),
+      ...REFUSED.map(([, text]) => text),
+      ...NO_VALUES,
+      ...WARNED.map(([, text]) => text),
+    ].map((text) => [text, withOptions(text)]),
   ),
 };
 
@@ -247,7 +258,7 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(sound(system("everything")).services).toHaveProperty("gradient-deploy");
   });
 
-  test.each(Object.entries(REFUSED))("what contradicts itself is refused: %s", (words, text) => {
+  test.each(REFUSED)("what contradicts itself is refused: %s", (words, text) => {
     expect(system(text)?.failed).toEqual([words]);
   });
 
