@@ -44,12 +44,13 @@ const AGENT_PERMISSIONS = ["viewOrg", "reportDeployments"];
 const BUILT = ["Completed", "Substituted"];
 const HOST_ATTRIBUTE = /^nixosConfigurations\.([^.]+)\./;
 
-export async function withFleet(first: SystemsCommit): Promise<Fleet> {
+/** Extra settings go to the server and the worker. */
+export async function withFleet(first: SystemsCommit, settings: Readonly<Record<string, string>> = {}): Promise<Fleet> {
   await using started = new AsyncDisposableStack();
   let owner: AsyncDisposableStack = started;
   let target = "";
   const network = started.use(await withNetwork(() => target));
-  const gradient = started.use(await withGradient({ GRADIENT_SERVE_URL: network.url }));
+  const gradient = started.use(await withGradient({ ...settings, GRADIENT_SERVE_URL: network.url }));
   target = gradient.url;
   const { api } = gradient;
   const repository = join(gradient.folder, "repository");

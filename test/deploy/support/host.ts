@@ -5,7 +5,7 @@ import type { End } from "#deploy-agent/ends.ts";
 import { type Service, startService } from "../../e2e/process.ts";
 import { type NixDaemon, nixOutput, runNix, withNixDaemon } from "../../support/nix.ts";
 import { pathWithNix } from "../../support/nix-path.ts";
-import { fakeSystemctl } from "./fake-systemctl.ts";
+import { fakeSystemctl, fakeSystemdInhibit, fakeSystemdRun } from "./fake-systemd.ts";
 
 /** What the agent of a host is told by its settings, as the NixOS module writes them. */
 export interface AgentSettings {
@@ -68,7 +68,10 @@ export async function withHost(name: string, told: AgentSettings): Promise<Host>
   const { root } = daemon;
   const at = (path: string) => join(root, path);
   for (const part of FOLDERS) await mkdir(at(part), { recursive: true });
-  await writeFile(at("bin/systemctl"), fakeSystemctl(root), { mode: 0o755 });
+  const programs = { systemctl: fakeSystemctl, "systemd-run": fakeSystemdRun, "systemd-inhibit": fakeSystemdInhibit };
+  for (const [program, script] of Object.entries(programs)) {
+    await writeFile(at(`bin/${program}`), script(root), { mode: 0o755 });
+  }
   const state = join(daemon.folder, "state");
   await mkdir(state, { mode: 0o700 });
   const env = await agentEnvironment(name, { daemon, state, told });
@@ -128,7 +131,7 @@ async function agentEnvironment(name: string, { daemon, state, told }: Machine):
     GRADIENT_DEPLOY_BOOTED_SYSTEM: join(root, "run/booted-system"),
     GRADIENT_DEPLOY_BOOT_ID_FILE: join(root, "boot/id"),
     GRADIENT_DEPLOY_NETRC_FILE: join(root, "etc/netrc"),
-    GRADIENT_DEPLOY_SYSTEMD: "false",
+    GRADIENT_DEPLOY_SYSTEMD: "true",
     // Nobody watches for long what is healthy at once.
     GRADIENT_DEPLOY_HEALTH_SETTLE_SECS: "0",
     GRADIENT_DEPLOY_HEALTH_GRACE_SECS: "1",

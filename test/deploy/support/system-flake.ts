@@ -11,17 +11,22 @@ export interface SystemsCommit {
   /** A word that says which of a host's systems one is: the fake root's behaviours and logs go by it. */
   readonly label: string;
   readonly hosts: readonly string[];
+  /** Systems with another one run only after a boot. */
+  readonly kernel?: string;
   /** Hosts whose system does not build. */
   readonly broken?: readonly string[];
   /** Shell commands that put further files into `$out` of a dependency of each system. */
   readonly payload?: string;
+  /** Further dependencies of random bytes, in the closure of each system. */
+  readonly packages?: { readonly count: number; readonly bytes: number };
 }
 
 /**
  * A flake whose `nixosConfigurations.HOST.config.system.build.toplevel` has the tree of a NixOS system and needs
  * nothing but a shell and coreutils: switch script, version, kernel, initrd, a file of settings and one dependency.
  */
-export function systemFlake({ label, hosts, broken = [], payload = "" }: SystemsCommit): string {
+export function systemFlake(commit: SystemsCommit): string {
+  const { label, hosts, broken = [], payload = "", kernel = "linux", packages = { count: 0, bytes: 0 } } = commit;
   const hostList = hosts.map((host) => JSON.stringify(host)).join(" ");
   const brokenList = broken.map((host) => JSON.stringify(host)).join(" ");
   return `{
@@ -30,9 +35,15 @@ export function systemFlake({ label, hosts, broken = [], payload = "" }: Systems
       inherit name; system = "${SYSTEM}"; builder = "/bin/sh"; args = [ "-c" "set -e; \${script}" ];
       PATH = "/usr/bin:/bin";
     };
+    package = number: mk "package-\${toString number}" ''
+      echo "${label}" > $out; head -c ${packages.bytes} /dev/urandom >> $out
+    '';
+    packages = builtins.genList package ${packages.count};
+    kernel = mk "linux" "echo ${kernel} > $out";
     software = mk "system-path" ''
       mkdir -p $out/bin; echo "${label}" > $out/bin/version
       ${payload}
+      for package in \${toString packages}; do echo $package >> $out/bin/packages; done
     '';
     toplevel = host: mk "nixos-system-\${host}-${RELEASE}" ''
       \${if builtins.elem host [ ${brokenList} ] then "echo this system does not build; exit 3" else ""}
@@ -43,7 +54,7 @@ export function systemFlake({ label, hosts, broken = [], payload = "" }: Systems
       printf %s "${RELEASE}" > $out/nixos-version
       printf %s "${SYSTEM}" > $out/system
       echo "\${host} ${label}" > $out/etc/hostname
-      echo kernel > $out/kernel; echo initrd > $out/initrd; echo "quiet" > $out/kernel-params
+      ln -s \${kernel} $out/kernel; ln -s \${kernel} $out/initrd; echo "quiet" > $out/kernel-params
       ln -s \${software} $out/sw
     '';
     configuration = host: { config.system.build.toplevel = toplevel host; options = { }; pkgs = { }; };
