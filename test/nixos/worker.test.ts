@@ -66,6 +66,15 @@ const REFUSED: Readonly<Record<string, string>> = {
     "services.gradient.worker.capabilities.federate = true;",
   "reverseProxy.nginx.enable needs services.gradient.worker.discoverable":
     "services.gradient.worker.reverseProxy.nginx.enable = true;",
+  "reverseProxy.caddy.enable needs services.gradient.worker.discoverable":
+    "services.gradient.worker.reverseProxy.caddy.enable = true;",
+  "worker.reverseProxy: enable nginx or caddy, not both": `services.gradient.worker = {
+    discoverable = true; domain = "builder.example.com";
+    reverseProxy = { nginx.enable = true; caddy.enable = true; };
+  };`,
+  "worker.reverseProxy.caddy.useACMEHost needs services.gradient.worker.useTls": `services.gradient.worker = {
+    useTls = false; reverseProxy.caddy.useACMEHost = "example.com";
+  };`,
   "evaluations need Nix 2.26 or later": `services.gradient.worker.capabilities.eval = true;
     nix.package = { type = "derivation"; name = "nix"; outPath = "/nix/store/aaaa-nix"; version = "2.18.9"; };`,
 };
@@ -104,6 +113,13 @@ const systems = {
        discoverable = true; domain = "gradient.example.com"; reverseProxy.nginx.enable = true;
      };`,
   ),
+  besideOtherProxy: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.worker = {
+       discoverable = true; domain = "builder.example.com"; reverseProxy.caddy.enable = true;
+     };`,
+  ),
   noPeers: withWorker(NO_PEERS),
   off: withWorker(),
   metered: withWorker(REMOTE_WORKER, "services.gradient.worker.settings.buildMetrics = true;"),
@@ -118,6 +134,19 @@ const systems = {
     REMOTE_WORKER,
     `services.gradient.worker = {
        discoverable = true; domain = "builder.example.com"; reverseProxy.nginx.enable = true; useTls = false;
+     };`,
+  ),
+  behindCaddy: withWorker(
+    REMOTE_WORKER,
+    `services.gradient.worker = {
+       discoverable = true; domain = "builder.example.com";
+       reverseProxy.caddy = { enable = true; useACMEHost = "example.com"; extraConfig = "log"; };
+     };`,
+  ),
+  behindCaddyPlain: withWorker(
+    REMOTE_WORKER,
+    `services.gradient.worker = {
+       discoverable = true; domain = "builder.example.com"; reverseProxy.caddy.enable = true; useTls = false;
      };`,
   ),
   ...Object.fromEntries(
@@ -248,6 +277,18 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
       forceSSL: false,
     });
     expect(sound(system("remote")).nginx.enable).toBe(false);
+  });
+
+  test("behind Caddy it has a site that leads to its /proto alone, and takes what is added last", () => {
+    const { caddy, nginx } = sound(system("behindCaddy"));
+    const site = caddy.virtualHosts["builder.example.com"];
+    expect(site?.useACMEHost).toBe("example.com");
+    expect(site?.extraConfig).toMatch(/^handle \/proto \{\n {2}reverse_proxy 127\.0\.0\.1:3100 \{/);
+    expect(site?.extraConfig).toMatch(/handle \{\n {2}respond 404\n\}\nlog$/);
+    expect(nginx.enable).toBe(false);
+    expect(Object.keys(sound(system("behindCaddyPlain")).caddy.virtualHosts)).toEqual(["http://builder.example.com"]);
+    expect(sound(system("remote")).caddy.enable).toBe(false);
+    expect(system("besideOtherProxy")?.failed.join()).toContain("both would listen on the same ports");
   });
 
   test("each variable is one that the worker knows, and each that it knows has an option", () => {

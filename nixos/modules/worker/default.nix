@@ -7,6 +7,7 @@
     ./service.nix
     ./nix.nix
     ./nginx.nix
+    ./caddy.nix
     ./beside-server.nix
   ];
 }

@@ -103,10 +103,36 @@ in
       type = types.bool;
       default = true;
       example = false;
-      description = "Whether nginx gets a certificate for the worker's virtual host by ACME, and takes https alone.";
+      description = ''
+        Whether servers reach the worker's virtual host by https. With nginx, that gets a certificate by ACME and takes
+        https alone; Caddy gets one as `services.caddy` does.
+      '';
     };
 
-    reverseProxy.nginx.enable = lib.mkEnableOption "nginx before a discoverable worker";
+    reverseProxy = {
+      nginx.enable = lib.mkEnableOption "nginx before a discoverable worker";
+
+      caddy = {
+        enable = lib.mkEnableOption "Caddy before a discoverable worker";
+
+        useACMEHost = mkOption {
+          type = types.nullOr types.str;
+          default = null;
+          example = "example.com";
+          description = ''
+            Passed to `services.caddy.virtualHosts.<name>.useACMEHost`. The certificate of that host in
+            `security.acme.certs` is yours to declare: nothing is requested here.
+          '';
+        };
+
+        extraConfig = mkOption {
+          type = types.lines;
+          default = "";
+          example = "log";
+          description = "Directives for Caddy that follow those of the reverse proxy.";
+        };
+      };
+    };
 
     capabilities = {
       fetch = capability "prefetch flake inputs";
