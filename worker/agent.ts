@@ -15,6 +15,8 @@ import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
 import type { NarReturns } from "./session/nar-returns.ts";
 import { Supervisor, type SupervisorOptions, type WorkerFacts } from "./session/supervisor.ts";
+import { transientFailure } from "./transient-failure.ts";
+import type { WorkState } from "./work-status.ts";
 
 export interface AgentOptions {
   readonly workerId: string;
@@ -40,8 +42,6 @@ export interface AgentOptions {
 
 const KINDS = ["evaluation", "build"] as const;
 type Kind = (typeof KINDS)[number];
-
-const FAILURE_LENGTH_MAX = 8_000;
 
 interface Running {
   readonly kind: Kind;
@@ -92,6 +92,12 @@ export class Agent {
   /** The peers file has changed: organizations that were added or removed count from now on. */
   renewTokens(): void {
     this.#supervisor.renew();
+  }
+
+  /** What runs, for who tells people. */
+  get state(): WorkState {
+    const isConnected = this.#supervisor.current !== null;
+    return { isConnected, isStopping: this.#draining, running: [...this.#running.values()] };
   }
 
   /** Takes no more work, and ends once what runs has been reported. */
@@ -217,7 +223,9 @@ export class Agent {
       // Without a result the server takes the attempt back when this worker next names what it has.
       if (!(error instanceof AttemptEndedError)) {
         this.#options.log.error("a result could not be reported", { attempt: attempt.attemptId, error });
-        await attempt.finish(failure(kind, `its result could not be reported: ${messageOf(error)}`)).catch(() => {});
+        await attempt
+          .finish(transientFailure(kind, `its result could not be reported: ${messageOf(error)}`))
+          .catch(() => {});
       }
     } finally {
       await attempt.close().catch(() => {});
@@ -231,7 +239,7 @@ export class Agent {
       attempt: attempt.attemptId,
       error,
     });
-    return failure(kind, messageOf(error));
+    return transientFailure(kind, messageOf(error));
   }
 
   #builderEnded(id: string): void {
@@ -285,13 +293,6 @@ export class Agent {
 
 function limited(facts: WorkerFacts): WorkerFacts {
   return { ...facts, maxConcurrentBuilds: Math.min(facts.maxConcurrentBuilds, WORKER_BUILDS_MAX) };
-}
-
-function failure(kind: Kind, message: string): BuildResult | EvaluationResult {
-  const said = { class: "transient", message: message.slice(0, FAILURE_LENGTH_MAX) } as const;
-  return kind === "evaluation"
-    ? { kind, status: "failed", failure: said }
-    : { kind, status: "failed", outputs: [], failure: { ...said, missing: [] }, build_ms: 0 };
 }
 
 function messageOf(error: unknown): string {

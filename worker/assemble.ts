@@ -71,6 +71,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
       run: () => agent.run(),
       drain: () => agent.drain(),
       abort: () => agent.abort(),
+      state: () => agent.state,
       reload: async () => {
         agent.renewTokens();
         agent.describe({ ...(await readStoreFacts(config)), signingKey: signer?.publicKey ?? null });

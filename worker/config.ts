@@ -74,7 +74,7 @@ const CHILD_VARIABLES = [
 ];
 
 /** What the process was started with. Everything else of the worker takes its settings as arguments. */
-export function processEnvironment(): Environment {
+export function processEnvironment(): Record<string, string | undefined> {
   return process.env;
 }
 

@@ -17,6 +17,7 @@ function stoppable() {
       calls.push("reload");
       if (calls.length > 1) throw new Error("the daemon is away");
     },
+    state: () => ({ isConnected: true, isStopping: calls.includes("drain"), running: [] }),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Loggers } from "./logger.ts";
 import { moveStorage } from "./move-storage.ts";
 import { openLoggers } from "./open-loggers.ts";
 import { type RunningServer, startServer } from "./server.ts";
+import { openServiceManager } from "./service-manager.ts";
 import { validateState } from "./validate-state.ts";
 
 const NODE_MAJOR_MIN = 24;
@@ -40,14 +41,18 @@ async function main(): Promise<void> {
     const { loggers, flush } = await openLoggers(config);
     for (const warning of warnings) loggers.main.warn(warning);
     if (command === "migrate-storage") return await migrateStorage(config, loggers, stop.promise);
-    const server = await startServer(config, loggers);
+    const manager = openServiceManager(processEnvironment(), loggers.main);
+    const server = await startServer(config, loggers, manager);
     loggers.main.info("the server is ready", { url: server.url, folder: config.basePath });
+    manager.ready(server.vitals);
 
     const reason = await Promise.race([stop.promise, server.failed.then((words) => ({ words }))]);
     if (typeof reason === "string") loggers.main.info("stopping", { signal: reason });
     else loggers.main.error("stopping: the server cannot go on", { reason: reason.words });
     if (typeof reason !== "string") process.exitCode = 1;
+    manager.stopping(() => "stopping: what is under way has some seconds to end");
     await stopWithin(server, STOP_MS_MAX);
+    await manager.close();
     await flush();
   } catch (error) {
     // What an operator can mend has words of its own and is a plain `Error`; anything else is a mistake of ours.

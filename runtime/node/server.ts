@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import type { IncomingMessage, Server } from "node:http";
 import { join } from "node:path";
 import { clientAddress } from "#core/http/client-address.ts";
+import { ServiceManager, type SignsOfLife } from "#core/lib/service-manager.ts";
 import { openBaseFolder } from "./base-folder.ts";
 import { peerAddress } from "./client-of.ts";
 import { type Composition, compose } from "./compose.ts";
@@ -22,12 +23,14 @@ import { loadSecrets } from "./secrets.ts";
 import { takeServerPlace } from "./sole-server.ts";
 import { applyDeclaredState } from "./state.ts";
 import { openStorage } from "./storage.ts";
+import { vitalsOf } from "./vitals.ts";
 
 export interface RunningServer {
   /** `http://address:port`, of this process itself. */
   readonly url: string;
   /** Resolves with the reason when the server cannot go on: its own PostgreSQL ended. */
   readonly failed: Promise<string>;
+  readonly vitals: SignsOfLife;
   /** Requests under way get some seconds to end; then everything that was started is stopped, the last one first. */
   close(): Promise<void>;
 }
@@ -39,7 +42,11 @@ const CONNECTIONS_BESIDE_POOLS = 5;
 /**
  * Starts everything that `config` asks for. Throws with words for the operator, after it has stopped what it started.
  */
-export async function startServer(config: Config, loggers: Loggers): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  loggers: Loggers,
+  manager: ServiceManager = new ServiceManager(),
+): Promise<RunningServer> {
   await using started = new AsyncDisposableStack();
   const lock = await openBaseFolder(config.basePath);
   started.defer(() => lock.release());
@@ -47,11 +54,16 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const mayMakeSecrets = config.database.url === null && !existsSync(postgresFolder(config));
   const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), mayMakeSecrets);
   const closing = new AbortController();
-  const postgres = config.database.url === null ? await startOwnPostgres(config, loggers) : null;
+  const postgres =
+    config.database.url === null
+      ? await manager.during("starting its database", () => startOwnPostgres(config, loggers))
+      : null;
   if (postgres) started.defer(() => postgres.stop());
   const target: ConnectionTarget = postgres ? postgres.address : { url: config.database.url as string };
 
-  const databases: Databases = await openDatabases(target, config.database, loggers.main);
+  const databases: Databases = await manager.during("bringing the database up to date", () =>
+    openDatabases(target, config.database, loggers.main),
+  );
   started.defer(() => databases.close());
   const storage = await openStorage(config);
   started.defer(() => storage.close());
@@ -63,7 +75,9 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
   const notifier = await startNotifier(target, loggers.main);
   started.defer(() => notifier.close());
 
-  await applyDeclaredState({ config, databases, notifier, secrets }, loggers.main);
+  await manager.during("applying the declared state", () =>
+    applyDeclaredState({ config, databases, notifier, secrets }, loggers.main),
+  );
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
@@ -94,8 +108,10 @@ export async function startServer(config: Config, loggers: Loggers): Promise<Run
 
   const running = started.move();
   const { address } = config.listen;
+  const url = `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
   return {
-    url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
+    url,
+    vitals: vitalsOf(databases, { url, connections: () => hub.connections }),
     failed: Promise.race([endOf(postgres, closing.signal), ...(place ? [place.lost] : [])]),
     close: async () => {
       closing.abort();

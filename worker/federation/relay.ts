@@ -9,6 +9,7 @@ import type { Stoppable } from "../main-signals.ts";
 import type { IncomingMessage, LiveSession } from "../session/live-session.ts";
 import { NarReturns, type NarReturnsOptions } from "../session/nar-returns.ts";
 import { Supervisor, type SupervisorOptions } from "../session/supervisor.ts";
+import type { WorkState } from "../work-status.ts";
 import { Assignments } from "./assignments.ts";
 import type { DownstreamTokens } from "./downstream-tokens.ts";
 import { Downstreams } from "./downstreams.ts";
@@ -122,6 +123,12 @@ export class Relay implements Stoppable {
   /** A worker has connected, or somebody who says so. */
   accept(socket: Socket): void {
     this.#downstreams.accept(socket);
+  }
+
+  state(): WorkState {
+    const isConnected = this.#supervisor.current !== null;
+    const workers = this.#downstreams.workers.length;
+    return { isConnected, isStopping: this.#draining, running: [...this.#attempts], workers };
   }
 
   /** Takes no more work; the workers behind it finish what they have. */
