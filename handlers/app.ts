@@ -36,6 +36,7 @@ import { errorResponder, notFoundResponder } from "./errors.ts";
 import { evaluationRoutes } from "./evaluations.ts";
 import { liveRoutes } from "./evaluations-live.ts";
 import { generalRoutes } from "./general.ts";
+import { hostRoutes } from "./hosts.ts";
 import { actor } from "./middleware/actor.ts";
 import { bodyLimit } from "./middleware/body-limit.ts";
 import { type ClientIpOptions, clientIp } from "./middleware/client-ip.ts";
@@ -149,6 +150,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   api.route("/commits", commitRoutes(deps));
   api.route("/evals", evaluationRoutes(deps));
   api.route("/", liveRoutes(deps));
+  api.route("/", hostRoutes(deps));
   api.route("/builds", buildRoutes(deps));
   api.route("/builds", buildLogRoutes(deps));
   api.route("/builds", buildDownloadRoutes(deps));

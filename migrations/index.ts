@@ -38,6 +38,10 @@ import * as judgeEvaluations from "./20261122T032000Z-judge-evaluations.ts";
 import * as declareState from "./20261122T033000Z-declare-state.ts";
 import * as countForMetrics from "./20261122T033500Z-count-for-metrics.ts";
 import * as showCaches from "./20261122T034000Z-show-caches.ts";
+import * as recordBranches from "./20261122T040000Z-record-branches.ts";
+import * as createHosts from "./20261122T040100Z-create-hosts.ts";
+import * as permitDeploymentReports from "./20261122T040200Z-permit-deployment-reports.ts";
+import * as indexLists from "./20261122T042000Z-index-lists.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -80,6 +84,10 @@ const migrations: Record<string, Migration> = {
   "20261122T033500Z-count-for-metrics": countForMetrics,
   "20261122T032000Z-judge-evaluations": judgeEvaluations,
   "20261122T034000Z-show-caches": showCaches,
+  "20261122T040000Z-record-branches": recordBranches,
+  "20261122T040100Z-create-hosts": createHosts,
+  "20261122T040200Z-permit-deployment-reports": permitDeploymentReports,
+  "20261122T042000Z-index-lists": indexLists,
 };
 
 export const migrationProvider: MigrationProvider = {

@@ -515,7 +515,8 @@ create table cache (
   constraint cache_kind_is_whole CHECK ((((kind = 0) = (name IS NOT NULL)) AND ((kind = 1) = (organization_id IS NOT NULL))))
 );
 CREATE INDEX cache_created_by_idx ON cache (created_by);
-CREATE UNIQUE INDEX cache_internal_key ON cache (organization_id) WHERE (kind = 1);
+CREATE UNIQUE INDEX cache_organization_key ON cache (organization_id);
+CREATE INDEX cache_public_idx ON cache (name) WHERE public;
 
 create table cache_history (
   cache_id uuid not null,
@@ -558,6 +559,7 @@ create table cache_log (
   constraint cache_log_pkey PRIMARY KEY (cache_id, derivation),
   constraint cache_log_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE
 );
+CREATE INDEX cache_log_created_idx ON cache_log (created_at);
 
 create table cache_member (
   cache_id uuid not null,
@@ -676,6 +678,54 @@ create table cache_usage (
 );
 CREATE INDEX cache_usage_cache_idx ON cache_usage (cache_id);
 
+create table deployment (
+  id uuid not null,
+  host_id uuid not null,
+  run_id uuid not null,
+  mode smallint not null,
+  step smallint not null,
+  sequence integer not null,
+  health smallint not null,
+  reason text,
+  failed_units text[] not null default '{}'::text[],
+  exit_code integer,
+  agent_version text not null,
+  generation integer,
+  store_path text,
+  system jsonb,
+  steps jsonb not null,
+  failed boolean not null default false,
+  started_at timestamp with time zone not null default gradient_now(),
+  updated_at timestamp with time zone not null default gradient_now(),
+  ended_at timestamp with time zone,
+  constraint deployment_pkey PRIMARY KEY (id),
+  constraint deployment_run_key UNIQUE (host_id, run_id),
+  constraint deployment_host_id_fkey FOREIGN KEY (host_id) REFERENCES host(id) ON DELETE CASCADE
+);
+CREATE INDEX deployment_history_idx ON deployment (host_id, started_at DESC, id DESC);
+
+create table deployment_hold (
+  id uuid not null,
+  project_id uuid not null,
+  host_id uuid,
+  store_path text,
+  commit_hash text,
+  evaluation_id uuid,
+  ordinal bigint,
+  failed_host text,
+  reason text,
+  held_by uuid,
+  created_at timestamp with time zone not null default gradient_now(),
+  constraint deployment_hold_pkey PRIMARY KEY (id),
+  constraint deployment_hold_held_by_fkey FOREIGN KEY (held_by) REFERENCES user_account(id) ON DELETE SET NULL,
+  constraint deployment_hold_host_id_fkey FOREIGN KEY (host_id) REFERENCES host(id) ON DELETE CASCADE,
+  constraint deployment_hold_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX deployment_hold_commit_key ON deployment_hold (project_id, commit_hash) WHERE (host_id IS NULL);
+CREATE INDEX deployment_hold_held_by_idx ON deployment_hold (held_by) WHERE (held_by IS NOT NULL);
+CREATE UNIQUE INDEX deployment_hold_host_key ON deployment_hold (host_id, store_path) WHERE (host_id IS NOT NULL);
+CREATE INDEX deployment_hold_project_idx ON deployment_hold (project_id, created_at DESC, id DESC);
+
 create table device_login (
   id uuid not null,
   device_code_hash bytea not null,
@@ -746,6 +796,8 @@ create table evaluation (
   trigger_id uuid,
   trigger_type smallint,
   locked_inputs jsonb,
+  branch text,
+  deploys boolean not null default false,
   constraint evaluation_pkey PRIMARY KEY (id),
   constraint evaluation_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization(id) ON DELETE CASCADE,
   constraint evaluation_previous_id_fkey FOREIGN KEY (previous_id) REFERENCES evaluation(id) ON DELETE SET NULL,
@@ -756,6 +808,7 @@ create table evaluation (
 );
 CREATE INDEX evaluation_active_idx ON evaluation (status, ordinal) WHERE (status = ANY (ARRAY[0, 1, 2, 3, 4, 8]));
 CREATE INDEX evaluation_commit_idx ON evaluation ("left"(commit_hash, 32));
+CREATE INDEX evaluation_deploy_idx ON evaluation (project_id, branch, ordinal DESC) WHERE deploys;
 CREATE INDEX evaluation_organization_idx ON evaluation (organization_id);
 CREATE INDEX evaluation_previous_idx ON evaluation (previous_id);
 CREATE INDEX evaluation_priority_idx ON evaluation (id) WHERE ((priority <> 0) AND (status = ANY (ARRAY[0, 1, 2, 3, 4, 8])));
@@ -823,6 +876,41 @@ CREATE INDEX group_membership_own_role_idx ON group_membership (own_role_id);
 CREATE INDEX group_membership_role_idx ON group_membership (role_id);
 CREATE INDEX group_membership_user_idx ON group_membership (user_id);
 
+create table host (
+  id uuid not null,
+  project_id uuid not null,
+  name text not null,
+  first_seen_at timestamp with time zone not null default gradient_now(),
+  last_contact_at timestamp with time zone not null default gradient_now(),
+  kept_until timestamp with time zone not null,
+  agent_version text not null default ''::text,
+  run_id uuid,
+  sequence integer not null default 0,
+  seen_at timestamp with time zone,
+  running_path text,
+  booted_path text,
+  generation integer,
+  health smallint not null default 0,
+  health_reason text,
+  failed_units text[] not null default '{}'::text[],
+  healthy_since timestamp with time zone,
+  running_since timestamp with time zone,
+  running_system jsonb,
+  constraint host_pkey PRIMARY KEY (id),
+  constraint host_name_key UNIQUE (project_id, name),
+  constraint host_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
+);
+
+create table host_path (
+  host_id uuid not null,
+  role smallint not null,
+  store_path text not null,
+  since timestamp with time zone not null default gradient_now(),
+  constraint host_path_pkey PRIMARY KEY (host_id, role, store_path),
+  constraint host_path_host_id_fkey FOREIGN KEY (host_id) REFERENCES host(id) ON DELETE CASCADE
+);
+CREATE INDEX host_path_store_path_idx ON host_path (store_path);
+
 create table integration (
   id uuid not null,
   organization_id uuid not null,
@@ -878,6 +966,7 @@ create table mail (
   constraint mail_token_id_fkey FOREIGN KEY (token_id) REFERENCES account_token(id) ON DELETE CASCADE,
   constraint mail_user_id_fkey FOREIGN KEY (user_id) REFERENCES user_account(id) ON DELETE CASCADE
 );
+CREATE INDEX mail_asked_idx ON mail (id) WHERE (login_name IS NOT NULL);
 CREATE INDEX mail_due_idx ON mail (due_at) WHERE (failed_at IS NULL);
 CREATE INDEX mail_failed_idx ON mail (failed_at) WHERE (failed_at IS NOT NULL);
 CREATE UNIQUE INDEX mail_login_name_key ON mail (kind, lower(login_name)) WHERE (login_name IS NOT NULL);
@@ -1013,6 +1102,7 @@ create table organization (
 );
 CREATE INDEX organization_created_by_idx ON organization (created_by);
 CREATE INDEX organization_deleted_idx ON organization (deleted_at) WHERE (deleted_at IS NOT NULL);
+CREATE INDEX organization_public_idx ON organization (name) WHERE public;
 
 create table organization_cache (
   id uuid not null,
@@ -1086,6 +1176,11 @@ create table project (
   created_by uuid,
   created_at timestamp with time zone not null default gradient_now(),
   last_check_at timestamp with time zone,
+  deploy_branch text,
+  deploy_hold boolean not null default true,
+  deploy_wave_percent smallint not null default 100,
+  deploy_soak_seconds integer not null default 0,
+  default_branch text,
   constraint project_pkey PRIMARY KEY (id),
   constraint project_name_key UNIQUE (organization_id, name),
   constraint project_created_by_fkey FOREIGN KEY (created_by) REFERENCES user_account(id) ON DELETE SET NULL,
@@ -1359,6 +1454,7 @@ create table upstream_path (
   constraint upstream_path_hash_length CHECK ((length(hash) = 32)),
   constraint upstream_path_is_whole CHECK (((NOT found) OR ((store_path IS NOT NULL) AND (url IS NOT NULL) AND (compression IS NOT NULL) AND (nar_hash IS NOT NULL) AND (nar_size IS NOT NULL) AND ("references" IS NOT NULL))))
 );
+CREATE INDEX upstream_path_found_idx ON upstream_path (seen_at) WHERE found;
 CREATE INDEX upstream_path_missed_idx ON upstream_path (seen_at) WHERE (NOT found);
 
 create table user_account (
@@ -1377,7 +1473,10 @@ create table user_account (
 );
 CREATE INDEX user_account_email_idx ON user_account (lower(email));
 CREATE UNIQUE INDEX user_account_email_key ON user_account (lower(email)) WHERE (email <> ''::text);
+CREATE INDEX user_account_name_part_idx ON user_account USING gin (lower(name) gin_trgm_ops);
+CREATE INDEX user_account_superuser_idx ON user_account (id) WHERE superuser;
 CREATE UNIQUE INDEX user_account_username_key ON user_account (lower(username));
+CREATE INDEX user_account_username_part_idx ON user_account USING gin (lower(username) gin_trgm_ops);
 
 create table user_identity (
   user_id uuid not null,

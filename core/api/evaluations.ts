@@ -37,6 +37,8 @@ export interface EvaluationView {
   readonly entry_points: readonly EvaluationEntryPoint[];
   readonly trigger: EvaluationTrigger | null;
   readonly triggered_by: string | null;
+  /** Of the project's repository; null for what is of none. */
+  readonly branch: string | null;
   /** While it waits, or a part of it does. Where the status is not Waiting, other parts go on. */
   readonly waiting_reason?: EvaluationWaiting;
   /** How urgent it is, from -10 to 10. */

@@ -8,6 +8,9 @@ import type { EvaluationTrigger } from "./triggers.ts";
 export const CONCURRENCY = ["hard_abort", "soft_abort", "all", "skip"] as const;
 export type Concurrency = (typeof CONCURRENCY)[number];
 
+/** A month. */
+export const SOAK_SECONDS_MAX = 2_592_000;
+
 const repository = text(2_000);
 const wildcard = text(16_384);
 const concurrency = v.picklist(CONCURRENCY, `must be one of ${CONCURRENCY.join(", ")}`);
@@ -34,6 +37,14 @@ export const ChangeProjectBody = v.object({
   keep_evaluations: v.optional(wholeNumber(1, 1_000_000)),
   concurrency: v.optional(concurrency),
   sign_cache: v.optional(v.boolean()),
+  /** Which branch hosts follow; null: the one that the triggers name, else the repository's default. */
+  deploy_branch: v.optional(v.nullable(text(255))),
+  /** A commit that failed on one host is kept from the others until somebody releases it. */
+  deploy_hold: v.optional(v.boolean()),
+  /** How many of the hosts get a new system at a time. */
+  deploy_wave_percent: v.optional(wholeNumber(1, 100)),
+  /** How long the hosts of a wave have to be healthy before the next one begins. */
+  deploy_soak_seconds: v.optional(wholeNumber(0, SOAK_SECONDS_MAX)),
 });
 export type ChangeProjectBody = v.InferOutput<typeof ChangeProjectBody>;
 
@@ -52,6 +63,8 @@ export const EvaluateBody = v.object({
   mode: v.optional(v.nullable(v.picklist(["restart_failed"], 'must be "restart_failed" or absent'))),
   /** What becomes of an evaluation that goes on; `project`: what the project says. Absent, the new one is refused. */
   concurrency: v.optional(v.picklist(["project", ...CONCURRENCY], `must be one of project, ${CONCURRENCY.join(", ")}`)),
+  /** Absent: what the repository's HEAD points to. */
+  branch: v.optional(v.nullable(text(255))),
 });
 export type EvaluateBody = v.InferOutput<typeof EvaluateBody>;
 
@@ -74,6 +87,11 @@ export interface ProjectView {
   readonly keep_evaluations: number;
   readonly concurrency: Concurrency;
   readonly sign_cache: boolean;
+  /** Null: the one that the triggers name, else the repository's default. */
+  readonly deploy_branch: string | null;
+  readonly deploy_hold: boolean;
+  readonly deploy_wave_percent: number;
+  readonly deploy_soak_seconds: number;
   readonly can_edit: boolean;
   readonly can_trigger: boolean;
 }
@@ -107,6 +125,8 @@ export interface EvaluationSummary {
   readonly status: EvaluationStatusName;
   readonly trigger: EvaluationTrigger | null;
   readonly triggered_by: string | null;
+  /** Of the project's repository; null for what is of none. */
+  readonly branch: string | null;
   readonly pr_number: null;
   /** Without those that were substituted or given up. */
   readonly total_builds: number;

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { CONCURRENCY } from "./projects.ts";
+import { CONCURRENCY, SOAK_SECONDS_MAX } from "./projects.ts";
 import {
   creator,
   descriptionWords,
@@ -148,6 +148,11 @@ export const projectEntry = exact({
   sign_cache: flag(true),
   keep_evaluations: optional(wholeNumberOf(1, 1_000_000)),
   concurrency: v.nullish(oneOf(CONCURRENCY), "soft_abort"),
+  /** Null: the one that the triggers name, else the repository's default. */
+  deploy_branch: optional(words(255)),
+  deploy_hold: flag(true),
+  deploy_wave_percent: v.nullish(wholeNumberOf(1, 100), 100),
+  deploy_soak_seconds: v.nullish(wholeNumberOf(0, SOAK_SECONDS_MAX), 0),
   /** Null leaves those that there are alone. */
   triggers: optional(
     v.pipe(

@@ -56,6 +56,7 @@ export interface EvaluationDetail
     | "failure"
     | "trigger_id"
     | "trigger_type"
+    | "branch"
     | "created_at"
     | "updated_at"
   > {
@@ -87,6 +88,7 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
       "evaluation.failure",
       "evaluation.trigger_id",
       "evaluation.trigger_type",
+      "evaluation.branch",
       "evaluation.created_at",
       "evaluation.updated_at",
       "project.name as project_name",
@@ -104,7 +106,7 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
 export interface EvaluationSummaryRow
   extends Pick<
     EvaluationRow,
-    "id" | "commit_hash" | "commit_message" | "status" | "trigger_id" | "trigger_type" | "created_at" | "updated_at"
+    "id" | "commit_hash" | "commit_message" | "status" | "trigger_id" | "trigger_type" | "branch" | "created_at" | "updated_at"
   > {
   readonly triggered_by: string | null;
   readonly errors: number;
@@ -152,6 +154,7 @@ export async function listEvaluationSummaries(
       "evaluation.status",
       "evaluation.trigger_id",
       "evaluation.trigger_type",
+      "evaluation.branch",
       "evaluation.created_at",
       "evaluation.updated_at",
       "user_account.username as triggered_by",

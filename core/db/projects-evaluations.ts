@@ -18,6 +18,9 @@ export type NewEvaluation = Pick<
   | "concurrent"
 > & {
   readonly waiting_reason: WaitingReason | null;
+  /** Of the project's repository; null for what is of none. */
+  readonly branch: string | null;
+  readonly deploys: boolean;
   readonly commit_message?: string;
   /** Absent: those of the project. */
   readonly input_overrides?: readonly InputOverride[];

@@ -73,6 +73,30 @@ export async function findProject(
     .executeTakeFirst();
 }
 
+/** What decides which hosts get what. */
+export async function findDeployingProject(db: Kysely<Database>, id: string) {
+  return await db
+    .selectFrom("project")
+    .select(["id", "deploy_branch", "default_branch", "deploy_hold", "deploy_wave_percent", "deploy_soak_seconds"])
+    .where("id", "=", id)
+    .executeTakeFirst();
+}
+
+/** By name. */
+export async function listProjectsOfOrganization(
+  db: Kysely<Database>,
+  organizationId: string,
+  limit: number,
+): Promise<ProjectRow[]> {
+  return await db
+    .selectFrom("project")
+    .selectAll()
+    .where("organization_id", "=", organizationId)
+    .orderBy("name")
+    .limit(limit)
+    .execute();
+}
+
 export async function insertProject(db: Kysely<Database>, project: NewProject): Promise<void> {
   await db.insertInto("project").values(project).execute();
 }

@@ -19,6 +19,7 @@ import type {
 import type { AttemptMetrics, BuildProductTable } from "./tables/build-results.ts";
 import type { CacheHistoryTable } from "./tables/cache-history.ts";
 import type { CacheKeyTable } from "./tables/cache-key.ts";
+import type { DeploymentHoldTable, DeploymentTable, HostPathTable, HostTable } from "./tables/deployment.ts";
 import type { FetchedSource, InputOverride, ProjectFlakeInputTable } from "./tables/flake-inputs.ts";
 import type { GroupMembershipTable, OidcReturnTable, UserIdentityTable } from "./tables/identities.ts";
 import type { IntegrationTable } from "./tables/integration.ts";
@@ -63,6 +64,10 @@ export interface Database {
   pending_member: PendingMemberTable;
   group_membership: GroupMembershipTable;
   role: RoleTable;
+  host: HostTable;
+  host_path: HostPathTable;
+  deployment: DeploymentTable;
+  deployment_hold: DeploymentHoldTable;
   cache: CacheTable;
   cache_key: CacheKeyTable;
   cache_role: CacheRoleTable;
@@ -337,6 +342,14 @@ export interface ProjectTable {
   created_by: string | null;
   created_at: CreatedAt;
   last_check_at: Date | null;
+  /** Null: the one that its triggers name, else its repository's default. */
+  deploy_branch: string | null;
+  /** A commit that failed on one host is kept from the others. */
+  deploy_hold: Defaulted<boolean>;
+  deploy_wave_percent: Defaulted<number>;
+  deploy_soak_seconds: Defaulted<number>;
+  /** As the repository named it last. */
+  default_branch: string | null;
 }
 export type ProjectRow = Selectable<ProjectTable>;
 
@@ -369,6 +382,10 @@ export interface EvaluationTable {
   /** What began it; null for what a person began, and when it is gone. Its type stays (`TRIGGER_TYPES`). */
   trigger_id: string | null;
   trigger_type: number | null;
+  /** Of the project's own repository; null for what is of none. */
+  branch: string | null;
+  /** What it builds may go to hosts: `mayDeploy`. */
+  deploys: Defaulted<boolean>;
   started_by: string | null;
   failure: string | null;
   created_at: CreatedAt;

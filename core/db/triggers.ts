@@ -202,8 +202,28 @@ export async function noteTriggerTested(db: Kysely<Database>, id: string, commit
 }
 
 /** The repository was looked at. */
-export async function noteProjectChecked(db: Kysely<Database>, projectId: string): Promise<void> {
-  await db.updateTable("project").set({ last_check_at: databaseNow }).where("id", "=", projectId).execute();
+export async function noteProjectChecked(
+  db: Kysely<Database>,
+  projectId: string,
+  defaultBranch: string | null,
+): Promise<void> {
+  const named = defaultBranch === null ? {} : { default_branch: defaultBranch };
+  await db
+    .updateTable("project")
+    .set({ last_check_at: databaseNow, ...named })
+    .where("id", "=", projectId)
+    .execute();
+}
+
+/** The branch that the repository's HEAD points to; null where that was not said: what is known stays. */
+export async function noteDefaultBranch(db: Kysely<Database>, projectId: string, branch: string | null): Promise<void> {
+  if (branch === null) return;
+  await db
+    .updateTable("project")
+    .set({ default_branch: branch })
+    .where("id", "=", projectId)
+    .where("default_branch", "is distinct from", branch)
+    .execute();
 }
 
 /** What was changed of the project is evaluated now. */

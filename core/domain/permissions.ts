@@ -14,6 +14,7 @@ export const ORGANIZATION_PERMISSIONS = [
   "editProject",
   "triggerEvaluation",
   "manageTriggers",
+  "reportDeployments",
 ] as const;
 export type OrganizationPermission = (typeof ORGANIZATION_PERMISSIONS)[number];
 

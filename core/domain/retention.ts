@@ -10,6 +10,8 @@ export interface RetentionSettings {
   readonly orphanBuildMs: number;
   /** How long stays what no row names: objects on their way in, and NARs that no path names yet. */
   readonly uploadGraceMs: number;
+  /** How long the systems of a host stay that was not heard of. */
+  readonly silentHostMs: number;
 }
 
 export const RETENTION_DEFAULTS: RetentionSettings = {
@@ -17,6 +19,7 @@ export const RETENTION_DEFAULTS: RetentionSettings = {
   keepEvaluations: 5,
   orphanBuildMs: 24 * HOUR,
   uploadGraceMs: 24 * HOUR,
+  silentHostMs: 90 * 24 * HOUR,
 };
 
 /**

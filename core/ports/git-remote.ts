@@ -18,4 +18,6 @@ export interface RemoteCommit {
   /** 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits. */
   readonly commit: string;
   readonly ref: string;
+  /** The branch that `ref` is, or that `HEAD` points to. Null or absent: it is none, or nobody says so. */
+  readonly branch?: string | null;
 }

@@ -21,6 +21,7 @@ export interface Notifier {
  * - `task`: an administrative task was asked for or is to end; the subject is its id.
  * - `mail`: a mail waits to be sent. The subject says nothing.
  * - `uses`: a sweep is about to begin: each server writes down which paths it was asked for. The subject says nothing.
+ * - `deployment`: what hosts of a project get, or what they told of it, changed; the subject is the project's id.
  * - `missed`: word of other servers may have been lost: everything is to be looked at again. It has no subject.
  */
 export type Topic =
@@ -35,4 +36,5 @@ export type Topic =
   | "task"
   | "mail"
   | "uses"
+  | "deployment"
   | "missed";

@@ -1,13 +1,13 @@
 import type { Concurrency, EvaluateBody } from "../api/projects.ts";
 import { findLastEvaluation, listCompetingEvaluations } from "../db/projects-evaluations.ts";
-import { clearForce } from "../db/triggers.ts";
+import { clearForce, noteDefaultBranch } from "../db/triggers.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import { type ProjectAccess, requireProject } from "./access.ts";
 import { createEvaluation, EvaluationInProgressError } from "./evaluations-create.ts";
 import type { ProjectName } from "./projects.ts";
 import type { ProjectDeps } from "./projects-deps.ts";
-import { parseRepository } from "./projects-rules.ts";
+import { resolveHead } from "./projects-head.ts";
 
 export interface EvaluateResult {
   readonly evaluationId: string;
@@ -16,7 +16,7 @@ export interface EvaluateResult {
 }
 
 /**
- * Evaluates the repository's HEAD, or with `restart_failed` lets the failed builds of the last evaluation run again.
+ * Evaluates the repository's HEAD or a branch, or with `restart_failed` lets the failed builds of the last evaluation run again.
  * `concurrency` says what becomes of an evaluation of the project that goes on; without it nothing is started beside
  * one. Throws `repository_unreachable` with git's own words, and `bad_request` when an evaluation that goes on is in
  * the way, or when nothing is there to restart.
@@ -25,31 +25,42 @@ export async function evaluateProject(
   deps: ProjectDeps,
   actor: Actor,
   name: ProjectName,
-  { mode, concurrency = "skip", signal }: EvaluateBody & { readonly signal: AbortSignal },
+  { mode, concurrency = "skip", branch = null, signal }: EvaluateBody & { readonly signal: AbortSignal },
 ): Promise<EvaluateResult> {
   const access = await requireProject(deps, actor, name, "triggerEvaluation");
   if (concurrency === "skip") await refuseWhileActive(deps, access.project.id);
   return mode === "restart_failed"
     ? await restartFailed(deps, actor, access.project.id)
-    : await evaluateHead(deps, actor, access, { concurrency, signal });
+    : await evaluateHead(deps, actor, access, { concurrency, branch, signal });
+}
+
+interface HeadOrder {
+  readonly concurrency: Concurrency | "project";
+  /** Null: what HEAD points to. */
+  readonly branch: string | null;
+  readonly signal: AbortSignal;
 }
 
 async function evaluateHead(
   deps: ProjectDeps,
   actor: Actor,
   { project, organization }: ProjectAccess,
-  { concurrency, signal }: { readonly concurrency: Concurrency | "project"; readonly signal: AbortSignal },
+  { concurrency, branch, signal }: HeadOrder,
 ): Promise<EvaluateResult> {
-  const { url } = parseRepository(project.repository, deps.projects);
-  const { commit } = await deps.git.resolve(url, { signal, organizationId: organization.id });
+  const head = await resolveHead(deps, project, { branch, signal });
+  const { commit } = head;
   const created = await createEvaluation(deps, {
     projectId: project.id,
     organizationId: organization.id,
     repository: project.repository,
     commit,
+    branch: head.branch,
     startedBy: requireUser(actor).id,
     concurrency,
-    within: (trx) => clearForce(trx, project.id),
+    within: async (trx) => {
+      await clearForce(trx, project.id);
+      await noteDefaultBranch(trx, project.id, head.defaultBranch);
+    },
   });
   const { id: evaluationId, waiting, aborted } = created;
   const state = waiting ? WAITS[waiting.kind] : "is queued";

@@ -12,6 +12,7 @@ import {
 } from "../db/projects-evaluations.ts";
 import type { Database } from "../db/schema.ts";
 import type { InputOverride } from "../db/tables/flake-inputs.ts";
+import { mayDeploy } from "../domain/deployment.ts";
 import type { WaitingReason } from "../domain/scheduling/waiting-reason.ts";
 import { EvaluationStatus, evaluationStatusName } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
@@ -28,6 +29,8 @@ export interface EvaluationOrder {
   readonly repository: string;
   readonly commit: string;
   readonly startedBy: string | null;
+  /** Of the project's repository; absent for what is of none. */
+  readonly branch?: string | null;
   /** What to do about another evaluation of the project that goes on; `project`: as that is set. Absent: `skip`. */
   readonly concurrency?: Concurrency | "project";
   /** What is sent to be built has no project that says what to evaluate. */
@@ -72,7 +75,7 @@ export async function createEvaluation(
   deps: Pick<ProjectDeps, "db" | "clock" | "random" | "notifier">,
   order: EvaluationOrder,
 ): Promise<CreatedEvaluation> {
-  const { projectId, organizationId, repository, commit, startedBy } = order;
+  const { projectId, organizationId, repository, commit, startedBy, branch = null } = order;
   return await transition(deps, async (trx, wakeups) => {
     const obstacle = await findObstacle(trx, organizationId);
     const project = await lockProjectToEvaluate(trx, projectId);
@@ -108,6 +111,13 @@ export async function createEvaluation(
       status: waiting ? EvaluationStatus.Waiting : EvaluationStatus.Queued,
       waiting_reason: waiting,
       concurrent: policy === "all",
+      branch,
+      deploys: mayDeploy({
+        branch,
+        triggerType: order.trigger?.type ?? null,
+        ofRepository: order.source === undefined,
+        needsApproval: order.approval !== undefined,
+      }),
       previous_id: (await findLastEvaluation(trx, projectId))?.id ?? null,
       started_by: startedBy,
       ...(order.trigger && { trigger: order.trigger }),

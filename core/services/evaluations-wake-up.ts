@@ -2,6 +2,11 @@ import { sleep } from "../lib/clock.ts";
 import type { Topic } from "../ports/notifier.ts";
 import type { ServiceDeps } from "./deps.ts";
 
+export interface WatchedTopic {
+  readonly topic: Topic;
+  readonly isSubject: (subject: string) => boolean;
+}
+
 /** One reader that waits for word about some subjects. Word that comes while it works is kept until it waits again. */
 export class WakeUp {
   readonly #clock: ServiceDeps["clock"];
@@ -9,16 +14,18 @@ export class WakeUp {
   #called = false;
   #call: () => void = () => {};
 
-  constructor(
-    { clock, notifier }: Pick<ServiceDeps, "clock" | "notifier">,
-    { topic, isSubject }: { readonly topic: Topic; readonly isSubject: (subject: string) => boolean },
-  ) {
+  constructor({ clock, notifier }: Pick<ServiceDeps, "clock" | "notifier">, ...watched: readonly WatchedTopic[]) {
     this.#clock = clock;
-    this.#unsubscribe = notifier.subscribe(topic, (called) => {
-      if (!isSubject(called)) return;
-      this.#called = true;
-      this.#call();
-    });
+    const subscriptions = watched.map(({ topic, isSubject }) =>
+      notifier.subscribe(topic, (called) => {
+        if (!isSubject(called)) return;
+        this.#called = true;
+        this.#call();
+      }),
+    );
+    this.#unsubscribe = () => {
+      for (const unsubscribe of subscriptions) unsubscribe();
+    };
   }
 
   /** Whether word came; false after `atMostMs`. Takes at least `atLeastMs`, unless the signal is aborted. */

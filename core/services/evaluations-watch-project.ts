@@ -19,14 +19,13 @@ import {
   startLive,
   statusFrame,
 } from "./live-changes.ts";
+import { LiveSubjects } from "./live-subjects.ts";
 import type { ProjectName } from "./projects.ts";
 import { requireStillSignedIn } from "./still-signed-in.ts";
 
 const STREAM_MS_MAX: number = 1 * HOUR;
 /** The newest evaluations of a project; what changes of older ones is not told. */
 const EVALUATIONS_MAX = 50;
-/** Evaluations of others that word came of. */
-const FOREIGN_MAX = 10_000;
 
 /**
  * Frames for every change of the project's newest evaluations and of the builds of those that go on; null where nothing
@@ -55,7 +54,7 @@ async function* follow(
   { position: resumed, signal }: WatchOptions,
 ): AsyncGenerator<LiveItem> {
   const endsAt = deps.clock.monotonic() + STREAM_MS_MAX;
-  const subjects = new Subjects();
+  const subjects = new LiveSubjects();
   const wakeUp = new WakeUp(deps, { topic: "evaluation", isSubject: (subject) => subjects.mayBeOwn(subject) });
   try {
     const start = await startLive(deps.db, resumed);
@@ -149,35 +148,5 @@ class ProjectLooks {
     if (before?.status !== evaluation.status) return [...again, statusFrame(evaluation)];
     if (again.length > 0 || evaluation.updated_at <= before.updated_at) return again;
     return [progressFrame(evaluation)];
-  }
-}
-
-/** Word comes of all evaluations there are. Those that a look has shown to be of others are not looked for again. */
-class Subjects {
-  #own: ReadonlySet<string> = new Set();
-  readonly #foreign = new Set<string>();
-  #called = new Set<string>();
-
-  mayBeOwn(subject: string): boolean {
-    if (this.#own.has(subject)) return true;
-    if (this.#foreign.has(subject)) return false;
-    if (this.#called.size < FOREIGN_MAX) this.#called.add(subject);
-    return true;
-  }
-
-  /** Before a look: what it shows was there when they were called. */
-  takeCalled(): ReadonlySet<string> {
-    const called = this.#called;
-    this.#called = new Set();
-    return called;
-  }
-
-  learn(own: readonly string[], called: ReadonlySet<string>): void {
-    this.#own = new Set(own);
-    for (const subject of called) {
-      if (this.#own.has(subject)) continue;
-      if (this.#foreign.size >= FOREIGN_MAX) this.#foreign.clear();
-      this.#foreign.add(subject);
-    }
   }
 }

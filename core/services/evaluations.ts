@@ -69,6 +69,7 @@ export async function getEvaluation(deps: ReadDeps, actor: Actor, id: string): P
     })),
     trigger: viewEvaluationTrigger(row),
     triggered_by: row.triggered_by,
+    branch: row.branch,
     ...(row.waiting_reason && { waiting_reason: row.waiting_reason }),
     priority: row.priority,
     eta: isActive ? await estimateEvaluation(deps, { id, organizationId: row.organization_id }) : null,

@@ -15,6 +15,7 @@ export interface ProjectFields {
   readonly repository?: string | undefined;
   readonly wildcard?: string | undefined;
   readonly keep_evaluations?: number | undefined;
+  readonly deploy_branch?: string | null | undefined;
 }
 
 /** Throws `invalid_name` or `validation`, saying which field is wrong and what to write instead. */
@@ -23,6 +24,9 @@ export function checkProjectFields(fields: ProjectFields, settings: ProjectSetti
   if (fields.display_name !== undefined) requireDisplayName(fields.display_name, "display_name");
   if (fields.repository !== undefined) parseRepository(fields.repository, settings);
   if (fields.wildcard !== undefined) checkWildcard(fields.wildcard);
+  if (fields.deploy_branch != null && !isBranchName(fields.deploy_branch)) {
+    throw new DomainError("validation", "deploy_branch: write a branch's name, of letters, digits and ._/+@#%=-");
+  }
   if (fields.keep_evaluations !== undefined) checkKeepEvaluations(fields.keep_evaluations, settings);
 }
 
@@ -39,6 +43,14 @@ export function parseRepository(text: string, { allowLocalSources }: ProjectSett
 /** How many evaluations a new project keeps. */
 export function keepEvaluationsAtFirst({ keepEvaluations }: ProjectSettings): number {
   return keepEvaluations > 0 ? Math.min(KEEP_EVALUATIONS_DEFAULT, keepEvaluations) : KEEP_EVALUATIONS_DEFAULT;
+}
+
+/** git-check-ref-format(1), without the characters of patterns. */
+const BRANCH = /^(?!\/)(?!.*(?:\.\.|\/\/|\/\.|@\{|\.lock(?:\/|$)))[A-Za-z0-9_][A-Za-z0-9._/+@#%=-]{0,243}(?<![/.])$/;
+
+/** Whether git takes it for a branch, and no tool for a pattern. */
+export function isBranchName(text: string): boolean {
+  return BRANCH.test(text);
 }
 
 function checkName(name: string): void {

@@ -41,6 +41,10 @@ export function viewProject(
     keep_evaluations: project.keep_evaluations,
     concurrency: concurrencyName(project.concurrency),
     sign_cache: project.sign_cache,
+    deploy_branch: project.deploy_branch,
+    deploy_hold: project.deploy_hold,
+    deploy_wave_percent: project.deploy_wave_percent,
+    deploy_soak_seconds: project.deploy_soak_seconds,
     can_edit: mayEdit && !project.managed,
     can_trigger: allowsOrganization(access.mask, "triggerEvaluation"),
   };
@@ -55,6 +59,7 @@ export function viewEvaluationSummary(row: EvaluationSummaryRow): EvaluationSumm
     status: evaluationStatusName(row.status),
     trigger: viewEvaluationTrigger(row),
     triggered_by: row.triggered_by,
+    branch: row.branch,
     pr_number: null,
     total_builds: completed + failed + building + queued,
     builds: { completed, failed, building, queued, substituted, aborted },

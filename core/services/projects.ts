@@ -109,7 +109,7 @@ export async function getProject(deps: ProjectDeps, actor: Actor, name: ProjectN
   return viewProject(access, access.project, await findLastEvaluation(deps.db, access.project.id));
 }
 
-/** Answers the project's id. The next check of the repository evaluates it again. */
+/** Answers the project's id. The next check of the repository evaluates it again, unless only hosts are concerned. */
 export async function changeProject(
   deps: ProjectDeps,
   actor: Actor,
@@ -122,7 +122,7 @@ export async function changeProject(
   const changes = withoutAbsent({
     ...given,
     concurrency: concurrency && CONCURRENCY.indexOf(concurrency),
-    force_evaluation: true,
+    force_evaluation: concernsHostsOnly(body) ? undefined : true,
   });
   const update = inTransaction(
     deps.db,
@@ -133,7 +133,13 @@ export async function changeProject(
     deps,
   );
   await update.catch(nameTaken);
+  deps.notifier.notify("deployment", project.id);
   return project.id;
+}
+
+function concernsHostsOnly(body: ChangeProjectBody): boolean {
+  const fields = Object.keys(body);
+  return fields.length > 0 && fields.every((field) => field.startsWith("deploy_"));
 }
 
 /** Ends what runs for the project, then removes it with its evaluations. */

@@ -42,7 +42,7 @@ function checkFields(checks: StateChecks, path: StatePath, project: StateProject
   const { allowLocalSources } = checks.rules;
   // How many a server keeps at most is its own option: more is cut to that when the file is applied.
   const settings = { allowLocalSources, keepEvaluations: 0 };
-  for (const field of ["name", "repository", "wildcard"] as const) {
+  for (const field of ["name", "repository", "wildcard", "deploy_branch"] as const) {
     checks.require([...path, field], () => checkProjectFields({ [field]: project[field] }, settings));
   }
   checks.organization([...path, "organization"], project.organization);

@@ -40,6 +40,10 @@ export async function exportProjects(
       sign_cache: row.sign_cache,
       keep_evaluations: row.keep_evaluations,
       concurrency: CONCURRENCY[row.concurrency] ?? null,
+      deploy_branch: row.deploy_branch,
+      deploy_hold: row.deploy_hold,
+      deploy_wave_percent: row.deploy_wave_percent,
+      deploy_soak_seconds: row.deploy_soak_seconds,
       // An empty list is a mistake in a file; without any, those of the server stay: none.
       triggers: own.length > 0 ? own : null,
       flake_input_overrides: Object.fromEntries(overrides),

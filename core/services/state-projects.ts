@@ -86,6 +86,10 @@ async function putProject(
     wildcard,
     active,
     sign_cache,
+    deploy_branch: project.deploy_branch ?? null,
+    deploy_hold: project.deploy_hold,
+    deploy_wave_percent: project.deploy_wave_percent,
+    deploy_soak_seconds: project.deploy_soak_seconds,
     keep_evaluations: keptEvaluations(context, project, row),
     concurrency: CONCURRENCY.indexOf(project.concurrency),
   };

@@ -14,6 +14,7 @@ export interface TriggerOrder {
   /** What the commit was resolved in. */
   readonly repository: string;
   readonly commit: string;
+  readonly branch: string | null;
   readonly startedBy: string | null;
   /** A commit that the project has evaluated last, or evaluates now, is not evaluated again. */
   readonly skipSameCommit: boolean;

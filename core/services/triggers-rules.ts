@@ -5,6 +5,7 @@ import { CronError, nextCronTime, parseCron } from "../domain/cron.ts";
 import { DomainError } from "../errors.ts";
 import { assert } from "../lib/assert.ts";
 import { HOUR, SECOND } from "../lib/clock.ts";
+import { isBranchName } from "./projects-rules.ts";
 
 /** Polls of many projects that were made at once do not stay together. */
 const JITTER = 0.1;
@@ -14,13 +15,10 @@ const BACKOFF_MS_MAX: number = 1 * HOUR;
 /** Throws `bad_request` for a schedule that is none, and for a branch that git would not take. */
 export function checkTriggerConfig(config: TriggerConfig): void {
   if (config.type === "time") schedule(config.cron);
-  if (config.type === "polling" && config.branch !== null && !BRANCH.test(config.branch)) {
+  if (config.type === "polling" && config.branch !== null && !isBranchName(config.branch)) {
     throw new DomainError("bad_request", "config.branch: write a branch's name, of letters, digits and ._/+@#%=-");
   }
 }
-
-/** git-check-ref-format(1), without the characters of patterns. */
-const BRANCH = /^(?!\/)(?!.*(?:\.\.|\/\/|\/\.|@\{|\.lock(?:\/|$)))[A-Za-z0-9_][A-Za-z0-9._/+@#%=-]{0,243}(?<![/.])$/;
 
 export function triggerTypeName(type: number): TriggerTypeName {
   const name = TRIGGER_TYPES[type];

@@ -5,7 +5,7 @@ import { DomainError } from "../errors.ts";
 import { sleep } from "../lib/clock.ts";
 import { randomFraction } from "../lib/ids.ts";
 import type { ProjectDeps } from "./projects-deps.ts";
-import { parseRepository } from "./projects-rules.ts";
+import { branchNamedBy, type Head, resolveHead } from "./projects-head.ts";
 import { fireTrigger } from "./triggers-fire.ts";
 import { configOf, nextDue, retryDue } from "./triggers-rules.ts";
 
@@ -74,8 +74,8 @@ export async function lookAtTrigger(deps: TriggerDeps, trigger: DueTrigger, sign
   const now = () => trigger.now.getTime() + deps.clock.monotonic() - began;
   const fraction = randomFraction(deps.random);
   try {
-    const commit = await headOf(deps, trigger, config, signal);
-    await evaluateIfNew(deps, trigger, { config, commit, next: () => nextDue(config, now(), fraction) });
+    const head = await resolveHead(deps, trigger, { branch: branchNamedBy(config), signal });
+    await evaluateIfNew(deps, trigger, { config, head, next: () => nextDue(config, now(), fraction) });
   } catch (error) {
     if (signal.aborted || error instanceof TriggerChangedError) return;
     // The project's repository was changed, or it is gone: it is looked at anew as it is now.
@@ -88,23 +88,13 @@ export async function lookAtTrigger(deps: TriggerDeps, trigger: DueTrigger, sign
   }
 }
 
-async function headOf(
-  deps: TriggerDeps,
-  trigger: DueTrigger,
-  config: TriggerConfig,
-  signal: AbortSignal,
-): Promise<string> {
-  const { url } = parseRepository(trigger.repository, deps.projects);
-  const ref = config.type === "polling" && config.branch !== null ? { ref: `refs/heads/${config.branch}` } : {};
-  return (await deps.git.resolve(url, { ...ref, signal, organizationId: trigger.organization_id })).commit;
-}
-
 async function evaluateIfNew(
   deps: TriggerDeps,
   trigger: DueTrigger,
-  { config, commit, next }: { readonly config: TriggerConfig; readonly commit: string; readonly next: () => DueTime },
+  { config, head, next }: { readonly config: TriggerConfig; readonly head: Head; readonly next: () => DueTime },
 ): Promise<void> {
-  await noteProjectChecked(deps.db, trigger.project_id);
+  const { commit } = head;
+  await noteProjectChecked(deps.db, trigger.project_id, head.defaultBranch);
   const forced = trigger.force_evaluation && (await isIdle(deps, trigger.project_id));
   const onlyNew = config.type === "polling" && !forced;
   if (onlyNew && commit === trigger.last_commit) return await noteOrThrow(deps.db, trigger, { due: next() });
@@ -116,6 +106,7 @@ async function evaluateIfNew(
     organizationId: trigger.organization_id,
     repository: trigger.repository,
     commit,
+    branch: head.branch,
     startedBy: null,
     skipSameCommit: onlyNew,
     note: (trx) => noteOrThrow(trx, trigger, { due: next(), commit, fired: true }),

@@ -1,5 +1,7 @@
+import type { Transaction } from "kysely";
 import type { ChangeTriggerBody, CreateTriggerBody, TriggerConfig, TriggerTest, TriggerView } from "../api/triggers.ts";
 import { lockProjectToEvaluate } from "../db/projects-evaluations.ts";
+import type { Database } from "../db/schema.ts";
 import type { ProjectTriggerRow } from "../db/tables/triggers.ts";
 import { inTransaction } from "../db/transaction.ts";
 import {
@@ -16,9 +18,10 @@ import { type Actor, requireUser } from "../domain/actor.ts";
 import { DomainError } from "../errors.ts";
 import { isUuid, uuidV7 } from "../lib/ids.ts";
 import { requireProject } from "./access.ts";
+import { recordProjectAudit } from "./audit.ts";
 import type { ProjectName } from "./projects.ts";
 import type { ProjectDeps } from "./projects-deps.ts";
-import { parseRepository } from "./projects-rules.ts";
+import { branchNamedBy, resolveHead } from "./projects-head.ts";
 import { fireTrigger } from "./triggers-fire.ts";
 import { requireInboundIntegration } from "./triggers-integrations.ts";
 import { checkTriggerConfig, configOf, firstDue, storedConfig, triggerTypeNumber } from "./triggers-rules.ts";
@@ -65,6 +68,8 @@ export async function addProjectTrigger(
         throw new DomainError("bad_request", `A project has at most ${TRIGGERS_MAX} triggers: remove one first`);
       }
       await requireInboundIntegration(trx, organization.id, config);
+      const event = "project.trigger.create";
+      await recordProjectAudit(trx, actor, project, { event, trigger_id: id, type: config.type });
       return await insertTrigger(trx, {
         id,
         project_id: project.id,
@@ -96,6 +101,9 @@ export async function changeProjectTrigger(
       if (!before) return unknownTrigger();
       const config: TriggerConfig = body.config ?? configOf(before);
       if (body.config) await requireInboundIntegration(trx, organization.id, body.config);
+      const event = "project.trigger.update";
+      const changed = Object.keys(body);
+      await recordProjectAudit(trx, actor, project, { event, trigger_id: id, type: config.type, changed });
       return await changeTrigger(trx, id, {
         type: triggerTypeNumber(config.type),
         config: storedConfig(config),
@@ -115,8 +123,11 @@ export async function removeProjectTrigger(
   id: string,
 ): Promise<void> {
   const { project } = await requireProject(deps, actor, name, "manageTriggers");
-  const removed = isUuid(id) && (await inTransaction(deps.db, (trx) => deleteTrigger(trx, project.id, id), deps));
-  if (!removed) unknownTrigger();
+  const remove = async (trx: Transaction<Database>): Promise<void> => {
+    if (!isUuid(id) || !(await deleteTrigger(trx, project.id, id))) unknownTrigger();
+    await recordProjectAudit(trx, actor, project, { event: "project.trigger.delete", trigger_id: id });
+  };
+  await inTransaction(deps.db, remove, deps);
 }
 
 /**
@@ -133,9 +144,7 @@ export async function testProjectTrigger(
   const trigger = await requireTrigger(deps, project.id, id);
   if (!trigger.active) throw new DomainError("bad_request", "The trigger is switched off: switch it on first");
   const config = configOf(trigger);
-  const { url } = parseRepository(project.repository, deps.projects);
-  const ref = config.type === "polling" && config.branch !== null ? { ref: `refs/heads/${config.branch}` } : {};
-  const { commit } = await deps.git.resolve(url, { ...ref, signal, organizationId: organization.id });
+  const { commit, branch } = await resolveHead(deps, project, { branch: branchNamedBy(config), signal });
   return await fireTrigger(deps, {
     triggerId: id,
     type: trigger.type,
@@ -143,6 +152,7 @@ export async function testProjectTrigger(
     organizationId: organization.id,
     repository: project.repository,
     commit,
+    branch,
     startedBy: requireUser(actor).id,
     skipSameCommit: config.type !== "time",
     note: (trx) => noteTriggerTested(trx, id, config.type === "polling" ? commit : null),

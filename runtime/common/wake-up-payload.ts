@@ -23,6 +23,7 @@ const TOPICS: Readonly<Record<Topic, true>> = {
   task: true,
   mail: true,
   uses: true,
+  deployment: true,
   missed: true,
 };
 

@@ -40,6 +40,7 @@ const ADVICE = "Check its address, and that this server may read it";
 const REDIRECTED = /returned error: 30[1278]\b/;
 const REDIRECT_ADVICE =
   "It redirects, which is not followed: name the address it leads to (often with .git at its end)";
+const SYMBOLIC_HEAD = /^ref: refs\/heads\/(.+)\tHEAD$/m;
 const LINE = /^([0-9a-f]{40}|[0-9a-f]{64})\t(.+)$/;
 
 /**
@@ -109,7 +110,7 @@ async function runGit(
   await makeFolder(home, 0o700);
   stop.throwIfAborted();
   const protocols = allowLocal ? "https:http:ssh:file" : "https:http:ssh";
-  const child = spawn("git", [...gitArgs, "ls-remote", "--", url, ...patterns], {
+  const child = spawn("git", [...gitArgs, "ls-remote", "--symref", "--", url, ...patterns], {
     cwd: "/",
     env: gitEnvironment({ protocols, home, knownHostsFile: join(folder, "known_hosts"), sshOptions }),
     stdio: ["ignore", "pipe", "pipe"],
@@ -150,9 +151,14 @@ function chooseRef(output: string, ref: string): RemoteCommit | null {
   // The order of gitrevisions(7), tags by the commit they point to.
   for (const name of [ref, `refs/tags/${ref}`, `refs/heads/${ref}`]) {
     const commit = commits.get(`${name}^{}`) ?? commits.get(name);
-    if (commit) return { commit, ref: name };
+    if (commit) return { commit, ref: name, branch: branchOf(output, name) };
   }
   return null;
+}
+
+function branchOf(output: string, ref: string): string | null {
+  if (ref.startsWith("refs/heads/")) return ref.slice("refs/heads/".length);
+  return (ref === "HEAD" && SYMBOLIC_HEAD.exec(output)?.[1]) || null;
 }
 
 async function read(child: ChildProcess, name: "stdout" | "stderr"): Promise<string> {

@@ -170,7 +170,7 @@ async function servedRightly({ deps }: PushBench, { id }: TestCache, paths: read
 async function expectNoLeak({ bench, cache, told }: World): Promise<void> {
   const { db } = bench.deps;
   const { signal } = new AbortController();
-  const retention = { unusedMs: 0, keepEvaluations: 5, orphanBuildMs: 0, uploadGraceMs: -1_000 };
+  const retention = { unusedMs: 0, keepEvaluations: 5, orphanBuildMs: 0, uploadGraceMs: -1_000, silentHostMs: 0 };
   const deps = { ...bench.deps, retention };
   await db
     .updateTable("nar_upload")

@@ -128,6 +128,17 @@ GET /projects/{organization}/{project}/entry-point-metrics                   404
 GET /metrics/projects/{organization}/{project}/entry-point                   404 404 ok  ok  ok  ok  ok  404 404 404 404
 GET /projects/{organization}/{project}/entry-point-downloads                 404 404 ok  ok  ok  ok  ok  404 404 404 404
 GET /projects/{organization}/{project}/badge                                 404 404 ok  ok  ok  ok  ok  404 404 404 404
+GET /orgs/{organization}/hosts                                               401 404 ok  ok  ok  ok  ok  404 401 403 404
+GET /projects/{organization}/{project}/hosts                                 401 404 ok  ok  ok  ok  ok  404 401 403 404
+GET /projects/{organization}/{project}/hosts/{host}                          401 404 ok  ok  ok  ok  ok  404 401 403 404
+DELETE /projects/{organization}/{project}/hosts/{host}                       401 404 403 ok  ok  403 ok  404 401 403 404
+GET /projects/{organization}/{project}/hosts/{host}/wanted                   404 404 ok  ok  ok  ok  ok  404 404 404 404
+POST /projects/{organization}/{project}/hosts/{host}/reports                 401 404 403 ok  ok  403 ok  404 401 403 404
+GET /projects/{organization}/{project}/hosts/{host}/history                  401 404 ok  ok  ok  ok  ok  404 401 403 404
+POST /projects/{organization}/{project}/hosts/{host}/release                 401 404 403 ok  ok  ok  ok  404 401 403 404
+GET /projects/{organization}/{project}/deployments                           401 404 ok  ok  ok  ok  ok  404 401 403 404
+POST /projects/{organization}/{project}/deployments/{build}/hold             401 404 403 ok  ok  ok  ok  404 401 403 404
+POST /projects/{organization}/{project}/deployments/{build}/release          401 404 403 ok  ok  ok  ok  404 401 403 404
 GET /projects/{organization}/{project}/flake-inputs                          401 404 ok  ok  ok  ok  ok  404 401 403 404
 POST /projects/{organization}/{project}/flake-inputs                         401 404 403 ok  ok  403 ok  404 401 403 404
 GET /projects/{organization}/{project}/flake-inputs/{input}                  401 404 ok  ok  ok  ok  ok  404 401 403 404

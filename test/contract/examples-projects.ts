@@ -3,6 +3,13 @@ import type { Example } from "./requests.ts";
 const NAME = { name: "another", display_name: "Another" };
 const ACTION = { name: "another", config: { type: "send_web_request", url: "https://hooks.example.com/" } };
 const ATTRIBUTE = { eval: "packages.x86_64-linux.site" };
+const REPORT = {
+  run_id: "01890000-0000-7000-8000-00000000abcd",
+  sequence: 0,
+  step: "started",
+  mode: "switch",
+  happened_at: "2026-11-22T15:00:00Z",
+};
 
 export const PROJECTS_EXAMPLES = {
   "GET /projects/{organization}": {},
@@ -50,4 +57,15 @@ export const PROJECTS_EXAMPLES = {
   "POST /projects/{organization}/{project}/actions/{action}/regenerate-token": {},
   "GET /projects/{organization}/{project}/actions/{action}/deliveries": {},
   "GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery}": {},
+  "GET /orgs/{organization}/hosts": {},
+  "GET /projects/{organization}/{project}/hosts": {},
+  "GET /projects/{organization}/{project}/hosts/{host}": {},
+  "DELETE /projects/{organization}/{project}/hosts/{host}": {},
+  "GET /projects/{organization}/{project}/hosts/{host}/wanted": {},
+  "POST /projects/{organization}/{project}/hosts/{host}/reports": { body: REPORT },
+  "GET /projects/{organization}/{project}/hosts/{host}/history": {},
+  "POST /projects/{organization}/{project}/hosts/{host}/release": {},
+  "GET /projects/{organization}/{project}/deployments": {},
+  "POST /projects/{organization}/{project}/deployments/{build}/hold": { body: { reason: "not before Monday" } },
+  "POST /projects/{organization}/{project}/deployments/{build}/release": {},
 } as const satisfies Readonly<Record<string, Example>>;

@@ -119,7 +119,24 @@ async function makeBuilds(
   await linkBuild(db, evaluation, needed);
   const build = await linkBuild(db, evaluation, buildId);
   await insertEntryPoint(db, evaluation, buildId, ["packages", "x86_64-linux", "site"]);
-  return { project: "site", evaluation, other, build, job };
+  await makeHost(db, { projectId, evaluation, buildId });
+  return { project: "site", evaluation, other, build, job, host: "web" };
+}
+
+/** One that runs something, and may get what was built. */
+async function makeHost(
+  db: TestApp["db"],
+  { projectId, evaluation, buildId }: Readonly<Record<"projectId" | "evaluation" | "buildId", string>>,
+): Promise<void> {
+  await db.updateTable("project").set({ deploy_branch: "main" }).where("id", "=", projectId).execute();
+  await db.updateTable("evaluation").set({ branch: "main", deploys: true }).where("id", "=", evaluation).execute();
+  await db.updateTable("build_output").set({ available: true }).where("build_id", "=", buildId).execute();
+  await insertEntryPoint(db, evaluation, buildId, ["nixosConfigurations", "web"]);
+  const runs = { running_path: STORE_PATH, running_since: new Date(0) };
+  await db
+    .insertInto("host")
+    .values({ id: newId(), project_id: projectId, name: "web", kept_until: new Date("2100-01-01"), ...runs })
+    .execute();
 }
 
 /** Names and ids of the same form. */

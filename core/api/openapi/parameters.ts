@@ -29,6 +29,7 @@ export const PATH_PARAMETERS: Readonly<Record<string, PathParameter>> = {
   role: uuid("The role's id."),
   integration: uuid("The integration's id."),
   input: uuid("The flake input's id."),
+  host: name("The host's name, as `nixosConfigurations` has it."),
   trigger: uuid("The trigger's id."),
   action: uuid("The action's id."),
   delivery: uuid("The delivery's id."),

@@ -9,6 +9,7 @@ import { CACHE_RETENTION, CACHE_UPLOADS } from "./caches-contents.ts";
 import { CACHE_NARS } from "./caches-nars.ts";
 import { EVALUATIONS } from "./evaluations.ts";
 import { GENERAL } from "./general.ts";
+import { HOSTS } from "./hosts.ts";
 import { INTEGRATIONS } from "./integrations.ts";
 import { PROJECT_METRICS } from "./metrics.ts";
 import { ORGANIZATIONS } from "./organizations.ts";
@@ -35,6 +36,7 @@ export const ROUTE_GROUPS = [
   FLAKE_INPUTS,
   TRIGGERS,
   ACTIONS,
+  HOSTS,
   EVALUATIONS,
   BUILDS,
   BUILD_REQUESTS,

@@ -67,12 +67,17 @@ async function restartEnded(
 ): Promise<string> {
   const organizationId = await lockEnded(trx, evaluationId);
   const newId = uuidV7(deps.clock.now(), deps.random);
+  // Whoever starts something old again does not want hosts to go back to it.
   await sql`
     insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
-      wildcard, input_overrides, locked_inputs, status, trusted, priority, previous_id, started_by, building_started_at)
+      wildcard, input_overrides, locked_inputs, status, trusted, priority, previous_id, started_by, branch, deploys,
+      building_started_at)
     select ${newId}, organization_id, project_id, repository, commit_hash, commit_message, commit_author, wildcard,
-      input_overrides, locked_inputs, 3, trusted, priority, id, ${startedBy}, gradient_now()
-    from evaluation where id = ${evaluationId}`.execute(trx);
+      input_overrides, locked_inputs, 3, trusted, priority, id, ${startedBy}, branch, deploys and not exists (
+        select from evaluation n
+        where n.project_id = e.project_id and n.branch = e.branch and n.deploys and n.ordinal > e.ordinal
+      ), gradient_now()
+    from evaluation e where id = ${evaluationId}`.execute(trx);
   const failed = await lockFailed(trx, evaluationId, buildId);
   await copyReport(trx, deps, evaluationId, newId);
   await linkAlso(

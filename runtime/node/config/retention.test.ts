@@ -7,6 +7,7 @@ test("without options paths stay for two weeks, and everything that is on its wa
     unusedMs: 336 * HOUR,
     orphanBuildMs: 24 * HOUR,
     uploadGraceMs: 24 * HOUR,
+    silentHostMs: 2_160 * HOUR,
     intervalMs: HOUR,
   });
 });

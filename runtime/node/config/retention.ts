@@ -19,6 +19,7 @@ export function readRetentionConfig(reader: EnvironmentReader): RetentionConfig 
     unusedMs: hours("GRADIENT_NAR_TTL_HOURS", RETENTION_DEFAULTS.unusedMs, 0),
     orphanBuildMs: hours("GRADIENT_KEEP_ORPHAN_DERIVATIONS_HOURS", RETENTION_DEFAULTS.orphanBuildMs, 0),
     uploadGraceMs: hours("GRADIENT_NAR_UPLOAD_GRACE_HOURS", RETENTION_DEFAULTS.uploadGraceMs, 1),
+    silentHostMs: hours("GRADIENT_KEEP_SILENT_HOSTS_HOURS", RETENTION_DEFAULTS.silentHostMs, 0),
     intervalMs: reader.integer("GRADIENT_CACHE_MAINTENANCE_INTERVAL_SECS", 3_600, seconds) * SECOND,
   };
 }

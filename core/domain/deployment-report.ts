@@ -1,0 +1,74 @@
+import { DAY } from "../lib/clock.ts";
+
+/** A host's clock that is this far behind was set wrong: what it says is no late word. */
+const LATE_MS_MAX: number = 30 * DAY;
+
+/** What is known of the host by its newest report. */
+export interface HostView {
+  readonly runId: string | null;
+  readonly sequence: number;
+  /** Milliseconds; never later than the report came. */
+  readonly seenAt: number | null;
+  readonly runningPath: string | null;
+  readonly healthySince: Date | null;
+  readonly runningSince: Date | null;
+}
+
+/** What is known of the run that a report belongs to; null when nothing is. */
+export interface RunView {
+  readonly sequence: number;
+  readonly sequences: readonly number[];
+}
+
+export interface ReportPlace {
+  readonly runId: string;
+  readonly sequence: number;
+  /** Milliseconds. */
+  readonly happenedAt: number;
+}
+
+/**
+ * - `known`: it came before, and changes nothing.
+ * - `late`: something newer is known of the host: it only completes the run's history.
+ * - `newest`: the host is as it says.
+ */
+export type ReportStanding = "known" | "late" | "newest";
+
+/**
+ * Reports of one run are ordered by their sequence, runs by their first reports. A first report that came late is told
+ * by the host's own clock, unless that jumped.
+ */
+export function standingOf(host: HostView, run: RunView | null, report: ReportPlace): ReportStanding {
+  const { runId, sequence, happenedAt } = report;
+  if (run?.sequences.includes(sequence)) return "known";
+  if (host.runId === runId) {
+    if (sequence > host.sequence) return "newest";
+    // Of a run without a history nothing is late.
+    return run === null ? "known" : "late";
+  }
+  if (run !== null) return "late";
+  const lateMs = (host.seenAt ?? happenedAt) - happenedAt;
+  return lateMs > 0 && lateMs < LATE_MS_MAX ? "late" : "newest";
+}
+
+export interface Condition {
+  readonly runningPath: string | null;
+  readonly health: "unknown" | "healthy" | "unhealthy";
+}
+
+/** Since when the host has been healthy on the system that it runs; null while it is not, or does not say. */
+export function healthySince(before: HostView, { runningPath, health }: Condition, now: Date): Date | null {
+  const isSame = runningPath === null || runningPath === before.runningPath;
+  if (health === "unhealthy") return null;
+  if (health === "unknown") return isSame ? before.healthySince : null;
+  return (isSame ? before.healthySince : null) ?? now;
+}
+
+/** Systems to go back to, the newest first: those that ran before, but for the one that runs now. */
+export function rollbackPaths(
+  known: readonly string[],
+  { before, now, max }: { readonly before: string | null; readonly now: string | null; readonly max: number },
+): string[] {
+  const candidates = before === null || before === now ? known : [before, ...known];
+  return [...new Set(candidates)].filter((path) => path !== now).slice(0, max);
+}
