@@ -32,6 +32,7 @@ export async function startProxy(home: string, { url, storage }: ProxiedServer):
   proxy_cache_path ${home}/micro keys_zone=gradient:10m max_size=64m inactive=10s;
   map $upstream_http_cache_control $gradient_kept { default 0; "~*(^|[ ,])public" 1; }
   map $gradient_kept $gradient_unkept { default 1; 1 ""; }
+  open_file_cache max=1000 inactive=20s;
   server {
     listen 127.0.0.1:${port};
     proxy_http_version 1.1;

@@ -6,10 +6,12 @@ import type { Nar } from "../services/nar.ts";
 import { isNarStored, NarDamagedError, type NarOpenDeps, openNar, openNarRange } from "../services/nar-open.ts";
 import type { NarTraffic } from "../services/traffic.ts";
 import { answerBytes } from "./byte-answer.ts";
+import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { answerElsewhere, type NarElsewhere } from "./nar-elsewhere.ts";
 import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
+import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
   readonly nars: NarMemory;
@@ -24,6 +26,31 @@ export interface NarRequest {
   readonly fileHash: Bytes;
 }
 
+const CONTENT_TYPE = "application/x-nix-nar";
+const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst$/;
+
+/**
+ * The whole of a small file of a public cache that is in memory; null for everything else. The names are looked up as
+ * they are: what no cache can hold is found nowhere.
+ */
+export function narFromMemory(
+  { nars, traffic }: Pick<CacheNarDeps, "nars" | "traffic">,
+  door: CacheDoor,
+  { method, target, ifNoneMatch, range }: PlainRequest,
+): PlainAnswer | null {
+  if (!target || method !== "GET" || ifNoneMatch !== undefined || range !== undefined) return null;
+  const [, cacheName, name] = TARGET.exec(target) ?? [];
+  const cache = cacheName !== undefined && door.remembered(cacheName);
+  if (!cache || name === undefined) return null;
+  const known = nars.get(cache.id, name);
+  if (!known?.file || known.name !== name) return null;
+  traffic?.sent(cache.id, known.file.length);
+  const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff", "accept-ranges", "bytes"];
+  headers.push("content-length", String(known.file.length), "etag", `"${name}"`);
+  headers.push("cache-control", answer.immutableCacheControl(cache));
+  return { kind: "nar", status: 200, headers, body: known.file };
+}
+
 /**
  * A NAR file. The whole of it is proven while it streams: a body that is not what was stored is cut before its last
  * chunk (and answered 404 when it is of one chunk), and 404 from then on. A range is served as it is stored: nothing
@@ -36,9 +63,9 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
   const named = equalBytes(fileHash, nar.fileHash.digest);
-  const etag = `"${encodeBase32(nar.fileHash.digest)}"`;
+  const etag = `"${known.name}"`;
   const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);
-  const headers = { ...answer.NOT_GUESSED, "content-type": "application/x-nix-nar" };
+  const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
@@ -73,7 +100,8 @@ async function findNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequ
   const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
   if (!found) return null;
   const isWanted = request.method === "GET" && isKept(found.nar) && !request.headers.has("if-none-match");
-  const known = { ...found, file: isWanted ? await readFile(deps, found.nar) : null };
+  const file = isWanted ? await readFile(deps, found.nar) : null;
+  const known = { ...found, name: encodeBase32(found.nar.fileHash.digest), file };
   if (known.file || !remembered) nars.put(place, known, generation);
   return known;
 }

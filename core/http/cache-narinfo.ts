@@ -10,30 +10,13 @@ import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
+import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
 
 export interface NarInfoDeps extends CacheLookupDeps {
   readonly uses: Pick<PathUses, "touch">;
   readonly relay?: CacheRelay;
 }
 
-/** An answer made of memory alone, for a runtime that can send it without a `Response`. */
-export interface PlainAnswer {
-  readonly status: 200 | 304;
-  /** Names and values in turn. */
-  readonly headers: string[];
-  /** Empty where the answer has no body. */
-  readonly text: string;
-}
-
-/** What `fromMemory` looks at. */
-export interface PlainRequest {
-  readonly method: string | undefined;
-  /** As it stands in the request's first line. */
-  readonly target: string | undefined;
-  readonly ifNoneMatch: string | undefined;
-}
-
-const PREFIX = "/cache/";
 const SUFFIX = ".narinfo";
 const CONTENT_TYPE = "text/x-nix-narinfo";
 const ETAG_LENGTH = 32;
@@ -56,9 +39,10 @@ export class NarInfoAnswers {
    * no cache can hold is found nowhere.
    */
   fromMemory({ method, target, ifNoneMatch }: PlainRequest): PlainAnswer | null {
-    if (!target?.endsWith(SUFFIX) || !target.startsWith(PREFIX) || (method !== "GET" && method !== "HEAD")) return null;
-    const slash = target.indexOf("/", PREFIX.length);
-    const cache = this.#door.remembered(target.slice(PREFIX.length, slash));
+    if (!target?.endsWith(SUFFIX) || !target.startsWith(CACHE_PREFIX)) return null;
+    if (method !== "GET" && method !== "HEAD") return null;
+    const slash = target.indexOf("/", CACHE_PREFIX.length);
+    const cache = this.#door.remembered(target.slice(CACHE_PREFIX.length, slash));
     if (!cache) return null;
     const key = `${cache.id}/${target.slice(slash + 1, -SUFFIX.length)}`;
     const narInfo = this.#memory.get(key);
@@ -67,11 +51,11 @@ export class NarInfoAnswers {
     const { text, etag, contentLength } = narInfo;
     const cacheControl = answer.shortCacheControl(cache);
     if (ifNoneMatch !== undefined && isKnown(ifNoneMatch, etag)) {
-      return { status: 304, headers: ["etag", etag, "cache-control", cacheControl], text: "" };
+      return { kind: "narinfo", status: 304, headers: ["etag", etag, "cache-control", cacheControl], body: "" };
     }
     const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff"];
     headers.push("content-length", contentLength, "etag", etag, "cache-control", cacheControl);
-    return { status: 200, headers, text: method === "HEAD" ? "" : text };
+    return { kind: "narinfo", status: 200, headers, body: method === "HEAD" ? "" : text };
   }
 
   async answer(

@@ -8,11 +8,12 @@ import { answerFile, type CacheServeDeps } from "./cache-file.ts";
 import { answerGradientInfo, answerInfo, type CacheInfoDeps } from "./cache-info.ts";
 import { answerListing } from "./cache-listing.ts";
 import { answerLog, type CacheLogDeps } from "./cache-log.ts";
-import { answerNar, type CacheNarDeps } from "./cache-nar.ts";
-import { NarInfoAnswers, type PlainAnswer, type PlainRequest } from "./cache-narinfo.ts";
+import { answerNar, type CacheNarDeps, narFromMemory } from "./cache-nar.ts";
+import { NarInfoAnswers } from "./cache-narinfo.ts";
 import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl } from "./cache-route.ts";
 import { NarMemory } from "./nar-memory.ts";
 import { NarInfoMemory } from "./narinfo-memory.ts";
+import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheSurfaceDeps
   extends CacheAccessDeps,
@@ -79,7 +80,7 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   const narInfos = new NarInfoAnswers(deps, door, memory);
   const context: Context = { deps: { ...deps, notifier, nars }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
-    fromMemory: (request: PlainRequest) => narInfos.fromMemory(request),
+    fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),
   });
 }
 

@@ -13,7 +13,7 @@ function withMemory() {
   const put = (cacheId: string, name: string, { pathHash = `path-${name}`, bytes = 0 } = {}) =>
     memory.put(
       { cacheId, name },
-      { nar: NAR, pathHash, file: bytes ? new Uint8Array(bytes) : null },
+      { nar: NAR, name, pathHash, file: bytes ? new Uint8Array(bytes) : null },
       memory.generation,
     );
   const known = (names: readonly string[]) => names.filter((name) => memory.get("c1", name));
@@ -53,7 +53,7 @@ test("what was looked up before something was forgotten is not kept", () => {
   const { memory, known } = withMemory();
   const before = memory.generation;
   memory.forget("c1/one");
-  memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, pathHash: "one", file: null }, before);
+  memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, name: "a", pathHash: "one", file: null }, before);
   expect(known(["a"])).toEqual([]);
 });
 

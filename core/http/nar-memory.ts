@@ -9,13 +9,15 @@ export const KEPT_FILE_BYTES_MAX: number = 64 * 1024;
 const ENTRY_BYTES = 1_200;
 
 interface Entry extends ServedNar {
+  /** The hash that its file has now. One that was stored anew is also known by the hash from before. */
+  readonly name: string;
   /** The whole file, proven; null until it was read, or where it is large. */
   readonly file: Uint8Array | null;
   readonly expiresAt: number;
 }
 
 /** What a surface knows of one file name of one cache. */
-export type KnownNar = Pick<Entry, "nar" | "pathHash" | "file">;
+export type KnownNar = Pick<Entry, "nar" | "pathHash" | "file" | "name">;
 
 /**
  * The NARs asked for last, by `cache id/file hash`, with the bytes of small ones. Each is forgotten with the path that

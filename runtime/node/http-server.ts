@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { classifyCacheTarget } from "#core/http/cache-class.ts";
+import type { PlainAnswer } from "#core/http/plain-answer.ts";
 import { takeBody } from "#core/lib/block-stream.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import { sendBody } from "./body-sender.ts";
@@ -19,6 +20,7 @@ import {
 } from "./slow-clients.ts";
 
 const IF_NONE_MATCH = "if-none-match";
+const RANGE = "range";
 
 export interface HttpServerDeps extends Pick<Composition, "fetch" | "fromMemory"> {
   /** Absent: requests are neither limited nor counted. */
@@ -43,8 +45,8 @@ export function createHttpServer(
   const listener = getRequestListener(answer as Parameters<typeof getRequestListener>[0]);
   const connections = new StalledConnections();
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
-    const status = answerFromMemory(fromMemory, request, response);
-    if (status !== null) return memoryAnswers?.count(status);
+    const plain = answerFromMemory(fromMemory, request, response);
+    if (plain) return memoryAnswers?.count(plain);
     connections.began(response);
     cutIdleBody(request);
     void listener(request, response);
@@ -74,19 +76,25 @@ function observed({ fetch, front }: HttpServerDeps): Composition["fetch"] {
   };
 }
 
-/** The status of what was answered; null where memory holds no answer. */
+/** What was answered; null where memory holds no answer. */
 function answerFromMemory(
   fromMemory: Composition["fromMemory"],
   request: IncomingMessage,
   response: ServerResponse,
-): number | null {
+): PlainAnswer | null {
   const { method, url: target, rawHeaders } = request;
-  const answer = fromMemory({ method, target, ifNoneMatch: rawHeader(rawHeaders, IF_NONE_MATCH) });
+  const asked = {
+    method,
+    target,
+    ifNoneMatch: rawHeader(rawHeaders, IF_NONE_MATCH),
+    range: rawHeader(rawHeaders, RANGE),
+  };
+  const answer = fromMemory(asked);
   if (!answer) return null;
   response.writeHead(answer.status, answer.headers);
   // A narinfo is ASCII, and so it is copied and not encoded.
-  response.end(answer.text, "latin1");
-  return answer.status;
+  response.end(answer.body, "latin1");
+  return answer;
 }
 
 /** The first of a header's values; making `request.headers` would cost more than the answer's look-ups. */

@@ -1,18 +1,29 @@
-/** Counts what was answered of memory, by two numbers: a labelled counter would be a hundredth of the answer's cost. */
-export class MemoryAnswers {
-  #found = 0;
-  #notModified = 0;
+import type { PlainAnswer } from "#core/http/plain-answer.ts";
 
-  count(status: number): void {
-    if (status === 304) this.#notModified++;
-    else this.#found++;
+export interface MemoryCounts {
+  readonly narInfos: number;
+  readonly notModified: number;
+  readonly nars: number;
+}
+
+/** Counts what was answered of memory, by plain numbers: a labelled counter would be a hundredth of the answer's cost. */
+export class MemoryAnswers {
+  #narInfos = 0;
+  #notModified = 0;
+  #nars = 0;
+
+  count({ kind, status }: PlainAnswer): void {
+    if (kind === "nar") this.#nars++;
+    else if (status === 304) this.#notModified++;
+    else this.#narInfos++;
   }
 
   /** Since the last call. */
-  take(): { readonly found: number; readonly notModified: number } {
-    const taken = { found: this.#found, notModified: this.#notModified };
-    this.#found = 0;
+  take(): MemoryCounts {
+    const taken = { narInfos: this.#narInfos, notModified: this.#notModified, nars: this.#nars };
+    this.#narInfos = 0;
     this.#notModified = 0;
+    this.#nars = 0;
     return taken;
   }
 }

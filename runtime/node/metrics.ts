@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { InstanceMetrics } from "#core/services/instance-metrics.ts";
 import type { AnsweredRequest } from "#handlers/middleware/observe.ts";
+import type { MemoryCounts } from "./memory-answers.ts";
 
 /** In seconds. */
 const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -13,8 +14,8 @@ export interface MetricsOptions {
   readonly version: string;
   /** What any server of the database would tell. */
   readonly measure: () => Promise<InstanceMetrics>;
-  /** Narinfos that were answered of memory since the last call. */
-  readonly takeFromMemory: () => { readonly found: number; readonly notModified: number };
+  /** What was answered of memory since the last call. */
+  readonly takeFromMemory: () => MemoryCounts;
 }
 
 export interface Metrics {
@@ -99,10 +100,11 @@ function httpSeries(register: Registry) {
       durations.observe({ method, route }, seconds);
       requests.inc({ method, route, status });
     },
-    countFromMemory({ found, notModified }: { readonly found: number; readonly notModified: number }): void {
-      const labels = { method: "GET", route: "/cache/:cache/:hash.narinfo" };
-      if (found > 0) requests.inc({ ...labels, status: 200 }, found);
-      if (notModified > 0) requests.inc({ ...labels, status: 304 }, notModified);
+    countFromMemory({ narInfos, notModified, nars }: MemoryCounts): void {
+      const narInfo = { method: "GET", route: "/cache/:cache/:hash.narinfo" };
+      if (narInfos > 0) requests.inc({ ...narInfo, status: 200 }, narInfos);
+      if (notModified > 0) requests.inc({ ...narInfo, status: 304 }, notModified);
+      if (nars > 0) requests.inc({ method: "GET", route: "/cache/:cache/nar/:file", status: 200 }, nars);
     },
   };
 }

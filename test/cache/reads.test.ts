@@ -2,6 +2,7 @@ import { open } from "node:fs/promises";
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CacheSurface } from "#core/http/cache-surface.ts";
+import { encodeBase32 } from "#core/nix/base32.ts";
 import { debugMember } from "#core/nix/debug-info.ts";
 import { storePathBaseName, storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
@@ -11,6 +12,7 @@ import { type CacheBench, randomContent, type StoredPath, type TestCache, withCa
 import { offerTree, type Tree } from "./trees.ts";
 
 const ORIGIN = "https://cache.example.org";
+const UNCONDITIONAL = { method: "GET", ifNoneMatch: undefined, range: undefined } as const;
 const BUILD_ID = `ab${"cd".repeat(19)}`;
 
 const SITE: Tree = {
@@ -369,17 +371,18 @@ describe("what programs ask", () => {
 
   test("of memory alone is the same answer, and nothing else is answered so", async () => {
     const target = `/cache/${cache.name}/${storePathHash(site.storePath)}.narinfo`;
-    const plain = (method: string, ifNoneMatch?: string) => surface.fromMemory({ method, target, ifNoneMatch });
+    const plain = (method: string, ifNoneMatch?: string) =>
+      surface.fromMemory({ ...UNCONDITIONAL, method, target, ifNoneMatch });
     const first = await ask(target.split("/").slice(3).join("/"));
     const text = await first.text();
     const answer = plain("GET");
-    expect(answer).toMatchObject({ status: 200, text });
+    expect(answer).toMatchObject({ status: 200, body: text });
     const headers = Object.fromEntries(
       Array.from({ length: 5 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []),
     );
     expect(headers).toEqual(Object.fromEntries(first.headers));
-    expect(plain("HEAD")).toEqual({ ...answer, text: "" });
-    expect(plain("GET", headers.etag)).toMatchObject({ status: 304, text: "" });
+    expect(plain("HEAD")).toEqual({ ...answer, body: "" });
+    expect(plain("GET", headers.etag)).toMatchObject({ status: 304, body: "" });
     expect(plain("GET", '"other"')).toMatchObject({ status: 200 });
     expect(plain("PUT")).toBeNull();
     for (const other of [
@@ -392,14 +395,32 @@ describe("what programs ask", () => {
       "/cache/x.narinfo",
       "/cache/.narinfo",
     ]) {
-      expect(surface.fromMemory({ method: "GET", target: other, ifNoneMatch: undefined })).toBeNull();
+      expect(surface.fromMemory({ ...UNCONDITIONAL, target: other })).toBeNull();
     }
     const closed = await bench.makeCache({ public: false });
     await bench.commit([closed.id], [site]);
     const signedIn = bench.surface({ authenticate: async () => null });
-    expect(
-      signedIn.fromMemory({ method: "GET", target: target.replace(cache.name, closed.name), ifNoneMatch: undefined }),
-    ).toBeNull();
+    expect(signedIn.fromMemory({ ...UNCONDITIONAL, target: target.replace(cache.name, closed.name) })).toBeNull();
+  });
+
+  test("a small NAR of memory is the same answer, whole and without conditions", async () => {
+    const target = `/cache/${cache.name}/nar/${encodeBase32(site.nar.fileHash.digest)}.nar.zst`;
+    const response = await ask(target.split("/").slice(3).join("/"));
+    const body = new Uint8Array(await response.arrayBuffer());
+
+    const answer = surface.fromMemory({ ...UNCONDITIONAL, target });
+
+    expect(answer).toMatchObject({ kind: "nar", status: 200, body });
+    const headers = Array.from({ length: 6 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []);
+    expect(Object.fromEntries(headers)).toEqual(Object.fromEntries(response.headers));
+    const others = [{ method: "HEAD" }, { method: "PUT" }, { ifNoneMatch: "*" }, { range: "bytes=0-1" }];
+    for (const other of others) expect(surface.fromMemory({ ...UNCONDITIONAL, target, ...other })).toBeNull();
+    for (const other of [`${target}?`, target.replace(".zst", ""), target.replace("/nar/", "/nar//")]) {
+      expect(surface.fromMemory({ ...UNCONDITIONAL, target: other })).toBeNull();
+    }
+    bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(site.storePath)}`);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(surface.fromMemory({ ...UNCONDITIONAL, target })).toBeNull();
   });
 
   test("and an upstream has is passed on, where the cache has it not", async () => {
