@@ -154,8 +154,7 @@ in
       startLimitIntervalSec = 60;
       startLimitBurst = 5;
 
-      serviceConfig = serviceConfig // {
-        Type = "exec";
+      serviceConfig = serviceConfig // import ../notify.nix // {
         ExecStart = "${cfg.package}/bin/gradient-server";
         Restart = "on-failure";
         RestartSec = 10;

@@ -97,8 +97,7 @@ in
           NODE_ENV = "production";
         };
 
-      serviceConfig = hardening // {
-        Type = "exec";
+      serviceConfig = hardening // import ../notify.nix // {
         ExecStart = "${cfg.package}/bin/gradient-worker";
         User = "gradient-worker";
         Group = "gradient-worker";
