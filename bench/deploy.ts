@@ -78,15 +78,15 @@ async function updateFigure(
   const trust = ["--option", "substituters", cache, "--option", "trusted-public-keys", publicKey];
   const values = await interleave(ROUNDS, {
     ours: async () => {
-      await putBack(host, from, to);
+      await putBack(host, from);
       return await timed(() => deployed(host));
     },
     nix: async () => {
-      await putBack(host, from, to);
+      await putBack(host, from);
       return await timed(() => nixOutput(["nix-store", "--realise", to, ...trust], host.daemon.env));
     },
   });
-  await putBack(host, from, to);
+  await putBack(host, from);
   await deployed(host);
   return {
     part: "deploy",

@@ -47,7 +47,7 @@ describe.skipIf(!nix.ok).each(STORIES)("an agent that dies in the middle of $tit
     expect(events.length).toBeGreaterThan(10);
     for (const [number, death] of chosen(events)) {
       const at = `${death} at ${number}: ${events[number - 1]}`;
-      await putBack(host, old, wanted);
+      await putBack(host, old);
       await fleet.gradient.api.request("POST", `/projects/${PROJECT}/hosts/${host.name}/release`, {});
       const died = await dieAt(host, number, death);
       expect(died.code, at).toBe(null);

@@ -106,8 +106,8 @@ export async function losePower(host: Host): Promise<void> {
   await host.boot();
 }
 
-/** The host as it was: on this system, with nothing of the other in its store, and an agent that remembers nothing. */
-export async function putBack(host: Host, to: string, without: string): Promise<void> {
+/** The host as it was: on this system, with nothing else in its store, and an agent that remembers nothing. */
+export async function putBack(host: Host, to: string): Promise<void> {
   const { root, daemon, state } = host;
   const profile = join(root, "nix/var/nix/profiles/system");
   await nixOutput(["nix-env", "-p", profile, "--set", to], daemon.env);
@@ -117,5 +117,5 @@ export async function putBack(host: Host, to: string, without: string): Promise<
   await nixOutput(["mkdir", "-p", state, join(root, "nix/var/nix/gcroots")], {});
   await nixOutput([`${root}${to}/bin/switch-to-configuration`, "boot"], {});
   await host.boot();
-  await nixOutput(["nix-store", "--delete", without, "--ignore-liveness"], daemon.env);
+  await nixOutput(["nix-store", "--gc"], daemon.env);
 }
