@@ -46,6 +46,13 @@ export const TOOLS: readonly Tool[] = [
     neededBy: "the tests of the cache behind a proxy",
   },
   {
+    name: "caddy",
+    command: "caddy",
+    versionArguments: ["version"],
+    aptPackage: "caddy",
+    neededBy: "the tests of the modules' configuration of Caddy",
+  },
+  {
     name: "postgres",
     command: "postgres",
     versionArguments: ["--version"],

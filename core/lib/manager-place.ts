@@ -62,8 +62,8 @@ const PLACE_NAMES = [
 ] as const;
 
 /**
- * Reads sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3) from the environment and takes them out of it, so that
- * no child speaks for this process. Null: no service manager wants to be told anything.
+ * Reads sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3) from the environment and takes them out of it: no
+ * child speaks for this process. Null: no service manager wants to be told anything.
  */
 export function takeManagerPlace(environment: Record<string, string | undefined>, pid: number): ManagerPlace | null {
   const { NOTIFY_SOCKET: socket, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;

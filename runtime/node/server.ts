@@ -54,10 +54,7 @@ export async function startServer(
   const mayMakeSecrets = config.database.url === null && !existsSync(postgresFolder(config));
   const secrets = await loadSecrets(config.secrets, join(config.basePath, "secrets"), mayMakeSecrets);
   const closing = new AbortController();
-  const postgres =
-    config.database.url === null
-      ? await manager.during("starting its database", () => startOwnPostgres(config, loggers))
-      : null;
+  const postgres = await startOwnPostgres(config, loggers, manager);
   if (postgres) started.defer(() => postgres.stop());
   const target: ConnectionTarget = postgres ? postgres.address : { url: config.database.url as string };
 
@@ -143,10 +140,17 @@ async function attachHub(
   return hub;
 }
 
-async function startOwnPostgres(config: Config, loggers: Loggers): Promise<RunningPostgres> {
-  const { scheduler, web } = config.database;
+/** Null with a database that is not ours. */
+async function startOwnPostgres(
+  config: Config,
+  loggers: Loggers,
+  manager: ServiceManager,
+): Promise<RunningPostgres | null> {
+  const { url, scheduler, web } = config.database;
+  if (url !== null) return null;
   const connectionsMax = scheduler.connectionsMax + web.connectionsMax + CONNECTIONS_BESIDE_POOLS;
-  return await startPostgres({ folder: postgresFolder(config), connectionsMax, log: loggers.main });
+  const options = { folder: postgresFolder(config), connectionsMax, log: loggers.main };
+  return await manager.during("starting its database", () => startPostgres(options));
 }
 
 function postgresFolder(config: Config): string {
