@@ -62,7 +62,7 @@ export function workOf(journal: Journal): Work {
     case "checking":
       return { kind: "check" };
     case "restoring-profile":
-      return { kind: "set-profile", systemPath: before.profilePath ?? "", generation: before.generation };
+      return { kind: "set-profile", systemPath: profileOf(before), generation: before.generation };
     case "restoring-system":
       return restoreWork(journal);
   }
@@ -73,12 +73,11 @@ export function workOf(journal: Journal): Work {
  * another one for the next boot, or only tried one) each is restored: the boot entry first, then the running system.
  */
 function restoreWork({ before, mode, goal }: Journal): Work {
-  const { profilePath, runningPath } = before;
-  const running = runningPath ?? profilePath ?? "";
+  const profile = profileOf(before);
+  const running = before.runningPath ?? profile;
   if (mode === "test") {
     return { kind: "switch", steps: [{ systemPath: running, action: "test" }], expectRunning: running };
   }
-  const profile = profilePath ?? running;
   const onlyBooted = mode === "boot" && goal === "deploy";
   if (onlyBooted) return { kind: "switch", steps: [{ systemPath: profile, action: "boot" }], expectRunning: null };
   if (profile === running) {
@@ -153,8 +152,13 @@ export function undo(journal: Journal, cause: Cause, rollback: boolean): Step {
   return { kind: "go-on", journal: { ...inPhase(journal, phase), cause, profileRestored: !touchesProfile } };
 }
 
-function canRestore({ before, mode }: Journal): boolean {
-  return CHANGES_PROFILE.has(mode) ? before.profilePath !== null : before.runningPath !== null;
+function canRestore({ before }: Journal): boolean {
+  return profileOf(before) !== "";
+}
+
+/** A host that was installed without a profile has at least what runs. */
+function profileOf({ profilePath, runningPath }: SystemView): string {
+  return profilePath ?? runningPath ?? "";
 }
 
 /**

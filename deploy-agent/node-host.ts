@@ -23,7 +23,6 @@ export class NodeHost implements Host {
   readonly #settings: DeploySettings;
   readonly #apiKey: string;
   readonly #signal: AbortSignal;
-  readonly #hasSystemd: boolean;
   readonly #switcher: Switcher;
 
   constructor(
@@ -33,8 +32,8 @@ export class NodeHost implements Host {
     this.#settings = settings;
     this.#apiKey = apiKey;
     this.#signal = signal;
-    this.#hasSystemd = settings.systemd === "auto" ? existsSync("/run/systemd/system") : settings.systemd === "true";
-    this.#switcher = new Switcher({ settings, hasSystemd: this.#hasSystemd, clock, signal });
+    const hasSystemd = settings.systemd === "auto" ? existsSync("/run/systemd/system") : settings.systemd === "true";
+    this.#switcher = new Switcher({ settings, hasSystemd, clock, signal });
   }
 
   view(): SystemView {
@@ -57,7 +56,6 @@ export class NodeHost implements Host {
   }
 
   async failedUnits(): Promise<readonly string[] | null> {
-    if (!this.#hasSystemd) return null;
     const words = [
       "list-units",
       "--state=failed,auto-restart",
@@ -135,7 +133,7 @@ export class NodeHost implements Host {
       const { code } = await this.#shell(busyCommand, COMMAND_TIMEOUT_MS);
       if (code === 0) return `the host is busy, says \`${busyCommand.slice(0, 200)}\``;
     }
-    if (!this.#hasSystemd || (purpose === "switch" && !waitForInhibitors)) return null;
+    if (purpose === "switch" && !waitForInhibitors) return null;
     const { stdout } = await runCommand(
       this.#settings.commands.systemdInhibit,
       ["--list", "--no-legend", "--no-pager"],

@@ -260,7 +260,7 @@ export const SETTINGS = {
     choices: SYSTEMD_CHOICES,
     fallback: "auto",
     option: null,
-    description: "Whether systemd runs the host. auto: when /run/systemd/system is there.",
+    description: "Whether systemd runs switch-to-configuration as a unit. auto: when /run/systemd/system is there.",
   },
   BINPATH_NIX_STORE: { kind: "command", fallback: "nix-store", option: null, description: "The nix-store command." },
   BINPATH_NIX_ENV: { kind: "command", fallback: "nix-env", option: null, description: "The nix-env command." },
