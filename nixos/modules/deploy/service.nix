@@ -37,6 +37,8 @@ let
       # Nix keeps its caches there.
       HOME = folder;
       NODE_ENV = "production";
+      # With the certificates of `security.pki`.
+      NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
     };
 
   service = description: command: {
@@ -61,7 +63,6 @@ let
       StateDirectoryMode = "0700";
       WorkingDirectory = folder;
       UMask = "0077";
-      PrivateTmp = true;
       # The agent is told first, and ends what it has started.
       KillMode = "mixed";
       SuccessExitStatus = expectedEnds;

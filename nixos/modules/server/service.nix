@@ -104,6 +104,8 @@ let
         # Not escaped: systemd puts the folder of the unit's credentials here.
         GRADIENT_CREDENTIALS_DIR = "%d";
         NODE_ENV = "production";
+        # Those of `security.pki` beside its own.
+        NODE_EXTRA_CA_CERTS = "/etc/ssl/certs/ca-certificates.crt";
       };
   };
 

@@ -95,6 +95,8 @@ in
         // {
           NIX_REMOTE = "daemon";
           NODE_ENV = "production";
+          # Those of `security.pki` beside its own.
+          NODE_EXTRA_CA_CERTS = "/etc/ssl/certs/ca-certificates.crt";
         };
 
       serviceConfig = hardening // import ../notify.nix // {
