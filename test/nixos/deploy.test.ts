@@ -162,7 +162,8 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
 
   test("what is not set is what the agent takes by itself", () => {
     const { settings } = started("plain");
-    const needed = ["SERVER", "PROJECT", "HOST", "API_KEY_FILE"].map((name) => `GRADIENT_DEPLOY_${name}`);
+    const given = ["SERVER", "PROJECT", "HOST", "API_KEY_FILE"].map((name) => `GRADIENT_DEPLOY_${name}`);
+    const needed = [...given, "NIX_SSL_CERT_FILE"];
     const own = Object.fromEntries(Object.entries(environment("plain")).filter(([name]) => needed.includes(name)));
     expect(readSettings(own, { machineName: "machine" }).settings).toEqual(settings);
   });
