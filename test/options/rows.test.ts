@@ -4,7 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { OPTION_NAMES } from "#runtime/node/config/names.ts";
 import { type Config, readConfig } from "#runtime/node/config.ts";
 import { type TemporaryFolder, withTemporaryFolder } from "#test/support/temporary-folder.ts";
-import { A_FILE, type OptionRow, SERVER_ROWS } from "./rows.ts";
+import { readWorkerConfig } from "#worker/config.ts";
+import { OPTION_NAMES as OPTION_NAMES_OF_WORKER } from "#worker/config-names.ts";
+import { A_FILE, type OptionRow, SERVER_ROWS, WORKER_ROWS } from "./rows.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 /** A database's URL, a secret that is long enough, and one word: good for every file that an option may name. */
@@ -66,13 +68,15 @@ test("every option that the server reads has one row, and every row is of such a
   expect(new Set(options).size).toBe(options.length);
 });
 
+async function expectShown(name: string, { shown }: OptionRow): Promise<void> {
+  // Those of the configuration show what is read, and not what comes of it.
+  expect(shown).not.toContain("config");
+  const text = await readFile(join(ROOT, shown), "utf8");
+  expect(text).toMatch(new RegExp(`\\b${name}\\b`));
+}
+
 describe.each(SERVER_ROWS.map((row) => [`GRADIENT_${row.variable}`, row] as const))("%s", (name, row) => {
-  test("a test that names it shows what it does", async () => {
-    // Those of the configuration show what is read, and not what comes of it.
-    expect(row.shown).not.toContain("config");
-    const text = await readFile(join(ROOT, row.shown), "utf8");
-    expect(text).toMatch(new RegExp(`\\b${name}\\b`));
-  });
+  test("a test that names it shows what it does", async () => await expectShown(name, row));
 
   test(`it is ${row.default ?? "not set"} where nobody sets it, and may be ${row.other}`, () => {
     const given = beside(row.variable);
@@ -80,6 +84,27 @@ describe.each(SERVER_ROWS.map((row) => [`GRADIENT_${row.variable}`, row] as cons
     expect(decided({ ...given, [row.variable]: valueWithout(row, given) })).toEqual(decided(given));
   });
 });
+
+describe.each(WORKER_ROWS.map((row) => [`GRADIENT_${row.variable}`, row] as const))("%s of a worker", (name, row) => {
+  test("a test that names it shows what it does", async () => await expectShown(name, row));
+
+  test(`it is ${row.default ?? "not set"} where nobody sets it, and may be ${row.other}`, () => {
+    const given = besideOfWorker(name);
+    const decidedBy = (value: string | null) =>
+      readWorkerConfig({ ...given, ...(value !== null && { [name]: value }) }).config;
+    expect(OPTION_NAMES_OF_WORKER).toContain(name);
+    expect(decidedBy(row.other)).not.toEqual(decidedBy(null));
+    expect(decidedBy(row.default)).toEqual(decidedBy(null));
+  });
+});
+
+/** What has to be set so that the worker's option has an effect. */
+function besideOfWorker(name: string): Readonly<Record<string, string>> {
+  const server = { GRADIENT_WORKER_SERVER_URL: "ws://127.0.0.1:3000/proto" };
+  const isListening = /_(?:LISTEN_ADDR|WORKER_PORT|MAX_PROTO_CONNECTIONS|FEDERATE)$/.test(name);
+  if (!isListening) return server;
+  return { ...server, GRADIENT_WORKER_DISCOVERABLE: "true", GRADIENT_WORKER_DOWNSTREAMS_FILE: "/run/downstreams" };
+}
 
 function valueWithout({ variable, default: standard }: OptionRow, given: Readonly<Record<string, string>>): string {
   // An empty value counts as not set.

@@ -134,6 +134,35 @@ const FURTHER: readonly Row[] = [
   ["s3.redirect", "S3_REDIRECT", "true", "false", BUCKETS],
 ];
 
+const WORKER = "test/options/worker.test.ts";
+
+/** What the documentation's table says of the worker, with its defaults. */
+const OF_WORKER: readonly Row[] = [
+  ["serverUrl", "WORKER_SERVER_URL", null, "wss://ci.example.org/proto", WORKER],
+  ["workerId", "WORKER_ID", null, "7f1de7a4-3b5c-4d6e-8f90-a1b2c3d4e5f6", WORKER],
+  ["peersFile", "WORKER_PEERS_FILE", null, "/run/secrets/peers", WORKER],
+  ["discoverable", "WORKER_DISCOVERABLE", "false", "true", WORKER],
+  ["listenAddr", "WORKER_LISTEN_ADDR", "127.0.0.1", "::1", WORKER],
+  ["port", "WORKER_PORT", "3100", "3200", WORKER],
+  ["capabilities.fetch", "WORKER_CAPABILITY_FETCH", "false", "true", WORKER],
+  ["capabilities.eval", "WORKER_CAPABILITY_EVAL", "false", "true", WORKER],
+  ["capabilities.build", "WORKER_CAPABILITY_BUILD", "false", "true", WORKER],
+  ["capabilities.sign", "WORKER_CAPABILITY_SIGN", "false", "true", WORKER],
+  ["capabilities.federate", "WORKER_CAPABILITY_FEDERATE", "false", "true", "test/e2e/federation.test.ts"],
+  ["settings.maxConcurrentBuilds", "MAX_CONCURRENT_BUILDS", "100", "3", WORKER],
+  ["settings.evalWorkers", "WORKER_EVAL_WORKERS", "1", "2", WORKER],
+  ["settings.maxConcurrentEvaluations", "MAX_CONCURRENT_EVALUATIONS", "1", "2", WORKER],
+  ["settings.maxEvaluationsPerWorker", "MAX_EVALUATIONS_PER_WORKER", "20", "0", "test/worker/evaluators.test.ts"],
+  ["settings.maxNixdaemonConnections", "MAX_NIXDAEMON_CONNECTIONS", "32", "64", WORKER],
+  ["settings.maxProtoConnections", "MAX_PROTO_CONNECTIONS", "16", "7", WORKER],
+  ["settings.gcrootsDir", "WORKER_GCROOTS_DIR", "/nix/var/nix/gcroots/gradient", "/srv/gcroots", WORKER],
+  ["settings.logLevel.default", "LOG_LEVEL", "info", "warn", WORKER],
+  ["settings.logLevel.eval", "EVAL_LOG_LEVEL", null, "debug", WORKER],
+  ["settings.logLevel.build", "BUILD_LOG_LEVEL", null, "debug", WORKER],
+  ["settings.logLevel.proto", "PROTO_LOG_LEVEL", null, "debug", WORKER],
+];
+
+export const WORKER_ROWS: readonly OptionRow[] = OF_WORKER.map(rowOf);
 export const SERVER_ROWS: readonly OptionRow[] = [...DOCUMENTED, ...FURTHER].map(rowOf);
 
 function rowOf([option, variable, standard, other, shown]: Row): OptionRow {
