@@ -13,10 +13,12 @@ export async function schemaText(db: Kysely<Database>): Promise<string> {
   return parts.join("\n");
 }
 
+/** Without those of extensions. */
 async function functions(db: Kysely<Database>): Promise<string[]> {
   const { rows } = await sql<{ text: string }>`
     select pg_get_functiondef(p.oid) as text from pg_proc p
     where p.pronamespace = 'public'::regnamespace and p.prokind in ('f', 'p')
+      and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
     order by p.proname, pg_get_function_identity_arguments(p.oid)`.execute(db);
   return rows.map(({ text }) => `${text.trimEnd()};\n`);
 }

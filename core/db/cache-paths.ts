@@ -92,6 +92,7 @@ export async function listReadableStores(
         .on("organization_cache.organization_id", "=", organizationId),
     )
     .select(["cache.id", "cache.kind"])
+    .where("cache.id", "in", storesOf(db, organizationId))
     .where("cache.active", "=", true)
     .where((where) =>
       where.or([
@@ -102,6 +103,15 @@ export async function listReadableStores(
     .orderBy("cache.kind", "desc")
     .orderBy("cache.id")
     .execute();
+}
+
+/** The organization's internal store and all that it subscribes to. */
+export function storesOf(db: Kysely<Database>, organizationId: string) {
+  return db
+    .selectFrom("organization_cache")
+    .select("cache_id as id")
+    .where("organization_id", "=", organizationId)
+    .unionAll(db.selectFrom("cache").select("id").where("organization_id", "=", organizationId));
 }
 
 /** Which of `hashes` these stores hold with a sound NAR. The path is named too: the caller compares the whole of it. */

@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import type { Database } from "./schema.ts";
 
 /** Changes that are folded in one transaction. */
@@ -14,10 +14,19 @@ export interface CacheUsage {
 
 /** Of every cache and internal store. */
 export async function listCacheUsage(db: Kysely<Database>): Promise<CacheUsage[]> {
+  return await usageOf(db, sql`true`);
+}
+
+export async function findCacheUsage(db: Kysely<Database>, cacheId: string): Promise<CacheUsage | undefined> {
+  return (await usageOf(db, sql`c.id = ${cacheId}`))[0];
+}
+
+async function usageOf(db: Kysely<Database>, which: RawBuilder<unknown>): Promise<CacheUsage[]> {
   const { rows } = await sql<CacheUsage>`
     select c.id as cache_id, c.max_storage_gb, coalesce(sum(u.paths), 0)::float8 as paths,
       coalesce(sum(u.bytes), 0)::float8 as bytes
     from cache c left join cache_usage u on u.cache_id = c.id
+    where ${which}
     group by c.id order by c.id`.execute(db);
   return rows;
 }

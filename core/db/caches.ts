@@ -121,7 +121,7 @@ export async function listPublicCaches(db: Kysely<Database>, limit: number): Pro
     .select(CACHE_COLUMNS)
     .select((eb) => [eb.ref("cache.name").$notNull().as("name"), publicKeysOfCache.as("public_key")])
     .where("kind", "=", 0)
-    .where("public", "=", true)
+    .where("public", "=", sql.lit(true))
     .orderBy("name")
     .limit(limit)
     .execute();
@@ -160,6 +160,7 @@ export async function deleteCache(db: Kysely<Database>, id: string): Promise<voi
 }
 
 function cachesOf(db: Kysely<Database>, { userId, organizationId, cacheId }: CacheScope) {
+  const own = db.selectFrom("cache_member").select("cache_member.cache_id").where("cache_member.user_id", "=", userId);
   const subscribed = db
     .selectFrom("organization_cache")
     .innerJoin("organization_member", "organization_member.organization_id", "organization_cache.organization_id")
@@ -174,9 +175,5 @@ function cachesOf(db: Kysely<Database>, { userId, organizationId, cacheId }: Cac
     .leftJoin("cache_role", "cache_role.id", "cache_member.role_id")
     .where("cache.kind", "=", 0)
     .$if(cacheId !== null, (query) => query.where("cache.id", "=", cacheId as string))
-    .where((eb) =>
-      organizationId !== null
-        ? eb("cache.id", "in", subscribed)
-        : eb.or([eb("cache_member.user_id", "is not", null), eb("cache.id", "in", subscribed)]),
-    );
+    .where("cache.id", "in", organizationId === null ? own.union(subscribed) : subscribed);
 }

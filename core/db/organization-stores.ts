@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import { type SigningCache, withKeys } from "./cache-keys.ts";
-import { READABLE_MODES, WRITABLE_MODES } from "./cache-paths.ts";
+import { READABLE_MODES, storesOf, WRITABLE_MODES } from "./cache-paths.ts";
 import type { Database } from "./schema.ts";
 
 /** As `listReadableStores` and `listWritableCaches` together, with the keys; neither changes before the commit. */
@@ -16,6 +16,7 @@ export async function lockStoresForSigning(
         .on("organization_cache.organization_id", "=", organizationId),
     )
     .select(["cache.id", "cache.kind", "organization_cache.mode"])
+    .where("cache.id", "in", storesOf(trx, organizationId))
     .where("cache.active", "=", true)
     .where((where) =>
       where.or([

@@ -110,7 +110,7 @@ export async function listPublicOrganizations(
   return await db
     .selectFrom("organization")
     .select(ORGANIZATION_COLUMNS)
-    .where("public", "=", true)
+    .where("public", "=", sql.lit(true))
     .orderBy("name")
     .limit(limit)
     .offset(offset)
@@ -121,7 +121,7 @@ export async function countPublicOrganizations(db: Kysely<Database>): Promise<nu
   const { total } = await db
     .selectFrom("organization")
     .select(sql<number>`count(*)::int`.as("total"))
-    .where("public", "=", true)
+    .where("public", "=", sql.lit(true))
     .executeTakeFirstOrThrow();
   return total;
 }

@@ -162,8 +162,8 @@ export async function forgetUpstreamPaths(db: Kysely<Database>, upstreamId: stri
 export async function deleteStaleAnswers(db: Kysely<Database>): Promise<void> {
   await sql`
     delete from upstream_path
-    where seen_at < ${databaseNow} - case when found then ${KEPT_MS}::bigint else ${MISSED_MS}::bigint end
-      * interval '1 millisecond'
+    where (found and seen_at < ${databaseNow} - ${KEPT_MS}::bigint * interval '1 millisecond')
+      or (not found and seen_at < ${databaseNow} - ${MISSED_MS}::bigint * interval '1 millisecond')
   `.execute(db);
 }
 

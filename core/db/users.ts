@@ -62,15 +62,22 @@ export async function emailIsTaken(db: Kysely<Database>, email: string): Promise
   return row !== undefined;
 }
 
-/** Active users whose user name or name contains the text, in any case; those whose user name begins with it first. */
+/** Shorter texts are in too many names, and in no index of parts. */
+const PART_LENGTH_MIN = 3;
+
+/**
+ * Active users whose user name or name contains the text, in any case; those whose user name begins with it first. A
+ * text of one or two letters is looked for at the beginning only.
+ */
 export async function searchUsers(db: Kysely<Database>, text: string, limit: number): Promise<FoundUser[]> {
   const pattern = text.replace(/[\\%_]/g, "\\$&").toLowerCase();
   const begins = sql<boolean>`lower(username) like ${`${pattern}%`}`;
+  const sought = text.length < PART_LENGTH_MIN ? `${pattern}%` : `%${pattern}%`;
   return await db
     .selectFrom("user_account")
     .select(["id", "username", "name"])
     .where("active", "=", true)
-    .where(sql<boolean>`(lower(username) like ${`%${pattern}%`} or lower(name) like ${`%${pattern}%`})`)
+    .where(sql<boolean>`(lower(username) like ${sought} or lower(name) like ${sought})`)
     .orderBy(begins, "desc")
     .orderBy(sql`lower(username)`)
     .limit(limit)
@@ -82,7 +89,7 @@ export async function lockOtherSuperusers(trx: Transaction<Database>, userId: st
   const superusers = await trx
     .selectFrom("user_account")
     .select(["id", "active"])
-    .where("superuser", "=", true)
+    .where("superuser", "=", sql.lit(true))
     .orderBy("id")
     .forNoKeyUpdate()
     .execute();

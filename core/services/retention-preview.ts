@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 import type { PreviewQuery, PreviewView } from "../api/caches-retention.ts";
 import { naiveTime } from "../api/times.ts";
-import { listCacheUsage } from "../db/cache-usage.ts";
+import { findCacheUsage } from "../db/cache-usage.ts";
 import { forgetMark, listDoomed, sumDoomed } from "../db/retention-marks.ts";
 import { readRootScope } from "../db/retention-roots.ts";
 import type { Actor } from "../domain/actor.ts";
@@ -34,7 +34,7 @@ export async function previewSweep(
     if (!rows[0]?.free) {
       throw new DomainError("service_unavailable", "Another preview is being made: try again in a moment");
     }
-    const usage = (await listCacheUsage(trx)).find(({ cache_id }) => cache_id === cache.id);
+    const usage = await findCacheUsage(trx, cache.id);
     const held = { paths: usage?.paths ?? 0, bytes: usage?.bytes ?? 0 };
     const freeBytes = bytesToFree(held.bytes, query.max_storage_gb ?? cache.max_storage_gb);
     const mark = { id: uuidV7(deps.clock.now(), deps.random), scope: await readRootScope(trx, cache.id) };

@@ -19,6 +19,9 @@ export interface UndoableDatabase extends AsyncDisposable {
   undone<T>(action: () => Promise<T>): Promise<T>;
 }
 
+/** Told of each statement before it runs. */
+export type StatementListener = (text: string, parameters: readonly unknown[]) => void;
+
 const BASE = "savepoint_of_the_case";
 const INNER = "savepoint_of_a_transaction";
 
@@ -26,9 +29,9 @@ const INNER = "savepoint_of_a_transaction";
  * Everything goes over one connection, inside a transaction that never ends well: what the application takes for
  * transactions are savepoints. So each case of a long table begins with the same rows.
  */
-export async function openUndoable(pool: Pool): Promise<UndoableDatabase> {
+export async function openUndoable(pool: Pool, onStatement: StatementListener = () => {}): Promise<UndoableDatabase> {
   const client = await pool.connect();
-  const driver = new OneConnectionDriver(client);
+  const driver = new OneConnectionDriver(client, onStatement);
   const db = new Kysely<Database>({
     dialect: {
       createAdapter: () => new PostgresAdapter(),
@@ -58,9 +61,10 @@ class OneConnectionDriver implements Driver {
   readonly #connection: DatabaseConnection;
   #depth = 0;
 
-  constructor(client: PoolClient) {
+  constructor(client: PoolClient, onStatement: StatementListener) {
     this.#connection = {
       executeQuery: async <R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> => {
+        onStatement(sql, parameters);
         try {
           const { rows, rowCount } = await client.query(sql, [...parameters]);
           return { rows, numAffectedRows: BigInt(rowCount ?? 0) };

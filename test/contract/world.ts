@@ -4,7 +4,7 @@ import { DEFAULT_RETRY_POLICY } from "#core/domain/failure.ts";
 import { createEvaluationControl } from "#core/services/evaluations-control.ts";
 import { createApp } from "#handlers/app.ts";
 import { withApp } from "#test/handlers/support.ts";
-import { openUndoable } from "./one-connection.ts";
+import { openUndoable, type StatementListener } from "./one-connection.ts";
 import { type ActorName, makePeople, makeTokens } from "./people.ts";
 import { absentOf, makeThings, type Things } from "./things.ts";
 
@@ -22,23 +22,30 @@ export interface World extends AsyncDisposable {
   readonly present: Things;
   /** The same, of things that do not exist. */
   readonly absent: Things;
+  /** What the application's database is without: nothing is taken back. */
+  readonly db: Kysely<Database>;
   /** The application's answer; whatever it changed is taken back, and so is what was prepared for it. */
   ask(as: ActorName, asking: Asking, prepare?: (db: Kysely<Database>) => Promise<void>): Promise<Response>;
 }
 
-export async function makeWorld(): Promise<World> {
+export async function makeWorld({
+  onStatement,
+}: {
+  readonly onStatement?: StatementListener;
+} = {}): Promise<World> {
   const stack = new AsyncDisposableStack();
   const base = stack.use(await withApp());
   const people = await makePeople(base);
   const present = await makeThings(base, people);
   const tokens = await makeTokens(base, people);
-  const undoable = stack.use(await openUndoable(base.pool));
+  const undoable = stack.use(await openUndoable(base.pool, onStatement));
   const deps = { ...base.deps, db: undoable.db };
   const control = createEvaluationControl({ ...deps, retry: DEFAULT_RETRY_POLICY, leaseMs: 60_000 });
   const app = createApp({ ...deps, control, git: { resolve: async () => ({ commit: "0".repeat(40), ref: "HEAD" }) } });
 
   return {
     present,
+    db: base.db,
     absent: absentOf(present),
     ask: async (as, { method, path, headers, body = null }, prepare) => {
       const token = tokens[as];

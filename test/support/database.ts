@@ -59,6 +59,7 @@ export async function postgresAddress(): Promise<DatabaseAddress> {
   return answer;
 }
 
-function urlOf({ host, port, user, password, database }: DatabaseAddress): string {
+/** As `GRADIENT_DATABASE_URL` names it. */
+export function urlOf({ host, port, user, password, database }: DatabaseAddress): string {
   return `postgresql://${user}:${password}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
 }
