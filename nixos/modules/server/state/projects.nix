@@ -47,6 +47,12 @@ in
       "skip"
       "all"
     ]) "soft_abort" "skip" "What happens to an evaluation that goes on when another begins.";
+    deploy_branch = text "main" "The branch whose builds hosts take; null is that of the triggers, or the default one.";
+    deploy_hold = flag true "Whether a build that failed on one host is held back for the others.";
+    deploy_wave_percent = field (types.ints.between 1 100) 100 10 "Percent of the hosts that a wave has.";
+    deploy_soak_seconds = field (types.ints.between 0 2592000) 0 3600 ''
+      Seconds that a wave must be healthy with a new build, before the next one takes it.
+    '';
     flake_input_overrides = field (types.attrsOf (types.submodule { options = inputOverride; })) { } {
       nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
     } "Of inputs, by their names: `url`, or `keep_url = true`.";
