@@ -27,7 +27,10 @@ const WAITING_MAX = 2_000;
 const CLIENT_WAITING_MAX = 1_000;
 
 /** What hosts are to run, and what they do run. */
-export function hostRoutes(deps: HostDeps): Hono<AppEnv> {
+export function hostRoutes(
+  deps: HostDeps,
+  { clientWaitingMax = CLIENT_WAITING_MAX }: { readonly clientWaitingMax?: number } = {},
+): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const watch = new FleetWatch(deps);
   const places = new StreamPlaces(WAITING_MAX);
@@ -53,7 +56,7 @@ export function hostRoutes(deps: HostDeps): Hono<AppEnv> {
   app.get("/projects/:organization/:project/hosts/:host/wanted", async (c) => {
     const query = readQuery(c, WantedQuery);
     const mayWait = (query.wait ?? 0) > 0 && query.seen_state !== undefined;
-    const leave = mayWait ? places.of(clientOf(c), CLIENT_WAITING_MAX).take() : () => {};
+    const leave = mayWait ? places.of(clientOf(c), clientWaitingMax).take() : () => {};
     try {
       const options = { query, watch, signal: c.req.raw.signal };
       return c.json(success(await awaitWanted(deps, c.get("actor"), addressOf(c), options)));

@@ -1,7 +1,7 @@
 import { DAY } from "../lib/clock.ts";
 
 /** A host's clock that is this far behind was set wrong: what it says is no late word. */
-const LATE_MS_MAX: number = 30 * DAY;
+const LATE_MS_MAX: number = 7 * DAY;
 
 /** What is known of the host by its newest report. */
 export interface HostView {

@@ -28,10 +28,17 @@ interface Waiter {
   readonly leave: () => void;
 }
 
+/** Those who wait for one project. */
+interface Room {
+  readonly waiters: Set<Waiter>;
+  /** Aborted when the last one has left. */
+  readonly empty: AbortController;
+}
+
 /** Hosts that wait for another decision. Those of one project share its looks into the database. */
 export class FleetWatch {
   readonly #deps: FleetWatchDeps;
-  readonly #waiters = new Map<string, Set<Waiter>>();
+  readonly #rooms = new Map<string, Room>();
 
   constructor(deps: FleetWatchDeps) {
     this.#deps = deps;
@@ -51,12 +58,7 @@ export class FleetWatch {
     const { promise, resolve } = Promise.withResolvers<void>();
     const leave = () => resolve();
     const waiter: Waiter = { host, seen, leave };
-    const waiters = this.#waiters.get(projectId) ?? new Set();
-    waiters.add(waiter);
-    if (!this.#waiters.has(projectId)) {
-      this.#waiters.set(projectId, waiters);
-      void this.#look(projectId, waiters);
-    }
+    const room = this.#enter(projectId, waiter);
     const cancel = this.#deps.clock.schedule(atMostMs, leave);
     signal.addEventListener("abort", leave, { once: true });
     try {
@@ -64,33 +66,51 @@ export class FleetWatch {
     } finally {
       cancel();
       signal.removeEventListener("abort", leave);
-      waiters.delete(waiter);
+      room.waiters.delete(waiter);
+      if (room.waiters.size === 0) this.#close(projectId, room);
     }
   }
 
+  #enter(projectId: string, waiter: Waiter): Room {
+    const known = this.#rooms.get(projectId);
+    if (known) {
+      known.waiters.add(waiter);
+      return known;
+    }
+    const room = { waiters: new Set([waiter]), empty: new AbortController() };
+    this.#rooms.set(projectId, room);
+    void this.#look(projectId, room);
+    return room;
+  }
+
+  #close(projectId: string, room: Room): void {
+    if (this.#rooms.get(projectId) === room) this.#rooms.delete(projectId);
+    room.empty.abort();
+  }
+
   /** Looks again and again while somebody waits. */
-  async #look(projectId: string, waiters: Set<Waiter>): Promise<void> {
+  async #look(projectId: string, room: Room): Promise<void> {
     const subjects = new LiveSubjects();
     const wakeUp = new WakeUp(
       this.#deps,
       { topic: "deployment", isSubject: (subject) => subject === projectId },
       { topic: "evaluation", isSubject: (subject) => subjects.mayBeOwn(subject) },
     );
-    const never = new AbortController().signal;
+    const { signal } = room.empty;
     try {
-      while (waiters.size > 0) {
+      while (!signal.aborted) {
         const lookedAt = this.#deps.clock.monotonic();
-        await this.#tell(projectId, waiters, subjects);
-        const atMostMs = Math.max(LOOK_INTERVAL_MS, this.#waiters.size * LOOK_MS_EACH);
-        await wakeUp.wait({ atLeastMs: pauseAfter(this.#deps.clock, lookedAt), atMostMs, signal: never });
+        await this.#tell(projectId, room.waiters, subjects);
+        const atMostMs = Math.max(LOOK_INTERVAL_MS, this.#rooms.size * LOOK_MS_EACH);
+        await wakeUp.wait({ atLeastMs: pauseAfter(this.#deps.clock, lookedAt), atMostMs, signal });
       }
     } catch (error) {
       // Each asks for itself, and is told by that what is wrong.
       this.#deps.log.warn("hosts that wait were not looked after", { error, project: projectId });
     } finally {
-      this.#waiters.delete(projectId);
+      this.#close(projectId, room);
       wakeUp.close();
-      for (const { leave } of waiters) leave();
+      for (const { leave } of room.waiters) leave();
     }
   }
 
