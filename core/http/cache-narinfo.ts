@@ -1,8 +1,9 @@
 import { utf8 } from "../lib/bytes.ts";
 import { encodeBase32 } from "../nix/base32.ts";
-import { formatHash, sha256 } from "../nix/hash.ts";
+import { formatHash } from "../nix/hash.ts";
 import { type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathBaseName } from "../nix/store-path.ts";
+import type { Hasher } from "../ports/hasher.ts";
 import { type CacheLookupDeps, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
 import type { PathUses } from "../services/cache-uses.ts";
 import type { CacheDoor } from "./cache-access.ts";
@@ -13,6 +14,7 @@ import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
 
 export interface NarInfoDeps extends CacheLookupDeps {
+  readonly hasher: Hasher;
   readonly uses: Pick<PathUses, "touch">;
   readonly relay?: CacheRelay;
 }
@@ -82,12 +84,14 @@ export class NarInfoAnswers {
     });
   }
 
-  async #render(cache: ServedCache, hash: string, via: string | null): Promise<RenderedNarInfo | null> {
-    const own = await this.#stored.narInfo({ cacheId: cache.id, hash });
-    const text = own ?? (await this.#deps.relay?.narInfo(cache, hash, via)) ?? null;
+  async #render(cache: ServedCache, pathHash: string, via: string | null): Promise<RenderedNarInfo | null> {
+    const own = await this.#stored.narInfo({ cacheId: cache.id, hash: pathHash });
+    const text = own ?? (await this.#deps.relay?.narInfo(cache, pathHash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);
-    const etag = `"${encodeBase32(await sha256(bytes)).slice(0, ETAG_LENGTH)}"`;
+    const hash = this.#deps.hasher.sha256();
+    hash.update(bytes);
+    const etag = `"${encodeBase32(hash.digest()).slice(0, ETAG_LENGTH)}"`;
     return { text, etag, contentLength: String(bytes.length) };
   }
 }

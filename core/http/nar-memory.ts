@@ -2,8 +2,8 @@ import type { Clock } from "../lib/clock.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
 import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
 
-/** Files up to this size are kept whole: half of the paths of a system have one, and what they cost is the request. */
-export const KEPT_FILE_BYTES_MAX: number = 64 * 1024;
+/** Files up to this size are kept whole: most paths of a system have one, and what they cost is the request. */
+export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
 
 /** Of two maps' entries, their keys, the NAR's hashes and texts, measured as for narinfos. */
 const ENTRY_BYTES = 1_200;
