@@ -58,5 +58,18 @@ in
     (server "nginx")
     (worker "ws://127.0.0.1:3000/proto")
   ];
+  module-deploy = evaluated "deploy" [
+    {
+      imports = [ self.nixosModules.deploy ];
+      system.gradient-deploy = {
+        enable = true;
+        server = "https://gradient.example.com";
+        apiKeyFile = "/var/lib/gradient-deploy/api-key";
+        project = "myorg/myproject";
+        watch.enable = true;
+      };
+    }
+  ];
   vm-one-machine = pkgs.testers.runNixOSTest (import ./tests/one-machine.nix { inherit self; });
+  vm-deploy = pkgs.testers.runNixOSTest (import ./tests/deploy.nix { inherit self; });
 }

@@ -57,7 +57,9 @@ describe.skipIf(!canEvaluate())("the flake", () => {
       });
       expect(outputs.checks?.[system]).toMatchObject({
         "module-server-and-worker": "evaluated-server-and-worker",
+        "module-deploy": "evaluated-deploy",
         "vm-one-machine": "gradient-one-machine",
+        "vm-deploy": "gradient-deploy",
       });
       expect(Object.keys(outputs.devShells?.[system] ?? {})).toEqual(["default"]);
     }

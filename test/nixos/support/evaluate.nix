@@ -57,7 +57,7 @@ let
       commands = builtins.listToAttrs (
         map (command: {
           inherit (command) name;
-          value = command.text;
+          value = command.text or "";
         }) config.environment.systemPackages
       );
       tmpfiles = config.systemd.tmpfiles.rules;
