@@ -110,7 +110,7 @@ function apiRoutes(deps: AppDeps): Hono<AppEnv> {
   const api = new Hono<AppEnv>();
   api.use(clientIp(deps.http), rateLimit(deps.http, "default"));
   api.use("/auth/*", guessLimit(deps.http));
-  for (const path of ["/user", "/user/password"]) api.use(path, passwordLimit(deps.http));
+  for (const path of ["/user", "/user/password", "/user/settings"]) api.use(path, passwordLimit(deps.http));
   api.use("/hooks/*", rateLimit(deps.http, "webhook"));
   // Each sends mails or requests wherever the asker likes.
   api.use("/projects/:organization/:project/actions/:action/test", rateLimit(deps.http, "auth"));

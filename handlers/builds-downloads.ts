@@ -3,6 +3,7 @@ import { DownloadQuery } from "#core/api/downloads.ts";
 import { success } from "#core/http/envelope.ts";
 import { createDownloadToken, listDownloads } from "#core/services/downloads.ts";
 import { StreamPlaces } from "./builds-streams.ts";
+import { shareHolderOf } from "./client-of.ts";
 import { answerDownload, type DownloadRouteDeps } from "./downloads-answer.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
@@ -10,6 +11,7 @@ import { readId, readQuery } from "./parse.ts";
 
 /** Each unpacks a NAR as it is sent: some 10 MiB of windows and buffers. */
 const DOWNLOADS_MAX = 32;
+const CLIENT_DOWNLOADS_MAX = 8;
 
 /** `/builds/{build}/downloads`: the files that a build offers. */
 export function buildDownloadRoutes(deps: DownloadRouteDeps): Hono<AppEnv> {
@@ -27,7 +29,11 @@ export function buildDownloadRoutes(deps: DownloadRouteDeps): Hono<AppEnv> {
   app.get("/:id/download/:file{.+}", async (c) => {
     const { token } = readQuery(c, DownloadQuery);
     const id = readId(c, "id", "build id");
-    return await answerDownload(deps, c, places, { id, file: c.req.param("file"), token });
+    return await answerDownload(deps, c, places.of(shareHolderOf(c), CLIENT_DOWNLOADS_MAX), {
+      id,
+      file: c.req.param("file"),
+      token,
+    });
   });
 
   return app;

@@ -9,10 +9,13 @@ import { type ByteStream, toReadableStream } from "#core/lib/streams.ts";
 import { describeLog, readLogChunk, readLogLines, readWholeLog, searchLog } from "#core/services/build-logs.ts";
 import { type FollowDeps, followLog } from "#core/services/build-logs-follow.ts";
 import { JSON_LINES, openStream, StreamPlaces, UNBUFFERED, USER_MADE } from "./builds-streams.ts";
+import { shareHolderOf } from "./client-of.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readQuery } from "./parse.ts";
 
+/** Half of what one client may have of changes that are told live: each reads a log. */
+const CLIENT_STREAMS_MAX = 32;
 const TEXT = { "content-type": "text/plain; charset=utf-8", ...USER_MADE };
 
 /** `/builds/{build}/log`: whole, in parts, searched, and as it grows. Logs are streamed, whatever their size. */
@@ -28,7 +31,7 @@ export function buildLogRoutes(deps: FollowDeps): Hono<AppEnv> {
   app.post("/:id/log", signedIn, async (c) => {
     const id = readId(c, "id", "build id");
     const follow = (signal: AbortSignal) => followLog(deps, c.get("actor"), id, signal);
-    const body = await openStream(places, follow, lineRenderer());
+    const body = await openStream(places.of(shareHolderOf(c), CLIENT_STREAMS_MAX), follow, lineRenderer());
     return c.body(body, 200, { ...JSON_LINES, ...UNBUFFERED });
   });
 

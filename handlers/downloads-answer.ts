@@ -5,7 +5,7 @@ import { MINUTE } from "#core/lib/clock.ts";
 import type { ServiceDeps } from "#core/services/deps.ts";
 import { downloaderOf } from "#core/services/downloads.ts";
 import { type DownloadDeps, openDownload } from "#core/services/downloads-open.ts";
-import type { StreamPlaces } from "./builds-streams.ts";
+import type { Places } from "./builds-streams.ts";
 import { pacedStream } from "./downloads-stream.ts";
 import type { AppEnv } from "./env.ts";
 
@@ -21,7 +21,7 @@ const IDLE_MS_MAX: number = 1 * MINUTE;
 export async function answerDownload(
   deps: DownloadRouteDeps,
   c: Context<AppEnv>,
-  places: StreamPlaces,
+  places: Places,
   { id, file, token }: { readonly id: string; readonly file: string; readonly token: string | undefined },
 ): Promise<Response> {
   const actor = await actorOf(deps, c, { id, token });

@@ -10,6 +10,7 @@ import { type WatchDeps, type WatchOptions, watchBuild, watchEvaluation } from "
 import { watchProject } from "#core/services/evaluations-watch-project.ts";
 import type { LiveItem } from "#core/services/live-changes.ts";
 import { openStream, type Places, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
+import { shareHolderOf } from "./client-of.ts";
 import type { AppEnv } from "./env.ts";
 import { readId } from "./parse.ts";
 
@@ -28,7 +29,7 @@ export function liveRoutes(deps: LiveDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const places = new StreamPlaces();
   const answer = (c: Context<AppEnv>, watch: Watch, { mayEnd }: { readonly mayEnd: boolean }) =>
-    answerLive(deps, c, { places: places.of(clientOf(c), CLIENT_STREAMS_MAX), watch, mayEnd });
+    answerLive(deps, c, { places: places.of(shareHolderOf(c), CLIENT_STREAMS_MAX), watch, mayEnd });
 
   app.get("/evals/:id/live", async (c) => {
     const id = readId(c, "id", "evaluation id");
@@ -46,11 +47,6 @@ export function liveRoutes(deps: LiveDeps): Hono<AppEnv> {
   });
 
   return app;
-}
-
-/** Who is signed in, wherever they are; else an address, or of IPv6 the network that one host has. */
-function clientOf(c: Context<AppEnv>): string {
-  return c.get("actor").user?.id ?? c.get("client").network;
 }
 
 interface LiveAnswer {

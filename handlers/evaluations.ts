@@ -11,12 +11,14 @@ import { actOnEvaluation, getEvaluation, listBuildsOf, listMessagesOf } from "#c
 import type { ProjectDeps } from "#core/services/projects-deps.ts";
 import { getVerdict } from "#core/services/verdict.ts";
 import { JSON_LINES, openStream, StreamPlaces, UNBUFFERED } from "./builds-streams.ts";
+import { shareHolderOf } from "./client-of.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { readId, readJson, readQuery } from "./parse.ts";
 
 /** Each reads all logs of an evaluation. */
 const LOG_READERS_MAX = 32;
+const CLIENT_READERS_MAX = 8;
 
 /** `/evals`: one run over a commit, its builds and its messages. */
 export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<AppEnv> {
@@ -41,7 +43,11 @@ export function evaluationRoutes(deps: ProjectDeps & EvaluationLogDeps): Hono<Ap
   app.post("/:id/builds", signedIn, async (c) => {
     const id = readId(c, "id", "evaluation id");
     const follow = (signal: AbortSignal) => followEvaluationLogs(deps, c.get("actor"), id, signal);
-    const body = await openStream(logPlaces, follow, (text) => `${JSON.stringify(text ?? "")}\n`);
+    const body = await openStream(
+      logPlaces.of(shareHolderOf(c), CLIENT_READERS_MAX),
+      follow,
+      (text) => `${JSON.stringify(text ?? "")}\n`,
+    );
     return c.body(body, 200, { ...JSON_LINES, ...UNBUFFERED });
   });
 

@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { ChangeActionBody, CreateActionBody, DeliveriesQuery } from "#core/api/project-actions.ts";
 import { success } from "#core/http/envelope.ts";
+import { TokenBuckets } from "#core/lib/token-buckets.ts";
 import type { DeliveryDeps } from "#core/services/action-delivery.ts";
 import {
   type ActionDeps,
@@ -13,7 +14,7 @@ import {
   regenerateActionToken,
   removeProjectAction,
 } from "#core/services/project-actions.ts";
-import { testProjectAction } from "#core/services/project-actions-test.ts";
+import { MAIL_TESTS, testProjectAction } from "#core/services/project-actions-test.ts";
 import type { AppEnv } from "./env.ts";
 import { signedIn } from "./middleware/signed-in.ts";
 import { parseId, readJson, readQuery } from "./parse.ts";
@@ -21,6 +22,7 @@ import { parseId, readJson, readQuery } from "./parse.ts";
 /** `/projects/{organization}/{project}/actions`: what is done when something happens. */
 export function actionRoutes(deps: ActionDeps & DeliveryDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
+  const mailTests = new TokenBuckets(deps.clock, MAIL_TESTS);
 
   app.get("/:organization/:project/actions", signedIn, async (c) => {
     return c.json(success(await listProjectActions(deps, c.get("actor"), c.req.param())));
@@ -50,7 +52,7 @@ export function actionRoutes(deps: ActionDeps & DeliveryDeps): Hono<AppEnv> {
 
   app.post("/:organization/:project/actions/:id/test", signedIn, async (c) => {
     const { id, ...name } = c.req.param();
-    await testProjectAction(deps, c.get("actor"), name, parseId(id, "action id"));
+    await testProjectAction({ ...deps, mailTests }, c.get("actor"), name, parseId(id, "action id"));
     return c.json(success(null));
   });
 

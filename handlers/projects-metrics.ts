@@ -7,6 +7,7 @@ import type { ServiceDeps } from "#core/services/deps.ts";
 import { findLatestBuild } from "#core/services/projects-downloads.ts";
 import { measureEntryPoint, measureProject } from "#core/services/projects-metrics.ts";
 import { StreamPlaces } from "./builds-streams.ts";
+import { shareHolderOf } from "./client-of.ts";
 import { answerDownload, type DownloadRouteDeps } from "./downloads-answer.ts";
 import type { AppEnv } from "./env.ts";
 import { readQuery } from "./parse.ts";
@@ -15,6 +16,7 @@ type ReadDeps = Pick<ServiceDeps, "db">;
 
 /** Each unpacks a NAR as it is sent: some 10 MiB of windows and buffers. */
 const DOWNLOADS_MAX = 8;
+const CLIENT_DOWNLOADS_MAX = 4;
 
 /** `/projects/{organization}/{project}`: what its evaluations took, and what its entry points offer. */
 export function projectMetricRoutes(deps: DownloadRouteDeps): Hono<AppEnv> {
@@ -35,7 +37,11 @@ export function projectMetricRoutes(deps: DownloadRouteDeps): Hono<AppEnv> {
     const id = await findLatestBuild(deps, c.req.param(), attribute);
     // As of a build that may not be seen.
     if (id === null) throw new DomainError("not_found", "Build not found");
-    return await answerDownload(deps, c, places, { id, file: filename, token });
+    return await answerDownload(deps, c, places.of(shareHolderOf(c), CLIENT_DOWNLOADS_MAX), {
+      id,
+      file: filename,
+      token,
+    });
   });
 
   return app;

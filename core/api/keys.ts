@@ -35,12 +35,15 @@ export interface CreateKeyBody {
 export const ChangeKeyBody = v.object({
   name: v.optional(nameText),
   permissions: v.optional(permissionList),
+  expires_in_days: v.nullish(wholeNumber(1, EXPIRY_DAYS_MAX)),
   organization: v.nullish(nameText),
   allowed_ips: v.optional(allowedIps),
 }) satisfies v.GenericSchema<unknown, ChangeKeyBody>;
 export interface ChangeKeyBody {
   readonly name?: string | undefined;
   readonly permissions?: readonly string[] | undefined;
+  /** From now on; null lets the key be valid for good. */
+  readonly expires_in_days?: number | null | undefined;
   /** Null takes the pin away. */
   readonly organization?: string | null | undefined;
   /** Empty lets the key be used from everywhere. */

@@ -16,11 +16,14 @@ export const ChangeSettingsBody = v.object({
   username: v.optional(nameText),
   name: v.optional(nameText),
   email: v.optional(nameText),
+  current_password: v.optional(secretText),
 }) satisfies v.GenericSchema<unknown, ChangeSettingsBody>;
 export interface ChangeSettingsBody {
   readonly username?: string | undefined;
   readonly name?: string | undefined;
   readonly email?: string | undefined;
+  /** Needed with a new address where the server sends mails, and does not have addresses verified. */
+  readonly current_password?: string | undefined;
 }
 
 /** `POST /user/password`. */

@@ -1,4 +1,12 @@
-import { type Insertable, type Kysely, type Selectable, sql, type Transaction, type Updateable } from "kysely";
+import {
+  type Insertable,
+  type Kysely,
+  type RawBuilder,
+  type Selectable,
+  sql,
+  type Transaction,
+  type Updateable,
+} from "kysely";
 import type { ApiKeyTable, Database } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
@@ -7,7 +15,12 @@ export type ApiKeyWithPin = Omit<Selectable<ApiKeyTable>, "token_hash" | "owner_
   readonly cache_name: string | null;
 };
 export type NewApiKey = Omit<Insertable<ApiKeyTable>, "expires_at">;
-export type ApiKeyChanges = Pick<Updateable<ApiKeyTable>, "name" | "permissions" | "organization_id" | "allowed_ips">;
+export type ApiKeyChanges = Pick<
+  Updateable<ApiKeyTable>,
+  "name" | "permissions" | "organization_id" | "allowed_ips"
+> & {
+  expires_at?: RawBuilder<Date> | null;
+};
 
 export async function listApiKeys(db: Kysely<Database>, ownerId: string): Promise<ApiKeyWithPin[]> {
   return await keysWithPin(db, ownerId).orderBy("api_key.created_at").orderBy("api_key.id").execute();
@@ -41,11 +54,16 @@ export async function countApiKeys(db: Kysely<Database>, ownerId: string): Promi
 
 /** Fails on `api_key_name_key`. */
 export async function insertApiKey(db: Kysely<Database>, key: NewApiKey, lifetimeMs: number | null): Promise<void> {
-  const expires_at = lifetimeMs === null ? null : databaseNowPlus(lifetimeMs);
+  const expires_at = keyExpiry(lifetimeMs);
   await db
     .insertInto("api_key")
     .values({ ...key, expires_at })
     .execute();
+}
+
+/** The end of a lifetime that begins now; null is none. */
+export function keyExpiry(lifetimeMs: number | null): RawBuilder<Date> | null {
+  return lifetimeMs === null ? null : databaseNowPlus(lifetimeMs);
 }
 
 /** Fails on `api_key_name_key`. */

@@ -14,6 +14,7 @@ export type SignInUser = Pick<
 
 export type KnownAccount = SignInUser & {
   readonly has_password: boolean;
+  readonly never_signed_in: boolean;
   /** The issuer of the identity that the account is linked to. */
   readonly issuer: string | null;
 };
@@ -63,6 +64,7 @@ export async function lockAccountsLike(
     .selectFrom("user_account")
     .select(SIGN_IN_COLUMNS)
     .select(sql<boolean>`password_hash is not null`.as("has_password"))
+    .select(sql<boolean>`last_login_at is null`.as("never_signed_in"))
     .where((eb) => eb.or([byName, byEmail]))
     .orderBy("user_account.id")
     .forNoKeyUpdate()

@@ -16,6 +16,8 @@ export interface Actor {
 export interface ActorClient {
   /** As believed from the trusted proxies. */
   readonly address: string;
+  /** What shares are counted by: the address, or the network that one customer has of IPv6. */
+  readonly network?: string;
   readonly userAgent: string | null;
 }
 

@@ -17,8 +17,9 @@ export interface ClientAddress {
 
 /**
  * The client's address. The peer's own, unless the peer is a trusted proxy: then the first address from the right of
- * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address is skipped.
- * A null peer (a Unix socket, which only this machine reaches) counts as 127.0.0.1.
+ * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address ends the walk: who
+ * wrote what stands left of it is not known, so the address of the proxy that passed it on counts. A null peer (a Unix
+ * socket, which only this machine reaches) counts as 127.0.0.1.
  */
 export function findClient(
   peer: string | null,
@@ -30,7 +31,7 @@ export function findClient(
   const entries = trusted ? (forwardedFor ?? "").split(",").slice(-FORWARDED_MAX).reverse() : [];
   for (const entry of entries) {
     const named = canonical(entry.trim());
-    if (!named) continue;
+    if (!named) break;
     address = named;
     trusted = isTrusted(address, trustedProxies);
     if (!trusted) break;

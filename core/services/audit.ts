@@ -73,6 +73,16 @@ export function auditAuthor(actor: Actor): AuditAuthor {
   return { userId: actor.user?.id ?? null, client: actor.client, keyId: actor.key?.id };
 }
 
+/** Records what was done to a project, or to something of it, among what was done in its organization. */
+export async function recordProjectAudit(
+  db: Kysely<Database>,
+  actor: Actor,
+  { name, organization_id: organizationId }: { readonly name: string; readonly organization_id: string },
+  { event, ...metadata }: { readonly event: AuditEvent } & AuditMetadata,
+): Promise<void> {
+  await recordAudit(db, { ...auditAuthor(actor), event, organizationId, metadata: { project: name, ...metadata } });
+}
+
 /** Records refused credentials, once a minute for a user and an address: a program may try again and again. */
 export async function recordDenial(
   db: Kysely<Database>,

@@ -13,6 +13,7 @@ import { narInfoOf, storedPath } from "./cache-path.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { sha256Of } from "./nar.ts";
 import { requirePathHash } from "./path-hash.ts";
+import { asWalk } from "./walks.ts";
 
 type NarsDeps = Pick<ServiceDeps, "db">;
 
@@ -25,9 +26,13 @@ export async function listNars(
 ): Promise<Page<NarView>> {
   const { cache } = await requireCache({ db }, actor, cacheName, "read");
   const filter = { cacheId: cache.id, prefix: hash, name: name.toLowerCase() };
-  const rows = await listCacheNars(db, filter, { sort, order, ...pageWindow(page) });
+  const list = () => listCacheNars(db, filter, { sort, order, ...pageWindow(page) });
   const isWhole = filter.prefix === "" && filter.name === "";
-  const total = isWhole ? (await sumCacheUsage(db, cache.id)).paths : await countCacheNars(db, filter);
+  // Paths are found by their hash and in the order they came; in another order, or by a name, all of them are read.
+  const isFound = filter.name === "" && sort === "created_at";
+  const rows = isFound ? await list() : await asWalk(actor, list);
+  const count = () => countCacheNars(db, filter);
+  const total = isWhole ? (await sumCacheUsage(db, cache.id)).paths : await (isFound ? count() : asWalk(actor, count));
   return { items: rows.map(viewNar), total, ...page };
 }
 
@@ -69,7 +74,8 @@ export async function isNarAvailable(
 export async function getNarStats({ db }: NarsDeps, actor: Actor, cacheName: string): Promise<NarStatsView> {
   const { cache } = await requireCache({ db }, actor, cacheName, "read");
   const { paths, bytes, nar_bytes: narBytes } = await sumCacheUsage(db, cache.id);
-  const times = await findCacheNarTimes(db, cache.id);
+  // The longest time without a use is nowhere kept: an index would be written with each use.
+  const times = await asWalk(actor, () => findCacheNarTimes(db, cache.id));
   return {
     total_nars: paths,
     total_nar_size: narBytes,

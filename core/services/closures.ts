@@ -33,7 +33,7 @@ export async function getBuildClosure(
   kind: ClosureKind,
 ): Promise<ClosureView> {
   const { organization_id, build_id, drv_path } = await requireBuild(deps, actor, id);
-  return await asWalk(() => closureOf(deps, organization_id, [{ build_id, drv_path }], kind));
+  return await asWalk(actor, () => closureOf(deps, organization_id, [{ build_id, drv_path }], kind));
 }
 
 /** The same for all entry points of an evaluation together. */
@@ -45,7 +45,7 @@ export async function getEvaluationClosure(
 ): Promise<ClosureView> {
   const { organization_id } = await requireEvaluation(deps, actor, id, "read");
   const roots = await listEntryPoints(deps.db, id, ENTRY_POINTS_MAX);
-  return await asWalk(() => closureOf(deps, organization_id, roots, kind));
+  return await asWalk(actor, () => closureOf(deps, organization_id, roots, kind));
 }
 
 interface RootBuild {

@@ -43,7 +43,7 @@ export async function compareEvaluations(
 ): Promise<CompareView> {
   await requireEvaluation(deps, actor, after, "read");
   await requireEvaluation(deps, actor, before, "read");
-  return await asWalk(() => compare(deps, { after, before }));
+  return await asWalk(actor, () => compare(deps, { after, before }));
 }
 
 async function compare(

@@ -8,6 +8,7 @@ import {
   deleteApiKey,
   findApiKey,
   insertApiKey,
+  keyExpiry,
   listApiKeys,
   lockApiKeysOf,
   revokeApiKey,
@@ -69,7 +70,7 @@ export async function createKey(deps: KeyDeps, actor: Actor, body: CreateKeyBody
     if ((await countApiKeys(trx, owner.id)) >= KEYS_MAX) {
       throw new DomainError("conflict", `You have ${KEYS_MAX} API keys, as many as are allowed: delete some first`);
     }
-    await insertApiKey(trx, key, body.expires_in_days ? body.expires_in_days * DAY : null);
+    await insertApiKey(trx, key, lifetimeOf(body));
     await record(trx, actor, "api_key.create", key, { permissions: body.permissions });
   })
     .catch(nameTaken)
@@ -87,6 +88,7 @@ export async function changeKey(
     const changes: ApiKeyChanges = {};
     if (body.name !== undefined) changes.name = requireKeyName(body.name);
     if (body.allowed_ips !== undefined) changes.allowed_ips = parseAllowedIps(body.allowed_ips);
+    if (body.expires_in_days !== undefined) changes.expires_at = keyExpiry(lifetimeOf(body));
     if (body.organization !== undefined || body.permissions !== undefined) {
       // Checked as a whole, whichever of the two changes: the old permissions under a new pin too.
       const organization = body.organization === undefined ? key.organization_name : body.organization;
@@ -177,6 +179,10 @@ function viewKey(key: ApiKeyWithPin): KeyView {
     revoked_at: key.revoked_at && zonedTime(key.revoked_at),
     allowed_ips,
   };
+}
+
+function lifetimeOf({ expires_in_days: days }: Pick<CreateKeyBody, "expires_in_days">): number | null {
+  return days ? days * DAY : null;
 }
 
 function nameTaken(error: unknown): never {

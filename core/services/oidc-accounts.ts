@@ -17,6 +17,7 @@ import {
 import type { Database } from "../db/schema.ts";
 import { revokeOtherSessions } from "../db/sessions.ts";
 import { admitPendingMember } from "../db/state-members.ts";
+import { deleteUser } from "../db/user-deletion.ts";
 import { insertUser } from "../db/users.ts";
 import { isUsername } from "../domain/names.ts";
 import { numberedUsername, type OidcProfile } from "../domain/oidc-claims.ts";
@@ -68,7 +69,10 @@ async function findUnused(
   const verified = email?.verified ? email.address : null;
   // Other letters than ours may become ours in lower case (the sign for kelvin does), and are not the same for that.
   const name = /^[\x21-\x7e]+$/.test(username.word) ? username.word : "";
-  const accounts = await lockAccountsLike(trx, { username: name, email: email?.address ?? null });
+  const like = await lockAccountsLike(trx, { username: name, email: email?.address ?? null });
+  const squatter = verified === null ? undefined : like.find((account) => isSquatter(account, deps, verified));
+  if (squatter) await deleteUser(trx, squatter.id);
+  const accounts = like.filter((account) => account !== squatter);
   const byEmail = verified === null ? undefined : accounts.find((account) => same(account.email, verified));
   const byName = accounts.find((account) => same(account.username, name));
   if (byEmail && (isNew(byEmail) || isLeft(byEmail, deps, issuer))) return byEmail;
@@ -85,6 +89,15 @@ async function findUnused(
 /** It was provisioned, and nobody could ever sign in to it. */
 function isNew(account: KnownAccount): boolean {
   return !account.has_password && account.issuer === null;
+}
+
+/**
+ * Somebody registered with the address and never showed that it is theirs, so that nobody could sign in: whose it is
+ * would be kept out for ever.
+ */
+function isSquatter(account: KnownAccount, { settings }: AccountDeps, address: string): boolean {
+  const isProven = account.email_verified || !account.never_signed_in || !settings.mail?.verificationRequired;
+  return !isProven && !account.managed && account.issuer === null && same(account.email, address);
 }
 
 /**

@@ -1,11 +1,12 @@
 import type { ActionTypeName } from "../api/project-actions.ts";
 import { endDelivery, insertTestDelivery } from "../db/action-deliveries.ts";
 import type { EventFacts } from "../db/tables/actions.ts";
-import type { Actor } from "../domain/actor.ts";
+import { type Actor, requireUser } from "../domain/actor.ts";
 import { EvaluationKind, EvaluationStatus } from "../domain/states.ts";
 import { DomainError } from "../errors.ts";
 import { MINUTE } from "../lib/clock.ts";
 import { uuidV7 } from "../lib/ids.ts";
+import type { BucketShape, TokenBuckets } from "../lib/token-buckets.ts";
 import { requireProject } from "./access.ts";
 import { attemptDelivery, type DeliveryDeps } from "./action-delivery.ts";
 import type { ServiceDeps } from "./deps.ts";
@@ -15,14 +16,16 @@ import type { ProjectName } from "./projects.ts";
 
 const EVENT = "evaluation.completed";
 const LEASE_MS: number = 10 * MINUTE;
+/** As often as links are mailed: whose mail server it is, and who gets the mails, is not for one person to say. */
+export const MAIL_TESTS: BucketShape = { refillMs: MINUTE, burst: 3 };
 const SENT: readonly ActionTypeName[] = ["send_mail", "send_web_request"];
 
 /**
  * Does what the action does, once and at once, for an evaluation that never was. It is among the deliveries. Throws
- * `service_unavailable` with the reason when it fails.
+ * `service_unavailable` with the reason when it fails, `too_many_requests` for mails soon after others.
  */
 export async function testProjectAction(
-  deps: DeliveryDeps & Pick<ServiceDeps, "random">,
+  deps: DeliveryDeps & Pick<ServiceDeps, "random"> & { readonly mailTests: Pick<TokenBuckets, "take"> },
   actor: Actor,
   name: ProjectName,
   actionId: string,
@@ -30,6 +33,9 @@ export async function testProjectAction(
   const action = await requireAction(deps, actor, name, { id: actionId, need: "manageActions" });
   if (!SENT.includes(actionTypeName(action.type))) {
     throw new DomainError("unprocessable_entity", "Actions of this type have nothing to be tried");
+  }
+  if (actionTypeName(action.type) === "send_mail" && deps.mailTests.take(requireUser(actor).id) > 0) {
+    throw new DomainError("too_many_requests", "Mails were sent for your tests just now: try again in a minute");
   }
   const { project, organization } = await requireProject(deps, actor, name, "manageActions");
   const now = deps.clock.now();

@@ -1,3 +1,4 @@
+import type { Transaction } from "kysely";
 import {
   ACTION_EVENTS,
   type ActionConfig,
@@ -22,6 +23,7 @@ import {
   updateAction,
 } from "../db/project-actions.ts";
 import { lockProjectToEvaluate } from "../db/projects-evaluations.ts";
+import type { Database } from "../db/schema.ts";
 import type { ProjectActionRow, StoredActionConfig } from "../db/tables/actions.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { uniqueViolation } from "../db/violations.ts";
@@ -31,6 +33,7 @@ import { DomainError } from "../errors.ts";
 import { type Bytes, utf8 } from "../lib/bytes.ts";
 import { isUuid, uuidV7 } from "../lib/ids.ts";
 import { type ProjectAccess, requireProject } from "./access.ts";
+import { recordProjectAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import {
   actionTokenPlace,
@@ -87,6 +90,8 @@ export async function addProjectAction(
       if ((await countActions(trx, project.id)) >= ACTIONS_MAX) {
         throw new DomainError("bad_request", `A project has at most ${ACTIONS_MAX} actions: remove one first`);
       }
+      const event = "project.action.create";
+      await recordProjectAudit(trx, actor, project, { event, action: actionName, action_id: id, type: config.type });
       return await insertAction(trx, {
         id,
         project_id: project.id,
@@ -144,6 +149,9 @@ export async function changeProjectAction(
       }
       if (config && before.token !== null && givenToken === null) requireSamePlace(before.config, config);
       if (given.active === false) await deletePendingDeliveries(trx, id);
+      const event = "project.action.update";
+      const changed = Object.keys(changes);
+      await recordProjectAudit(trx, actor, access.project, { event, action: before.name, action_id: id, changed });
       return await updateAction(trx, id, changes);
     },
     deps,
@@ -158,8 +166,16 @@ export async function removeProjectAction(
   id: string,
 ): Promise<void> {
   const { project } = await requireProject(deps, actor, name, "manageActions");
-  const removed = isUuid(id) && (await inTransaction(deps.db, (trx) => deleteAction(trx, project.id, id), deps));
-  if (!removed) unknownAction();
+  const remove = async (trx: Transaction<Database>): Promise<void> => {
+    const action = isUuid(id) ? await lockAction(trx, project.id, id) : undefined;
+    if (!action || !(await deleteAction(trx, project.id, id))) return unknownAction();
+    await recordProjectAudit(trx, actor, project, {
+      event: "project.action.delete",
+      action: action.name,
+      action_id: id,
+    });
+  };
+  await inTransaction(deps.db, remove, deps);
 }
 
 /** The old token is good for nothing from then on. */
@@ -169,12 +185,19 @@ export async function regenerateActionToken(
   name: ProjectName,
   id: string,
 ): Promise<{ readonly token: string }> {
-  const action = await requireAction(deps, actor, name, { id, need: "manageActions" });
+  const access = await requireProject(deps, actor, name, "manageActions");
+  const action = await findOwn(deps, access, id);
   if (actionTypeName(action.type) !== "send_web_request") {
     throw new DomainError("unprocessable_entity", "Only actions that send web requests have a token");
   }
   const token = newActionToken(deps.random);
-  await updateAction(deps.db, id, { token: await sealToken(deps, id, token) });
+  const sealed = await sealToken(deps, id, token);
+  const replace = async (trx: Transaction<Database>): Promise<void> => {
+    await updateAction(trx, id, { token: sealed });
+    const event = "project.action.token.replace";
+    await recordProjectAudit(trx, actor, access.project, { event, action: action.name, action_id: id });
+  };
+  await inTransaction(deps.db, replace, deps);
   return { token };
 }
 
@@ -194,13 +217,14 @@ export async function listActionDeliveries(
   return (await listDeliveries(deps.db, action.id, page)).map(viewDelivery);
 }
 
+/** With what was sent and answered, which may hold secrets of the receiver: for who manages actions. */
 export async function getActionDelivery(
   deps: ReadDeps,
   actor: Actor,
   name: ProjectName,
   { id, deliveryId }: { readonly id: string; readonly deliveryId: string },
 ): Promise<DeliveryDetail> {
-  const action = await requireAction(deps, actor, name, { id, need: "member" });
+  const action = await requireAction(deps, actor, name, { id, need: "manageActions" });
   const row = isUuid(deliveryId) ? await findDelivery(deps.db, action.id, deliveryId) : undefined;
   if (!row) throw new DomainError("not_found", "Delivery not found");
   return { ...viewDelivery(row), request_body: row.request_body, response_body: row.response_body };

@@ -28,7 +28,7 @@ export async function measureProject(deps: ReadDeps, actor: Actor, name: Project
     deps.db,
     evaluations.map(({ id }) => id),
   );
-  const sizeOf = await closureSizes(deps, project.organization_id, roots);
+  const sizeOf = await closureSizes(deps, actor, { organizationId: project.organization_id, roots });
   const points = evaluations.map(({ id, created_at, ...times }) => ({
     evaluation_id: id,
     created_at: naiveTime(created_at),
@@ -50,7 +50,7 @@ export async function measureEntryPoint(
   const limit = Math.min(project.keep_evaluations, POINTS_MAX);
   const builds = await listBuildsOfEntryPoint(deps.db, project.id, { attribute: path, limit });
   const roots = builds.map(({ link_id, build_id }) => ({ key: link_id, build_id }));
-  const sizeOf = await closureSizes(deps, project.organization_id, roots);
+  const sizeOf = await closureSizes(deps, actor, { organizationId: project.organization_id, roots });
   const points = builds.map((build) => ({
     evaluation_id: build.evaluation_id,
     build_id: build.link_id,
@@ -80,13 +80,13 @@ type Sizes = Pick<
 
 async function closureSizes(
   deps: ReadDeps,
-  organizationId: string,
-  roots: readonly ClosureRoot[],
+  actor: Actor,
+  { organizationId, roots }: { readonly organizationId: string; readonly roots: readonly ClosureRoot[] },
 ): Promise<(key: string) => Sizes> {
   const bound = { roots, membersMax: MEMBERS_MAX };
   const stores = await findClosureStores(deps.db, organizationId);
-  const built = await asWalk(() => sumBuildClosures(deps.db, stores, bound));
-  const used = await asWalk(() => sumRuntimeClosures(deps.db, stores, bound));
+  const built = await asWalk(actor, () => sumBuildClosures(deps.db, stores, bound));
+  const used = await asWalk(actor, () => sumRuntimeClosures(deps.db, stores, bound));
   const builtOf = new Map(built?.map((closure) => [closure.key, closure]));
   const usedOf = new Map(used?.map((closure) => [closure.key, closure]));
   return (key) => ({

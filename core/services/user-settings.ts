@@ -45,14 +45,20 @@ export async function findUsers({ db }: Pick<ServiceDeps, "db">, actor: Actor, t
 
 /**
  * What was done, in words. Where addresses are to be verified, a new one becomes the user's when the link in the mail
- * to it is followed. Throws `forbidden` for accounts that are kept elsewhere, `invalid_*` and `already_exists`.
+ * to it is followed. Throws `forbidden` for accounts that are kept elsewhere and for want of the password, `invalid_*`
+ * and `already_exists`.
  */
-export async function changeSettings(deps: SettingsDeps, actor: Actor, body: ChangeSettingsBody): Promise<string> {
+export async function changeSettings(
+  deps: SettingsDeps & Pick<ServiceDeps, "passwords">,
+  actor: Actor,
+  body: ChangeSettingsBody,
+): Promise<string> {
   const { id } = requireSignedIn(actor);
   const { mail } = deps.settings;
   if (body.username !== undefined) requireUsername(body.username);
   if (body.name !== undefined) requireDisplayName(body.name, "name");
   if (body.email !== undefined) requireEmail(body.email);
+  if (body.email !== undefined && mail && !mail.verificationRequired) await requirePasswordForAddress(deps, id, body);
   const pending = await inTransaction(deps.db, async (trx) => {
     const user = await lockUserAccount(trx, id);
     refuseKeptElsewhere(user);
@@ -79,6 +85,19 @@ export async function changeSettings(deps: SettingsDeps, actor: Actor, body: Cha
   return pending === null
     ? "Settings saved"
     : `A mail was sent to ${pending}: follow its link to make the address yours`;
+}
+
+/** Who has the address may have the password set anew: a session that was stolen is not enough to move it. */
+async function requirePasswordForAddress(
+  deps: SettingsDeps & Pick<ServiceDeps, "passwords">,
+  id: string,
+  { email, current_password: typed }: ChangeSettingsBody,
+): Promise<void> {
+  const user = await findUserAccount(deps.db, id);
+  refuseKeptElsewhere(user);
+  if (email === user.email) return;
+  if (typed !== undefined) return await requireOwnPassword(deps, user, typed);
+  throw new DomainError("forbidden", "current_password: a new email needs the password: send it along");
 }
 
 /** The new address gets a link. Throws `too_many_requests` soon after others, `already_exists`. */

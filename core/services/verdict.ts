@@ -45,7 +45,7 @@ export async function getVerdict(deps: LogReadDeps, actor: Actor, evaluationId: 
   const found = isActive ? undefined : await findVerdict(deps.db, evaluationId);
   if (found?.record) return found.record;
   const evaluation = { id: evaluationId, status };
-  return (await asWalk(() => compute(deps, evaluation, found?.base_id ?? null))).verdict;
+  return (await asWalk(actor, () => compute(deps, evaluation, found?.base_id ?? null))).verdict;
 }
 
 /** Notes which evaluations have no verdict since they ended before there were any. To be called once at the start. */
@@ -87,7 +87,7 @@ async function settle(deps: LogReadDeps, id: string): Promise<boolean> {
   const evaluation = await findEvaluationCommit(deps.db, id);
   const found = await findVerdict(deps.db, id);
   if (!evaluation || !found) return true;
-  const { verdict, whole } = await asWalk(() => compute(deps, evaluation, found.base_id));
+  const { verdict, whole } = await asWalk(null, () => compute(deps, evaluation, found.base_id));
   if (!whole && !found.overdue) return false;
   await writeVerdict(deps.db, id, { ...verdict, final: true });
   return true;

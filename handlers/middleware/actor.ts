@@ -24,7 +24,8 @@ export function actor(
       throw new DomainError("forbidden", "The request comes from a page of another origin: nothing was changed");
     }
     const token = apiToken(c.req.raw.headers);
-    const client = { address: c.get("clientIp"), userAgent: c.req.header("user-agent") ?? null };
+    const { address, network } = c.get("client");
+    const client = { address, network, userAgent: c.req.header("user-agent") ?? null };
     const found = token === null ? ANONYMOUS : await resolve(deps, c, { token, client, recordsDenials });
     c.set("actor", { ...found, client });
     // Answers depend on who asks; a route that knows better says so.

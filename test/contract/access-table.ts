@@ -158,7 +158,7 @@ DELETE /projects/{organization}/{project}/actions/{action}                   401
 POST /projects/{organization}/{project}/actions/{action}/test                401 404 403 ok  ok  403 ok  404 401 403 404
 POST /projects/{organization}/{project}/actions/{action}/regenerate-token    401 404 403 ok  ok  403 ok  404 401 403 404
 GET /projects/{organization}/{project}/actions/{action}/deliveries           401 404 ok  ok  ok  ok  ok  404 401 403 404
-GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery} 401 404 ok ok ok ok ok 404 401 403 404
+GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery} 401 404 403 ok ok 403 ok 404 401 403 404
 GET /evals/{evaluation}                                                      404 404 ok  ok  ok  ok  ok  404 404 404 404
 POST /evals/{evaluation}                                                     401 404 403 ok  ok  ok  ok  404 401 403 404
 GET /evals/{evaluation}/builds                                               404 404 ok  ok  ok  ok  ok  404 404 404 404

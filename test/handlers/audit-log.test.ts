@@ -91,6 +91,38 @@ test("admins are told what was done to an organization and to a cache, people wh
   expect(told).not.toContain((exported.body.message as string).split(":")[1]);
 });
 
+test("what was done to a project's triggers and actions is recorded, without what is secret of it", async () => {
+  const user = await t.user("Starter");
+  const ask = (method: string, path: string, body?: object) =>
+    t.ask(method, path, { token: user.token, ...(body && { body }) });
+  await ask("PUT", "/orgs", { name: "starting", display_name: "S" });
+  const project = { name: "site", display_name: "Site", repository: "https://example.com/s.git", wildcard: "x.*" };
+  expect((await ask("PUT", "/projects/starting", project)).text).toContain('"error":false');
+  const path = "/projects/starting/site";
+  const time = { type: "time", cron: "0 0 4 * * *" };
+  const { id: trigger } = (await ask("POST", `${path}/triggers`, { config: time })).body.message as { id: string };
+  await ask("PATCH", `${path}/triggers/${trigger}`, { active: false });
+  await ask("DELETE", `${path}/triggers/${trigger}`);
+  const config = { type: "send_web_request", url: "https://example.com/hook", token: "hush-hush" };
+  const action = { name: "hook", events: ["evaluation.failed"], config };
+  const made = (await ask("POST", `${path}/actions`, action)).body.message as { action: { id: string } };
+  await ask("PATCH", `${path}/actions/${made.action.id}`, { active: false });
+  await ask("POST", `${path}/actions/${made.action.id}/regenerate-token`);
+  await ask("DELETE", `${path}/actions/${made.action.id}`);
+
+  const { items } = await log("/orgs/starting", user.token);
+  expect(items.slice(0, 7).map(({ event, metadata }) => [event, metadata])).toEqual([
+    ["project.action.delete", { project: "site", action: "hook", action_id: made.action.id }],
+    ["project.action.token.replace", { project: "site", action: "hook", action_id: made.action.id }],
+    ["project.action.update", { project: "site", action: "hook", action_id: made.action.id, changed: ["active"] }],
+    ["project.action.create", { project: "site", action: "hook", action_id: made.action.id, type: config.type }],
+    ["project.trigger.delete", { project: "site", trigger_id: trigger }],
+    ["project.trigger.update", { project: "site", trigger_id: trigger, type: "time", changed: ["active"] }],
+    ["project.trigger.create", { project: "site", trigger_id: trigger, type: "time" }],
+  ]);
+  expect(JSON.stringify(items)).not.toMatch(/hush|gat_/);
+});
+
 test("a record says from where and with which key, and outlives what it tells of", async () => {
   const user = await t.user("Tidy");
   const headers = { "x-test-peer": "192.0.2.9", "user-agent": "curl/8" };

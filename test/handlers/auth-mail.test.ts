@@ -326,6 +326,22 @@ test("where everybody signs in at the identity provider, no password is set or r
   expect(await provided.db.selectFrom("mail").select("id").execute()).toEqual([]);
 });
 
+test("where addresses are not verified, a new one takes the password, and a session alone does not do", async () => {
+  await using trusting = await withApp({ mail: { verificationRequired: false } });
+  const { token } = await trusting.user("Trusting");
+  const change = (body: object) => trusting.ask("PATCH", "/user/settings", { token, body });
+  const moved = { email: "moved@example.com" };
+  expect((await change(moved)).body).toMatchObject({
+    code: "forbidden",
+    message: expect.stringContaining("current_password"),
+  });
+  expect((await change({ ...moved, current_password: NEW_PASSWORD })).body.code).toBe("forbidden");
+  expect((await change({ email: "Trusting@example.com", name: "T" })).status).toBe(200);
+  expect((await change({ ...moved, current_password: PASSWORD })).status).toBe(200);
+  const settings = await trusting.ask("GET", "/user/settings", { token });
+  expect(settings.body.message).toMatchObject({ ...moved, email_verified: false, name: "T" });
+});
+
 test("a server without mail says so, and keeps no mails", async () => {
   await using silent = await withApp();
   const { token } = await silent.user("Plain");

@@ -255,14 +255,18 @@ async function damage(key: string, at: number): Promise<void> {
   await blobs.put(key, streamOf(bytes));
 }
 
-test("clients that go away give their places back", async () => {
+test("clients that go away give their places back, and meanwhile there are some for others", async () => {
   const noise = randomBytes(2_000_000);
   const { link } = await offering({ entries: { "a.bin": noise } }, [{ path: "a.bin" }]);
-  const open = await Promise.all(Array.from({ length: 32 }, () => api.fetch("GET", `/builds/${link}/download/a.bin`)));
-  expect(open.map(({ status }) => status)).toEqual(Array(32).fill(200));
-  expect((await api.ask("GET", `/builds/${link}/download/a.bin`)).code).toBe("service_unavailable");
+  const token = (await api.ask("GET", `/builds/${link}/download-token`)).message;
+  const path = `/builds/${link}/download/a.bin?token=${token}`;
+  const get = (address: string) => api.fetch("GET", path, null, { headers: { "x-test-peer": address } });
+  const open = await Promise.all(Array.from({ length: 8 }, () => get("192.0.2.1")));
+  expect(open.map(({ status }) => status)).toEqual(Array(8).fill(200));
+  expect((await get("192.0.2.1")).status).toBe(429);
+  expect((await (await get("192.0.2.2")).bytes()).length).toBe(noise.length);
   for (const { body } of open) await body?.cancel();
-  expect((await (await api.fetch("GET", `/builds/${link}/download/a.bin`)).bytes()).length).toBe(noise.length);
+  expect((await (await get("192.0.2.1")).bytes()).length).toBe(noise.length);
 });
 
 test("a file of any size takes the same memory to send, and a folder too", async () => {

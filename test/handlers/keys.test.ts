@@ -117,6 +117,21 @@ test("a key with a list of addresses works from those only, as the trusted proxy
   expect(body.code).toBe("invalid_allowed_ip");
 });
 
+test("a key can be given another end, or none", async () => {
+  const token = await makeKey({ name: "short", permissions: ["viewOrg"], expires_in_days: 1 });
+  const [{ id, created_at } = { id: "", created_at: "" }] = (await keys()).filter(({ name }) => name === "short");
+  const change = (days: unknown) =>
+    t.ask("PATCH", `/user/keys/${id}`, { token: owner.token, body: { expires_in_days: days } });
+  const daysLeft = ({ expires_at }: KeyView) => (Date.parse(expires_at ?? "") - Date.parse(created_at)) / 86_400_000;
+
+  expect(daysLeft((await change(30)).body.message)).toBeCloseTo(30, 1);
+  await t.db.updateTable("api_key").set({ expires_at: sql`gradient_now()` }).where("id", "=", id).execute();
+  expect((await t.ask("GET", "/user", { token })).status).toBe(401);
+  expect((await change(null)).body.message).toMatchObject({ expires_at: null });
+  expect((await t.ask("GET", "/user", { token })).status).toBe(200);
+  expect((await change(0)).body.code).toBe("validation");
+});
+
 test("a key that is revoked, expired or deleted stops working", async () => {
   const [revoked, expired, deleted] = [
     await makeKey({ name: "revoked", permissions: ["viewOrg"] }),

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { MailRefusedError } from "#core/ports/mailer.ts";
 import { tellBuilds } from "#core/services/action-builds.ts";
 import { deliverActions, tidyDeliveries } from "#core/services/action-delivery.ts";
+import { createApp } from "#handlers/app.ts";
 import { COMMIT, insertBuild, insertEvaluationRow, linkBuild, newId } from "../support/rows.ts";
 import { type ActionsBench, withActions } from "./actions-support.ts";
 
@@ -60,6 +61,9 @@ test("an evaluation's events are sent with the token, in words that name no secr
   expect(listed[0]).toMatchObject({ success: true, response_status: 200, error_message: null });
   const one = (await ask("GET", `${path}/${action.id}/deliveries/${listed[0].id}`)).message;
   expect([JSON.parse(one.request_body), one.response_body]).toEqual([expect.objectContaining(facts), "thanks"]);
+  // What somebody answered is no business of all members.
+  expect((await ask("GET", `${path}/${action.id}/deliveries`, api.viewer)).status).toBe(200);
+  expect((await ask("GET", `${path}/${action.id}/deliveries/${listed[0].id}`, api.viewer)).status).toBe(403);
   expect(await ask("GET", `${path}/${action.id}/deliveries?limit=1&offset=2`)).toMatchObject({ message: [listed[2]] });
   expect((await ask("GET", `${path}/${action.id}`)).message.last_fired_at).not.toBeNull();
 });
@@ -252,6 +256,23 @@ test("no request goes where the operator lets none, nor where an answer would se
   bench.answer = { status: 302, body: "" };
   expect((await ask("POST", `${path}/${action.id}/test`)).status).toBe(503);
   expect(received).toHaveLength(1);
+});
+
+test("tests send a few mails at once, and then one a minute for whoever asks", async () => {
+  const { path } = await bench.project();
+  const config = { type: "send_mail", recipients: ["team@example.com"] };
+  const app = createApp(deps);
+  const ask = async (method: string, to: string, body?: object) => {
+    const headers = { authorization: `Bearer ${api.admin.token}`, "content-type": "application/json" };
+    const init = { method, headers, ...(body && { body: JSON.stringify(body) }) };
+    return await app.request(`http://127.0.0.1/api/v1${to}`, init);
+  };
+  const made = await ask("POST", path, { name: "mail", events: ["evaluation.failed"], config });
+  const { message } = (await made.json()) as { message: { action: { id: string } } };
+  const statuses = [];
+  for (let i = 0; i < 4; i++) statuses.push((await ask("POST", `${path}/${message.action.id}/test`)).status);
+  expect(statuses).toEqual([200, 200, 200, 429]);
+  expect(bench.mails).toHaveLength(3);
 });
 
 test("a test sends one request at once, and a new token replaces the old one", async () => {

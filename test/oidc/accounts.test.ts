@@ -91,6 +91,22 @@ test("an account with a password is nobody else's, by name or by address", async
   await expectRefused({ sub: "k-2", preferred_username: "k2", ...mail }, /has this address and is somebody's already/);
 });
 
+test("who registers with an address and never shows that it is theirs keeps nobody out", async () => {
+  await using verifying = await startSite({ discoveryUrl: provider.url, verifies: true });
+  await verifying.t.user("squatter");
+  await verifying.t.user("member");
+  const { db } = verifying.t;
+  await db.updateTable("user_account").set({ last_login_at: new Date() }).where("username", "=", "member").execute();
+  const claims = (name: string) => ({ sub: name, email: `${name}@example.com`, email_verified: true });
+
+  expect((await verifying.signIn(provider, { ...claims("squatter"), email_verified: false })).status).toBe(401);
+  expect((await verifying.signIn(provider, claims("member"))).status).toBe(401);
+  const person = await verifying.signedIn(provider, { ...claims("squatter"), preferred_username: "owner" });
+  expect(person).toMatchObject({ username: "owner", email: "squatter@example.com", email_verified: true });
+  const names = await db.selectFrom("user_account").select("username").orderBy("username").execute();
+  expect(names.map(({ username }) => username)).toEqual(["member", "owner"]);
+});
+
 test("an account of a provider that was replaced is claimed by the verified address, not by the name", async () => {
   const id = await provision("moved", { issuer: "https://old.example.org", email_verified: true });
   await provision("trap", { issuer: "https://old.example.org" });

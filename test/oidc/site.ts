@@ -47,6 +47,8 @@ export interface SiteOptions {
   readonly clientSecret?: string;
   readonly scopes?: string;
   readonly frontendUrl?: string;
+  /** Whoever registers shows by a mail that the address is theirs. */
+  readonly verifies?: boolean;
   /** Ends what waits for the provider long before its time. */
   readonly impatient?: boolean;
 }
@@ -58,8 +60,9 @@ export async function startSite(options: SiteOptions): Promise<Site> {
   const t = await withApp();
   const log = recordingLogger();
   const outbound = createOutbound({ allowed: [], privateAllowed: true }, { ownHost: new URL(discoveryUrl).hostname });
+  const mail = options.verifies ? { verificationRequired: true } : null;
   const { frontendUrl = t.deps.settings.frontendUrl } = options;
-  const settings: ServiceSettings = { ...t.deps.settings, frontendUrl, oidc: { required, iconUrl } };
+  const settings: ServiceSettings = { ...t.deps.settings, frontendUrl, oidc: { required, iconUrl }, mail };
   const oidc = new OidcProvider(
     { clock: options.impatient ? IMPATIENT_CLOCK : systemClock, outbound },
     {

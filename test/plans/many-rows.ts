@@ -36,7 +36,7 @@ export async function fillTables(db: Kysely<Database>, except: ReadonlySet<strin
       await dropChecks(connection, table);
       await sql`alter table ${sql.table(table)} set (autovacuum_enabled = false)`.execute(connection);
       const names = sql.join(columns.map(({ name }) => sql.ref(name)));
-      const values = sql.join(columns.map((column, i) => sql.raw(valueOf(column, i))));
+      const values = sql.join(columns.map((column, i) => sql.raw(madeUpValue(column, i))));
       await sql`insert into ${sql.table(table)} (${names})
         select ${values} from generate_series(0, ${sql.lit(ROWS - 1)}) n on conflict do nothing`.execute(connection);
     }
@@ -76,7 +76,7 @@ async function dropChecks(db: Kysely<Database>, table: string): Promise<void> {
 }
 
 /** An expression of `n`, the number of the row; `i` tells the columns of a table apart. */
-function valueOf({ table, name, type, is_nullable, default_value, parent, is_unique }: Column, i: number): string {
+function madeUpValue({ table, name, type, is_nullable, default_value, parent, is_unique }: Column, i: number): string {
   const isRare = `n % ${RARE} = 0`;
   switch (type) {
     case "uuid":

@@ -53,6 +53,22 @@ test("only its own socket reaches the database, with the password", async () => 
   }
 });
 
+test("what a statement is refused for is no warning in the log, and what is wrong with the server is", async () => {
+  await using folder = await withTemporaryFolder();
+  const warnings: unknown[] = [];
+  const log = { ...quietLogger, warn: (_: string, fields = {}) => void warnings.push(fields) };
+  const server = await startPostgres({ ...options(folder.path), log });
+  try {
+    await query(server.address, "create table name (name text primary key)");
+    const twice = "insert into name values ('a'), ('a')";
+    await expect(query(server.address, twice)).rejects.toThrow("duplicate key");
+    await expect(query(server.address, "select 1 from nowhere")).rejects.toThrow("does not exist");
+  } finally {
+    await server.stop();
+  }
+  expect(warnings).toEqual([{ line: expect.stringMatching(/^ERROR: +relation "nowhere" does not exist/) }]);
+});
+
 test("a folder whose path is too long for a socket works", async () => {
   await using folder = await withTemporaryFolder();
   const deep = join(folder.path, "d".repeat(100));

@@ -23,6 +23,10 @@ export interface Launch {
   readonly log: Logger;
 }
 
+/** What a statement is refused for: who sent it is told, and answers for it. */
+const REFUSAL =
+  /^ERROR: +(?:duplicate key value|.* violates |deadlock detected|could not serialize|canceling statement)/;
+
 /**
  * A running `postgres`:
  *
@@ -60,7 +64,8 @@ export class Postmaster {
       createInterface({ input: this.#child.stderr }).on("line", (line) => {
         this.#lastLines.push(line);
         if (this.#lastLines.length > LINES_KEPT) this.#lastLines.shift();
-        if (/^(WARNING|ERROR|FATAL|PANIC):/.test(line)) log.warn("PostgreSQL says", { line });
+        const isBad = /^(?:WARNING|ERROR|FATAL|PANIC):/.test(line) && !REFUSAL.test(line);
+        if (isBad) log.warn("PostgreSQL says", { line });
         else log.debug("PostgreSQL says", { line });
       });
     }
