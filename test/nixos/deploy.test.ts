@@ -102,7 +102,21 @@ const WARNED: readonly (readonly [words: string, text: string])[] = [
   ],
 ];
 
+const folder = await withTemporaryFolder();
+afterAll(async () => await folder[Symbol.asyncDispose]());
+const FLAKE = join(folder.path, "flake");
+mkdirSync(FLAKE);
+writeFileSync(join(FLAKE, "flake.nix"), snippet("deploy-flake"));
+writeFileSync(join(FLAKE, "configuration.nix"), DOCUMENTED);
+
 const systems = {
+  flake: `({ inputs, ... }: {
+    imports = ((import ${FLAKE}/flake.nix).outputs {
+      self = { };
+      nixpkgs.lib.nixosSystem = given: given;
+      inherit (inputs) gradient;
+    }).nixosConfigurations.mymachine.modules;
+  })`,
   plain: withDeploy(DOCUMENTED),
   timed: withDeploy(DOCUMENTED, snippet("deploy-timer")),
   dated: withOptions(`dates = "weekly"; randomizedDelaySec = "45min";`),
@@ -125,9 +139,6 @@ const systems = {
   ),
 };
 
-const folder = await withTemporaryFolder();
-afterAll(async () => await folder[Symbol.asyncDispose]());
-
 describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
   const evaluated = evaluateSystems<string>(systems);
   const system = (name: string) => evaluated[name] ?? null;
@@ -149,6 +160,11 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(credentialsOf(unit("plain"))).toEqual({ "api-key": "/var/lib/gradient-deploy/api-key" });
     expect(sound(system("plain")).warnings).toEqual([]);
     expect(Object.keys(sound(system("plain")).services)).toEqual(["gradient-deploy", "gradient-deploy-resume"]);
+  });
+
+  test("the documentation's flake makes the same of it", () => {
+    expect(snippet("deploy-flake")).toContain('inputs.gradient.url = "github:');
+    expect(system("flake")).toEqual(system("plain"));
   });
 
   test("the key's folder is root's alone before anything has run", () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { nginxAvailable } from "#test/e2e/proxy.ts";
@@ -9,6 +9,7 @@ import { canEvaluate, evaluateSystems } from "./support/evaluate.ts";
 import { nginxConfiguration } from "./support/nginx.ts";
 import { MINIMAL, sound, unitOf, withServer } from "./support/systems.ts";
 
+const ROOT = join(import.meta.dirname, "../..");
 const DOMAIN = "gradient.example.com";
 const CADDY = `services.gradient.reverseProxy = {
   nginx.enable = lib.mkForce false;
@@ -23,6 +24,11 @@ const systems = {
   everywhere: withServer(MINIMAL, `services.gradient.listenAddr = "::"; services.gradient.port = 3210;`),
   shared: withServer(MINIMAL, `services.gradient.storage.sharedPath = "/srv/storage";`),
   none: withServer(MINIMAL, "services.gradient.reverseProxy.nginx.enable = lib.mkForce false;"),
+  own: `({ inputs, pkgs, ... }: {
+    imports = [ inputs.gradient.nixosModules.default { ${MINIMAL} } ];
+    services.nginx.virtualHosts."own.example.com".locations."/".root =
+      "\${pkgs.gradient-frontend}/share/gradient-frontend";
+  })`,
   caddy: withServer(MINIMAL, CADDY),
   caddyHost: withServer(
     MINIMAL,
@@ -60,6 +66,22 @@ describe.skipIf(!canEvaluate())("the reverse proxies", () => {
     expect(locations["/"]).toMatchObject({ tryFiles: "$uri $uri/ /index.html" });
     expect(locations["/"]?.root).toMatch(/-gradient-frontend\/share\/gradient-frontend$/);
     expect(locations["= /metrics"]?.return).toBe("404");
+  });
+
+  test("every documented address of the server is behind the proxies, and nothing else needs to be", () => {
+    const document = JSON.parse(readFileSync(join(ROOT, "docs/openapi.json"), "utf8")) as { paths: object };
+    const paths = Object.keys(document.paths);
+    expect(paths.length).toBeGreaterThan(150);
+    expect(paths.filter((path) => !/^\/(?:api|cache|proto)\//.test(path))).toEqual([]);
+    const { locations } = hostOf("nginx");
+    const passed = Object.keys(locations).filter((path) => locations[path]?.proxyPass === "http://127.0.0.1:3000");
+    expect(passed.filter((path) => !/^(?:= |~ \^)?\/(?:api|cache|proto)/.test(path))).toEqual([]);
+  });
+
+  test("the pages are there for a proxy of one's own", () => {
+    const [host] = Object.values(sound(evaluated.own).nginx.virtualHosts["own.example.com"]?.locations ?? {});
+    expect(host?.root).toMatch(/^\/nix\/store\/\S+-gradient-frontend\/share\/gradient-frontend$/);
+    expect(host?.root).toBe(hostOf("nginx").locations["/"]?.root);
   });
 
   test("a certificate is asked for where nginx is to have one, and nowhere else", () => {
