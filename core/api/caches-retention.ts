@@ -94,9 +94,9 @@ export interface PreviewView {
 
 export interface WhyView {
   readonly kept: boolean;
-  /** `evaluation`, `open_build`, `build_source`, `evaluation_source`, `pin`, `use`, `fresh`, `no_limit` or `none`. */
+  /** `evaluation`, `open_build`, `build_source`, `evaluation_source`, `pin`, `host`, `use`, `fresh`, `no_limit` or `none`. */
   readonly reason: string;
-  /** The id of an evaluation or a build, the name of a pin, or null where that is not the reader's to know. */
+  /** The id of an evaluation or a build, the name of a pin or a host; null where that is not the reader's to know. */
   readonly subject: string | null;
   /** From the path itself to the one that has the reason, each referring to the one before it. */
   readonly chain: readonly string[];

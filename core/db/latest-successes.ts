@@ -8,19 +8,29 @@ import type { Database } from "./schema.ts";
  *
  * It is `lasting` unless the attribute is gone: newer trusted evaluations that were evaluated whole have neither the
  * attribute nor an error about it.
+ *
+ * With `deployBranch` of systems of hosts alone, as if there were only what was evaluated of that branch for them.
  */
-export function latestSuccesses(projects: RawBuilder<unknown>): RawBuilder<unknown> {
+export function latestSuccesses(
+  projects: RawBuilder<unknown>,
+  { deployBranch = null }: { readonly deployBranch?: string | null } = {},
+): RawBuilder<unknown> {
+  const isOfBranch = (evaluation: string) =>
+    deployBranch === null
+      ? sql`true`
+      : sql`(${sql.ref(`${evaluation}.branch`)} = ${deployBranch} and ${sql.ref(`${evaluation}.deploys`)})`;
+  const isWanted = deployBranch === null ? sql`true` : sql`p.attribute[1] = 'nixosConfigurations'`;
   return sql`
     select s.project_id, s.attribute, s.evaluation_id, s.link_id, s.build_id, (
       exists (
         select from evaluation n
-        where n.project_id = s.project_id and n.ordinal > s.ordinal and ${isWhole}
+        where n.project_id = s.project_id and n.ordinal > s.ordinal and ${isWhole} and ${isOfBranch("n")}
           and (exists (select from entry_point m where m.evaluation_id = n.id and m.attribute = s.attribute)
             or exists (select from evaluation_message m
               where m.evaluation_id = n.id and m.level = 0 and m.attribute = s.attribute)))
       or not exists (
         select from evaluation n
-        where n.project_id = s.project_id and n.ordinal > s.ordinal and ${isWhole})
+        where n.project_id = s.project_id and n.ordinal > s.ordinal and ${isWhole} and ${isOfBranch("n")})
     ) as lasting
     from (
       select distinct on (e.project_id, p.attribute) e.project_id, p.attribute, e.ordinal, e.id as evaluation_id,
@@ -30,6 +40,7 @@ export function latestSuccesses(projects: RawBuilder<unknown>): RawBuilder<unkno
       join evaluation_build l on l.evaluation_id = e.id and l.build_id = p.build_id
       join build b on b.id = p.build_id
       where e.project_id ${projects} and e.trusted and e.kind <> 2 and coalesce(l.outcome, b.status) in (3, 7)
+        and ${isOfBranch("e")} and ${isWanted}
       order by e.project_id, p.attribute, e.ordinal desc
     ) s`;
 }

@@ -40,10 +40,25 @@ export interface LastingBuild {
   readonly build_id: string;
 }
 
-/** What stays of the project's old evaluations: entry points that were not built again, and are still asked for. */
-export async function listLastingBuilds(db: Kysely<Database>, projectId: string): Promise<LastingBuild[]> {
+/**
+ * What stays of the project's old evaluations: entry points that were not built again, and are still asked for; and of
+ * the branch that hosts follow the same again, whatever other branches have.
+ */
+export async function listLastingBuilds(
+  db: Kysely<Database>,
+  projectId: string,
+  deployBranch: string | null,
+): Promise<LastingBuild[]> {
+  const ofHosts =
+    deployBranch === null
+      ? sql``
+      : sql`
+    union
+    select s.evaluation_id, s.build_id from (${latestSuccesses(sql`= ${projectId}`, { deployBranch })}) s
+    where s.lasting`;
   const { rows } = await sql<LastingBuild>`
-    select s.evaluation_id, s.build_id from (${latestSuccesses(sql`= ${projectId}`)}) s where s.lasting`.execute(db);
+    select s.evaluation_id, s.build_id from (${latestSuccesses(sql`= ${projectId}`)}) s where s.lasting
+    ${ofHosts}`.execute(db);
   return rows;
 }
 

@@ -68,6 +68,14 @@ export const ROOT_SOURCES: readonly RootSource[] = [
       from cache_pin_revision r join cache_pin p on p.id = r.pin_id
       where r.cache_id = ${cacheId}`,
   },
+  {
+    // What it runs, was started from, is about to get, and could go back to.
+    kind: "host",
+    relation: ({ organizationIds }) => sql`
+      select s.store_path, h.name as label
+      from host_path s join host h on h.id = s.host_id join project p on p.id = h.project_id
+      where h.kept_until > gradient_now() and p.organization_id = any(${organizationIds}::uuid[])`,
+  },
 ];
 
 /** Whether something makes this path (a column with base names) stay. */
@@ -110,7 +118,7 @@ export function hasReferrer({ referringCacheIds }: RootScope): RawBuilder<SqlBoo
 
 export interface FoundRoot {
   readonly kind: string;
-  /** The id of an evaluation or a build, or the name of a pin. */
+  /** The id of an evaluation or a build, or the name of a pin or a host. */
   readonly label: string;
   /** Base name. */
   readonly store_path: string;

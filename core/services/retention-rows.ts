@@ -1,4 +1,5 @@
 import { insertMessage } from "../db/evaluation-graph.ts";
+import { findDeployingProject } from "../db/projects.ts";
 import { type DeletedBuilds, deleteQueuedBuilds, queueOrphanBuilds } from "../db/retention-builds.ts";
 import {
   deleteEvaluation,
@@ -14,6 +15,7 @@ import { type GracedRequest, QUEUE_BEGIN, type QueuePlace } from "../db/retentio
 import { inTransaction } from "../db/transaction.ts";
 import { MessageLevel } from "../domain/states.ts";
 import { derivedUuid, uuidV7 } from "../lib/ids.ts";
+import { findDeployBranch } from "./deployments-fleet.ts";
 import type { RetentionDeps } from "./retention-deps.ts";
 
 /** Evaluations that are looked up at once. */
@@ -43,7 +45,9 @@ export async function sweepEvaluations(deps: RetentionDeps, signal: AbortSignal)
 async function sweepListed(deps: RetentionDeps, old: readonly OldEvaluation[], signal: AbortSignal): Promise<number> {
   let evaluations = 0;
   for (const [projectId, ofProject] of Map.groupBy(old, ({ project_id }) => project_id)) {
-    const lasting = Map.groupBy(await listLastingBuilds(deps.db, projectId), ({ evaluation_id }) => evaluation_id);
+    const branch = await deployBranchOfProject(deps, projectId);
+    const kept = await listLastingBuilds(deps.db, projectId, branch);
+    const lasting = Map.groupBy(kept, ({ evaluation_id }) => evaluation_id);
     for (const { id } of ofProject) {
       const builds = (lasting.get(id) ?? []).map(({ build_id }) => build_id);
       let left: "more" | "done" = "more";
@@ -52,6 +56,12 @@ async function sweepListed(deps: RetentionDeps, old: readonly OldEvaluation[], s
     }
   }
   return evaluations;
+}
+
+/** What hosts are to run stays, whatever other branches were built since. */
+async function deployBranchOfProject({ db }: RetentionDeps, projectId: string): Promise<string | null> {
+  const project = await findDeployingProject(db, projectId);
+  return project ? await findDeployBranch({ db }, project) : null;
 }
 
 async function takeFromEvaluation(

@@ -6,7 +6,7 @@ import type { StorePath } from "#core/nix/store-path.ts";
 import { commitPaths } from "#core/services/cache-commit.ts";
 import { sweep } from "#core/services/retention-sweep.ts";
 import { type StoredPath, storeFile } from "#test/cache/support.ts";
-import { insertBuild, insertEvaluationRow, insertProjectRow, linkBuild } from "#test/support/rows.ts";
+import { insertBuild, insertEvaluationRow, insertProjectRow, linkBuild, newId } from "#test/support/rows.ts";
 import { type TestApp, type TestUser, withApp } from "./support.ts";
 
 let t: TestApp;
@@ -141,6 +141,13 @@ test("why a path stays is a chain of references up to what has a reason", async 
   await sql`update build_output set store_path = ${middle.storePath.slice(11)} where build_id = ${build}`.execute(t.db);
   await linkBuild(t.db, evaluationId, build, { outcome: 3 });
   expect(await why(lib)).toMatchObject({ reason: "evaluation", subject: evaluationId, chain: chain.slice(0, 2) });
+
+  const host = { id: newId(), project_id: projectId, name: "web", kept_until: new Date("2100-01-01") };
+  await t.db.insertInto("host").values(host).execute();
+  const running = { host_id: host.id, role: 0, store_path: lib.storePath.slice(11) };
+  await t.db.insertInto("host_path").values(running).execute();
+  expect(await why(lib)).toMatchObject({ kept: true, reason: "host", subject: "web", chain: [lib.storePath] });
+  await t.db.deleteFrom("host").execute();
 
   await sql`update cache_path set last_used_at = gradient_now() where store_path = ${lib.storePath.slice(11)}`.execute(
     t.db,
