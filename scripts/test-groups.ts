@@ -10,11 +10,12 @@ export interface TestGroup {
   readonly except: RegExp;
 }
 
-/** About dying processes, a command, refusals, several servers and workers, upstreams, storage and strangers. */
+/** About dying processes, a command, options, refusals, several servers and workers, upstreams, storage, strangers. */
 const NOT_ABOUT_NIX: readonly string[] = [
   "runtime/.+",
   "worker/(?:agent|federation/.+|session/.+)",
   "test/quickstart",
+  "test/options/.+",
   "test/hostile/[a-z]+",
   "test/cloudflare/nix",
   "test/cache/(?:behind-nginx|elsewhere|push-nix|repair-nix|upstreams|upstream-relay)",
@@ -27,10 +28,10 @@ export const NIX_TESTS: TestGroup = {
   except: new RegExp(`^(?:${NOT_ABOUT_NIX.join("|")})\\.test\\.ts$`),
 };
 
-/** About sockets, sessions, processes, storage, Nix and strangers: their statements are those of other tests. */
+/** About sockets, sessions, processes, options, storage, Nix, strangers: their statements are those of other tests. */
 const NOT_ABOUT_SQL: readonly string[] = [
   "runtime/node/hub/.+",
-  "test/(?:cloudflare|e2e|hostile)/.+",
+  "test/(?:cloudflare|e2e|hostile|options)/.+",
   "test/contract/(?:access|client|fuzz|registry|served|validators)",
   "test/cache/(?:[a-z-]*nix|behind-nginx|elsewhere|push-crash|s3-faults|surface|upstream[a-z-]*)",
 ];

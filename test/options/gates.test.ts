@@ -1,7 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { narName } from "#test/cache/push-support.ts";
+import { HOUR } from "#core/lib/clock.ts";
+import { localPath, narName } from "#test/cache/push-support.ts";
+import { randomContent } from "#test/cache/support.ts";
 import type { Api } from "#test/e2e/api.ts";
+import type { BuildsApi } from "#test/support/builds-api.ts";
+import { buildHosts, insertFleet, randomHash, report } from "#test/support/hosts.ts";
 import { newId } from "#test/support/rows.ts";
 import { addOrganization, type Place, type StartedServer, WAIT, withPlace } from "./support.ts";
 
@@ -34,6 +38,7 @@ describe("on a server with these options", () => {
       GRADIENT_NAR_PARTIAL_TTL_SECS: String(STALE_SECONDS - 60),
       GRADIENT_ALLOW_LOCAL_SOURCES: "true",
       GRADIENT_GLOBAL_STATS_PUBLIC: "true",
+      GRADIENT_KEEP_SILENT_HOSTS_HOURS: "7",
     });
     api = server.api();
     await signIn("ada");
@@ -68,7 +73,7 @@ describe("on a server with these options", () => {
     expect(await asSuperuser(async () => (await make()).status)).toBe(200);
   });
 
-  test("maxSourceUploadSize (GRADIENT_MAX_SOURCE_UPLOAD_SIZE): a larger source of a build request is refused", async () => {
+  test("maxSourceUploadSize (GRADIENT_MAX_SOURCE_UPLOAD_SIZE): no larger source is taken", async () => {
     const send = async (bytes: number) => {
       const path = `/build-requests/source/${crypto.randomUUID()}/chunk?offset=0`;
       const headers = { authorization: `Bearer ${api.token}` };
@@ -82,16 +87,16 @@ describe("on a server with these options", () => {
 
   test("maxNarUploadSize (GRADIENT_MAX_NAR_UPLOAD_SIZE): a larger NAR is taken by no cache", async () => {
     const send = async (bytes: number) => {
-      const body = new Uint8Array(randomBytes(bytes));
-      const url = `${server.url}/cache/acme/${await narName(body)}`;
+      const { nar: body } = await localPath("sized", { content: randomContent(bytes) });
+      const url = `${server.url}/cache/acme/${await narName(body, ".nar")}`;
       return (await fetch(url, { method: "PUT", headers: { authorization: `Bearer ${api.token}` }, body })).status;
     };
 
-    expect(await send(8_193)).toBe(413);
-    expect(await send(8_192)).toBe(200);
+    expect(await send(8_192)).toBe(413);
+    expect(await send(8_000)).toBe(200);
   });
 
-  test("narPartialTtlSecs (GRADIENT_NAR_PARTIAL_TTL_SECS): an upload that nobody went on with is forgotten", async () => {
+  test("narPartialTtlSecs (GRADIENT_NAR_PARTIAL_TTL_SECS): unfinished uploads are forgotten", async () => {
     const uploads = place.db.selectFrom("nar_upload").select("id");
 
     await expect.poll(() => uploads.execute(), WAIT).toEqual([]);
@@ -106,9 +111,26 @@ describe("on a server with these options", () => {
   test("globalStatsPublic (GRADIENT_GLOBAL_STATS_PUBLIC): everybody who is signed in sees the workers", async () => {
     expect((await api.fetch("GET", "/admin/workers")).status).toBe(200);
   });
+
+  test("keepSilentHostsHours (GRADIENT_KEEP_SILENT_HOSTS_HOURS): systems of silent hosts stay so long", async () => {
+    const { id: organizationId } = await place.db
+      .selectFrom("organization")
+      .select("id")
+      .where("name", "=", "acme")
+      .executeTakeFirstOrThrow();
+    const rows = { db: place.db, organizationId } as BuildsApi;
+    const fleet = await insertFleet(rows);
+    await buildHosts(rows, fleet, { hosts: ["web"] });
+
+    const said = report({ step: "unchanged", running_path: `/nix/store/${randomHash()}-old`, health: "healthy" });
+    await api.request("POST", `${fleet.path}/hosts/web/reports`, said);
+
+    const host = await place.db.selectFrom("host").selectAll().executeTakeFirstOrThrow();
+    expect(Number(host.kept_until) - Number(host.last_contact_at)).toBe(7 * HOUR);
+  });
 });
 
-test("where nothing is said, everybody makes organizations and caches, sees no workers and names no folders", async () => {
+test("where nothing is said, all make organizations and caches, see no workers and name no folders", async () => {
   await using server = await place.start();
   const api = server.api();
   await api.signUp("bob");

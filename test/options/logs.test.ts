@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => place[Symbol.asyncDispose]());
 
-/** Which parts of a server say what, below warnings, while a worker comes, a request is answered and a sweep finds something. */
+/** Which parts of a server say what while a worker comes, a request is answered and a sweep finds something. */
 async function said(options: Options): Promise<string[]> {
   await place.db.deleteFrom("retention_sweep").execute();
   // A NAR that nobody came to name: the sweep at the start finds it.
@@ -76,7 +76,7 @@ test("logLevel.default (GRADIENT_LOG_LEVEL): info where nothing is said, more or
   expect(await said({ GRADIENT_LOG_LEVEL: "debug" })).toEqual([CACHE, PROTO, WEB]);
 });
 
-test("logLevel.web, .cache, .proto (GRADIENT_WEB_LOG_LEVEL and so on): a part says more than the others, or less", async () => {
+test("logLevel.web, .cache, .proto (GRADIENT_WEB_LOG_LEVEL ...): a part says more than the others", async () => {
   const error = { GRADIENT_LOG_LEVEL: "error" };
   expect(await said({ ...error, GRADIENT_WEB_LOG_LEVEL: "debug", GRADIENT_PROTO_LOG_LEVEL: "info" })).toEqual([
     PROTO,
@@ -119,7 +119,7 @@ test("logChunkBytes (GRADIENT_LOG_CHUNK_BYTES): so much of a stored log is compr
   expect((await stored())[0]?.frames).toHaveLength(3);
 });
 
-test("graphConsistencyIntervalSecs (GRADIENT_GRAPH_CONSISTENCY_INTERVAL): what differs from the facts is found and mended", async () => {
+test("GRADIENT_GRAPH_CONSISTENCY_INTERVAL: what differs from the facts is found and mended", async () => {
   const organizationId = await insertOrganization(place.db, { name: "graph" });
   // It builds, and no worker is at it.
   const build = await insertBuild(place.db, { organizationId, name: "stray", status: BuildStatus.Building });

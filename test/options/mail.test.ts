@@ -30,7 +30,7 @@ async function send(smtpPort: string, offered: TestSmtpOptions, options: Record<
   return { failure, received: server.received };
 }
 
-test("email.smtpPort 587 (GRADIENT_EMAIL_SMTP_PORT): STARTTLS is required, and mails wait where it is not offered", async () => {
+test("email.smtpPort (GRADIENT_EMAIL_SMTP_PORT) 587: STARTTLS, or no mail is sent", async () => {
   expect(await send("587", {})).toMatchObject({ failure: null, received: [{ secure: true }] });
   expect(await send("587", { withoutStartTls: true })).toMatchObject({
     failure: expect.stringContaining("STARTTLS"),
@@ -38,7 +38,7 @@ test("email.smtpPort 587 (GRADIENT_EMAIL_SMTP_PORT): STARTTLS is required, and m
   });
 });
 
-test("email.smtpPort 465 (GRADIENT_EMAIL_SMTP_PORT): TLS begins with the connection, and nothing is said without", async () => {
+test("email.smtpPort (GRADIENT_EMAIL_SMTP_PORT) 465: TLS from the first byte, or no mail is sent", async () => {
   expect(await send("465", { secure: true })).toMatchObject({ failure: null, received: [{ secure: true }] });
   const { failure, received } = await send("465", {});
   expect(failure).not.toBeNull();

@@ -26,7 +26,7 @@ async function sent(server: StartedServer): Promise<(number | undefined)[]> {
   });
 }
 
-test("metricsTokenFile (GRADIENT_METRICS_TOKEN_FILE): what caches sent is counted, and shrinks by no deletion and no restart", async () => {
+test("GRADIENT_METRICS_TOKEN_FILE: what caches sent is counted, and no restart or deletion shrinks it", async () => {
   const options = { GRADIENT_METRICS_TOKEN_FILE: join(place.folder, "metrics-token") };
   const path = await localPath("sent");
   let total: number[] = [];

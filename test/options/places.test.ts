@@ -31,7 +31,7 @@ async function statusOf(server: StartedServer, token: string): Promise<number> {
   return (await fetch(`${server.url}/api/v1/user`, { headers: { authorization: `Bearer ${token}` } })).status;
 }
 
-test("listenAddr (GRADIENT_IP), port (GRADIENT_PORT): where the server listens, and where a proxy finds all of it", async () => {
+test("listenAddr (GRADIENT_IP), port (GRADIENT_PORT): where a proxy finds all of the server", async () => {
   const port = await freePort();
   await using server = await place.start({ GRADIENT_IP: "127.0.0.3", GRADIENT_PORT: String(port) });
 
@@ -50,7 +50,7 @@ test("baseDir (GRADIENT_BASE_PATH): what the server keeps is in that folder", as
   expect(await readdir(folder)).toEqual(expect.arrayContaining(["lock", "storage"]));
 });
 
-test("databaseUrlFile (GRADIENT_DATABASE_URL_FILE): the database in the file is used, whatever GRADIENT_DATABASE_URL says", async () => {
+test("GRADIENT_DATABASE_URL_FILE: the database is that of the file, whatever GRADIENT_DATABASE_URL says", async () => {
   await using server = await place.start({ GRADIENT_DATABASE_URL: "postgresql://nobody@127.0.0.1:1/nothing" });
 
   await signIn(server);
@@ -59,7 +59,7 @@ test("databaseUrlFile (GRADIENT_DATABASE_URL_FILE): the database in the file is 
   expect(users).toEqual([{ username: PERSON.username }]);
 });
 
-test("jwtSecretFile (GRADIENT_JWT_SECRET_FILE): sessions are signed with it by HS256, and end when it is another", async () => {
+test("jwtSecretFile (GRADIENT_JWT_SECRET_FILE): signs sessions by HS256, and another ends them", async () => {
   let token: string;
   {
     await using server = await place.start();
@@ -81,7 +81,7 @@ test("jwtSecretFile (GRADIENT_JWT_SECRET_FILE): sessions are signed with it by H
   expect(await statusOf(server, token)).toBe(401);
 });
 
-test("cryptSecretFile (GRADIENT_CRYPT_SECRET_FILE): it opens the keys in the database, and no other secret does", async () => {
+test("cryptSecretFile (GRADIENT_CRYPT_SECRET_FILE): it alone opens the keys in the database", async () => {
   await using server = await place.start();
   const api = Object.assign(server.api(), { token: (await signIn(server)).token });
   await addOrganization(api, "sealed");
@@ -99,7 +99,7 @@ test("cryptSecretFile (GRADIENT_CRYPT_SECRET_FILE): it opens the keys in the dat
   await expect(other.open(where, row.ssh_secret_key)).rejects.toThrow();
 });
 
-test("domain (GRADIENT_SERVE_URL): keys of caches carry the host, and cookies are for TLS alone where it is https", async () => {
+test("domain (GRADIENT_SERVE_URL): the host is in the keys of caches; with https, cookies are for TLS", async () => {
   await using server = await place.start({ GRADIENT_SERVE_URL: "https://ci.example.org" });
   const { token, cookie } = await signIn(server);
   const api = Object.assign(server.api(), { token });
@@ -121,7 +121,7 @@ test("GRADIENT_USE_TLS=false: the cookie is for connections without TLS, too", a
   expect(cookie).not.toContain("Secure");
 });
 
-test("frontend.url (GRADIENT_FRONTEND_URL): scripts of that page read answers with the visitor's cookie, and others not", async () => {
+test("frontend.url (GRADIENT_FRONTEND_URL): scripts of that page read answers, and others not", async () => {
   await using server = await place.start({ GRADIENT_FRONTEND_URL: "https://ui.example.org" });
   const allowed = async (origin: string) => {
     const { headers } = await fetch(`${server.url}/api/v1/health`, { headers: { origin } });

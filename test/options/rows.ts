@@ -1,6 +1,6 @@
 /** One option of the server, or of the worker. */
 export interface OptionRow {
-  /** Its name below `services.gradient`, or below `services.gradient.worker`. Null: the modules do not set it by a name. */
+  /** Its name below `services.gradient`, or its `worker`. Null: the modules have no option for it. */
   readonly option: string | null;
   /** Without `GRADIENT_`. */
   readonly variable: string;
@@ -33,7 +33,7 @@ const REPORTS = "test/runtime/error-reports.test.ts";
 const BUCKETS = "test/e2e/storage-s3.test.ts";
 const INTEGRITY = "runtime/node/integrity-loops.test.ts";
 
-/** What the documentation's tables and examples say of the server, with their defaults; where a module sets it, its own. */
+/** What the documentation's tables and examples say of the server. Defaults are those of the server itself. */
 const DOCUMENTED: readonly Row[] = [
   ["domain", "SERVE_URL", "http://127.0.0.1:3000", "https://ci.example.org", PLACES],
   ["baseDir", "BASE_PATH", "data", "/srv/gradient", PLACES],
@@ -118,6 +118,7 @@ const FURTHER: readonly Row[] = [
   ["settings.graphConsistencyIntervalSecs", "GRAPH_CONSISTENCY_INTERVAL", "300", "0", LOGS],
   ["settings.keepOrphanDerivationsHours", "KEEP_ORPHAN_DERIVATIONS_HOURS", "24", "0", RETENTION],
   ["settings.narUploadGraceHours", "NAR_UPLOAD_GRACE_HOURS", "24", "1", RETENTION],
+  ["settings.keepSilentHostsHours", "KEEP_SILENT_HOSTS_HOURS", "2160", "0", GATES],
   ["settings.cacheMaintenanceIntervalSecs", "CACHE_MAINTENANCE_INTERVAL_SECS", "3600", "60", RETENTION],
   ["settings.scrubBytesPerSecond", "SCRUB_BYTES_PER_SECOND", "8388608", "0", INTEGRITY],
   ["settings.scrubIntervalHours", "SCRUB_INTERVAL_HOURS", "720", "1", INTEGRITY],

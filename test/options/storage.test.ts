@@ -47,7 +47,7 @@ test("GRADIENT_NGINX_STORAGE_LOCATION: nginx is told which file it sends itself"
   expect(answer.headers.get("x-accel-redirect")).toMatch(/^\/internal-storage\/nar\//);
 });
 
-test("GRADIENT_SHARED_STORAGE_PATH, GRADIENT_REUSE_PORT: two servers share a database, a storage and a port", async () => {
+test("GRADIENT_SHARED_STORAGE_PATH, GRADIENT_REUSE_PORT: two servers share a storage and a port", async () => {
   const port = String(await freePort());
   const shared = { GRADIENT_SHARED_STORAGE_PATH: join(place.folder, "shared"), GRADIENT_REUSE_PORT: "true" };
   const options = { ...shared, GRADIENT_PORT: port };
@@ -92,7 +92,7 @@ async function askedUpstream(name: string, options: Options): Promise<{ asked: n
   }
 }
 
-test("upstreamQueryConcurrency (GRADIENT_UPSTREAM_QUERY_CONCURRENCY): no more questions to upstreams are under way", async () => {
+test("GRADIENT_UPSTREAM_QUERY_CONCURRENCY: no more questions to upstreams are under way", async () => {
   const seen = await askedUpstream("few", {
     GRADIENT_OUTBOUND_ALLOW: "127.0.0.1/32",
     GRADIENT_UPSTREAM_QUERY_CONCURRENCY: "2",
@@ -102,12 +102,12 @@ test("upstreamQueryConcurrency (GRADIENT_UPSTREAM_QUERY_CONCURRENCY): no more qu
   expect(seen.together).toBeLessThanOrEqual(2);
 });
 
-test("outboundAllow (GRADIENT_OUTBOUND_ALLOW): the server connects to its own machine only where it is listed", async () => {
+test("outboundAllow (GRADIENT_OUTBOUND_ALLOW): the server reaches its own machine where it is listed", async () => {
   expect((await askedUpstream("listed", { GRADIENT_OUTBOUND_ALLOW: "127.0.0.1/32" })).asked).toBe(8);
   expect((await askedUpstream("unlisted", {})).asked).toBe(0);
 });
 
-test("outboundPrivate (GRADIENT_OUTBOUND_PRIVATE=false): the server connects to no private network that somebody names", async () => {
+test("outboundPrivate (GRADIENT_OUTBOUND_PRIVATE=false): the server reaches no private networks", async () => {
   await using server = await place.start({ GRADIENT_OUTBOUND_PRIVATE: "false", GRADIENT_CACHE_LOG_LEVEL: "debug" });
   const api = apiOf(server);
   await addOrganization(api, "private");
@@ -120,7 +120,7 @@ test("outboundPrivate (GRADIENT_OUTBOUND_PRIVATE=false): the server connects to 
   expect(JSON.stringify(server.logged)).toContain("10.254.1.1 is the local or reserved address");
 });
 
-test("s3.region, s3.virtualHostedStyle (GRADIENT_S3_REGION, GRADIENT_S3_VIRTUAL_HOSTED_STYLE): what clients are sent to", async () => {
+test("s3.region, s3.virtualHostedStyle: where clients are sent, and for which region it is signed", async () => {
   const address = async (options: Options) => {
     const { config } = readConfig({
       GRADIENT_S3_BUCKET: "nars",

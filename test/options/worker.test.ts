@@ -34,7 +34,7 @@ describe.skipIf(!nix.ok)(`a worker${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
     await place?.[Symbol.asyncDispose]();
   });
 
-  test("worker.serverUrl, workerId, peersFile, capabilities.*, settings.*: what it is given is what it offers", async () => {
+  test("serverUrl, workerId, peersFile, capabilities.*, settings.*: it offers what it is given", async () => {
     const api = server.api();
     await api.signUp("ada");
     await addOrganization(api, "acme");
@@ -79,7 +79,7 @@ describe.skipIf(!nix.ok)(`a worker${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
     expect((await stat(join(place.folder, "gcroots"))).isDirectory()).toBe(true);
   });
 
-  test("settings.maxNixdaemonConnections (GRADIENT_MAX_NIXDAEMON_CONNECTIONS): builds leave room for other work", async () => {
+  test("GRADIENT_MAX_NIXDAEMON_CONNECTIONS: builds leave room for other work", async () => {
     const slots = async (connections: string) => {
       const { config } = readWorkerConfig({
         ...daemon.env,
@@ -94,7 +94,7 @@ describe.skipIf(!nix.ok)(`a worker${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
   });
 });
 
-test("worker.discoverable, listenAddr, port, settings.maxProtoConnections: a worker that servers dial listens there", async () => {
+test("discoverable, listenAddr, port, settings.maxProtoConnections: where servers dial the worker", async () => {
   const free = await new Promise<number>((resolve) => {
     const probe = createServer().listen(0, "127.0.0.4", () => {
       const { port } = probe.address() as AddressInfo;

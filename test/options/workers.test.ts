@@ -78,7 +78,7 @@ async function upload(worker: FakeWorker, attempt: string, path: StorePath, byte
   await stream.pipe(streamOf(nar)).catch(() => {});
 }
 
-test.concurrent("maxConcurrentNarServes, narSendChunkTimeoutSecs: a worker that takes nothing holds two transfers, for a second", {
+test.concurrent("maxConcurrentNarServes, narSendChunkTimeoutSecs: who takes nothing holds two transfers, 1 s each", {
   timeout: 90_000,
 }, async () => {
   const { owner, worker } = await team("serves");
@@ -104,7 +104,7 @@ test.concurrent("maxConcurrentNarServes, narSendChunkTimeoutSecs: a worker that 
   expect(worker.closed).toBeNull();
 });
 
-test.concurrent("settings.maxNarBufferBytes: an upload that is larger than what a session may hold is refused", async () => {
+test.concurrent("settings.maxNarBufferBytes: a larger upload than a session may hold is refused", async () => {
   const { owner, worker } = await team("buffers");
   const { attempt, output } = await takeBuild(worker, owner);
 
@@ -126,7 +126,7 @@ test.concurrent("GRADIENT_WORKER_SAMPLE_INTERVAL: what a worker measures is reco
   await vi.waitUntil(async () => (await samples.execute()).length >= 3, WAIT);
 });
 
-test.concurrent("GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS: so long a worker that is not heard keeps what it runs, and it is told so", async () => {
+test.concurrent("GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS: so long an unheard worker keeps what it runs", async () => {
   const { owner, worker } = await team("leases");
   const { attempt } = await takeBuild(worker, owner);
 
@@ -137,7 +137,7 @@ test.concurrent("GRADIENT_WORKER_HEARTBEAT_TIMEOUT_SECS: so long a worker that i
   expect(leaseMs).toBeLessThan(14_000);
 });
 
-test.concurrent("GRADIENT_BUILD_DEFAULT_TIMEOUT_SECS, GRADIENT_BUILD_DEFAULT_MAX_SILENT_SECS: workers are told them with each build", async () => {
+test.concurrent("buildDefaultTimeoutSecs, buildDefaultMaxSilentSecs: each build comes with them", async () => {
   const { owner, worker } = await team("timeouts");
 
   const { job } = await takeBuild(worker, owner);
@@ -145,7 +145,7 @@ test.concurrent("GRADIENT_BUILD_DEFAULT_TIMEOUT_SECS, GRADIENT_BUILD_DEFAULT_MAX
   expect(job).toMatchObject({ kind: "build", timeout_ms: 60_000, max_silent_ms: 30_000 });
 });
 
-test.concurrent("GRADIENT_BUILD_RETRY_BACKOFF_SECS, GRADIENT_BUILD_MAX_ATTEMPTS: tried again after the pause, and so often", async () => {
+test.concurrent("buildRetryBackoffSecs, buildMaxAttempts: tried again after the pause, and so often", async () => {
   const { owner, worker } = await team("retries");
   const { id, attempt } = await takeBuild(worker, owner);
   const failure = { class: "transient" as const, message: "the network was away", missing: [] };
@@ -174,7 +174,7 @@ test.concurrent("GRADIENT_BUILD_RETRY_BACKOFF_SECS, GRADIENT_BUILD_MAX_ATTEMPTS:
   await vi.waitUntil(async () => (await build()).status === BuildStatus.FailedPermanent, WAIT);
 });
 
-test.concurrent("GRADIENT_EVALUATION_TIMEOUT_SECS, _MAX_ATTRIBUTES, _MAX_DERIVATIONS, _MAX_MESSAGES: each evaluation comes with them", async () => {
+test.concurrent("evaluationTimeoutSecs, evaluationMax*: each evaluation comes with them", async () => {
   const { owner, worker } = await team("evaluations");
   await insertEvaluationRow(place.db, { ...owner, status: 0 });
 

@@ -60,7 +60,7 @@ describe.skipIf(!nix.ok)("evaluators that are kept", () => {
     await pool.close();
   });
 
-  test("GRADIENT_MAX_EVALUATIONS_PER_WORKER: a process serves as many evaluations as it may and not one more", async () => {
+  test("GRADIENT_MAX_EVALUATIONS_PER_WORKER: a process serves as many as it may and not one more", async () => {
     const { pool, pids } = watchedPool({ evaluationsPerProcessMax: 2 });
     const isInterpreter = await servesSeveral();
     for (let i = 0; i < 4; i++) {
