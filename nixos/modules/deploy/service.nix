@@ -146,7 +146,7 @@ in
           Type = "exec";
           # It ends after each update, so that the agent of the new system goes on.
           Restart = "always";
-          RestartSec = 10;
+          RestartSec = 5;
         };
       }
     );

@@ -95,7 +95,7 @@ in
       Hours for which builds are kept that no evaluation names any more.
     '';
     keepSilentHostsHours = number "KEEP_SILENT_HOSTS_HOURS" 2160 0 876000 ''
-      Hours for which a host's systems are kept after its agent was last heard of; 0 is for ever.
+      Hours for which a host's systems are kept after its agent was last heard of; 0 is not at all.
     '';
     narUploadGraceHours = number "NAR_UPLOAD_GRACE_HOURS" 24 1 876000 ''
       Hours for which an uploaded path is kept before something has to keep it.
