@@ -157,16 +157,28 @@ async function makeFolder(path: string): Promise<void> {
   for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
 }
 
+/** What is written so far goes to the disk while more comes: at the end there is little left to wait for. */
+const FLUSHED_BYTES = 32 * 1024 * 1024;
+
 async function writeWhole(path: string, body: ByteStream): Promise<number> {
   await using file = await open(path, "wx", 0o600);
   let size = 0;
+  let flushed = 0;
+  let flushing: Promise<void> = Promise.resolve();
   for await (const chunk of body) {
     for (let written = 0; written < chunk.length; ) {
       const { bytesWritten } = await file.write(chunk, written, chunk.length - written);
       written += bytesWritten;
     }
     size += chunk.length;
+    if (size - flushed < FLUSHED_BYTES) continue;
+    await flushing;
+    flushed = size;
+    flushing = file.datasync();
+    // Awaited with the next one; a body that throws before is not to leave it unheard.
+    flushing.catch(() => {});
   }
+  await flushing;
   await file.sync();
   return size;
 }
