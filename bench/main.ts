@@ -6,6 +6,7 @@ import { benchCopy } from "./copy.ts";
 import { benchCrowd } from "./crowd.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
 import { benchListings } from "./listings.ts";
+import { benchLogin } from "./login.ts";
 import { benchLong } from "./long.ts";
 import { describeMachine } from "./machine.ts";
 import { benchMemory } from "./memory.ts";
@@ -23,6 +24,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   nar: benchNar,
   copy: benchCopy,
   listings: benchListings,
+  login: benchLogin,
   upload: benchUpload,
   memory: benchMemory,
   long: benchLong,
