@@ -238,12 +238,17 @@ export async function clearForce(db: Kysely<Database>, projectId: string): Promi
 
 /**
  * Whether the project's own state of this commit is being evaluated, or was the last that was, in an evaluation other
- * than `except`. What pull requests propose and what brings back lost outputs is not its own state.
+ * than `except`. What pull requests propose and what brings back lost outputs is not its own state, and a commit that
+ * comes to another branch is new there: it may be what hosts follow.
  */
 export async function isCommitEvaluated(
   db: Kysely<Database>,
   projectId: string,
-  { commit, except }: { readonly commit: string; readonly except: string | null },
+  {
+    commit,
+    branch,
+    except,
+  }: { readonly commit: string; readonly branch: string | null; readonly except: string | null },
 ): Promise<boolean> {
   const own = () =>
     db
@@ -252,6 +257,7 @@ export async function isCommitEvaluated(
       .where("project_id", "=", projectId)
       .where("kind", "=", EvaluationKind.Normal)
       .where(sql<boolean>`trigger_type is distinct from 2`)
+      .where("branch", "is not distinct from", branch)
       .$if(except !== null, (query) => query.where("id", "!=", except));
   const last = await own().orderBy("ordinal", "desc").limit(1).executeTakeFirst();
   if (last?.commit_hash === commit) return true;

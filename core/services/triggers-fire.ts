@@ -34,9 +34,9 @@ export async function fireTrigger(
   deps: Pick<ProjectDeps, "db" | "clock" | "random" | "notifier">,
   { triggerId, type, skipSameCommit, note, ...order }: TriggerOrder,
 ): Promise<TriggerTest> {
-  const { projectId, commit } = order;
+  const { projectId, commit, branch } = order;
   // Once more within: another one may begin meanwhile. Here it costs no locks.
-  if (skipSameCommit && (await isCommitEvaluated(deps.db, projectId, { commit, except: null }))) {
+  if (skipSameCommit && (await isCommitEvaluated(deps.db, projectId, { commit, branch, except: null }))) {
     return { outcome: "SkippedSameCommit" };
   }
   try {
@@ -45,7 +45,8 @@ export async function fireTrigger(
       concurrency: "project",
       trigger: { id: triggerId, type },
       within: async (trx, evaluationId) => {
-        const seen = skipSameCommit && (await isCommitEvaluated(trx, projectId, { commit, except: evaluationId }));
+        const same = { commit, branch, except: evaluationId };
+        const seen = skipSameCommit && (await isCommitEvaluated(trx, projectId, same));
         if (seen) throw new SameCommitError("the commit was evaluated meanwhile");
         await clearForce(trx, projectId);
         await note(trx);

@@ -33,12 +33,17 @@ test("HEAD, branches and tags resolve to commits over http", async () => {
   await using server = await withGitServer(folder.path);
   const url = `${server.url}/repository/.git`;
 
-  expect(await remote.resolve(url)).toEqual({ commit: second, ref: "HEAD" });
-  expect(await remote.resolve(url, { ref: "main" })).toEqual({ commit: second, ref: "refs/heads/main" });
-  expect(await remote.resolve(url, { ref: "old/branch" })).toEqual({ commit: first, ref: "refs/heads/old/branch" });
-  expect(await remote.resolve(url, { ref: "refs/heads/main" })).toEqual({ commit: second, ref: "refs/heads/main" });
+  expect(await remote.resolve(url)).toEqual({ commit: second, ref: "HEAD", branch: "main" });
+  expect(await remote.resolve(url, { ref: "main" })).toEqual({
+    commit: second,
+    ref: "refs/heads/main",
+    branch: "main",
+  });
+  const old = { commit: first, ref: "refs/heads/old/branch", branch: "old/branch" };
+  expect(await remote.resolve(url, { ref: "old/branch" })).toEqual(old);
+  expect(await remote.resolve(url, { ref: "refs/heads/main" })).toMatchObject({ commit: second, branch: "main" });
   // An annotated tag is an object of its own; its commit is what counts.
-  expect(await remote.resolve(url, { ref: "v1" })).toEqual({ commit: first, ref: "refs/tags/v1" });
+  expect(await remote.resolve(url, { ref: "v1" })).toEqual({ commit: first, ref: "refs/tags/v1", branch: null });
 });
 
 test("what is not there is told apart: branch, repository, commit", async () => {
@@ -75,7 +80,7 @@ test("a local repository is read only where that is allowed", async () => {
   const url = `file://${join(folder.path, "repository")}`;
 
   await expect(remote.resolve(url)).rejects.toThrow("local paths are not allowed on this server");
-  expect(await createGitRemote({ ...options, allowLocal: true }).resolve(url)).toEqual({ commit: second, ref: "HEAD" });
+  expect(await createGitRemote({ ...options, allowLocal: true }).resolve(url)).toEqual({ commit: second, ref: "HEAD", branch: "main" });
 });
 
 test.each(["ext::sh -c 'touch pwned'", "--upload-pack=touch pwned"])("%j runs nothing", async (url) => {
@@ -142,7 +147,7 @@ test("a name is reached at its address, and a redirect is not followed but told"
   const { second } = await makeRepository(folder.path);
   await using server = await withGitServer(folder.path);
   const named = `${server.url.replace("127.0.0.1", "localhost")}/repository/.git`;
-  expect(await remote.resolve(named)).toEqual({ commit: second, ref: "HEAD" });
+  expect(await remote.resolve(named)).toEqual({ commit: second, ref: "HEAD", branch: "main" });
 
   const redirecting = createServer((request, response) => {
     response.writeHead(301, { location: `${server.url}/repository/.git${request.url?.slice(2)}` }).end();
