@@ -54,6 +54,8 @@ describe.skipIf(!nix.ok)("a host whose disk is too small for the new system", ()
     const { status } = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${DISK_BYTES},mode=755`, "tmpfs", place]);
     if (status !== 0) return context.skip("a small file system cannot be mounted here");
     mounted = place;
+    // It may have its mounts for itself.
+    await host.daemon.restart();
     await host.install(path(first, host), await fleet.cache());
     host.env.GRADIENT_DEPLOY_DISK_MARGIN_MB = "0";
     // There is room when the agent looks; then somebody else takes it.

@@ -52,7 +52,7 @@ describe.skipIf(!nix.ok)("two hosts of one project", () => {
   test("a watch survives the server's absence, and ends when it is told to", async () => {
     const { agent } = await watch(alpha);
     fleet.network.cut();
-    await agent.waitFor("reach");
+    await agent.waitFor('"level":"warn"');
     fleet.network.mend();
     const seen = fleet.network.seen.length;
     await expect.poll(() => fleet.network.seen.length).toBeGreaterThan(seen);

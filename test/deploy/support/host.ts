@@ -5,6 +5,7 @@ import type { End } from "#deploy-agent/ends.ts";
 import { type Service, startService } from "../../e2e/process.ts";
 import { type NixDaemon, nixOutput, runNix, withNixDaemon } from "../../support/nix.ts";
 import { pathWithNix } from "../../support/nix-path.ts";
+import { killProcesses, processesGiven, processesWith, withDescendants } from "../../support/processes.ts";
 import { fakeSystemctl, fakeSystemdInhibit, fakeSystemdRun } from "./fake-systemd.ts";
 
 /** What the agent of a host is told by its settings, as the NixOS module writes them. */
@@ -100,7 +101,11 @@ export async function withHost(name: string, told: AgentSettings): Promise<Host>
       await nixOutput([`${root}${path}/bin/switch-to-configuration`, "boot"], {});
       await boot(root);
     },
-    [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      // A switch outlives its agent, and one of a test that failed may never end.
+      killProcesses(await processesOf(root));
+      await daemon[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -155,6 +160,11 @@ async function boot(root: string): Promise<void> {
   await mkdir(join(root, "run"));
   await writeFile(join(root, "boot/id"), `${randomUUID()}\n`);
   for (const place of ["current-system", "booted-system"]) await symlink(next, join(root, "run", place));
+}
+
+/** All that runs on the host whose root this is: its daemon, agents and switches. */
+export async function processesOf(root: string): Promise<number[]> {
+  return await withDescendants([...(await processesGiven(root)), ...(await processesWith(root))]);
 }
 
 /** Whether the path and all that it needs are in the host's store, with the contents that Nix knows of them. */

@@ -2,9 +2,9 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { nixOutput } from "../../support/nix.ts";
-import { killProcesses, processesGiven, processesWith, untilGone, withDescendants } from "../../support/processes.ts";
+import { killProcesses, untilGone } from "../../support/processes.ts";
 import type { AgentRun, Host } from "./host.ts";
-import { linesOf, readRun } from "./host.ts";
+import { linesOf, processesOf, readRun } from "./host.ts";
 import type { Network } from "./network.ts";
 
 /** killed: the agent alone dies, and what it has started goes on. power: everything ends, and the host boots. */
@@ -98,8 +98,7 @@ async function startNoted(host: Host): Promise<AgentRun> {
 
 /** Everything that runs on the host ends at once, and the host boots what its boot loader names. */
 export async function losePower(host: Host): Promise<void> {
-  const own = [...(await processesGiven(host.root)), ...(await processesWith(host.root))];
-  const left = (await withDescendants(own)).filter((pid) => pid !== process.pid);
+  const left = await processesOf(host.root);
   killProcesses(left);
   await untilGone(left, GONE_MS_MAX);
   await host.daemon.restart();
