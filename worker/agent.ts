@@ -8,6 +8,7 @@ import { DERIVATION_BYTES_MAX, HEARTBEAT_INTERVAL_MS, WORKER_BUILDS_MAX } from "
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { BuildResult, Capabilities, EvaluationResult } from "#core/protocol/worker-messages.ts";
+import { BuildPlaces } from "./build-places.ts";
 import { AttemptEndedError, type AttemptLink } from "./link.ts";
 import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
@@ -15,6 +16,7 @@ import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
 import type { NarReturns } from "./session/nar-returns.ts";
 import { Supervisor, type SupervisorOptions, type WorkerFacts } from "./session/supervisor.ts";
+import { unlessAborted } from "./store/unless-aborted.ts";
 import { transientFailure } from "./transient-failure.ts";
 import type { WorkState } from "./work-status.ts";
 
@@ -40,16 +42,12 @@ export interface AgentOptions {
   readonly log: Logger;
 }
 
-const KINDS = ["evaluation", "build"] as const;
-type Kind = (typeof KINDS)[number];
+type Kind = "evaluation" | "build";
 
 interface Running {
   readonly kind: Kind;
   readonly attempt: Attempt;
   readonly done: Promise<void>;
-  builderEnded: boolean;
-  /** False once another build may begin in its place, while this one's outputs are on their way. */
-  holdsPlace: boolean;
 }
 
 /** Takes jobs from the server, runs them, and reports how they ended. */
@@ -58,6 +56,7 @@ export class Agent {
   readonly #supervisor: Supervisor;
   readonly #spoolFolder: string;
   readonly #running = new Map<string, Running>();
+  readonly #builds: BuildPlaces;
   readonly #stop = new AbortController();
   #draining = false;
 
@@ -65,6 +64,11 @@ export class Agent {
     const options = { ...given, facts: limited(given.facts) };
     this.#options = options;
     this.#spoolFolder = join(options.dataDir, "logs");
+    this.#builds = new BuildPlaces({
+      clock: options.clock,
+      places: () => this.#supervisor.facts.maxConcurrentBuilds,
+      giveBack: (id) => this.#giveBack(id, "it waited for others on this worker"),
+    });
     this.#supervisor = new Supervisor({
       ...options,
       returnsNars: options.returns !== undefined,
@@ -96,14 +100,16 @@ export class Agent {
 
   /** What runs, for who tells people. */
   get state(): WorkState {
+    const stateOf = ([id, { kind }]: [string, Running]) => ({ kind, builderEnded: this.#builds.isDelivering(id) });
     const isConnected = this.#supervisor.current !== null;
-    return { isConnected, isStopping: this.#draining, running: [...this.#running.values()] };
+    return { isConnected, isStopping: this.#draining, running: [...this.#running].map(stateOf) };
   }
 
   /** Takes no more work, and ends once what runs has been reported. */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#supervisor.current?.send({ type: "draining" });
+    for (const id of this.#builds.waiting) this.#giveBack(id, "the worker is draining");
     await Promise.all(Array.from(this.#running.values(), ({ done }) => done));
     this.#stop.abort();
   }
@@ -144,13 +150,16 @@ export class Agent {
     this.#requestAll(session);
   }
 
+  /** In a session in which nothing was asked for, or what was is forgotten. */
   #requestAll(session: LiveSession): void {
-    for (const kind of KINDS) this.#request(session, kind, this.#places(kind) - this.#count(kind));
+    this.#request(session, "evaluation", this.#freeForEvaluations);
+    this.#builds.forgetAsked();
+    this.#requestBuilds();
   }
 
-  #places(kind: Kind): number {
-    const { maxConcurrentBuilds, maxConcurrentEvaluations } = this.#supervisor.facts;
-    return kind === "build" ? maxConcurrentBuilds : maxConcurrentEvaluations;
+  get #freeForEvaluations(): number {
+    const running = Array.from(this.#running.values()).filter(({ kind }) => kind === "evaluation");
+    return this.#supervisor.facts.maxConcurrentEvaluations - running.length;
   }
 
   #receive(session: LiveSession, message: IncomingMessage): void {
@@ -190,18 +199,21 @@ export class Agent {
     session.send({ type: "assign_job_response", attempt: id, accepted: true });
     const work = job.kind === "build" ? this.#build(job, session, attempt) : this.#options.evaluate(job, attempt);
     const done = this.#finish(attempt, job.kind, work).finally(() => this.#ended(id, job.kind));
-    this.#running.set(id, { kind: job.kind, attempt, done, builderEnded: false, holdsPlace: true });
+    this.#running.set(id, { kind: job.kind, attempt, done });
+    this.#requestBuilds();
   }
 
   /** A job may have been on its way when this worker said that it has fewer places. */
   #refusal(kind: Kind): string | null {
     if (this.#draining) return "the worker is draining";
-    return this.#count(kind) < this.#places(kind) ? null : "all places of the worker are taken";
+    const hasRoom = kind === "build" ? this.#builds.hasRoom : this.#freeForEvaluations > 0;
+    return hasRoom ? null : "all places of the worker are taken";
   }
 
   /** Accepts the derivation's stream while the assignment is handled: its first frame may be next. */
   #build(job: BuildJob, session: LiveSession, attempt: Attempt): Promise<BuildResult> {
     const drv = session.connection.acceptStream(job.drv.stream);
+    const begun = this.#builds.arrived(attempt.attemptId);
     return (async () => {
       const aterm = await collect(drv, Math.min(job.drv.size, DERIVATION_BYTES_MAX)).catch((error: unknown) => {
         if (!session.lost)
@@ -209,6 +221,7 @@ export class Agent {
         // Not named on the next session, it is given to another worker.
         throw new AttemptEndedError("the session ended before the derivation had arrived", { cause: error });
       });
+      await unlessAborted(begun, attempt.signal);
       return await this.#options.build(job, aterm, attempt);
     })();
   }
@@ -243,47 +256,33 @@ export class Agent {
   }
 
   #builderEnded(id: string): void {
-    const running = this.#running.get(id);
-    if (!running) return;
-    running.builderEnded = true;
-    this.#giveUpPlaces();
+    this.#builds.builderEnded(id);
+    this.#requestBuilds();
   }
 
   #ended(id: string, kind: Kind): void {
-    const heldPlace = this.#running.get(id)?.holdsPlace ?? false;
     this.#running.delete(id);
-    if (heldPlace) this.#requestOne(kind);
-    this.#giveUpPlaces();
-  }
-
-  /**
-   * Uploads overlap with builds, as long as they keep up: there are at most twice as many attempts as places, so that a
-   * slow line holds builds back instead of piling up what they made.
-   */
-  #giveUpPlaces(): void {
-    let room = 2 * this.#places("build") - this.#running.size;
-    for (const running of this.#running.values()) {
-      if (room <= 0) return;
-      if (!running.builderEnded || !running.holdsPlace) continue;
-      running.holdsPlace = false;
-      room--;
-      this.#requestOne("build");
-    }
-  }
-
-  #requestOne(kind: Kind): void {
+    this.#builds.left(id);
     const session = this.#supervisor.current;
-    if (session && !this.#draining) this.#request(session, kind, 1);
+    if (kind === "evaluation" && session) this.#request(session, kind, 1);
+    this.#requestBuilds();
+  }
+
+  /** The server gives it to another worker at once. Without a session it is not named in the next one. */
+  #giveBack(id: string, reason: string): void {
+    this.#supervisor.current?.send({ type: "assign_job_response", attempt: id, accepted: false, reason });
+    this.#running.get(id)?.attempt.end(reason);
+  }
+
+  #requestBuilds(): void {
+    const session = this.#supervisor.current;
+    if (session && !this.#draining) this.#request(session, "build", this.#builds.ask());
   }
 
   #request(session: LiveSession, kind: Kind, free: number): void {
     const { capabilities } = this.#options;
     const able = kind === "build" ? capabilities.build : capabilities.eval || capabilities.fetch;
-    if (able && free > 0) session.send({ type: "request_job", kind, free });
-  }
-
-  #count(kind: Kind): number {
-    return Array.from(this.#running.values()).filter((running) => running.kind === kind && running.holdsPlace).length;
+    if (able && free > 0 && !this.#draining) session.send({ type: "request_job", kind, free });
   }
 
   #endAll(reason: string): void {

@@ -2,6 +2,7 @@ import { type Kysely, sql } from "kysely";
 import { leaseEnd } from "./leases.ts";
 import type { Database } from "./schema.ts";
 import type { DispatchScore } from "./tables/scheduling.ts";
+import { commitsLater } from "./transaction.ts";
 
 /** One ready build and the worker that is to have it. */
 export interface BuildClaim {
@@ -41,6 +42,9 @@ export interface ClaimedBuilds {
  *
  * All in one statement, which needs no transaction around it: assigning a build costs little else. `offset 0` keeps the
  * planner from joining whole tables while it has no statistics of a graph that has just been reported.
+ *
+ * It is seen by all at once, and durable only a moment later (`commitsLater`): a database that dies in between gives
+ * these builds out again, and refuses what comes of the leases that it has forgotten.
  */
 export async function claimBuilds(
   db: Kysely<Database>,
@@ -48,7 +52,7 @@ export async function claimBuilds(
   leaseMs: number,
 ): Promise<ClaimedBuilds> {
   const { rows } = await sql<ClaimedBuild & { readonly evaluation_ids: readonly string[] | null }>`
-    with chosen as (
+    with hurry as materialized (select ${commitsLater}), chosen as (
       select * from jsonb_to_recordset(${JSON.stringify(claims)}::jsonb)
         as c("buildId" uuid, "attemptId" uuid, "workerId" uuid, "deadlineMs" float8, score jsonb)
     ), free as (
@@ -92,7 +96,7 @@ export async function claimBuilds(
       -- Said once.
       case when row_number() over () = 1 then (select array_agg(above.id order by above.id) from above) end
         as evaluation_ids
-    from taken t join chosen c on c."buildId" = t.id
+    from hurry cross join taken t join chosen c on c."buildId" = t.id
     join lateral (select aterm from build_derivation where build_id = t.id offset 0) d on true
     left join build_resolution r on r.build_id = t.id and t.resolution = 2`.execute(db);
   return {

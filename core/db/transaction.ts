@@ -1,4 +1,4 @@
-import type { Kysely, Transaction } from "kysely";
+import { type Kysely, type RawBuilder, sql, type Transaction } from "kysely";
 import { type Clock, sleep, systemClock } from "../lib/clock.ts";
 import { type RandomBytes, randomFraction, systemRandom } from "../lib/ids.ts";
 import { failureKind } from "./failure.ts";
@@ -6,6 +6,14 @@ import type { Database } from "./schema.ts";
 
 const ATTEMPTS_MAX = 5;
 const DELAY_MS = 10;
+
+/**
+ * In a transaction, or in a statement that is one: nobody waits for the disk at its commit. A database that dies within
+ * the next second (`wal_writer_delay`, three times) may have forgotten it when it comes back, with all that came after
+ * it and was not waited for either. A later transaction that is waited for makes it durable too. Only for what nobody
+ * is told that could not be done again.
+ */
+export const commitsLater: RawBuilder<string> = sql<string>`set_config('synchronous_commit', 'off', true)`;
 
 /** What the pauses between tries are made with. */
 export interface RetryPorts {

@@ -1,4 +1,5 @@
 import { assert } from "./assert.ts";
+import { type Clock, sleep } from "./clock.ts";
 
 export interface GroupQueueOptions<Item, Outcome> {
   /**
@@ -11,6 +12,8 @@ export interface GroupQueueOptions<Item, Outcome> {
   readonly groupMax: number;
   /** More waiting items than this are refused. */
   readonly waitingMax: number;
+  /** So far apart groups begin that are not full: what comes quicker than that goes together. By default 0. */
+  readonly apart?: { readonly ms: number; readonly clock: Clock };
 }
 
 /** More wait already than the queue holds. Nothing was done with the item. */
@@ -25,22 +28,25 @@ interface Waiting<Item, Outcome> {
 }
 
 /**
- * Handles together what came in while the group before was under way: where every group costs about the same, ten items
- * cost little more than one. Nobody waits for a group to fill. Items are handled in the order they came. When a group
- * fails, each of its items is handled once more alone, in that order, so that a bad one fails by itself.
+ * Handles together what came in while the group before was under way, or shortly after it began: where every group costs
+ * about the same, ten items cost little more than one. Nobody waits for a group to fill, and what comes alone does not
+ * wait at all. Items are handled in the order they came. When a group fails, each of its items is handled once more
+ * alone, in that order, so that a bad one fails by itself.
  */
 export class GroupQueue<Item, Outcome> {
   readonly #options: GroupQueueOptions<Item, Outcome>;
   #waiting: Waiting<Item, Outcome>[] = [];
   #running = false;
+  #onIdle: () => void = () => {};
 
   constructor(options: GroupQueueOptions<Item, Outcome>) {
     assert(options.groupMax > 0, "a group has at least one item");
     this.#options = options;
   }
 
-  get idle(): boolean {
-    return !this.#running && this.#waiting.length === 0;
+  /** Called each time when nothing waits, and the next item would begin at once. */
+  set onIdle(action: () => void) {
+    this.#onIdle = action;
   }
 
   /** Resolves with the item's own outcome; rejects with why it failed, or with `QueueFullError`. */
@@ -58,12 +64,17 @@ export class GroupQueue<Item, Outcome> {
     this.#running = true;
     // What is added in the same turn goes along.
     await Promise.resolve();
+    const { groupMax, apart } = this.#options;
     while (this.#waiting.length > 0) {
-      const group = this.#waiting.slice(0, this.#options.groupMax);
+      const nextMs = apart ? apart.clock.monotonic() + apart.ms : 0;
+      const group = this.#waiting.slice(0, groupMax);
       this.#waiting = this.#waiting.slice(group.length);
       await this.#handle(group);
+      const leftMs = apart ? nextMs - apart.clock.monotonic() : 0;
+      if (apart && leftMs > 0 && this.#waiting.length < groupMax) await sleep(apart.clock, leftMs);
     }
     this.#running = false;
+    this.#onIdle();
   }
 
   async #handle(group: readonly Waiting<Item, Outcome>[]): Promise<void> {
@@ -97,13 +108,11 @@ export class GroupQueues<Item, Outcome> {
 
   async add(key: string, item: Item): Promise<Outcome> {
     const known = this.#queues.get(key);
+    if (known) return await known.add(item);
     const handle = (items: readonly Item[]) => this.#handle(key, items);
-    const queue = known ?? new GroupQueue<Item, Outcome>({ ...this.#options, handle });
-    if (!known) this.#queues.set(key, queue);
-    try {
-      return await queue.add(item);
-    } finally {
-      if (queue.idle && this.#queues.get(key) === queue) this.#queues.delete(key);
-    }
+    const queue = new GroupQueue<Item, Outcome>({ ...this.#options, handle });
+    this.#queues.set(key, queue);
+    queue.onIdle = () => this.#queues.delete(key);
+    return await queue.add(item);
   }
 }

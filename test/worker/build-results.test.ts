@@ -162,12 +162,15 @@ describe.skipIf(!nix.ok)(`what a build reports and keeps (${nix.ok ? nix.version
     expect(result).toMatchObject({ status: "built", failure: null });
   });
 
-  /** A build that needs its inputs at its end, and loses what is garbage before that. */
+  /**
+   * A build that needs its inputs at its end, and loses what is garbage before that. Its output is larger than what is
+   * read before it is sent.
+   */
   async function buildWithCollection(name: string, gcRootsDir: string) {
     const drvPath = await instantiate(
       daemon,
       `let deep = mk "${name}-deep" "echo deep words > $out" {}; in
-        mk "${name}" "echo go; sleep 1; cat $dep; cat $text; echo done > $out" {
+        mk "${name}" "echo go; sleep 1; cat $dep; cat $text; printf %0100000d 0 > $out" {
           dep = mk "${name}-dep" "echo $deep > $out" { inherit deep; }; text = builtins.toFile "${name}-text" "x"; }`,
     );
     const derivation = await readDerivation(daemon, drvPath);

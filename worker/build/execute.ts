@@ -14,7 +14,7 @@ import { BuildFailure, failedResult } from "./failure.ts";
 import { ensureInputs } from "./inputs.ts";
 import { readProducts } from "./products.ts";
 import { type BuildTimeLimits, builderOptions, runBuilder } from "./run-builder.ts";
-import { deliverBuild } from "./upload.ts";
+import { uploadsOf } from "./upload.ts";
 
 export interface BuildRequest extends BuildTimeLimits {
   readonly drvPath: StorePath;
@@ -85,7 +85,7 @@ class BuildRun {
     );
     try {
       const settings = builderOptions(this.#job, cores);
-      return await pool.use(
+      const { result, uploads } = await pool.use(
         async (connection) => {
           const { status, outputs } = await this.#build(connection, derivation, known);
           unlock();
@@ -96,11 +96,15 @@ class BuildRun {
             ...(this.metrics && { metrics: this.metrics }),
             ...(products.length > 0 && { products }),
           };
-          await deliverBuild(connection, result, this.#link, { pool, settings, signer });
-          return result;
+          const made = await uploadsOf(connection, result, this.#link, { pool, settings, signer });
+          if (!made.needsConnection) return { result, uploads: made.uploads };
+          await this.#link.deliver(made.uploads, result);
+          return { result, uploads: null };
         },
         { signal, settings },
       );
+      if (uploads) await this.#link.deliver(uploads, result);
+      return result;
     } finally {
       unlock();
     }

@@ -6,31 +6,37 @@ import type { DaemonConnection } from "../daemon/connection.ts";
 import type { DaemonPool } from "../daemon/pool.ts";
 import type { AttemptLink, Upload } from "../link.ts";
 import type { Signer } from "../signing-key.ts";
-import { LentConnection, uploadOf } from "../store/push-path.ts";
+import { AT_ONCE_BYTES_MAX, LentConnection, readUpload, uploadOf } from "../store/push-path.ts";
 import { inReferenceOrder } from "../store/reference-order.ts";
 import { BuildFailure } from "./failure.ts";
 
 /**
- * Sends the outputs of a build, those first that others refer to, and its result. Whatever else the outputs refer to
- * are inputs, which the server has. Throws when the store does not know an output: without its references it would be
+ * The outputs of a build as they are sent, those first that others refer to. Whatever else the outputs refer to are
+ * inputs, which the server has. Throws when the store does not know an output: without its references it would be
  * offered broken.
+ *
+ * `needsConnection` is false when all of them are in memory, which small ones are: the connection may serve the next
+ * build while they are on their way.
  */
-export async function deliverBuild(
+export async function uploadsOf(
   connection: DaemonConnection,
-  result: BuildResult,
+  { outputs }: Pick<BuildResult, "outputs">,
   link: AttemptLink,
   deps: { readonly pool: DaemonPool; readonly settings: DaemonOptions; readonly signer: Signer | null },
-): Promise<void> {
+): Promise<{ readonly uploads: readonly Upload[]; readonly needsConnection: boolean }> {
   const infos = new Map<StorePath, DaemonPathInfo>();
-  for (const { path } of result.outputs) infos.set(path, await requirePathInfo(connection, path));
+  for (const { path } of outputs) infos.set(path, await requirePathInfo(connection, path));
   const lent = new LentConnection(connection);
   const references = new Map(Array.from(infos, ([path, info]) => [path, info.references]));
+  const size = Array.from(infos.values()).reduce((sum, { narSize }) => sum + narSize, 0);
+  const needsConnection = size > AT_ONCE_BYTES_MAX;
   const uploads: Upload[] = [];
   await inReferenceOrder(references, 1, async (path) => {
     const info = infos.get(path) as DaemonPathInfo;
-    uploads.push(await uploadOf(info, { ...deps, lent, target: "output", link }));
+    const upload = await uploadOf(info, { ...deps, lent, target: "output", link });
+    uploads.push(needsConnection ? upload : await readUpload(upload));
   });
-  await link.deliver(uploads, result);
+  return { uploads, needsConnection };
 }
 
 async function requirePathInfo(connection: DaemonConnection, path: StorePath): Promise<DaemonPathInfo> {

@@ -1,5 +1,5 @@
 import { toHex } from "#core/lib/bytes.ts";
-import { type ByteStream, collect } from "#core/lib/streams.ts";
+import { type ByteStream, collect, streamOf } from "#core/lib/streams.ts";
 import type { DaemonOptions } from "#core/nix/daemon/options.ts";
 import type { DaemonPathInfo } from "#core/nix/daemon/path-info.ts";
 import { compressZstd, compressZstdAtOnce } from "../codec.ts";
@@ -18,7 +18,7 @@ export interface PushSource {
 }
 
 /** NARs up to this size are compressed in one go: it is quicker than a stream, and holds up the worker for 0.2 ms. */
-const AT_ONCE_BYTES_MAX = 64 * 1024;
+export const AT_ONCE_BYTES_MAX: number = 64 * 1024;
 
 /** How a path of the store is sent to the server: as zstd and in constant memory. */
 export async function uploadOf(
@@ -41,6 +41,12 @@ export async function uploadOf(
     compression: "zstd",
     open: () => (info.narSize <= AT_ONCE_BYTES_MAX ? compressedAtOnce(open()) : compressZstd(open())),
   };
+}
+
+/** The same upload from memory: what it reads from the store is read now. For NARs of `AT_ONCE_BYTES_MAX` at most. */
+export async function readUpload(upload: Upload): Promise<Upload> {
+  const bytes = await collect(upload.open(), 2 * AT_ONCE_BYTES_MAX);
+  return { ...upload, open: () => streamOf(bytes) };
 }
 
 /**

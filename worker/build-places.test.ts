@@ -1,0 +1,134 @@
+import { expect, test } from "vitest";
+import type { Clock } from "#core/lib/clock.ts";
+import { BuildPlaces } from "./build-places.ts";
+
+/** Time stands still until it is told to pass. */
+function begin({ places = 2 } = {}) {
+  let nowMs = 0;
+  let timers: { readonly at: number; readonly action: () => void }[] = [];
+  const clock: Clock = {
+    now: () => nowMs,
+    monotonic: () => nowMs,
+    schedule: (ms, action) => {
+      const timer = { at: nowMs + ms, action };
+      timers.push(timer);
+      return () => {
+        timers = timers.filter((one) => one !== timer);
+      };
+    },
+  };
+  const pass = (ms: number) => {
+    nowMs += ms;
+    const due = timers.filter(({ at }) => at <= nowMs);
+    timers = timers.filter(({ at }) => at > nowMs);
+    for (const { action } of due) action();
+  };
+  const begun: string[] = [];
+  const givenBack: string[] = [];
+  const builds = new BuildPlaces({
+    clock,
+    places: () => places,
+    giveBack: (id) => {
+      givenBack.push(id);
+      builds.left(id);
+    },
+  });
+  const arrive = (...ids: string[]) => {
+    for (const id of ids) void builds.arrived(id).then(() => begun.push(id));
+  };
+  /** Builds one that takes so long, and delivers it in as long. */
+  const build = (id: string, ms: number) => {
+    arrive(id);
+    pass(ms);
+    builds.builderEnded(id);
+    pass(ms);
+    builds.left(id);
+  };
+  return { builds, begun, givenBack, arrive, build, pass };
+}
+
+test("a worker of which nothing is known asks for as many builds as it has places, and no more", () => {
+  const { builds, arrive } = begin();
+  expect(builds.ask()).toBe(2);
+  expect(builds.ask()).toBe(0);
+  arrive("a", "b");
+  expect(builds.ask()).toBe(0);
+  expect(builds.hasRoom).toBe(false);
+});
+
+test("what was asked for in a session that is over is asked for again", () => {
+  const { builds } = begin();
+  expect(builds.ask()).toBe(2);
+  builds.forgetAsked();
+  expect(builds.ask()).toBe(2);
+});
+
+test("while builds are quick more are asked for than can begin, a place-full at a time, and begin in their order", async () => {
+  const { builds, begun, arrive, build, pass } = begin();
+  build("first", 10);
+  expect(builds.ask()).toBe(2);
+  arrive("a", "b");
+  expect(builds.ask()).toBe(2);
+  arrive("c", "d");
+  expect(builds.ask()).toBe(2);
+  arrive("e", "f");
+  expect(builds.ask()).toBe(0);
+  pass(10);
+  await Promise.resolve();
+  expect(begun).toEqual(["first", "a", "b"]);
+  builds.builderEnded("a");
+  await Promise.resolve();
+  expect(begun).toEqual(["first", "a", "b", "c"]);
+  // One alone is not worth an answer.
+  expect(builds.ask()).toBe(0);
+  builds.builderEnded("b");
+  expect(builds.ask()).toBe(2);
+});
+
+test("a build that waits for one that takes its time goes back to the server, and no more are asked for", async () => {
+  const { builds, begun, givenBack, arrive, build, pass } = begin({ places: 1 });
+  build("first", 10);
+  builds.ask();
+  arrive("long");
+  builds.ask();
+  arrive("waits");
+  expect(builds.waiting).toEqual(["waits"]);
+  pass(2_000);
+  await Promise.resolve();
+  expect(givenBack).toEqual(["waits"]);
+  expect(begun).toEqual(["first", "long"]);
+  expect(builds.ask()).toBe(0);
+  builds.builderEnded("long");
+  expect(builds.ask()).toBe(1);
+});
+
+test("deliveries that keep up hold no builds back, and those that do not hold them all back", () => {
+  const { builds, arrive, build, pass } = begin({ places: 1 });
+  build("first", 10);
+  for (const id of ["a", "b", "c", "d"]) {
+    builds.forgetAsked();
+    arrive(id);
+    pass(5);
+    builds.builderEnded(id);
+  }
+  arrive("e");
+  expect(builds.waiting).toEqual([]);
+  builds.builderEnded("e");
+  pass(300);
+  arrive("f");
+  expect(builds.waiting).toEqual(["f"]);
+  for (const id of ["a", "b", "c"]) builds.left(id);
+  expect(builds.waiting).toEqual(["f"]);
+  builds.left("d");
+  expect(builds.waiting).toEqual([]);
+});
+
+test("a build that ended in whatever way leaves its place to the next", async () => {
+  const { builds, begun, arrive } = begin({ places: 1 });
+  arrive("a");
+  builds.left("a");
+  expect(builds.ask()).toBe(1);
+  arrive("b");
+  await Promise.resolve();
+  expect(begun).toEqual(["a", "b"]);
+});
