@@ -40,10 +40,16 @@ export type Decision =
  */
 export function decide(
   wanted: Wanted,
-  known: { readonly state: AgentState; readonly view: SystemView; readonly mode: Mode },
+  known: {
+    readonly state: AgentState;
+    readonly view: SystemView;
+    readonly mode: Mode;
+    /** What is set up for the next boot. */
+    readonly nextBoot: Target | null;
+  },
   { force, allowOlder }: Wishes,
 ): Decision {
-  const { state, view, mode } = known;
+  const { state, view, mode, nextBoot } = known;
   const target = wanted.build;
   if (wanted.state === "none" || !target) return end("nothing-built", wanted.reason);
   const bad = state.bad.find(({ storePath }) => storePath === target.storePath);
@@ -52,6 +58,8 @@ export function decide(
   if (bad && !isReleased && !force) {
     return end("bad-build", `${target.storePath} failed here at ${bad.at}: ${bad.reason}`);
   }
+  const waitsForBoot = nextBoot?.storePath === target.storePath && view.runningPath !== target.storePath;
+  if (waitsForBoot && !bad) return end("will-boot", "it is set up for the next boot");
   if (isThere && !bad) return end("up-to-date", null);
   if (wanted.state === "held" && !force) return end("held", wanted.reason);
   if (wanted.state === "waiting" && !force) return end("waiting", wanted.reason);

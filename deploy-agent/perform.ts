@@ -123,7 +123,8 @@ class AgentProcess {
 
   async #withLock(apiKey: string, work: (context: Context) => Promise<RunEnd>): Promise<RunEnd | null> {
     using lock = takeLock(this.#settings.stateDir);
-    return lock && work(this.#context(apiKey));
+    // Awaited here: the lock ends with this block.
+    return lock && (await work(this.#context(apiKey)));
   }
 
   #context(apiKey: string): Context {

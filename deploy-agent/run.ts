@@ -5,7 +5,7 @@ import { ENDS, type End } from "./ends.ts";
 import { newJournal, resumeJournal, runJournal } from "./journal-runner.ts";
 import { mayReport, sendReports, withoutPermission, withPermission } from "./mailbox.ts";
 import { ServerError } from "./ports.ts";
-import { checkBoot, rebootWhenNeeded } from "./reboot.ts";
+import { bootToCome, checkBoot, rebootWhenNeeded } from "./reboot.ts";
 import { withReport } from "./reports.ts";
 import type { SystemView } from "./state.ts";
 
@@ -21,6 +21,7 @@ export interface RunEnd {
 /** Whether the end of what was left from before says more than the end of what came after it. */
 const SAYS_LITTLE: ReadonlySet<End> = new Set([
   "up-to-date",
+  "will-boot",
   "bad-build",
   "held",
   "waiting",
@@ -82,7 +83,8 @@ async function deployWanted(
   if (settings.report && !wanted.canReport) withoutPermission(context);
   else withPermission(context);
   const view = host.view();
-  const decision = decide(wanted, { state: keeper.state, view, mode: settings.mode }, wishes);
+  const nextBoot = bootToCome(context)?.target ?? null;
+  const decision = decide(wanted, { state: keeper.state, view, mode: settings.mode, nextBoot }, wishes);
   if (decision.kind === "end") {
     if (options.tellUnchanged) tellUnchanged(context, wanted, decision, view);
     noteInPlace(context, wanted, decision);

@@ -100,7 +100,7 @@ describe("settings", () => {
       fc.constantFrom(...SETTING_NAMES.map((n) => ENVIRONMENT_PREFIX + n)),
       fc.string(),
     );
-    fc.assert(
+    void fc.assert(
       fc.property(environments, (environment) => {
         try {
           read(environment);
@@ -167,7 +167,7 @@ describe("a window of time", () => {
 
   test("and the one from its end to its beginning share each minute of the day", () => {
     const minute = fc.integer({ min: 0, max: 1439 });
-    fc.assert(
+    void fc.assert(
       fc.property(minute, minute, minute, (fromMinute, toMinute, now) => {
         fc.pre(fromMinute !== toMinute);
         const inside = isInWindow({ fromMinute, toMinute }, now);

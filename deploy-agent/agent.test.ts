@@ -1,0 +1,499 @@
+import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { type AgentRun, type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+
+let root: DeployRoot;
+beforeAll(async () => {
+  root = await withDeployRoot();
+});
+afterAll(() => root[Symbol.asyncDispose]());
+beforeEach(() => {
+  root.reset();
+  for (const name of Object.keys(root.environment)) delete root.environment[name];
+  for (const name of ["remote", "download.sh", "inhibitors", "own-netrc", "boot-entry"]) {
+    rmSync(join(root.path, name), { recursive: true, force: true });
+  }
+  root.status = null;
+  root.reportStatus = 200;
+  root.publish(NEW);
+  root.offer(NEW, 2);
+});
+
+const set = (name: string, value: string) => {
+  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
+};
+const both = (path: string) => ({ profile: path, running: path });
+const steps = () => root.reports.map(({ step }) => step);
+
+function expectEnd(run: AgentRun, end: string, code: number): void {
+  expect({ ...run.json, code: run.code }, run.stderr).toMatchObject({ end, exit_code: code, code });
+}
+
+describe("a new build", () => {
+  test("is fetched, set, switched to and told step by step; then there is nothing to do", async () => {
+    expectEnd(await root.run(), "deployed", 0);
+    expect(root.links).toEqual(both(NEW));
+    expect(steps()).toEqual(["started", "downloading", "activating", "checking", "succeeded"]);
+    expect(root.reports.map(({ sequence }) => sequence)).toEqual([0, 1, 2, 3, 4]);
+    expect(root.reports.at(-1)).toMatchObject({ running_path: NEW, generation: 2, health: "healthy", exit_code: 0 });
+
+    expectEnd(await root.run(), "up-to-date", 0);
+    expect(steps().slice(5)).toEqual(["unchanged"]);
+    expect(root.read("switches").trim()).toBe(`switch ${NEW}`);
+  });
+
+  test("is fetched with signatures on, and never built; the key is for the server's machine alone", async () => {
+    root.write("own-netrc", "machine other.example.com password secret\n");
+    expectEnd(await root.run(), "deployed", 0);
+    const call = root
+      .read("calls")
+      .split("\n")
+      .find((line) => line.startsWith("nix-store --realise") && !line.includes("--dry-run"));
+    expect(call).toContain("--max-jobs 0");
+    for (const option of ["require-sigs true", "fallback false", "builders "])
+      expect(call).toContain(`--option ${option}`);
+    expect(call).toContain(`--option extra-substituters ${root.origin}/cache/main`);
+    expect(call).toContain("--option extra-trusted-public-keys k-1:AAAA");
+    expect(root.read("netrc-seen")).toBe(
+      "machine 127.0.0.1 login gradient-deploy password GRAD0123456789abcdef\n" +
+        "machine other.example.com password secret\n",
+    );
+    expect(root.read("netrc-mode").trim()).toBe("600");
+    expect(existsSync(join(root.path, "state/netrc"))).toBe(false);
+    expect(root.link("state/roots/next")).toBe(NEW);
+    expect(root.link("state/roots/before")).toBe(OLD);
+  });
+
+  test.each([
+    ["switch", both(NEW), "deployed", `switch ${NEW}`],
+    ["boot", { profile: NEW, running: OLD }, "will-boot", `boot ${NEW}`],
+    ["test", { profile: OLD, running: NEW }, "deployed", `test ${NEW}`],
+    ["dry-activate", both(OLD), "dry-activated", `dry-activate ${NEW}`],
+  ])("in the mode %s changes just what that mode changes", async (mode, links, end, call) => {
+    set("MODE", mode);
+    expectEnd(await root.run(), end, 0);
+    expect(root.links).toEqual(links);
+    expect(root.read("switches").trim()).toBe(call);
+    expect(root.reports.at(-1)).toMatchObject({ step: "succeeded", mode });
+  });
+
+  test.each([
+    ["held", 10],
+    ["waiting", 11],
+  ])("that is %s is left until it is forced", async (state, code) => {
+    root.offer(NEW, 2, { state, reason: "the reason" });
+    const run = await root.run();
+    expectEnd(run, state, code);
+    expect(run.json.reason).toBe("the reason");
+    expect(root.links).toEqual(both(OLD));
+    expectEnd(await root.run("--force"), "deployed", 0);
+  });
+
+  test("that is older than the last one is refused, unless it is allowed", async () => {
+    root.publish(NEWER);
+    root.offer(NEWER, 3);
+    await root.run();
+    root.offer(NEW, 2);
+    expectEnd(await root.run(), "older", 12);
+    expect(root.links).toEqual(both(NEWER));
+    expectEnd(await root.run("--allow-older"), "deployed", 0);
+    expect(root.links).toEqual(both(NEW));
+  });
+
+  test("that is not there is an end of its own", async () => {
+    root.offer(NEW, 2, { state: "none", build: null, reason: "nobody built it" });
+    expectEnd(await root.run(), "nothing-built", 14);
+    expect(root.reports).toMatchObject([{ step: "unchanged", running_path: OLD }]);
+  });
+});
+
+describe("a build that fails", () => {
+  async function expectRolledBack(end: string, code: number): Promise<AgentRun> {
+    const run = await root.run();
+    expectEnd(run, end, code);
+    expect(root.links).toEqual(both(OLD));
+    expect(root.link("nix/profiles/system")).toBe("system-1-link");
+    expect(root.read("switches").trim().split("\n").at(-1)).toBe(`switch ${OLD}`);
+    return run;
+  }
+
+  test("is undone, told and not tried again by itself; a newer one is", async () => {
+    root.publish(NEW, "echo its reasons >&2; exit 3\n");
+    const run = await expectRolledBack("rolled-back", 40);
+    expect(run.json.reason).toContain("ended with 3: its reasons");
+    expect(steps()).toEqual(["started", "downloading", "activating", "failed", "rolled_back"]);
+
+    root.offer(NEW, 2, { state: "held", reason: "it failed here" });
+    expectEnd(await root.run(), "bad-build", 13);
+    root.publish(NEWER);
+    root.offer(NEWER, 3);
+    expectEnd(await root.run(), "deployed", 0);
+  });
+
+  test("is tried again when the server, who knows of it, offers it again", async () => {
+    root.publish(NEW, 'if [ ! -e "$root/mended" ]; then exit 3; fi\n');
+    await expectRolledBack("rolled-back", 40);
+    root.write("mended", "");
+    expectEnd(await root.run(), "deployed", 0);
+    rmSync(join(root.path, "mended"));
+  });
+
+  test("by hanging is ended and undone", async () => {
+    root.publish(NEW, "trap '' TERM; sleep 300\n");
+    set("SWITCH_TIMEOUT_SECS", "1");
+    const run = await expectRolledBack("rolled-back", 40);
+    expect(run.json.reason).toContain("took longer than 1 s");
+  });
+
+  test("by saying it is done when it is not is undone", async () => {
+    root.publish(NEW, "exit 0\n");
+    const run = await expectRolledBack("rolled-back", 40);
+    expect(run.json.reason).toContain("said it was done");
+  });
+
+  test("by a unit that did not fail before is undone", async () => {
+    root.write("failed-units", "always.service loaded failed failed Always\n");
+    root.publish(NEW, 'echo "* web.service loaded failed failed Web" >> "$root/failed-units"\n');
+    expect((await expectRolledBack("unhealthy", 41)).json.failed_units).toEqual(["web.service"]);
+  });
+
+  test("by a health command is undone", async () => {
+    set("HEALTH_COMMANDS", JSON.stringify(["true", `test "$(readlink ${root.path}/run/current-system)" = ${OLD}`]));
+    expect((await expectRolledBack("unhealthy", 41)).json.reason).toContain("ended with 1");
+  });
+
+  test("by breaking the network is undone, and told as soon as it can be", async () => {
+    root.publish(NEW, 'touch "$root/network-down"\n');
+    const run = await expectRolledBack("unhealthy", 41);
+    expect(run.json.reason).toContain("cannot be reached");
+    expect(run.json.unsent_reports).toBe(3);
+    rmSync(join(root.path, "network-down"));
+    expectEnd(await root.run("resume"), "resumed", 0);
+    expect(steps()).toEqual(["started", "downloading", "activating", "checking", "failed", "rolled_back"]);
+  });
+
+  test("by killing the agent is undone by the next run", async () => {
+    root.publish(NEW, 'kill -9 "$(cat "$root/agent")"; exit 3\n');
+    const child = root.start();
+    root.write("agent", `${child.pid}`);
+    expect((await endOf(child)).code).toBe(null);
+    expectEnd(await root.run("resume"), "rolled-back", 40);
+    expect(root.links).toEqual(both(OLD));
+  });
+
+  test("together with the way back is said loudly, and tried again until it works", async () => {
+    root.publish(NEW, 'touch "$root/broken"; exit 3\n');
+    writeFileSync(`${root.path}${OLD}/behaviour`, '[ -e "$root/broken" ] && exit 5\n');
+    expectEnd(await root.run(), "rollback-failed", 43);
+    expect(root.reports.at(-1)).toMatchObject({ step: "failed", health: "unhealthy", exit_code: 43 });
+    root.offer(NEW, 2, { state: "held", reason: "it failed here" });
+    expectEnd(await root.run(), "rollback-failed", 43);
+    rmSync(join(root.path, "broken"));
+    expectEnd(await root.run(), "rolled-back", 40);
+    expect(root.links).toEqual(both(OLD));
+  });
+});
+
+describe("what cannot be fetched changes nothing", () => {
+  const cases: readonly (readonly [string, number, () => void, string])[] = [
+    [
+      "missing-path",
+      30,
+      () => rmSync(join(root.path, "remote"), { recursive: true }),
+      `${NEW} is in none of the caches: main (`,
+    ],
+    [
+      "bad-signature",
+      31,
+      () =>
+        root.write(
+          "download.sh",
+          failing(
+            `warning: the substitute for '${NEW}' from 'http://x' is not signed by any of the keys in 'trusted-public-keys'`,
+          ),
+        ),
+      "is not signed by a trusted key of main",
+    ],
+    ["disk-full", 32, () => set("DISK_MARGIN_MB", "99000000"), "collect garbage"],
+    [
+      "disk-full",
+      32,
+      () => root.write("download.sh", failing("error: writing to file: No space left on device")),
+      "No space left",
+    ],
+    [
+      "download-failed",
+      33,
+      () => root.write("download.sh", failing("error: unable to download: HTTP error 500")),
+      "HTTP error 500",
+    ],
+  ];
+  const failing = (words: string) => `[ "$dry" ] || { echo "${words}" >&2; exit 1; }\n`;
+
+  test.each(cases)("%s (%i)", async (end, code, arrange, words) => {
+    arrange();
+    const run = await root.run();
+    expectEnd(run, end, code);
+    expect(run.json.reason).toContain(words);
+    expect(root.links).toEqual(both(OLD));
+    expect(root.read("switches")).toBe("");
+    expect(steps()).toEqual(["started", "downloading", "failed"]);
+  });
+
+  test("and a download that a signal ends is taken up by the next run", async () => {
+    root.write(
+      "download.sh",
+      '[ "$dry" ] || { touch "$root/downloading"; while [ -e "$root/download.sh" ]; do sleep 0.1; done; }\n',
+    );
+    const child = root.start();
+    await vi.waitFor(() => expect(existsSync(join(root.path, "downloading"))).toBe(true), 20_000);
+    child.kill("SIGTERM");
+    expectEnd(await endOf(child), "interrupted", 50);
+    rmSync(join(root.path, "download.sh"));
+    expectEnd(await root.run(), "deployed", 0);
+  });
+});
+
+describe("the server and its key", () => {
+  test.each([
+    [401, "unauthorized", 21],
+    [403, "unauthorized", 21],
+    [404, "not-found", 22],
+    [503, "unreachable", 20],
+    [302, "bad-answer", 23],
+  ])("an answer with status %i is the end %s", async (status, end, code) => {
+    root.status = status;
+    expectEnd(await root.run(), end, code);
+  });
+
+  test("a server that is away, and an answer that makes no sense", async () => {
+    root.write("network-down", "");
+    expectEnd(await root.run(), "unreachable", 20);
+    rmSync(join(root.path, "network-down"));
+    root.offer("/etc/passwd", 2);
+    const run = await root.run();
+    expectEnd(run, "bad-answer", 23);
+    expect(run.json.reason).toContain('"/etc/passwd" is no path of a Nix store');
+  });
+
+  test("a key that may not report is said once, and deployments go on", async () => {
+    root.offer(NEW, 2, { can_report: false });
+    const run = await root.run();
+    expectEnd(run, "deployed", 0);
+    expect(run.stderr).toContain("reportDeployments");
+    expect((await root.run()).stderr).not.toContain("reportDeployments");
+    expect(root.reports).toEqual([]);
+  });
+
+  test("a key file that others can read is warned about; one that is not there, or no key, is an end", async () => {
+    chmodSync(join(root.path, "key"), 0o644);
+    expect((await root.run()).stderr).toContain("(mode 644): chmod 600 it");
+    chmodSync(join(root.path, "key"), 0o600);
+    expectEnd(await root.run("--api-key-file", join(root.path, "nothing")), "key-file", 3);
+    expectEnd(await root.run("--api-key-file", join(root.path, "bin/systemctl")), "key-file", 3);
+  });
+
+  test("requests go through the proxy that the environment names", async () => {
+    root.environment.HTTP_PROXY = root.origin;
+    const run = await root.run("--server", "http://gradient.example.invalid");
+    // A request by proxy names the whole address, which this server knows nothing at.
+    expectEnd(run, "not-found", 22);
+    expect(run.json.reason).toContain("http://gradient.example.invalid/api/v1");
+  });
+});
+
+describe("runs that meet", () => {
+  test("the second ends at once; it may run when the first was killed", async () => {
+    root.write(
+      "download.sh",
+      '[ "$dry" ] || { touch "$root/downloading2"; while [ -e "$root/download.sh" ]; do sleep 0.1; done; }\n',
+    );
+    const first = root.start();
+    await vi.waitFor(() => expect(existsSync(join(root.path, "downloading2"))).toBe(true), 20_000);
+    expectEnd(await root.run(), "locked", 15);
+    expect((await root.run("status")).json).toMatchObject({ in_progress: { phase: "downloading", store_path: NEW } });
+    first.kill("SIGKILL");
+    await endOf(first);
+    rmSync(join(root.path, "download.sh"));
+    expectEnd(await root.run(), "deployed", 0);
+  });
+});
+
+describe("a busy host", () => {
+  test("has everything fetched, and is not switched before it is free", async () => {
+    set("BUSY_COMMAND", `test -e ${join(root.path, "busy")}`);
+    set("WAIT_SECS", "0");
+    root.write("busy", "");
+    expectEnd(await root.run(), "busy", 16);
+    expect(existsSync(`${root.path}${NEW}`)).toBe(true);
+    expect(root.links).toEqual(both(OLD));
+    rmSync(join(root.path, "busy"));
+    expectEnd(await root.run(), "deployed", 0);
+  });
+
+  test("is one that somebody keeps from shutting down, if that is asked for", async () => {
+    set("WAIT_FOR_INHIBITORS", "true");
+    set("WAIT_SECS", "0");
+    root.write("inhibitors", "Backup Tool 0 root 1 backup shutdown:sleep half way through block\n");
+    const run = await root.run();
+    expectEnd(run, "busy", 16);
+    expect(run.json.reason).toContain("Backup Tool (half way through)");
+  });
+});
+
+describe("a reboot", () => {
+  const minutes = (from: number): string => {
+    const now = new Date();
+    const at = (offset: number) => {
+      const minute = (now.getHours() * 60 + now.getMinutes() + offset + 2_880) % 1_440;
+      return `${String(Math.floor(minute / 60)).padStart(2, "0")}:${String(minute % 60).padStart(2, "0")}`;
+    };
+    return `${at(from)}-${at(from + 120)}`;
+  };
+
+  test("happens for another kernel, inside the window alone, and what it leads to is checked", async () => {
+    set("REBOOT", "when-needed");
+    set("REBOOT_WINDOW", minutes(180));
+    root.publish(NEW, "", "linux-2");
+    const run = await root.run();
+    expectEnd(run, "deployed", 0);
+    expect(run.json.reboot_needed).toBe(true);
+    expect(existsSync(join(root.path, "rebooted"))).toBe(false);
+
+    set("REBOOT_WINDOW", minutes(-60));
+    expectEnd(await root.run(), "rebooting", 0);
+    expect(existsSync(join(root.path, "rebooted"))).toBe(true);
+    root.boot();
+    root.reports.length = 0;
+    expectEnd(await root.run(), "deployed", 0);
+    expect(steps()).toEqual(["checking", "succeeded", "unchanged"]);
+    expect((await root.run("status")).json).toMatchObject({ next_boot_path: null, running_path: NEW });
+  });
+
+  test("is put off by an inhibitor", async () => {
+    set("REBOOT", "when-needed");
+    set("MODE", "boot");
+    root.write("inhibitors", "Backup 0 root 1 backup shutdown half way block\n");
+    expectEnd(await root.run(), "will-boot", 0);
+    expect(existsSync(join(root.path, "rebooted"))).toBe(false);
+  });
+
+  test("into a system that is ill leads back to the one before", async () => {
+    set("MODE", "boot");
+    expectEnd(await root.run(), "will-boot", 0);
+    root.boot();
+    root.write("failed-units", "web.service loaded failed failed Web\n");
+    writeFileSync(`${root.path}${OLD}/behaviour`, ': > "$root/failed-units"\n');
+    expectEnd(await root.run("resume"), "unhealthy", 41);
+    expect(root.links).toEqual(both(OLD));
+  });
+
+  test("that ends in another system is said, and not tried again", async () => {
+    set("MODE", "boot");
+    await root.run();
+    rmSync(join(root.path, "boot-entry"));
+    writeFileSync(join(root.path, "x"), "");
+    root.write("boot-id", "second");
+    expectEnd(await root.run("resume"), "booted-other", 48);
+    root.offer(NEW, 2, { state: "held", reason: "it failed here" });
+    expectEnd(await root.run(), "bad-build", 13);
+  });
+});
+
+describe("where systemd runs the host", () => {
+  test("the switch is a unit of its own, which outlives the agent", async () => {
+    set("SYSTEMD", "true");
+    root.publish(NEW, 'kill -9 "$(cat "$root/agent")"; sleep 1\n');
+    const child = root.start();
+    root.write("agent", `${child.pid}`);
+    expect((await endOf(child)).code).toBe(null);
+    const call = root
+      .read("calls")
+      .split("\n")
+      .find((line) => line.startsWith("systemd-run"));
+    expect(call).toMatch(/--unit=gradient-deploy-switch-[0-9a-f-]{36}\.service .*--property=RuntimeMaxSec=1800/);
+    await vi.waitFor(() => expect(root.links.running).toBe(NEW), 20_000);
+    expectEnd(await root.run("resume"), "deployed", 0);
+    expect(root.read("switches").trim()).toBe(`switch ${NEW}`);
+  });
+
+  test("units that fail in the switch count when they did not fail before", async () => {
+    set("SYSTEMD", "true");
+    root.publish(NEW, 'ln -sfn "$path" "$root/run/current-system"; exit 4\n');
+    root.write("failed-units", "always.service loaded failed failed Always\n");
+    expectEnd(await root.run(), "deployed", 0);
+  });
+
+  test("a system that needs a boot first waits for it", async () => {
+    root.publish(NEW, "exit 100\n");
+    expectEnd(await root.run(), "will-boot", 0);
+    expectEnd(await root.run(), "will-boot", 0);
+    root.boot();
+    expectEnd(await root.run(), "deployed", 0);
+  });
+});
+
+describe("watching", () => {
+  test("acts on a new build at once, and leaves the rest to the agent that is there then", async () => {
+    await root.run();
+    const child = root.start("watch");
+    const ended = endOf(child);
+    await vi.waitFor(() => expect(steps().at(-1)).toBe("unchanged"), 20_000);
+    root.publish(NEWER);
+    root.offer(NEWER, 3);
+    expectEnd(await ended, "deployed", 0);
+    expect(root.links).toEqual(both(NEWER));
+  });
+
+  test("ends with a signal", async () => {
+    root.write("network-down", "");
+    const child = root.start("watch");
+    const ended = endOf(child);
+    await new Promise<void>((resolve) => child.stderr?.once("data", () => resolve()));
+    child.kill("SIGTERM");
+    expectEnd(await ended, "interrupted", 50);
+  });
+});
+
+test("the operator can go back, and the build is refused from then on", async () => {
+  expectEnd(await root.run("rollback"), "nothing-before", 46);
+  await root.run();
+  expectEnd(await root.run("rollback"), "rolled-back-by-hand", 0);
+  expect(root.links).toEqual(both(OLD));
+  expect(root.reports.at(-1)).toMatchObject({ step: "rolled_back", store_path: NEW, running_path: OLD });
+  root.offer(NEW, 2, { state: "held", reason: "it failed here" });
+  expectEnd(await root.run(), "bad-build", 13);
+});
+
+test("a state that cannot be understood is put aside and said", async () => {
+  mkdirSync(join(root.path, "state"), { recursive: true });
+  root.write("state/state.json", '{"version":1,"journal":7}');
+  const run = await root.run();
+  expectEnd(run, "deployed", 0);
+  expect(run.stderr).toContain("state.json.damaged");
+});
+
+describe.each([
+  ["a good build", "", NEW],
+  ["a build that fails", "exit 3\n", OLD],
+])("the agent killed at each call of a tool, with %s", (_, behaviour, last) => {
+  test("leaves what the next run brings to its end", { timeout: 300_000 }, async () => {
+    let deaths = 0;
+    for (let moment = 1; ; moment++) {
+      root.reset();
+      root.publish(NEW, behaviour);
+      root.offer(NEW, 2);
+      root.write("kill-at", `${moment}`);
+      const run = await root.run();
+      if (run.code !== null) break;
+      deaths++;
+      for (const path of Object.values(root.links)) expect([OLD, NEW]).toContain(path);
+      root.write("kill-at", "0");
+      const next = await root.run();
+      expect(root.links, `moment ${moment}: ${next.stderr}`).toEqual(both(last));
+      expect((await root.run("status")).json).toMatchObject({ in_progress: null, unsent_reports: 0 });
+    }
+    expect(deaths).toBeGreaterThan(8);
+  });
+});
