@@ -21,8 +21,10 @@ export async function insertSession(
     .where("expires_at", ">", databaseNow)
     .orderBy("created_at", "desc")
     .limit(SESSIONS_MAX - 1);
-  await db.deleteFrom("session").where("user_id", "=", session.user_id).where("id", "not in", newest).execute();
   return await db
+    .with("dropped", (query) =>
+      query.deleteFrom("session").where("user_id", "=", session.user_id).where("id", "not in", newest),
+    )
     .insertInto("session")
     .values({ ...session, expires_at: databaseNowPlus(lifetimeMs) })
     .returning(["created_at", "expires_at"])

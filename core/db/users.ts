@@ -111,6 +111,20 @@ export async function noteLogin(db: Kysely<Database>, userId: string): Promise<v
   await db.updateTable("user_account").set({ last_login_at: databaseNow }).where("id", "=", userId).execute();
 }
 
+/** The same of a sign-in by a password. False when the password was replaced meanwhile. */
+export async function notePasswordLogin(
+  db: Kysely<Database>,
+  { id, password_hash }: Pick<UserForLogin, "id" | "password_hash">,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("user_account")
+    .set({ last_login_at: databaseNow })
+    .where("id", "=", id)
+    .where("password_hash", "=", password_hash)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
 function accounts(db: Kysely<Database>, id: string) {
   return db
     .selectFrom("user_account")

@@ -1,7 +1,7 @@
 import type { LoginBody } from "../api/auth.ts";
 import { insertSession, revokeSession } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
-import { findUserForLogin, lockUserAccount, noteLogin, type UserForLogin } from "../db/users.ts";
+import { findUserForLogin, notePasswordLogin, type UserForLogin } from "../db/users.ts";
 import type { Actor, ActorClient } from "../domain/actor.ts";
 import { isPasswordLength } from "../domain/passwords.ts";
 import { DomainError } from "../errors.ts";
@@ -46,9 +46,7 @@ export async function signIn(deps: SignInDeps, body: LoginBody, client: ActorCli
   }
   const token = await inTransaction(db, async (trx) => {
     // A password that was replaced while it was checked opens no session any more.
-    const present = await lockUserAccount(trx, user.id);
-    if (present?.password_hash !== user.password_hash) throw invalidCredentials();
-    await noteLogin(trx, user.id);
+    if (!(await notePasswordLogin(trx, user))) throw invalidCredentials();
     await recordAudit(trx, { event: "login.success", userId: user.id, client, metadata: { method: "password" } });
     return await startSession({ ...deps, db: trx }, user.id, client, { remember: body.remember_me });
   });
