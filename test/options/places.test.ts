@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { utf8 } from "#core/lib/bytes.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
 import { freePort } from "#test/e2e/gradient.ts";
+import { withServerProcess } from "#test/runtime/server-process.ts";
 import { addOrganization, type Place, type StartedServer, withPlace } from "./support.ts";
 
 const PERSON = { username: "ada", name: "Ada", email: "ada@example.org", password: "Corr3ct-Horse!" };
@@ -79,6 +80,21 @@ test("jwtSecretFile (GRADIENT_JWT_SECRET_FILE): signs sessions by HS256, and ano
   await writeFile(other, "o".repeat(48));
   await using server = await place.start({ GRADIENT_JWT_SECRET_FILE: other });
   expect(await statusOf(server, token)).toBe(401);
+});
+
+test("jwtSecretFile: a secret below 32 bytes, or none, stops the start and says how to make one", async () => {
+  const short = join(place.folder, "short-jwt-secret");
+  await writeFile(short, `${"j".repeat(31)}\n`);
+  const advice = "make one with: openssl rand -base64 48 >";
+  const start = (jwt: string) =>
+    withServerProcess(place.folder, { ...place.required, GRADIENT_JWT_SECRET_FILE: jwt }).then(
+      () => "it started",
+      (error: Error) => error.message,
+    );
+
+  const [tooShort, none] = await Promise.all([start(short), start("")]);
+  expect(tooShort).toContain(`GRADIENT_JWT_SECRET_FILE: the JWT secret is shorter than 32 bytes; ${advice} ${short}`);
+  expect(none).toContain("GRADIENT_JWT_SECRET_FILE: is required with a database URL; make one with: openssl");
 });
 
 test("cryptSecretFile (GRADIENT_CRYPT_SECRET_FILE): it alone opens the keys in the database", async () => {
