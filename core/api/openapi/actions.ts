@@ -67,7 +67,7 @@ export const ACTIONS = {
     },
     "GET /projects/{organization}/{project}/actions/{action}/deliveries/{delivery}": {
       summary: "Show what an action sent, and what it got",
-      ...VIEW,
+      ...MANAGE,
       answer: json<DeliveryDetail>(),
     },
   },
