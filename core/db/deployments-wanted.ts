@@ -79,11 +79,12 @@ export async function listFleetHosts(
   projects: readonly BranchOfProject[],
   { limit, offset }: { readonly limit: number; readonly offset: number },
 ): Promise<{ readonly hosts: ListedHost[]; readonly total: number }> {
+  const ids = projects.map(({ id }) => id);
   const { rows } = await sql<{ total: number; hosts: ListedHost[] | null }>`
     with wanted as (
-      select id, branch from jsonb_to_recordset(${JSON.stringify(projects)}::jsonb) as w (id uuid, branch text)
+      select * from unnest(${ids}::uuid[], ${projects.map(({ branch }) => branch)}::text[]) w (id, branch)
     ), named as materialized (
-      select h.project_id, h.name from host h join wanted w on w.id = h.project_id
+      select h.project_id, h.name from host h where h.project_id = any(${ids}::uuid[])
       union
       select w.id, p.attribute[2] from wanted w
       cross join lateral (${newestWhole(sql`w.id`, sql`w.branch`)}) e

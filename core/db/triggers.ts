@@ -44,6 +44,21 @@ export async function listTriggers(
     .execute();
 }
 
+/** Of all these projects, the oldest first. */
+export async function listTriggersOf(
+  db: Kysely<Database>,
+  projectIds: readonly string[],
+): Promise<Pick<ProjectTriggerRow, "project_id" | "type" | "config" | "active">[]> {
+  if (projectIds.length === 0) return [];
+  return await db
+    .selectFrom("project_trigger")
+    .select(["project_id", "type", "config", "active"])
+    .where("project_id", "in", projectIds)
+    .orderBy("created_at")
+    .orderBy("id")
+    .execute();
+}
+
 export async function countTriggers(db: Kysely<Database>, projectId: string): Promise<number> {
   const { count } = await db
     .selectFrom("project_trigger")

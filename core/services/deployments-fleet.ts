@@ -2,10 +2,10 @@ import type { WantedBuild } from "../api/hosts.ts";
 import { zonedTime } from "../api/times.ts";
 import { readDatabaseTime } from "../db/builds-read.ts";
 import { listHolds } from "../db/deployments.ts";
-import { listWantedSystems, type WantedRow } from "../db/deployments-wanted.ts";
+import { type BranchOfProject, listWantedSystems, type WantedRow } from "../db/deployments-wanted.ts";
 import { listHostStates } from "../db/hosts.ts";
 import type { ProjectRow } from "../db/schema.ts";
-import { listTriggers } from "../db/triggers.ts";
+import { listTriggers, listTriggersOf } from "../db/triggers.ts";
 import { type Decision, deployBranchOf, type Fleet } from "../domain/deployment.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
@@ -42,6 +42,22 @@ export async function findDeployBranch(
     project,
     triggers.map((row) => ({ config: configOf(row), active: row.active })),
   );
+}
+
+/** The same for many projects. */
+export async function listDeployBranches(
+  { db }: ReadDeps,
+  projects: readonly Pick<DeployingProject, "id" | "deploy_branch" | "default_branch">[],
+): Promise<BranchOfProject[]> {
+  const rows = await listTriggersOf(
+    db,
+    projects.map(({ id }) => id),
+  );
+  const triggers = Map.groupBy(rows, ({ project_id }) => project_id);
+  return projects.map((project) => {
+    const own = (triggers.get(project.id) ?? []).map((row) => ({ config: configOf(row), active: row.active }));
+    return { id: project.id, branch: deployBranchOf(project, own) };
+  });
 }
 
 /** For decisions about these hosts, which may be ones that never told of themselves. */

@@ -9,7 +9,7 @@ import {
 import { type Page, type PageQuery, pageWindow } from "../api/pages.ts";
 import { zonedTime } from "../api/times.ts";
 import { countRuns, type HoldRow, listHolds, listLastRuns, listRuns } from "../db/deployments.ts";
-import { type BranchOfProject, isHostNamed, listFleetHosts } from "../db/deployments-wanted.ts";
+import { isHostNamed, listFleetHosts } from "../db/deployments-wanted.ts";
 import { HOST_PATH_ROLE, type HostPath, listHostPaths, listHosts } from "../db/hosts.ts";
 import { listProjectsOfOrganization } from "../db/projects.ts";
 import type { ProjectRow } from "../db/schema.ts";
@@ -20,7 +20,14 @@ import { DomainError } from "../errors.ts";
 import { assert } from "../lib/assert.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
 import { requireOrganization, requireProject } from "./access.ts";
-import { describeDecision, findDeployBranch, type LoadedFleet, loadFleet, viewWanted } from "./deployments-fleet.ts";
+import {
+  describeDecision,
+  findDeployBranch,
+  type LoadedFleet,
+  listDeployBranches,
+  loadFleet,
+  viewWanted,
+} from "./deployments-fleet.ts";
 import { type HostAddress, requireHostName } from "./deployments-wanted.ts";
 import type { ServiceDeps } from "./deps.ts";
 import type { ProjectName } from "./projects.ts";
@@ -60,8 +67,7 @@ async function pageOf(
   projects: readonly ProjectRow[],
   query: PageQuery,
 ): Promise<Page<HostView>> {
-  const branches: BranchOfProject[] = [];
-  for (const project of projects) branches.push({ id: project.id, branch: await findDeployBranch(deps, project) });
+  const branches = await listDeployBranches(deps, projects);
   const { hosts, total } = await listFleetHosts(deps.db, branches, pageWindow(query));
   const views = new Map<string, HostView>();
   for (const [projectId, own] of Map.groupBy(hosts, ({ project_id }) => project_id)) {
