@@ -28,11 +28,7 @@ export interface World extends AsyncDisposable {
   ask(as: ActorName, asking: Asking, prepare?: (db: Kysely<Database>) => Promise<void>): Promise<Response>;
 }
 
-export async function makeWorld({
-  onStatement,
-}: {
-  readonly onStatement?: StatementListener;
-} = {}): Promise<World> {
+export async function makeWorld({ onStatement }: { readonly onStatement?: StatementListener } = {}): Promise<World> {
   const stack = new AsyncDisposableStack();
   const base = stack.use(await withApp());
   const people = await makePeople(base);
