@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
-  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -230,7 +229,12 @@ export class DeployRoot implements AsyncDisposable {
   }
 
   start(...words: readonly string[]): ChildProcess {
-    const env = { PATH: process.env.PATH, ...this.#settings(), ...this.environment };
+    const env = {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: join(this.path, "cache"),
+      ...this.#settings(),
+      ...this.environment,
+    };
     return spawn(process.execPath, [MAIN, "--json", ...words], { env, stdio: ["ignore", "pipe", "pipe"] });
   }
 
