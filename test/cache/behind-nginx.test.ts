@@ -1,32 +1,40 @@
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
 import { freePort } from "#test/e2e/gradient.ts";
-import { nginxAvailable, STORAGE_LOCATION, withProxy } from "#test/e2e/proxy.ts";
-import { makeCertificate } from "#test/support/certificate.ts";
+import { nginxAvailable, STORAGE_LOCATION } from "#test/e2e/proxy.ts";
+import { canEvaluate } from "#test/nixos/support/evaluate.ts";
+import {
+  type GeneratedProxy,
+  generatedSystems,
+  startGenerated,
+  writeCertificate,
+} from "#test/nixos/support/generated-proxy.ts";
 import { type NixDaemon, nixAvailable, nixOutput, runNix, withNixDaemon } from "#test/support/nix.ts";
 import { type PushBench, type TestPusher, withPushBench } from "./push-support.ts";
-import type { TestCache } from "./support.ts";
+import { randomContent, type TestCache } from "./support.ts";
 
 const nix = nixAvailable();
 const PATHS = 300;
+const LARGE_BYTES = 500_000;
 const EXPRESSION = `let
     paths = builtins.genList (i: builtins.toFile "path-\${toString i}" "path \${toString i}") ${PATHS - 1};
   in builtins.toFile "all" (builtins.concatStringsSep "\\n" paths)`;
 
-describe.skipIf(!nix.ok || !nginxAvailable())(
-  "Nix over HTTP/2, through an nginx that sends files and keeps what is public",
+describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
+  "Nix over HTTP/2, through nginx as the NixOS module configures it: it sends files and keeps what is public",
   () => {
     let daemon: NixDaemon;
     let bench: PushBench;
     let server: Awaited<ReturnType<PushBench["listen"]>>;
-    let proxy: AsyncDisposable;
+    let proxy: GeneratedProxy;
     let origin: string;
     let client: ClientHttp2Session;
     let all: string;
+    let large: string;
 
     beforeAll(async () => {
       [daemon, bench] = await Promise.all([withNixDaemon(), withPushBench()]);
@@ -35,21 +43,25 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
         elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION },
       });
       const port = await freePort();
-      origin = `https://127.0.0.1:${port}`;
-      const tls = makeCertificate("127.0.0.1");
-      proxy = await withProxy(join(daemon.folder, "nginx"), {
+      const folder = join(daemon.folder, "nginx");
+      const { certificate } = await writeCertificate(folder);
+      proxy = await startGenerated("nginx", generatedSystems(server.port).nginx, {
+        folder,
         port,
-        servers: [server.port],
+        serverPort: server.port,
         storage: bench.blobFolder,
-        tls,
-        microCached: true,
-        accessLog: join(daemon.folder, "access.log"),
+        pages: folder,
+        // The folders of the test are closed to everybody else.
+        user: "root",
       });
-      await writeFile(join(daemon.folder, "authority.pem"), tls.certificate);
-      client = connect(origin, { ca: tls.certificate });
+      origin = proxy.origin;
+      await writeFile(join(daemon.folder, "authority.pem"), certificate);
+      client = connect(origin, { ca: certificate });
       all = JSON.parse(
         await nixOutput(["nix-instantiate", "--eval", "--read-write-mode", "--json", "-E", EXPRESSION], daemon.env),
       );
+      await writeFile(join(daemon.folder, "large"), randomContent(LARGE_BYTES));
+      large = await nixOutput(["nix-store", "--add", join(daemon.folder, "large")], daemon.env);
     }, 60_000);
     afterAll(async () => {
       client?.close();
@@ -66,7 +78,8 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
       // On a busy machine handshakes of TLS take longer than the two seconds that tests have.
       NIX_CONFIG: "connect-timeout = 60",
     });
-    const requests = async () => (await readFile(join(daemon.folder, "access.log"), "utf8")).trim().split("\n");
+    /** Protocol, method, path, status, whether the memory answered, and what nginx was sent to. */
+    const requests = async () => (await proxy.requests()).map((line) => line.split(" ") as [string, ...string[]]);
 
     async function netrcOf(cache: TestCache, pusher?: TestPusher): Promise<string> {
       const { id } = pusher ?? (await bench.pusher({ [cache.id]: "Write" }));
@@ -91,10 +104,8 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
       async (options) => {
         const cache = await bench.makeCache(options);
         const netrc = ["--option", "netrc-file", await netrcOf(cache)];
-        const copied = await runNix(
-          ["nix", "copy", "--to", `${urlOf(cache)}?compression=zstd`, ...netrc, all],
-          trusting(),
-        );
+        const to = `${urlOf(cache)}?compression=zstd`;
+        const copied = await runNix(["nix", "copy", "--to", to, ...netrc, all, large], trusting());
         expect(copied.stderr).not.toContain("error");
         expect(copied.code).toBe(0);
 
@@ -102,13 +113,18 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
         const env = { ...trusting(), NIX_REMOTE: "", HOME: root, XDG_CACHE_HOME: join(root, "c") };
         const keys = ["--option", "trusted-public-keys", cache.publicKey, "--option", "substituters", ""];
         const flags = [...keys, ...(options.public ? [] : netrc)];
-        await nixOutput(["nix", "copy", ...flags, "--from", urlOf(cache), "--to", root, all], env);
+        await nixOutput(["nix", "copy", ...flags, "--from", urlOf(cache), "--to", root, all, large], env);
         const closure = await nixOutput(["nix-store", "--store", root, "-qR", all], env);
         expect(closure.split("\n")).toHaveLength(PATHS);
         expect((await runNix(["nix", "store", "verify", ...flags, "--store", root, "-r", all], env)).code).toBe(0);
-        const lines = (await requests()).filter((line) => line.includes(`/${cache.name}/`));
-        expect(lines.filter((line) => !line.startsWith("HTTP/2.0 "))).toEqual([]);
-        expect(lines.filter((line) => / GET .*narinfo 200/.test(line)).length).toBeGreaterThanOrEqual(PATHS);
+        const lines = (await requests()).filter(([, , path]) => path?.startsWith(`/cache/${cache.name}/`));
+        expect(lines.filter(([protocol]) => protocol !== "HTTP/2.0")).toEqual([]);
+        const read = lines.filter(([, method, , status]) => method === "GET" && status === "200");
+        expect(read.filter(([, , path]) => path?.endsWith(".narinfo")).length).toBeGreaterThanOrEqual(PATHS);
+        const nars = read.filter(([, , path]) => path?.includes("/nar/"));
+        expect(nars.length).toBeGreaterThanOrEqual(PATHS);
+        // Small ones the server answers itself.
+        expect(nars.filter(([, , , , , file]) => file?.startsWith(STORAGE_LOCATION))).toHaveLength(1);
       },
     );
 
@@ -128,11 +144,11 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
         expect((await ask(nar, pusher)).status).toBe(200);
         expect([(await ask(url)).status, (await ask(nar)).status]).toEqual([401, 401]);
       }
-      const hits = (await requests()).filter((line) => line.includes(`/${cache.name}/`) && line.endsWith("HIT"));
+      const hits = (await requests()).filter(([, , path, , memory]) => path?.includes(cache.name) && memory === "HIT");
       expect(hits).toEqual([]);
     });
 
-    test("what was not there is found the moment it is; what many ask for reaches the server once", async () => {
+    test("what was not there is found the moment it is; what everybody asks for comes of nginx's memory", async () => {
       const cache = await bench.makeCache();
       const file = join(daemon.folder, "late");
       await writeFile(file, cache.name);
@@ -144,12 +160,28 @@ describe.skipIf(!nix.ok || !nginxAvailable())(
       expect((await ask(`${urlOf(cache)}/${name}`)).status).toBe(200);
 
       server.requests.length = 0;
-      const answers = await Promise.all(Array.from({ length: 50 }, () => ask(`${urlOf(cache)}/${name}`)));
-      expect(answers.every(({ status }) => status === 200)).toBe(true);
-      expect(server.requests.filter((line) => line.includes(name)).length).toBeLessThan(answers.length);
-      expect((await requests()).filter((line) => line.includes(name) && line.endsWith("HIT")).length).toBeGreaterThan(
-        0,
-      );
+      let asked = 0;
+      const answered = () => asked - server.requests.filter((line) => line.includes(name)).length;
+      // What nginx holds is a second old at most: on a busy machine the first few may each come too late.
+      await expect
+        .poll(
+          async () => {
+            const answers = await Promise.all(Array.from({ length: 10 }, () => ask(`${urlOf(cache)}/${name}`)));
+            asked += answers.length;
+            expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+            return answered();
+          },
+          { timeout: 20_000 },
+        )
+        .toBeGreaterThanOrEqual(20);
+    });
+
+    test("a crowd that asks for as many different things does not wait in line", async () => {
+      const cache = await bench.makeCache();
+      const names = Array.from({ length: 200 }, (_, i) => `${String(i).padStart(32, "0")}.narinfo`);
+      const answers = await Promise.all(names.map((name) => ask(`${urlOf(cache)}/${name}`)));
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([404]));
+      expect(server.requests.filter((line) => line.includes(cache.name)).length).toBe(names.length);
     });
   },
 );

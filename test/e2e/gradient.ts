@@ -17,6 +17,8 @@ export interface Gradient extends AsyncDisposable {
   readonly storage: string;
   /** What the server is started with; a test may change it between two starts. */
   readonly serverEnv: Record<string, string>;
+  /** The same of the worker. */
+  readonly workerEnv: Record<string, string>;
   server: Service;
   worker: Service;
   startServer(): Promise<void>;
@@ -34,7 +36,7 @@ export async function withGradient(
   await using started = new AsyncDisposableStack();
   const folder: TemporaryFolder = started.use(await withTemporaryFolder());
   const daemon = started.use(await withNixDaemon({ settings: nixSettings }));
-  const port = await freePort();
+  const port = Number(settings.GRADIENT_PORT ?? (await freePort()));
   const url = `http://127.0.0.1:${port}`;
   const serverEnv: Record<string, string> = {
     // Repositories and upstreams of tests are served from here.
@@ -46,14 +48,16 @@ export async function withGradient(
     GRADIENT_ALLOW_LOCAL_SOURCES: "true",
     GRADIENT_BUILD_RETRY_BACKOFF_SECS: "1",
   };
-  const workerEnv = {
+  const workerId = randomUUID();
+  const peersFile = join(folder.path, "peers");
+  const workerEnv: Record<string, string> = {
     ...settings,
     NIX_REMOTE: daemon.storeUrl,
     NIX_CONF_DIR: daemon.env.NIX_CONF_DIR ?? "",
     GRADIENT_WORKER_SERVER_URL: `ws://127.0.0.1:${port}/proto`,
     GRADIENT_WORKER_DATA_DIR: join(folder.path, "worker"),
-    GRADIENT_WORKER_ID: randomUUID(),
-    GRADIENT_WORKER_PEERS_FILE: join(folder.path, "peers"),
+    GRADIENT_WORKER_ID: workerId,
+    GRADIENT_WORKER_PEERS_FILE: peersFile,
     GRADIENT_WORKER_GCROOTS_DIR: join(folder.path, "gcroots"),
     GRADIENT_WORKER_ALLOW_LOCAL_SOURCES: "true",
     GRADIENT_WORKER_CAPABILITY_FETCH: "true",
@@ -68,6 +72,7 @@ export async function withGradient(
     folder: folder.path,
     storage: join(folder.path, "server", "storage"),
     serverEnv,
+    workerEnv,
     server: startService("runtime/node/main.ts", serverEnv),
     worker: undefined as unknown as Service,
     async startServer() {
@@ -81,7 +86,7 @@ export async function withGradient(
   };
   started.defer(() => installation.server[Symbol.asyncDispose]());
   await installation.server.waitFor("the server is ready");
-  await setUp(installation.api, workerEnv.GRADIENT_WORKER_ID, workerEnv.GRADIENT_WORKER_PEERS_FILE);
+  await setUp(installation.api, workerId, peersFile);
   // Also one that was started and has not reached the server.
   started.defer(() => installation.worker?.[Symbol.asyncDispose]());
   await installation.startWorker();

@@ -3,7 +3,6 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Certificate } from "../support/certificate.ts";
 
 const PROGRAM = "nginx";
 const START_MS_MAX = 10_000;
@@ -20,12 +19,6 @@ export interface ProxyOptions {
   readonly storage?: string;
   /** As nginx's `user` has it; what starts as root stays root without it. */
   readonly user?: string;
-  /** Speaks TLS with this certificate, and HTTP/2 to who asks for it. */
-  readonly tls?: Certificate;
-  /** Keeps what the server lets everybody keep, for a second. */
-  readonly microCached?: boolean;
-  /** A line for each request: its protocol, method, path and status, and whether the memory answered (`HIT`). */
-  readonly accessLog?: string;
 }
 
 /** For GRADIENT_NGINX_STORAGE_LOCATION. */
@@ -33,12 +26,8 @@ export const STORAGE_LOCATION = "/internal-storage/";
 
 /** An nginx on this port that gives each request or WebSocket to the server with the fewest, of those that answer. */
 export async function withProxy(folder: string, options: ProxyOptions): Promise<AsyncDisposable> {
-  const { port, tls } = options;
+  const { port } = options;
   await mkdir(folder, { recursive: true });
-  if (tls) {
-    await writeFile(join(folder, "tls.pem"), tls.certificate);
-    await writeFile(join(folder, "tls.key"), tls.key, { mode: 0o600 });
-  }
   await writeFile(join(folder, "nginx.conf"), configuration(folder, options));
   const child = spawn(PROGRAM, ["-p", folder, "-c", join(folder, "nginx.conf"), "-e", join(folder, "error.log")], {
     stdio: "ignore",
@@ -59,7 +48,7 @@ export async function withProxy(folder: string, options: ProxyOptions): Promise<
 }
 
 function configuration(folder: string, options: ProxyOptions): string {
-  const { port, servers, storage, user = "root", tls, microCached, accessLog } = options;
+  const { port, servers, storage, user = "root" } = options;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `
 ${process.getuid?.() === 0 ? `user ${user};` : ""}
@@ -68,18 +57,15 @@ worker_processes 1;
 pid ${folder}/pid;
 events { worker_connections 256; }
 http {
-  log_format short '$server_protocol $request_method $uri $status $upstream_cache_status';
-  access_log ${accessLog ? `${accessLog} short` : "off"};
+  access_log off;
 ${temporary.map((name) => `  ${name}_temp_path ${folder}/${name};`).join("\n")}
   upstream gradient {
     least_conn;
 ${servers.map((server) => `    server 127.0.0.1:${server} max_fails=1 fail_timeout=1s;`).join("\n")}
   }
   map $http_upgrade $connection_upgrade { default upgrade; '' close; }
-  ${microCached ? microCacheMemory(folder) : ""}
   server {
-    listen 127.0.0.1:${port} ${tls ? "ssl http2" : ""};
-    ${tls ? `ssl_certificate ${folder}/tls.pem; ssl_certificate_key ${folder}/tls.key;` : ""}
+    listen 127.0.0.1:${port};
     client_max_body_size 0;
     proxy_http_version 1.1;
     proxy_set_header Host $host;
@@ -94,30 +80,11 @@ ${servers.map((server) => `    server 127.0.0.1:${server} max_fails=1 fail_timeo
       proxy_pass http://gradient;
       proxy_buffering off;
     }
-    ${microCached ? MICRO_CACHED_LOCATION : ""}
     ${storage === undefined ? "" : storageLocation(storage)}
   }
 }
 `;
 }
-
-/** Only what the server calls public is kept, and nothing that is asked for with credentials is answered from there. */
-function microCacheMemory(folder: string): string {
-  return `proxy_cache_path ${folder}/micro keys_zone=gradient:10m max_size=64m inactive=10s;
-  map $upstream_http_cache_control $gradient_kept { default 0; "~*(^|[ ,])public" 1; }
-  map $gradient_kept $gradient_unkept { default 1; 1 ""; }`;
-}
-
-const MICRO_CACHED_LOCATION = `location ~ ^/cache/[^/]+/(?:[0-9a-z]+\\.narinfo|nix-cache-info)$ {
-      proxy_pass http://gradient;
-      proxy_cache gradient;
-      proxy_cache_key $scheme$host$request_uri;
-      proxy_cache_lock on;
-      proxy_cache_valid 200 1s;
-      proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
-      proxy_no_cache $http_authorization $http_cookie $gradient_unkept;
-      proxy_cache_bypass $http_authorization $http_cookie;
-    }`;
 
 /** As docs/decisions/0153-storage.md has it. The tag is the server's: nginx would make one of the file's time. */
 function storageLocation(storage: string): string {

@@ -49,12 +49,12 @@ let
     proxy_read_timeout 90d;
   '';
 
-  # What the server calls public is answered of memory for a second, to who shows no credentials.
+  # What the server calls public is answered of memory for a second, to who shows no credentials. Without a lock: what
+  # is not in memory would wait in line there, though the server answers a crowd at once.
   remembered = ''
     ${headers}
     proxy_cache gradient;
     proxy_cache_key $scheme$host$request_uri;
-    proxy_cache_lock on;
     proxy_cache_valid 200 1s;
     proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
     proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
