@@ -32,12 +32,12 @@ const uuid = v.pipe(
   v.check(isUuid, "must be a UUID"),
 );
 const path = v.pipe(
-  v.string(),
+  text(300),
   v.check((value) => parseStorePath(value) !== null, "must be a whole store path: /nix/store/<hash>-<name>"),
 );
 const optional = <T>(schema: v.GenericSchema<T>) => v.optional(v.nullable(schema), null);
 const time = v.pipe(
-  v.string(),
+  text(64),
   v.isoTimestamp("must be a time with a zone, as RFC 3339 writes it"),
   v.check((value) => !Number.isNaN(Date.parse(value)), "is no time"),
 );
