@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { startService } from "#test/e2e/process.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "#test/support/nix.ts";
+import { pathWithNix } from "#test/support/nix-path.ts";
 import { recordingLogger } from "#test/support/recording-logger.ts";
 import { readWorkerConfig } from "#worker/config.ts";
 import { DialListener } from "#worker/dial-listener.ts";
@@ -84,7 +85,7 @@ describe.skipIf(!nix.ok)(`a worker${nix.ok ? "" : ` (skipped: ${nix.reason})`}`,
       const { config } = readWorkerConfig({
         ...daemon.env,
         ...SERVER_URL,
-        PATH: process.env.PATH,
+        PATH: pathWithNix(),
         GRADIENT_MAX_NIXDAEMON_CONNECTIONS: connections,
       });
       return (await readStoreFacts(config)).maxConcurrentBuilds;
