@@ -13,6 +13,7 @@ import { benchMemory } from "./memory.ts";
 import { benchNar } from "./nar.ts";
 import { benchNarinfo } from "./narinfo.ts";
 import { benchScale } from "./scale.ts";
+import { benchSeveral } from "./several.ts";
 import { benchUpload } from "./upload.ts";
 
 type Settings = Readonly<Record<string, string>>;
@@ -21,6 +22,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   ci: benchCi,
   narinfo: benchNarinfo,
   crowd: benchCrowd,
+  several: benchSeveral,
   nar: benchNar,
   copy: benchCopy,
   listings: benchListings,

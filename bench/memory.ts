@@ -16,8 +16,8 @@ const OUTPUTS = {
   small: { what: "1 MB", script: "head -c 1000000 /dev/urandom > $out" },
   // zstd's window at the level that caches use is 2 MB: it does not see that the file repeats itself.
   random: {
-    what: "2 GB that do not compress",
-    script: "head -c 16000000 /dev/urandom > block; for i in $(seq 125); do cat block; done > $out",
+    what: "4 GB that do not compress",
+    script: "head -c 16000000 /dev/urandom > block; for i in $(seq 250); do cat block; done > $out",
   },
   zeros: { what: "2 GB of zeros", script: "head -c 2000000000 /dev/zero > $out" },
 } as const;
@@ -26,8 +26,8 @@ const NOTES = [
   "`memory`: the peak resident memory (`VmHWM`) of the server's and the worker's process, Node itself included, " +
     "without PostgreSQL, " +
     "evaluators and builders, while one output is built, uploaded and loaded by `nix copy --from`. The " +
-    "peak begins anew before each output (proc(5), clear_refs). The 2 GB that do not compress are 16 MB of random " +
-    "bytes, 125 times: farther apart than zstd looks back.",
+    "peak begins anew before each output (proc(5), clear_refs). The 4 GB that do not compress are 16 MB of random " +
+    "bytes, 250 times: farther apart than zstd looks back.",
 ];
 
 /** How much memory one output costs the server and the worker, by its size. */
