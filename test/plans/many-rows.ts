@@ -2,12 +2,12 @@ import { type Kysely, sql } from "kysely";
 import type { Database } from "#core/db/schema.ts";
 
 /** Rows in each table, of which each parent has four. */
-const ROWS = 2_000;
+const ROWS = 1_000;
 const PARENTS = ROWS / 4;
 /** How many times as many PostgreSQL believes there are: what a plan weighs is what it believes. */
-const BELIEVED = 1_000;
+const BELIEVED = 2_000;
 /** One row in so many is of the rare kind: not ended, due, revoked. */
-const RARE = 200;
+const RARE = 100;
 
 interface Column {
   readonly table: string;
