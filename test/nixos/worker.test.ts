@@ -80,6 +80,13 @@ const REFUSED: Readonly<Record<string, string>> = {
 };
 
 const systems = {
+  otherNix: withWorker(
+    REMOTE_WORKER,
+    `services.gradient.worker.capabilities.eval = true;
+     nix.package = { type = "derivation"; name = "lix"; pname = "lix"; outPath = "/nix/store/aaaa-lix"; version = "2.93"; };
+     services.gradient.worker.nixPackage =
+       { type = "derivation"; name = "nix"; outPath = "/nix/store/bbbb-nix"; version = "2.31.2"; };`,
+  ),
   remote: withModules([], [snippet("worker-remote")]),
   beside: withServer(
     MINIMAL,
@@ -260,6 +267,13 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
 
   test("worker and server have virtual hosts of different names", () => {
     expect(system("besideSameDomain")?.failed.join()).toContain("domain must not be services.gradient.domain");
+  });
+
+  test("where the machine's Nix lets flakes read too much, the worker evaluates by another", () => {
+    const { environment, path } = unit("otherNix");
+    expect(environment.GRADIENT_BINPATH_NIX).toBe("/nix/store/bbbb-nix/bin/nix");
+    expect(path.join()).toContain("bbbb-nix");
+    expect(path.join()).not.toContain("lix");
   });
 
   test("who has given no token is told", () => {

@@ -2,7 +2,7 @@
 let
   cfg = config.services.gradient.worker;
   name = option: "services.gradient.worker.${option}";
-  nix = config.nix.package;
+  nix = cfg.nixPackage;
   proxies = lib.filter (proxy: cfg.reverseProxy.${proxy}.enable) [
     "nginx"
     "caddy"
@@ -55,7 +55,7 @@ in
       {
         assertion = evaluates && !cfg.settings.allowLocalSources -> isClosed;
         message =
-          "${name "capabilities"}: evaluations need Nix ${closedNix} or later as nix.package: "
+          "${name "capabilities"}: evaluations need Nix ${closedNix} or later as ${name "nixPackage"}: "
           + "with others every flake reads what the worker can read.";
       }
     ];

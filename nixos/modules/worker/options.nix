@@ -1,4 +1,5 @@
 {
+  config,
   lib,
   pkgs,
   ...
@@ -30,6 +31,17 @@ in
       defaultText = lib.literalExpression "pkgs.gradient-worker";
       example = lib.literalExpression "inputs.gradient.packages.x86_64-linux.gradient-worker";
       description = "The worker to run.";
+    };
+
+    nixPackage = mkOption {
+      type = types.package;
+      default = config.nix.package;
+      defaultText = lib.literalExpression "config.nix.package";
+      example = lib.literalExpression "pkgs.nixVersions.latest";
+      description = ''
+        The Nix that the worker runs: to evaluate, and as the daemon of each organization where it serves several.
+        Builds for a single organization are done by the machine's own daemon, which may be another Nix, or Lix.
+      '';
     };
 
     serverUrl = mkOption {

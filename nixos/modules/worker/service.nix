@@ -68,7 +68,7 @@ in
         "systemd-tmpfiles-resetup.service"
       ];
       path = [
-        config.nix.package
+        cfg.nixPackage
         pkgs.gitMinimal
         pkgs.openssh
       ];
@@ -86,7 +86,7 @@ in
           WORKER_CAPABILITY_BUILD = cfg.capabilities.build;
           WORKER_CAPABILITY_SIGN = cfg.capabilities.sign;
           WORKER_CAPABILITY_FEDERATE = cfg.capabilities.federate;
-          BINPATH_NIX = "${config.nix.package}/bin/nix";
+          BINPATH_NIX = "${cfg.nixPackage}/bin/nix";
           BINPATH_SSH = "${pkgs.openssh}/bin/ssh";
         }
         // variables.environmentOf settings.table cfg.settings
