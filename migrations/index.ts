@@ -42,6 +42,7 @@ import * as recordBranches from "./20261122T040000Z-record-branches.ts";
 import * as createHosts from "./20261122T040100Z-create-hosts.ts";
 import * as permitDeploymentReports from "./20261122T040200Z-permit-deployment-reports.ts";
 import * as indexLists from "./20261122T042000Z-index-lists.ts";
+import * as indexAssignments from "./20261122T042100Z-index-assignments.ts";
 import * as countEndsTogether from "./20261122T043000Z-count-ends-together.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
@@ -89,6 +90,7 @@ const migrations: Record<string, Migration> = {
   "20261122T040100Z-create-hosts": createHosts,
   "20261122T040200Z-permit-deployment-reports": permitDeploymentReports,
   "20261122T042000Z-index-lists": indexLists,
+  "20261122T042100Z-index-assignments": indexAssignments,
   "20261122T043000Z-count-ends-together": countEndsTogether,
 };
 

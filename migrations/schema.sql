@@ -288,6 +288,7 @@ create table attempt (
   constraint attempt_end CHECK (((outcome = 0) = (finished_at IS NULL))),
   constraint attempt_subject CHECK ((((kind = ANY (ARRAY[0, 2])) = (evaluation_id IS NOT NULL)) AND ((kind = 1) = (build_id IS NOT NULL))))
 );
+CREATE INDEX attempt_assigned_idx ON attempt (assigned_at) WHERE (kind = 1);
 CREATE INDEX attempt_build_idx ON attempt (build_id, assigned_at DESC);
 CREATE INDEX attempt_built_idx ON attempt (finished_at) WHERE ((kind = 1) AND (outcome = 1));
 CREATE INDEX attempt_deadline_idx ON attempt (deadline_at) WHERE ((finished_at IS NULL) AND (deadline_at IS NOT NULL));

@@ -7,6 +7,7 @@ const BOUNDED: Readonly<Record<string, string>> = {
   integrity_count: "a row for each kind of fault",
   admin_task: "the last hundred are kept",
   metric_count: "folded every minute, to a row for each name",
+  cache_history: "the spans of a diagram for each cache",
   cache_usage: "folded to a hundred rows for each cache",
   action_watch: "evaluations that go on, and those that ended a moment ago",
   output_loss: "a queue: what vanished and is not dealt with yet",
