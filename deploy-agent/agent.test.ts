@@ -474,26 +474,21 @@ test("a state that cannot be understood is put aside and said", async () => {
   expect(run.stderr).toContain("state.json.damaged");
 });
 
-describe.each([
-  ["a good build", "", NEW],
-  ["a build that fails", "exit 3\n", OLD],
-])("the agent killed at each call of a tool, with %s", (_, behaviour, last) => {
-  test("leaves what the next run brings to its end", { timeout: 300_000 }, async () => {
-    let deaths = 0;
-    for (let moment = 1; ; moment++) {
-      root.reset();
-      root.publish(NEW, behaviour);
-      root.offer(NEW, 2);
-      root.write("kill-at", `${moment}`);
-      const run = await root.run();
-      if (run.code !== null) break;
-      deaths++;
-      for (const path of Object.values(root.links)) expect([OLD, NEW]).toContain(path);
-      root.write("kill-at", "0");
-      const next = await root.run();
-      expect(root.links, `moment ${moment}: ${next.stderr}`).toEqual(both(last));
-      expect((await root.run("status")).json).toMatchObject({ in_progress: null, unsent_reports: 0 });
-    }
-    expect(deaths).toBeGreaterThan(8);
-  });
-});
+test("killed at each call of a tool, the agent leaves what the next run brings to its end", async () => {
+  let deaths = 0;
+  for (let moment = 1; ; moment++) {
+    root.reset();
+    root.publish(NEW, "exit 3\n");
+    root.offer(NEW, 2);
+    root.write("kill-at", `${moment}`);
+    const run = await root.run();
+    if (run.code !== null) break;
+    deaths++;
+    for (const path of Object.values(root.links)) expect([OLD, NEW]).toContain(path);
+    root.write("kill-at", "0");
+    const next = await root.run();
+    expect(root.links, `moment ${moment}: ${next.stderr}`).toEqual(both(OLD));
+    expect(JSON.parse(root.read("state/state.json"))).toMatchObject({ journal: null, reports: [] });
+  }
+  expect(deaths).toBeGreaterThan(8);
+}, 300_000);

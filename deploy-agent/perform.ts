@@ -43,7 +43,8 @@ export async function perform(given: Arguments, { environment, signal, out, say 
     return printEnd(print, asJson, await agent.run(given), agent);
   } catch (error) {
     const end = endOfError(error);
-    return printEnd(print, asJson, ending(end, (error as Error).message), null, end === "internal" ? error : null);
+    if (end === "internal" && error instanceof Error) narrator.warn(error.stack ?? error.message);
+    return printEnd(print, asJson, ending(end, error instanceof Error ? error.message : String(error)));
   }
 }
 
@@ -151,12 +152,10 @@ function printEnd(
   asJson: boolean,
   { end, reason, failedUnits, wanted }: RunEnd,
   agent: AgentProcess | null = null,
-  fault: unknown = null,
 ): number {
   const { exitCode, description } = ENDS[end];
-  const stack = fault instanceof Error ? `\n${fault.stack}` : "";
   if (!asJson) {
-    print(`${end}: ${reason ?? description}${stack}\n`);
+    print(`${end}: ${reason ?? description}\n`);
     return exitCode;
   }
   const build = wanted?.build ?? null;

@@ -57,10 +57,7 @@ async function finishLeft(context: Context, { force }: Wishes): Promise<RunEnd |
   const { journal } = keeper.state;
   const isFailedRollback = journal?.cause != null;
   // Who forces a build onto a host that could not be restored does not want to wait for that to fail again.
-  if (journal && isFailedRollback && force) {
-    keeper.update((state) => ({ ...state, journal: null }));
-    return null;
-  }
+  if (isFailedRollback && force) return null;
   if (journal) return { ...(await resumeJournal(context, journal)), wanted: null };
   const booted = await checkBoot(context);
   return booted && { ...booted, wanted: null };
@@ -108,10 +105,11 @@ async function deploy(
   return runJournal(context, journal, wanted.caches);
 }
 
-/** While a system waits for its boot, the one that is known to be good is the one before it. */
+/** While a system waits for its boot, or could not be undone, the one that is known to be good is the one before it. */
 function viewBefore({ host, keeper }: Context): SystemView {
-  const { pendingBoot } = keeper.state;
+  const { pendingBoot, journal } = keeper.state;
   const view = host.view();
+  if (journal) return journal.before;
   if (pendingBoot?.bootId !== host.bootId()) return view;
   return { ...pendingBoot.before, runningPath: view.runningPath };
 }

@@ -190,3 +190,18 @@ test("the agent has the version of the release", () => {
   };
   expect(AGENT_VERSION).toBe(version);
 });
+
+describe("docs/deployment.md", () => {
+  const page = readFileSync(new URL("../docs/deployment.md", import.meta.url), "utf8");
+  const rows = page.split("\n").map((line) => line.split(/ *(?<!\\)\| */).slice(1, -1));
+
+  test.each(Object.entries(ENDS))("has the end %s with its code", (name, { exitCode, expected, description }) => {
+    expect(rows).toContainEqual([`\`${name}\``, `${exitCode}`, expected ? "yes" : "", description]);
+  });
+
+  test.each(SETTING_NAMES)("has the setting %s with its fallback", (name) => {
+    const { fallback, description }: SettingSpec = SETTINGS[name];
+    const shown = fallback === null ? "required" : fallback && `\`${fallback}\``;
+    expect(rows).toContainEqual([`\`${name}\``, shown, description]);
+  });
+});

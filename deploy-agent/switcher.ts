@@ -23,7 +23,7 @@ const RUNNER = `"$2" "$3"; code=$?; printf '%s\\n' "$code" >"$1"; exit "$code"`;
 
 const POLL_MS = 50;
 const UNIT_POLL_MS = 2 * SECOND;
-const STOP_AFTER_MS = 10 * SECOND;
+const STOP_AFTER_MS = 5 * SECOND;
 const COMMAND_TIMEOUT_MS = 30 * SECOND;
 
 /** switch-to-configuration: some units could not be started. */

@@ -4,7 +4,7 @@ import type { Context } from "./context.ts";
 import type { Wanted, Wishes } from "./decide.ts";
 import { ENDS, type End } from "./ends.ts";
 import { type Seen, ServerError } from "./ports.ts";
-import { type RunEnd, runOnce } from "./run.ts";
+import { type RunEnd, runOnce, runResume } from "./run.ts";
 
 const BACKOFF_FIRST_MS = SECOND;
 const BACKOFF_MAX_MS = 5 * MINUTE;
@@ -21,14 +21,24 @@ export interface WatchOptions extends Pick<Context, "clock" | "random" | "narrat
 }
 
 /** After these a new agent may be on the host: the service manager starts it. */
-const CHANGES_HOST: ReadonlySet<End> = new Set(["deployed", "will-boot", "rebooting", "rolled-back", "unhealthy"]);
+const CHANGES_HOST: ReadonlySet<End> = new Set([
+  "deployed",
+  "will-boot",
+  "rebooting",
+  "rolled-back",
+  "unhealthy",
+  "failed",
+]);
 
 /**
- * Looks at once, then waits at the server for news. The lock is taken for the work alone, so that other commands run
+ * Ends what was left, looks at once, then waits at the server for news. The lock is taken for the work alone, so that other commands run
  * meanwhile. Ends when the host was changed, or with the signal.
  */
 export async function watch(options: WatchOptions): Promise<RunEnd> {
   const { clock, signal, narrator, withContext, wishes } = options;
+  // What was left is put right also where the server is away.
+  const left = await withContext(runResume);
+  if (left && CHANGES_HOST.has(left.end)) return left;
   let seen: Seen | null = null;
   let lookedAt = Number.NEGATIVE_INFINITY;
   let failures = 0;
