@@ -17,9 +17,9 @@ export interface ClientAddress {
 
 /**
  * The client's address. The peer's own, unless the peer is a trusted proxy: then the first address from the right of
- * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address ends the walk: who
- * wrote what stands left of it is not known, so the address of the proxy that passed it on counts. A null peer (a Unix
- * socket, which only this machine reaches) counts as 127.0.0.1.
+ * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address ends the walk:
+ * who wrote what stands left of it is not known, so the address of the proxy that passed it on counts. A null peer (a
+ * Unix socket, which only this machine reaches) counts as 127.0.0.1.
  */
 export function findClient(
   peer: string | null,

@@ -22,10 +22,10 @@ interface Column {
 }
 
 /**
- * Fills all tables but the given ones with made-up rows and tells PostgreSQL that there are two million in each. Most rows
- * are of the usual kind (ended, delivered, valid for long), and each value of a column has few rows, so that an index
- * is worth it wherever there is one. The rows obey no checks, so this is a database to explain statements in, nothing
- * else.
+ * Fills all tables but the given ones with made-up rows and tells PostgreSQL that there are two million in each. Most
+ * rows are of the usual kind (ended, delivered, valid for long), and each value of a column has few rows, so that an
+ * index is worth it wherever there is one. The rows obey no checks, so this is a database to explain statements in,
+ * nothing else.
  */
 export async function fillTables(db: Kysely<Database>, except: ReadonlySet<string>): Promise<void> {
   const tables = Map.groupBy(await readColumns(db), ({ table }) => table);

@@ -7,8 +7,8 @@ export interface Statement {
 }
 
 /**
- * To look at each entry of an index costs 0.005 and more, and there are two million: a condition that does not begin with
- * the index's first column narrows nothing.
+ * To look at each entry of an index costs 0.005 and more, and there are two million: a condition that leaves out the
+ * index's first column narrows nothing.
  */
 const WHOLE_COST = 8_000;
 
@@ -34,8 +34,8 @@ export async function listPartialIndexes(db: Kysely<Database>): Promise<Set<stri
 }
 
 /**
- * The tables that a statement reads from one end to the other, with or without an index, unless it stops after some rows
- * of an index's order.
+ * The tables that a statement reads from one end to the other, with or without an index, unless it stops after some
+ * rows of an index's order.
  */
 export async function findScans(
   db: Kysely<Database>,
