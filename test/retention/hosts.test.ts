@@ -94,12 +94,6 @@ test("a path that a host told of after a sweep had doomed it stays", async () =>
   await bench.add("other");
   const actor = await insertMember();
   await build("main", 3);
-  const names = await db
-    .selectFrom("project")
-    .innerJoin("organization", "organization.id", "project.organization_id")
-    .select(["project.name as project", "organization.name as organization"])
-    .where("project.id", "=", projectId)
-    .executeTakeFirstOrThrow();
   const serverId = newId();
   await sql`insert into server (id, last_seen_at) values (${serverId}, gradient_now())`.execute(db);
   const swept = bench.sweep();
@@ -109,32 +103,66 @@ test("a path that a host told of after a sweep had doomed it stays", async () =>
       interval: 10,
     })
     .toBe(2);
-  const said = {
-    step: "unchanged",
-    mode: "switch",
-    health: "healthy",
-    reason: null,
-    failed_units: [],
-    exit_code: null,
-  } as const;
-  const none = { build_id: null, store_path: null, booted_path: null, generation: null, agent_version: "" };
-  const at = { run_id: newId(), sequence: 0, happened_at: new Date().toISOString() };
-  const answer = await reportDeployment(
-    bench.retentionDeps(),
-    actor,
-    { ...names, host: "web" },
-    {
-      ...said,
-      ...none,
-      ...at,
-      running_path: path.storePath,
-    },
-  );
+  const answer = await tell(actor, path.storePath);
   expect(answer).toEqual({ accepted: true });
   await flushOwnUses({ db, uses: { flush: async () => {} } }, serverId);
   await swept;
   expect(await bench.names()).toEqual(["running"]);
 });
+
+test("a path that a host is telling of at this moment is passed over by a sweep", async () => {
+  const path = await bench.add("running");
+  await bench.add("other");
+  const actor = await insertMember();
+  const id = await insertHost({});
+  await db.updateTable("host").set({ name: "web" }).where("id", "=", id).execute();
+  const told = await db.transaction().execute(async (trx) => {
+    await trx.selectFrom("host").select("id").where("id", "=", id).forUpdate().execute();
+    const answer = tell(actor, path.storePath);
+    const waiting = sql<{ count: number }>`
+      select count(*)::int as count from pg_locks l join pg_stat_activity a on a.pid = l.pid
+      where not l.granted and a.datname = current_database()`;
+    await expect
+      .poll(async () => (await waiting.execute(db)).rows[0]?.count, { timeout: 20_000, interval: 10 })
+      .toBe(1);
+    await bench.sweep();
+    return { answer };
+  });
+  expect(await told.answer).toEqual({ accepted: true });
+  expect(await bench.names()).toEqual(["running"]);
+});
+
+/** The host `web` says that it runs this. */
+async function tell(actor: Actor, running_path: StorePath) {
+  const names = await db
+    .selectFrom("project")
+    .innerJoin("organization", "organization.id", "project.organization_id")
+    .select(["project.name as project", "organization.name as organization"])
+    .where("project.id", "=", projectId)
+    .executeTakeFirstOrThrow();
+  return await reportDeployment(
+    bench.retentionDeps(),
+    actor,
+    { ...names, host: "web" },
+    {
+      run_id: newId(),
+      sequence: 0,
+      happened_at: new Date().toISOString(),
+      step: "unchanged",
+      mode: "switch",
+      health: "healthy",
+      reason: null,
+      failed_units: [],
+      exit_code: null,
+      build_id: null,
+      store_path: null,
+      booted_path: null,
+      generation: null,
+      agent_version: "",
+      running_path,
+    },
+  );
+}
 
 async function insertMember(): Promise<Actor> {
   const id = newId();

@@ -81,6 +81,13 @@ const CHANGES: readonly (readonly [what: string, change: (file: Json) => void, c
     ["changed: inbound integration forge of acme-inc"],
   ],
   [
+    "how the hosts of a project follow",
+    (file) => {
+      Object.assign(file.projects.web, { deploy_branch: null, deploy_hold: true, deploy_wave_percent: 50 });
+    },
+    ["changed: project web of acme-inc"],
+  ],
+  [
     "a project's repository",
     (file) => {
       file.projects.web.repository = "https://forge.example.com/acme/site.git";
