@@ -3,11 +3,13 @@ import { Hono } from "hono";
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { BuildStatus, EvaluationStatus } from "#core/domain/states.ts";
+import { FleetWatch } from "#core/services/deployments-watch.ts";
 import type { AppEnv } from "#handlers/env.ts";
 import { errorResponder } from "#handlers/errors.ts";
 import { hostRoutes } from "#handlers/hosts.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import { buildHosts, deploy, type Fleet, insertFleet, report } from "../support/hosts.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { insertCacheOf, insertOrganization, insertProjectRow, newId } from "../support/rows.ts";
 
 let api: BuildsApi;
@@ -274,6 +276,29 @@ test("an answer waits until there is another one: a build, a hold, a release", a
   const third = stateOf(waitFor(fleet, { ...seen, seen_state: "held" }));
   await api.ask("POST", `${fleet.path}/deployments/${built.links.web}/release`, api.writer);
   expect(await third).toEqual(["deploy", built.links.web]);
+});
+
+test("word of a deployment or an evaluation is enough: nobody has to wait for the next look", async () => {
+  for (const topic of ["deployment", "evaluation"] as const) {
+    const fleet = await insertFleet(api);
+    const clock = new ManualClock();
+    const watch = new FleetWatch({ ...api.deps, clock });
+    const seen = { build: "none", state: "none" } as const;
+    const signal = new AbortController().signal;
+    let told = false;
+    const waiting = watch.untilOther(fleet.id, "web", { seen, atMostMs: 60_000, signal }).then(() => {
+      told = true;
+    });
+    // Its own end, and the pause after the first look.
+    await until(() => clock.pending === 2);
+    const built = await buildHosts(api, fleet, { hosts: ["web"] });
+    await clock.advance(1_000);
+    expect(told).toBe(false);
+    api.notifier.notify(topic, topic === "deployment" ? fleet.id : built.evaluation);
+    await expect.poll(() => told, { timeout: 20_000, interval: 5 }).toBe(true);
+    await waiting;
+    expect(clock.pending).toBe(0);
+  }
 });
 
 test("who goes away leaves nothing behind", async () => {
