@@ -17,8 +17,8 @@ const SECONDS = 5;
 const CONNECTIONS = 8;
 
 const NOTES = [
-  `\`login\`: \`wrk -t1 -c${CONNECTIONS}\` signs ${PEOPLE} people in by their passwords, each time with a session and ` +
-    "a record in the audit log. Instead: a Node process that does nothing but verify such a password (Argon2id, the " +
+  `\`login\`: \`wrk -t1 -c${CONNECTIONS}\` signs ${PEOPLE} people in by their passwords, each time with a session ` +
+    "and a record in the audit log. Instead: a Node process that does nothing but verify such a password (Argon2id, the " +
     "same parameters and as many at a time). Server and PostgreSQL on one CPU, and so is that process.",
 ];
 
