@@ -12,9 +12,9 @@ import { makeRepository, type Repository } from "./repository.ts";
 const BUILDS_MAX = 2;
 const ROUNDS = 3;
 /** Each question costs the server some milliseconds: often at first, where an evaluation may be short, then rarely. */
-const POLL_MS_MIN = 10;
-const POLL_MS_MAX = 50;
-const POLL_SHARE = 1 / 40;
+const POLL_MS_MIN = 20;
+const POLL_MS_MAX = 100;
+const POLL_SHARE = 1 / 20;
 const EVALUATION_MS_MAX = 300_000;
 
 const TRIVIAL: Aim = { ratioMax: 3 };

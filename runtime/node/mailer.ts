@@ -1,4 +1,4 @@
-import { createTransport } from "nodemailer";
+import type { Transporter } from "nodemailer";
 import { type Mailer, MailRefusedError } from "#core/ports/mailer.ts";
 import type { MailConfig } from "./config/mail.ts";
 
@@ -14,23 +14,29 @@ const SOCKET_MS = 30_000;
 
 /**
  * Mails over SMTP, a connection each: they are few. With `starttls` nothing is sent, no password either, to a server
- * that does not offer it; certificates are always checked.
+ * that does not offer it; certificates are always checked. What sends them is loaded with the first: many servers never
+ * send one.
  */
 export function createMailer({ host, port, tls, credentials, from, certificates }: MailerOptions): Mailer {
-  const transport = createTransport({
+  const options = {
     host,
     port,
     secure: tls === "implicit",
     requireTLS: tls === "starttls",
     ignoreTLS: tls === "none",
-    tls: { minVersion: "TLSv1.2", ...(certificates && { ca: [...certificates] }) },
+    tls: { minVersion: "TLSv1.2" as const, ...(certificates && { ca: [...certificates] }) },
     ...(credentials && { auth: { user: credentials.username, pass: credentials.password } }),
     connectionTimeout: CONNECT_MS,
     greetingTimeout: GREETING_MS,
     socketTimeout: SOCKET_MS,
     disableFileAccess: true,
     disableUrlAccess: true,
-  });
+  };
+  const open = async (): Promise<Transporter> => {
+    const { createTransport } = await import("nodemailer");
+    return createTransport(options);
+  };
+  let transport: Promise<Transporter> | null = null;
   const domain = from.address.slice(from.address.lastIndexOf("@") + 1);
   return {
     async send({ id, to, subject, text, html }) {
@@ -38,7 +44,16 @@ export function createMailer({ host, port, tls, credentials, from, certificates 
       const messageId = `<${id}@${domain}>`;
       try {
         // As an object: in a text, a comma in an address would be a second one.
-        await transport.sendMail({ from, to: { name: "", address: to }, subject, text, html, messageId, headers });
+        transport ??= open();
+        await (await transport).sendMail({
+          from,
+          to: { name: "", address: to },
+          subject,
+          text,
+          html,
+          messageId,
+          headers,
+        });
       } catch (error) {
         throw isRefusal(error) ? new MailRefusedError(error.message, { cause: error }) : error;
       }

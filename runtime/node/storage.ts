@@ -3,8 +3,6 @@ import type { BlobStore } from "#core/ports/blob-store.ts";
 import type { Config } from "./config.ts";
 import { openDiskBlobStore } from "./disk-blob-store.ts";
 import { movingBlobStore } from "./moving-blob-store.ts";
-import { openS3BlobStore } from "./s3/blob-store.ts";
-import { createS3Client } from "./s3/client.ts";
 import { bucketUrl, type S3Settings } from "./s3/settings.ts";
 import { nameSharedStorage } from "./shared-storage.ts";
 
@@ -21,7 +19,7 @@ type StorageConfig = Pick<Config, "basePath" | "storage">;
 export async function openStorage(config: StorageConfig): Promise<Storage> {
   const { s3, movingTo } = config.storage;
   const disk = s3 === null || movingTo !== null ? await openDisk(config) : null;
-  const bucket = s3 && openBucket(s3);
+  const bucket = s3 && (await openBucket(s3));
   const [first, second] = movingTo === "disk" ? [disk, bucket] : [bucket ?? disk, bucket && disk];
   if (!first) throw new Error("there is no storage");
   return {
@@ -38,7 +36,7 @@ export async function openBothStorages(config: StorageConfig): Promise<{ from: S
     throw new Error("no move is configured: set GRADIENT_S3_BUCKET, and GRADIENT_STORAGE_MOVING_TO to s3 or disk");
   }
   const disk = await openDisk(config);
-  const bucket = openBucket(s3);
+  const bucket = await openBucket(s3);
   return movingTo === "s3" ? { from: disk, to: bucket } : { from: bucket, to: disk };
 }
 
@@ -49,7 +47,12 @@ async function openDisk({ basePath, storage: { sharedPath, movingTo, proxyPath }
   return { blobs: await openDiskBlobStore(sharedPath ?? join(basePath, "storage"), options), sharedName, close() {} };
 }
 
-function openBucket(s3: S3Settings): Storage {
+/** The client is loaded where there is a bucket: elsewhere it would take 25 MB for nothing. */
+async function openBucket(s3: S3Settings): Promise<Storage> {
+  const [{ createS3Client }, { openS3BlobStore }] = await Promise.all([
+    import("./s3/client.ts"),
+    import("./s3/blob-store.ts"),
+  ]);
   const client = createS3Client(s3);
   return {
     blobs: openS3BlobStore(client, s3),
