@@ -22,7 +22,14 @@ const NOTES = [
 /** What a second server process on the same port brings. */
 export async function benchSeveral(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   await using storage = await withTemporaryFolder();
-  const shared = { ...settings, GRADIENT_REUSE_PORT: "true", GRADIENT_SHARED_STORAGE_PATH: storage.path };
+  const shared = {
+    ...settings,
+    GRADIENT_REUSE_PORT: "true",
+    GRADIENT_SHARED_STORAGE_PATH: storage.path,
+    // The database has connections for one server of the usual size.
+    GRADIENT_DATABASE_MAX_CONNECTIONS: "12",
+    GRADIENT_DATABASE_WEB_MAX_CONNECTIONS: "6",
+  };
   await using installation = await withFilledDatabase(shared, { fill });
   const { gradient } = installation;
   const target = { url: `${gradient.url}/cache/${CACHE}/${HASH}.narinfo`, status: 200 } as const;

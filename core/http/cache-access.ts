@@ -21,6 +21,7 @@ const PUBLIC_CACHES_MAX = 1_000;
 export class CacheDoor {
   readonly #deps: CacheAccessDeps;
   readonly #public = new Map<string, { readonly cache: ServedCache; readonly expiresAt: number }>();
+  readonly #lookUps = new Map<string, { readonly changes: number; readonly cache: Promise<ServedCache | null> }>();
   /** Counts changes of caches: what was read before one is not remembered after it. */
   #changes = 0;
 
@@ -39,7 +40,7 @@ export class CacheDoor {
 
   async enter(name: string, request: Request): Promise<CacheAccess> {
     const changes = this.#changes;
-    const cache = await lookUpCache(this.#deps, name);
+    const cache = await this.#lookUp(name);
     if (cache?.public) {
       if (changes === this.#changes) this.#remember(cache);
       return cache;
@@ -48,6 +49,19 @@ export class CacheDoor {
     const actor = await this.#deps.authenticate(request);
     if (!actor?.user) return "challenge";
     return cache && (await this.#deps.canReadCache(actor, cache)) ? cache : "hidden";
+  }
+
+  /** Once for everybody who asks at the same time: a crowd that finds nothing remembered is one query. */
+  #lookUp(name: string): Promise<ServedCache | null> {
+    const running = this.#lookUps.get(name);
+    if (running?.changes === this.#changes) return running.cache;
+    const started = { changes: this.#changes, cache: lookUpCache(this.#deps, name) };
+    this.#lookUps.set(name, started);
+    const end = () => {
+      if (this.#lookUps.get(name) === started) this.#lookUps.delete(name);
+    };
+    started.cache.then(end, end);
+    return started.cache;
   }
 
   forget(cacheId: string): void {

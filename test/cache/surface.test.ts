@@ -408,6 +408,29 @@ test("a narinfo is looked up once, and again after its path has changed", async 
   expect(parseNarInfo(after).signatures).toHaveLength(2);
 });
 
+test("a crowd that comes at once is one look-up of the cache, and few of its paths", async () => {
+  await using bench = await withCacheBench();
+  const cache = await bench.makeCache();
+  const paths = await Promise.all(Array.from({ length: 40 }, (_, i) => storeFile(bench, `path-${i}`)));
+  await bench.commit([cache.id], paths);
+  let queries = 0;
+  const db = new Proxy(bench.deps.db, {
+    get(target, name) {
+      if (name === "selectFrom") queries++;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const ask = asking(bench, { db });
+
+  const answers = await Promise.all(paths.map((path) => ask(narInfoUrl(cache, path))));
+
+  for (const [i, answer] of answers.entries()) {
+    expect(await answer.text()).toContain(`StorePath: ${paths[i]?.storePath}\n`);
+  }
+  expect(queries).toBeLessThanOrEqual(4);
+});
+
 test("a cache that is made private is closed as soon as that is announced, and soon when it is not", async () => {
   await using bench = await withCacheBench();
   const { cache, path } = await withPath(bench);
