@@ -33,7 +33,7 @@ const NOTES = [
 /** What an update of a host costs beside what Nix alone takes for the download. */
 export async function benchDeploy(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   const commit: SystemsCommit = { label: "old", hosts: [HOST] };
-  await using fleet = await withFleet(commit, settings);
+  await using fleet = await withFleet(commit, { settings, direct: true });
   const old = await fleet.evaluate();
   const small = await fleet.publish({ ...commit, label: "small" });
   const host = await fleet.hostWith(HOST, pathOf(old));

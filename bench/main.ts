@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { benchCi } from "./ci.ts";
 import { benchCopy } from "./copy.ts";
 import { benchCrowd } from "./crowd.ts";
+import { benchDeploy } from "./deploy.ts";
 import { type Figure, isMet, type PartResult, renderTable } from "./figures.ts";
 import { benchListings } from "./listings.ts";
 import { benchLogin } from "./login.ts";
@@ -31,6 +32,7 @@ const PARTS: Readonly<Record<string, (settings: Settings) => Promise<PartResult>
   memory: benchMemory,
   long: benchLong,
   scale: benchScale,
+  deploy: benchDeploy,
 };
 
 const USAGE = `usage: node bench/main.ts [--profile FOLDER] [PART ...]

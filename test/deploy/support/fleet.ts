@@ -50,7 +50,9 @@ export async function withFleet(first: SystemsCommit, settings: Readonly<Record<
   let owner: AsyncDisposableStack = started;
   let target = "";
   const network = started.use(await withNetwork(() => target));
-  const gradient = started.use(await withGradient({ ...settings, GRADIENT_SERVE_URL: network.url }));
+  const gradient = started.use(
+    await withGradient(direct ? settings : { ...settings, GRADIENT_SERVE_URL: network.url }),
+  );
   target = gradient.url;
   const { api } = gradient;
   const repository = join(gradient.folder, "repository");
@@ -76,7 +78,7 @@ export async function withFleet(first: SystemsCommit, settings: Readonly<Record<
     await api.waitForEnd(await newestEvaluation(gradient));
   };
   const host = async (name: string, hostKey = apiKey): Promise<Host> =>
-    owner.use(await withHost(name, { server: network.url, project: PROJECT, apiKey: hostKey }));
+    owner.use(await withHost(name, { server: direct ? gradient.url : network.url, project: PROJECT, apiKey: hostKey }));
   const cache = async () => ({ cache: `${gradient.url}/cache/${CACHE}`, publicKey: await publicKey(api) });
   const fleet: Fleet = {
     gradient,
