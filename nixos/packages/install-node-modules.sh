@@ -10,6 +10,6 @@ cpu=$2
 node "$(dirname "$0")/../../scripts/production-manifest.mjs" "$folder"
 cd "$folder"
 # The lock file holds a hash for each package and no address: whatever registry npm is set up for gives the same bytes.
-npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --os=linux --cpu="$cpu" --libc=glibc
+npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --no-progress --os=linux --cpu="$cpu" --libc=glibc
 # It tells when and by which npm this was made.
 rm -f node_modules/.package-lock.json
