@@ -301,7 +301,7 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
       "systemctl reset-failed gradient-deploy.service",
       "systemctl start gradient-deploy.service, with ",
       "systemctl show --property InvocationID --value gradient-deploy.service",
-      "journalctl --quiet --no-pager --output cat _SYSTEMD_INVOCATION_ID=4711",
+      "journalctl --quiet --no-pager --output cat _SYSTEMD_INVOCATION_ID=4711 + INVOCATION_ID=4711",
     ]);
 
     // For this run alone.

@@ -24,5 +24,6 @@ systemctl reset-failed gradient-deploy.service 2> /dev/null
 systemctl start gradient-deploy.service
 code=$?
 run=$(systemctl show --property InvocationID --value gradient-deploy.service)
-journalctl --quiet --no-pager --output cat "_SYSTEMD_INVOCATION_ID=$run"
+# What the run said, and what systemd said of it.
+journalctl --quiet --no-pager --output cat "_SYSTEMD_INVOCATION_ID=$run" + "INVOCATION_ID=$run"
 exit $code
