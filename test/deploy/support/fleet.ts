@@ -44,8 +44,17 @@ const AGENT_PERMISSIONS = ["viewOrg", "reportDeployments"];
 const BUILT = ["Completed", "Substituted"];
 const HOST_ATTRIBUTE = /^nixosConfigurations\.([^.]+)\./;
 
-/** Extra settings go to the server and the worker. */
-export async function withFleet(first: SystemsCommit, settings: Readonly<Record<string, string>> = {}): Promise<Fleet> {
+export interface FleetOptions {
+  /** For the server and the worker. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Hosts reach the server without the network that can fail. */
+  readonly direct?: boolean;
+}
+
+export async function withFleet(
+  first: SystemsCommit,
+  { settings = {}, direct = false }: FleetOptions = {},
+): Promise<Fleet> {
   await using started = new AsyncDisposableStack();
   let owner: AsyncDisposableStack = started;
   let target = "";
