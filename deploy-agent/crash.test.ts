@@ -129,6 +129,7 @@ function hostOf(machine: Machine): Host {
     },
     failedCommands: async () => [],
     busyReason: async () => null,
+    needsBootFirst: () => false,
     needsReboot: () => false,
     reboot: async () => null,
     generationBefore: () => null,

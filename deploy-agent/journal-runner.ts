@@ -98,7 +98,7 @@ async function doWork(context: Context, journal: Journal, caches: readonly Wante
       narrator.info("checking the host's health");
       return checkHealth(context, journal);
     case "switch":
-      return doSwitch(context, journal, work.steps);
+      return doSwitch(context, journal, bootsFirst(context, journal) ? asBoot(work.steps) : work.steps);
   }
 }
 
@@ -130,11 +130,21 @@ async function doSwitch(context: Context, journal: Journal, steps: readonly Swit
   return verified(context, journal, { ok: true, needsBoot });
 }
 
+/** Such a system is set up for the next boot, which is all that can be done for it now. */
+function bootsFirst({ host }: Context, { phase, mode, target }: Journal): boolean {
+  return phase === "switching" && mode === "switch" && host.needsBootFirst(target.storePath);
+}
+
+function asBoot(steps: readonly SwitchStep[]): readonly SwitchStep[] {
+  return steps.map((step) => ({ ...step, action: "boot" }));
+}
+
 /** A switch is done when the host runs what it was switched to. */
-function verified({ host }: Context, journal: Journal, result: WorkResult): WorkResult {
+function verified(context: Context, journal: Journal, result: WorkResult): WorkResult {
   const work = workOf(journal);
   if (!result.ok || result.needsBoot || work.kind !== "switch" || work.expectRunning === null) return result;
-  const { runningPath } = host.view();
+  if (bootsFirst(context, journal)) return { ok: true, needsBoot: true };
+  const { runningPath } = context.host.view();
   if (runningPath === work.expectRunning) return result;
   const reason = `the switch said it was done, but ${runningPath ?? "nothing"} is running`;
   return { ok: false, end: "rolled-back", reason };

@@ -6,6 +6,8 @@ import type { Cause, Journal, Phase, SystemView } from "./state.ts";
 export interface SwitchStep {
   readonly systemPath: string;
   readonly action: Mode;
+  /** It ran before: checks that are to keep people from a risky switch must not keep a host from its way back. */
+  readonly isRestore: boolean;
 }
 
 /** What has to be done in a phase. Each can be done twice. */
@@ -56,7 +58,7 @@ export function workOf(journal: Journal): Work {
     case "switching":
       return {
         kind: "switch",
-        steps: [{ systemPath: target.storePath, action: mode }],
+        steps: [{ systemPath: target.storePath, action: mode, isRestore: false }],
         expectRunning: mode === "switch" || mode === "test" ? target.storePath : null,
       };
     case "checking":
@@ -76,16 +78,25 @@ function restoreWork({ before, mode, goal }: Journal): Work {
   const profile = profileOf(before);
   const running = before.runningPath ?? profile;
   if (mode === "test") {
-    return { kind: "switch", steps: [{ systemPath: running, action: "test" }], expectRunning: running };
+    return {
+      kind: "switch",
+      steps: [{ systemPath: running, action: "test", isRestore: true }],
+      expectRunning: running,
+    };
   }
   const onlyBooted = mode === "boot" && goal === "deploy";
-  if (onlyBooted) return { kind: "switch", steps: [{ systemPath: profile, action: "boot" }], expectRunning: null };
+  if (onlyBooted)
+    return { kind: "switch", steps: [{ systemPath: profile, action: "boot", isRestore: true }], expectRunning: null };
   if (profile === running) {
-    return { kind: "switch", steps: [{ systemPath: profile, action: "switch" }], expectRunning: profile };
+    return {
+      kind: "switch",
+      steps: [{ systemPath: profile, action: "switch", isRestore: true }],
+      expectRunning: profile,
+    };
   }
   const steps: SwitchStep[] = [
-    { systemPath: profile, action: "boot" },
-    { systemPath: running, action: "test" },
+    { systemPath: profile, action: "boot", isRestore: true },
+    { systemPath: running, action: "test", isRestore: true },
   ];
   return { kind: "switch", steps, expectRunning: running };
 }

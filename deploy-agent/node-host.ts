@@ -8,7 +8,7 @@ import { parseInhibitors } from "./inhibitors.ts";
 import type { SwitchStep, WorkResult } from "./machine.ts";
 import type { Host } from "./ports.ts";
 import { generations, linkTarget } from "./profile.ts";
-import type { DeploySettings } from "./read-settings.ts";
+import type { DeploySettings, Environment } from "./read-settings.ts";
 import type { SystemView } from "./state.ts";
 import { Switcher } from "./switcher.ts";
 
@@ -27,13 +27,23 @@ export class NodeHost implements Host {
 
   constructor(
     settings: DeploySettings,
-    { apiKey, clock, signal }: { readonly apiKey: string; readonly clock: Clock; readonly signal: AbortSignal },
+    {
+      apiKey,
+      clock,
+      signal,
+      environment,
+    }: {
+      readonly apiKey: string;
+      readonly clock: Clock;
+      readonly signal: AbortSignal;
+      readonly environment: Environment;
+    },
   ) {
     this.#settings = settings;
     this.#apiKey = apiKey;
     this.#signal = signal;
     const hasSystemd = settings.systemd === "auto" ? existsSync("/run/systemd/system") : settings.systemd === "true";
-    this.#switcher = new Switcher({ settings, hasSystemd, clock, signal });
+    this.#switcher = new Switcher({ settings, hasSystemd, clock, signal, environment });
   }
 
   view(): SystemView {
@@ -143,6 +153,14 @@ export class NodeHost implements Host {
     return holder === undefined ? null : `a shutdown is inhibited: ${holder}`;
   }
 
+  needsBootFirst(systemPath: string): boolean {
+    const { storeRoot, currentSystem } = this.#settings;
+    const running = linkTarget(currentSystem);
+    if (running === null) return false;
+    const [old, next] = [running, systemPath].map((system) => readJson(`${storeRoot}${system}/switch-inhibitors`));
+    return Object.entries(old ?? {}).some(([key, value]) => next?.[key] !== undefined && next[key] !== value);
+  }
+
   needsReboot(): boolean {
     const { profile, bootedSystem, storeRoot } = this.#settings;
     const next = linkTarget(profile);
@@ -178,6 +196,16 @@ export class NodeHost implements Host {
 function linkText(path: string): string | null {
   try {
     return basename(readlinkSync(path));
+  } catch {
+    return null;
+  }
+}
+
+/** The object of a file of NixOS; null where there is none. */
+function readJson(path: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;
   } catch {
     return null;
   }

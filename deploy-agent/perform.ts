@@ -117,7 +117,7 @@ class AgentProcess {
       booted_path: view.bootedPath,
       profile_path: view.profilePath,
       generation: view.generation,
-      reboot_needed: statusOf({ host, keeper }).next_boot_path !== null,
+      reboot_needed: statusOf({ host, keeper }).next_boot_path !== null || host.needsReboot(),
       unsent_reports: keeper.state.reports.length,
     };
   }
@@ -136,8 +136,8 @@ class AgentProcess {
     const memory = new StateFile(settings.stateDir, (message) => narrator.warn(message));
     return {
       settings,
-      host: new NodeHost(settings, { apiKey, clock: systemClock, signal }),
-      server: new ServerLink(settings, { apiKey, environment, certificates: extraCertificates(settings.caFile) }),
+      host: new NodeHost(settings, { apiKey, clock: systemClock, signal, environment }),
+      server: new ServerLink(settings, { apiKey, environment, certificates: extraCertificates(settings) }),
       keeper: new StateKeeper(memory, (state) => forSource(state, source)),
       narrator,
       clock: systemClock,

@@ -27,6 +27,8 @@ export interface Host {
   failedCommands(): Promise<readonly string[]>;
   /** Why nothing should be switched or rebooted now; null: nothing speaks against it. */
   busyReason(purpose: "switch" | "reboot"): Promise<string | null>;
+  /** Whether NixOS would refuse to switch to the system while this one runs, for parts that change only by a boot. */
+  needsBootFirst(systemPath: string): boolean;
   /** Whether the profile's kernel, initrd or modules are other ones than those that were booted. */
   needsReboot(): boolean;
   /** Null: the host was told to. */

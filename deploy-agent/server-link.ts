@@ -68,6 +68,7 @@ export class ServerLink implements Server {
       timeoutMs: (this.#settings.serverTimeoutSeconds + (news?.waitSeconds ?? 0)) * SECOND,
       ...(news?.signal ? { signal: news.signal } : {}),
     });
+    if (answer.status === 404) await this.#checkKey();
     const message = readEnvelope(answer, this.#settings);
     try {
       return parseWanted(message);
@@ -75,6 +76,13 @@ export class ServerLink implements Server {
       if (!(error instanceof WantedError)) throw error;
       throw new ServerError("bad-answer", `the server's answer cannot be understood: ${error.message}`, answer.status);
     }
+  }
+
+  /** A key that the server does not know sees as much as somebody without one, which does not say what is wrong. */
+  async #checkKey(): Promise<void> {
+    const timeoutMs = this.#settings.serverTimeoutSeconds * SECOND;
+    const { status } = await this.#ask({ method: "GET", path: "/api/v1/orgs?per_page=1", timeoutMs });
+    if (status === 401) throw new ServerError("unauthorized", "the server does not accept the API key", status);
   }
 
   async report(body: Readonly<Record<string, unknown>>): Promise<void> {

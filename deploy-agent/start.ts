@@ -38,6 +38,9 @@ export async function start(): Promise<void> {
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     writeSync(STDERR, `gradient-deploy: ${error.message}\n`);
+    const { exitCode, description } = ENDS.settings;
+    const json = { end: "settings", exit_code: exitCode, description, reason: error.message };
+    if (process.argv.includes("--json")) writeSync(STDOUT, `${JSON.stringify(json)}\n`);
     process.exitCode = ENDS.settings.exitCode;
   }
 }

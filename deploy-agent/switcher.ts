@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Clock, SECOND, sleep } from "#core/lib/clock.ts";
 import { endGroupOf, isGroupThere, lastWords, runCommand } from "./commands.ts";
 import type { SwitchStep, WorkResult } from "./machine.ts";
-import type { DeploySettings } from "./read-settings.ts";
+import type { DeploySettings, Environment } from "./read-settings.ts";
 
 type Settings = Pick<DeploySettings, "stateDir" | "storeRoot" | "switchTimeoutSeconds" | "healthUnits" | "commands">;
 
@@ -13,13 +13,20 @@ export interface SwitcherOptions {
   readonly hasSystemd: boolean;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  readonly environment: Environment;
 }
+
+type Variables = Readonly<Record<string, string>>;
 
 /**
  * Runs the script and writes its exit code into a file in one go, so that also a later agent knows how it ended. Only
  * built-in commands of the shell: the unit that this may run in has no PATH to speak of.
  */
 const RUNNER = `"$2" "$3"; code=$?; printf '%s\\n' "$code" >"$1"; exit "$code"`;
+
+/** switch-to-configuration: another one is at work. */
+const LOCKED = /could not acquire lock/i;
+const LOCKED_PAUSE_MS = 2 * SECOND;
 
 const POLL_MS = 50;
 const UNIT_POLL_MS = 2 * SECOND;
@@ -45,10 +52,18 @@ export class Switcher {
   }
 
   async run(step: SwitchStep, token: string): Promise<WorkResult> {
-    this.#forgetOthers(token);
-    const trouble = await this.#start(step, token);
-    if (trouble !== null) return failure(`switch-to-configuration could not be started: ${trouble}`);
-    return this.#wait(step.action, token);
+    const { clock, settings, signal } = this.#options;
+    const until = clock.monotonic() + settings.switchTimeoutSeconds * SECOND;
+    for (;;) {
+      this.#forgetOthers(token);
+      const trouble = await this.#start(step, token);
+      if (trouble !== null) return failure(`switch-to-configuration could not be started: ${trouble}`);
+      const result = await this.#wait(step.action, token);
+      // Somebody else is switching; that says nothing of this system.
+      const isLocked = !result.ok && LOCKED.test(this.#words(token));
+      if (!isLocked || signal.aborted || clock.monotonic() >= until) return result;
+      await sleep(clock, LOCKED_PAUSE_MS, signal);
+    }
   }
 
   /** Null: not started, or nobody knows how it ended. */
@@ -57,15 +72,16 @@ export class Switcher {
     return this.#wait("switch", token);
   }
 
-  async #start({ systemPath, action }: SwitchStep, token: string): Promise<string | null> {
+  async #start({ systemPath, action, isRestore }: SwitchStep, token: string): Promise<string | null> {
     const { settings, hasSystemd } = this.#options;
     const script = `${settings.storeRoot}${systemPath}/bin/switch-to-configuration`;
     const words = [settings.commands.shell, "-c", RUNNER, "sh", this.#file(token, "result"), script, action];
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    return hasSystemd ? this.#startUnit(words, token) : this.#startSession(words, token);
+    const variables = isRestore ? { NIXOS_NO_CHECK: "1" } : {};
+    return hasSystemd ? this.#startUnit(words, token, variables) : this.#startSession(words, token, variables);
   }
 
-  async #startUnit(words: readonly string[], token: string): Promise<string | null> {
+  async #startUnit(words: readonly string[], token: string, variables: Variables): Promise<string | null> {
     const { settings } = this.#options;
     const log = this.#file(token, "log");
     const result = await runCommand(
@@ -82,6 +98,7 @@ export class Switcher {
         `--property=StandardError=file:${log}`,
         "--setenv=LOCALE_ARCHIVE",
         "--setenv=NIXOS_INSTALL_BOOTLOADER",
+        ...Object.entries(variables).map(([name, value]) => `--setenv=${name}=${value}`),
         "--",
         ...words,
       ],
@@ -92,11 +109,12 @@ export class Switcher {
       : (result.trouble ?? lastWords(result.stderr)) || `systemd-run ended with ${result.code}`;
   }
 
-  #startSession(words: readonly string[], token: string): Promise<string | null> {
+  #startSession(words: readonly string[], token: string, variables: Variables): Promise<string | null> {
     const [command = "", ...args] = words;
     const { promise, resolve } = Promise.withResolvers<string | null>();
     const log = openSync(this.#file(token, "log"), "w", 0o600);
-    const child = spawn(command, args, { stdio: ["ignore", log, log], detached: true, cwd: "/" });
+    const env = { ...this.#options.environment, ...variables } as NodeJS.ProcessEnv;
+    const child = spawn(command, args, { stdio: ["ignore", log, log], detached: true, cwd: "/", env });
     closeSync(log);
     child.unref();
     child.once("spawn", () => resolve(null));
