@@ -18,8 +18,8 @@ const CONNECTIONS = 8;
 
 const NOTES = [
   `\`login\`: \`wrk -t1 -c${CONNECTIONS}\` signs ${PEOPLE} people in by their passwords, each time with a session ` +
-    "and a record in the audit log. Instead: a Node process that does nothing but verify such a password (Argon2id, the " +
-    "same parameters and as many at a time). Server and PostgreSQL on one CPU, and so is that process.",
+    "and a record in the audit log. Instead: a Node process that does nothing but verify such a password (Argon2id, " +
+    "the same parameters and as many at a time). Server and PostgreSQL on one CPU, and so is that process.",
 ];
 
 /** How many people sign in a second, beside how many passwords can be verified. */
