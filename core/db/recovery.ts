@@ -111,7 +111,8 @@ export async function listRecoveries(db: Kysely<Database>, rootIds: readonly str
 export async function insertRecovery(trx: Transaction<Database>, id: string, rootId: string): Promise<boolean> {
   const result = await sql<{ id: string }>`
     insert into evaluation (id, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
-      wildcard, input_overrides, kind, recovers_id, status, trusted, concurrent, priority, previous_id, started_by, branch)
+      wildcard, input_overrides, kind, recovers_id, status, trusted, concurrent, priority, previous_id, started_by,
+      branch)
     select ${id}, organization_id, project_id, repository, commit_hash, commit_message, commit_author,
       wildcard, input_overrides, 2, id, 0, trusted, true, priority, id, started_by, branch
     from evaluation where id = ${rootId}

@@ -169,7 +169,7 @@ test("waves cut the hosts into parts that leave none out, none empty, and none l
   );
 });
 
-test("whatever happens, no more hosts than a wave's share try what nobody has proved, and in the end all have it", () => {
+test("no more hosts than a wave's share try what nobody has proved, and in the end all have it", () => {
   fc.assert(
     fc.property(
       hostNames,

@@ -95,7 +95,7 @@ test("what was not made for hosts never gets to one, however new it is", async (
   expect(await decision(fleet, "web")).toEqual(["deploy", failed.links.web]);
 });
 
-test("names with dots are hosts too, both spellings of the attribute count, and the longer one goes first", async () => {
+test("names with dots are hosts too, and both spellings of the attribute count", async () => {
   const fleet = await insertFleet(api);
   const short = await buildHosts(api, fleet, {
     hosts: ["web.example.com"],
@@ -118,7 +118,7 @@ test("a system that has vanished from the caches is not offered, nor an older on
   expect([message.state, message.build, message.reason]).toEqual(["none", null, expect.stringMatching(/vanished/)]);
 });
 
-test("hosts follow the branch that is set, a trigger names, or the repository has; without any they get nothing", async () => {
+test("hosts follow the branch that is set, or that a trigger names; without any they get nothing", async () => {
   const fleet = await insertFleet(api, { default_branch: null });
   await buildHosts(api, fleet, { hosts: ["web"], branch: "main" });
   const live = await buildHosts(api, fleet, { hosts: ["web"], branch: "live" });
@@ -143,7 +143,7 @@ test("hosts follow the branch that is set, a trigger names, or the repository ha
   expect([wrong.code, wrong.message]).toEqual(["validation", expect.stringMatching(/^deploy_branch/)]);
 });
 
-test("strangers see nothing of hosts; of a public project they see what is wanted, and no host by its name", async () => {
+test("strangers see nothing of hosts; of a public project what is wanted, and no other host", async () => {
   const hidden = await insertFleet(api);
   for (const path of ["", "/web", "/web/wanted", "/web/history"]) {
     expect((await api.ask("GET", `${hidden.path}/hosts${path}`, api.stranger)).status).toBe(404);

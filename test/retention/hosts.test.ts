@@ -31,7 +31,7 @@ async function insertHost(paths: Readonly<Record<number, StorePath>>, keptForMs 
   return id;
 }
 
-test("what a host runs, was started from, is to get and could go back to stays whole, and nothing else does", async () => {
+test("what a host runs, was started from, is to get and could go back to stays whole", async () => {
   const lib = await bench.add("lib");
   const running = await bench.add("running", { references: [lib.storePath] });
   const booted = await bench.add("booted");

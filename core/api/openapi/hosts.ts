@@ -46,7 +46,7 @@ export const HOSTS = {
     "GET /projects/{organization}/{project}/hosts/{host}/wanted": {
       summary: "Ask what a host is to run",
       description:
-        "With `wait`, and what was seen last, it answers as soon as that is another, or after so many seconds (50 at most).",
+        "With `wait`, and what was seen last, it answers when that is another, or after so many seconds (at most 50).",
       audience: "reader",
       query: WantedQuery,
       answer: json<WantedView>(),
