@@ -32,7 +32,8 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     let server: Awaited<ReturnType<PushBench["listen"]>>;
     let proxy: GeneratedProxy;
     let origin: string;
-    let client: ClientHttp2Session;
+    let certificate: string;
+    let session: ClientHttp2Session | null = null;
     let all: string;
     let large: string;
 
@@ -44,7 +45,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       });
       const port = await freePort();
       const folder = join(daemon.folder, "nginx");
-      const { certificate } = await writeCertificate(folder);
+      ({ certificate } = await writeCertificate(folder));
       proxy = await startGenerated("nginx", generatedSystems(server.port).nginx, {
         folder,
         port,
@@ -56,7 +57,6 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       });
       origin = proxy.origin;
       await writeFile(join(daemon.folder, "authority.pem"), certificate);
-      client = connect(origin, { ca: certificate });
       all = JSON.parse(
         await nixOutput(["nix-instantiate", "--eval", "--read-write-mode", "--json", "-E", EXPRESSION], daemon.env),
       );
@@ -64,7 +64,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       large = await nixOutput(["nix-store", "--add", join(daemon.folder, "large")], daemon.env);
     }, 60_000);
     afterAll(async () => {
-      client?.close();
+      session?.close();
       await proxy?.[Symbol.asyncDispose]();
       await server?.[Symbol.asyncDispose]();
       await bench?.[Symbol.asyncDispose]();
@@ -88,10 +88,16 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       return file;
     }
 
+    /** nginx ends a connection that was idle for long, or had its share of requests. */
+    function client(): ClientHttp2Session {
+      if (session === null || session.closed || session.destroyed) session = connect(origin, { ca: certificate });
+      return session;
+    }
+
     /** Over HTTP/2, with the user name and password of a pusher if there is one. */
     async function ask(url: string, as?: TestPusher): Promise<{ status: number; body: string }> {
       const { pathname } = new URL(url);
-      const stream = client.request({ ":path": pathname, ...as?.headers });
+      const stream = client().request({ ":path": pathname, ...as?.headers });
       stream.end();
       const [headers] = (await once(stream, "response")) as [IncomingHttpHeaders];
       const body = Buffer.concat(await Array.fromAsync(stream as AsyncIterable<Buffer>)).toString("latin1");

@@ -62,7 +62,7 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
   let authority: string;
   let certificate: string;
   const proxies = {} as Record<ProxyKind, GeneratedProxy>;
-  const sessions = {} as Record<ProxyKind, ClientHttp2Session>;
+  const sessions: Partial<Record<ProxyKind, ClientHttp2Session>> = {};
   const started = new AsyncDisposableStack();
 
   beforeAll(async () => {
@@ -101,18 +101,27 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
       await writeFile(join(place, "tls.key"), tls.key, { mode: 0o600 });
       const places = { folder: place, port: ports[kind], serverPort, storage: gradient.storage, pages };
       proxies[kind] = started.use(await startGenerated(kind, systems[kind], places));
-      const socket = connect({ host: "127.0.0.1", port: ports[kind], localAddress: CLIENT_ADDRESS });
-      const secured = connectTls({ socket, host: "127.0.0.1", ca: certificate, ALPNProtocols: ["h2"] });
-      const session = connectHttp2(proxies[kind].origin, { createConnection: () => secured });
-      started.defer(() => session.close());
-      await once(session, "connect");
-      sessions[kind] = session;
     }
   }, 120_000);
-  afterAll(() => started.disposeAsync());
+  afterAll(async () => {
+    for (const session of Object.values(sessions)) session.close();
+    await started.disposeAsync();
+  });
+
+  /** From an address that no server trusts. Proxies end connections that were idle or had their share of requests. */
+  function sessionOf(kind: ProxyKind): ClientHttp2Session {
+    const open = sessions[kind];
+    if (open && !open.closed && !open.destroyed) return open;
+    const { origin } = proxies[kind];
+    const socket = connect({ host: "127.0.0.1", port: Number(new URL(origin).port), localAddress: CLIENT_ADDRESS });
+    const secured = connectTls({ socket, host: "127.0.0.1", ca: certificate, ALPNProtocols: ["h2"] });
+    const session = connectHttp2(origin, { createConnection: () => secured });
+    sessions[kind] = session;
+    return session;
+  }
 
   function begin(kind: ProxyKind, path: string, headers: Record<string, string> = {}): ClientHttp2Stream {
-    return sessions[kind].request({ ":path": path, ...headers }, { endStream: false });
+    return sessionOf(kind).request({ ":path": path, ...headers }, { endStream: false });
   }
 
   async function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
@@ -120,7 +129,6 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
     return { status: Number(headers[":status"]), headers, body: await text(stream) };
   }
 
-  /** From an address that no server trusts. */
   async function ask(
     kind: ProxyKind,
     path: string,
@@ -179,7 +187,7 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
         const url = await commitFlake(join(gradient.folder, kind), { "flake.nix": flakeOf(`by-${kind}`) }, "A commit");
         const evaluation = await gradient.api.evaluate(await addProject(gradient.api, kind, url, "packages.*"));
         expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
-        expect(gradient.worker.output()).toContain(`"name":"by-${kind}","status":"built"`);
+        await gradient.worker.waitFor(`"name":"by-${kind}","status":"built"`);
         const path = await outputOf(gradient, evaluation, `by-${kind}`);
 
         const cache = await privateCache();
