@@ -16,6 +16,7 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "worker/(?:agent|federation/.+|session/.+)",
   "test/quickstart",
   "test/options/.+",
+  "test/nixos/proxies-real",
   "test/hostile/[a-z]+",
   "test/cloudflare/nix",
   "test/cache/(?:behind-nginx|elsewhere|push-nix|repair-nix|upstreams|upstream-relay)",
@@ -32,6 +33,7 @@ export const NIX_TESTS: TestGroup = {
 const NOT_ABOUT_SQL: readonly string[] = [
   "runtime/node/hub/.+",
   "test/(?:cloudflare|e2e|hostile|options)/.+",
+  "test/runtime/service-manager",
   "test/contract/(?:access|client|fuzz|registry|served|validators)",
   "test/cache/(?:[a-z-]*nix|behind-nginx|elsewhere|push-crash|s3-faults|surface|upstream[a-z-]*)",
 ];
