@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -60,16 +61,20 @@ export class SimulatedDatabase {
   readonly #waiting: (() => void)[] = [];
   #taken = false;
   readonly #statements = new Map<string, Statement>();
+  /** What goes to PostgreSQL ahead of the next statement, without a way there and back of its own. */
+  readonly #ahead: { readonly text: string; readonly values: readonly unknown[] }[] = [];
+  readonly #stream: Socket;
   #toldMs = -1;
 
   private constructor(simulator: Simulator, client: pg.Client, random: Random) {
+    this.#stream = (client as unknown as { connection: { stream: Socket } }).connection.stream;
     this.#simulator = simulator;
     this.#client = client;
     this.#random = random;
   }
 
   static async connect(simulator: Simulator, address: DatabaseAddress, random: Random): Promise<SimulatedDatabase> {
-    const client = new pg.Client(clientConfig(address, "simulation"));
+    const client = new pg.Client({ ...clientConfig(address, "simulation"), pipeline: true });
     await client.connect();
     await client.query(WITHOUT_VACUUM);
     return new SimulatedDatabase(simulator, client, random);
@@ -116,7 +121,12 @@ export class SimulatedDatabase {
     const { nowMs } = this.#simulator;
     if (this.#toldMs === nowMs) return;
     this.#toldMs = nowMs;
-    await this.query("select set_config('gradient.now', $1, false)", [new Date(nowMs).toISOString()]);
+    this.sendAhead("select set_config('gradient.now', $1, false)", [new Date(nowMs).toISOString()]);
+  }
+
+  /** For what cannot fail and answers nothing. */
+  sendAhead(text: string, values: readonly unknown[] = []): void {
+    this.#ahead.push({ text, values });
   }
 
   giveBack(): void {
@@ -135,10 +145,17 @@ export class SimulatedDatabase {
     return statement;
   }
 
+  #send(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
+    return this.#client.query({ name: this.#statement(text).name, text, values: [...values] });
+  }
+
   async query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
     return await this.#simulator.outside(async () => {
-      const { name, writes } = this.#statement(text);
-      const result = await this.#client.query({ name, text, values: [...values] });
+      const { writes } = this.#statement(text);
+      this.#stream.cork();
+      const all = [...this.#ahead.splice(0), { text, values }].map((one) => this.#send(one.text, one.values));
+      this.#stream.uncork();
+      const result = (await Promise.all(all)).at(-1) as pg.QueryResult;
       if (writes && (result.rowCount ?? 0) > 0) this.changes++;
       return result;
     });
@@ -192,7 +209,7 @@ class SimulatedDriver implements Driver {
   }
 
   async beginTransaction(connection: Connection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw("begin"));
+    this.#database.sendAhead("begin");
     connection.inTransaction = true;
   }
 
