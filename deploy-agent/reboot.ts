@@ -8,7 +8,7 @@ import type { RunEnd } from "./run.ts";
 import { isInWindow } from "./settings-values.ts";
 import type { PendingBoot } from "./state.ts";
 
-/** After a boot: whether the host came up with the system that was set up for it, and is well. Null: nothing to check. */
+/** After a boot: whether the host came up with what was set up for it, and is well. Null: nothing to check. */
 export async function checkBoot(context: Context): Promise<Omit<RunEnd, "wanted"> | null> {
   const { host, keeper } = context;
   const { pendingBoot } = keeper.state;

@@ -60,7 +60,7 @@ export class ServerLink implements Server {
     readonly signal?: AbortSignal;
   }): Promise<Wanted> {
     const query = news
-      ? `?wait=${news.waitSeconds}&seen=${news.seen.buildId ?? "none"}&seen_state=${encodeURIComponent(news.seen.state)}`
+  /** A key that the server does not know sees as much as nobody does, which does not say what is wrong. */
       : "";
     const answer = await this.#ask({
       method: "GET",
@@ -78,7 +78,7 @@ export class ServerLink implements Server {
     }
   }
 
-  /** A key that the server does not know sees as much as somebody without one, which does not say what is wrong. */
+  /** A key that the server does not know sees as much as nobody does, which does not say what is wrong. */
   async #checkKey(): Promise<void> {
     const timeoutMs = this.#settings.serverTimeoutSeconds * SECOND;
     const { status } = await this.#ask({ method: "GET", path: "/api/v1/orgs?per_page=1", timeoutMs });

@@ -191,8 +191,8 @@ test("the agent has the version of the release", () => {
   expect(AGENT_VERSION).toBe(version);
 });
 
-describe("docs/deployment.md", () => {
-  const page = readFileSync(new URL("../docs/deployment.md", import.meta.url), "utf8");
+describe("docs/deploy-agent.md", () => {
+  const page = readFileSync(new URL("../docs/deploy-agent.md", import.meta.url), "utf8");
   const rows = page.split("\n").map((line) => line.split(/ *(?<!\\)\| */).slice(1, -1));
 
   test.each(Object.entries(ENDS))("has the end %s with its code", (name, { exitCode, expected, description }) => {

@@ -39,8 +39,8 @@ const UNITS_FAILED = 4;
 const NEEDS_BOOT = 100;
 
 /**
- * Calls `switch-to-configuration` so that it outlives this agent: in a unit of its own where systemd runs the host, else
- * in a session of its own. Its exit code and its words are in files named by the token.
+ * Calls `switch-to-configuration` so that it outlives this agent: in a unit of its own where systemd runs the host,
+ * else in a session of its own. Its exit code and its words are in files named by the token.
  */
 export class Switcher {
   readonly #options: SwitcherOptions;

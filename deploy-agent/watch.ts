@@ -31,8 +31,8 @@ const CHANGES_HOST: ReadonlySet<End> = new Set([
 ]);
 
 /**
- * Ends what was left, looks at once, then waits at the server for news. The lock is taken for the work alone, so that other commands run
- * meanwhile. Ends when the host was changed, or with the signal.
+ * Ends what was left, looks at once, then waits at the server for news. The lock is taken for the work alone, so that
+ * other commands run meanwhile. Ends when the host was changed, or with the signal.
  */
 export async function watch(options: WatchOptions): Promise<RunEnd> {
   const { clock, signal, narrator, withContext, wishes } = options;
