@@ -63,6 +63,8 @@ test("a run is told step by step, and the host is shown as it says", async () =>
     failed_paths: [],
     rollback_paths: [expect.stringMatching(/-old$/)],
   });
+  // As `GRADIENT_KEEP_SILENT_HOSTS_HOURS` says.
+  expect(Date.parse(view.kept_until) - Date.parse(view.last_contact_at)).toBe(api.deps.retention.silentHostMs);
   const { items, total } = await history(fleet, "web");
   expect([total, items]).toEqual([1, [view.last_run]]);
   expect(items[0]).toMatchObject({ id: run.run_id, mode: "switch", step: "succeeded", exit_code: 0, ...where });
