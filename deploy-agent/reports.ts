@@ -1,3 +1,5 @@
+import type { HostReportBody } from "#core/api/hosts.ts";
+import type { Mode } from "./settings.ts";
 import type { Journal, Phase, QueuedReport, SystemView } from "./state.ts";
 import { AGENT_VERSION } from "./version.ts";
 
@@ -23,7 +25,7 @@ export interface ReportFacts {
   readonly runId: string;
   readonly sequence: number;
   readonly step: ReportStep;
-  readonly mode: string;
+  readonly mode: Mode;
   readonly buildId: string | null;
   readonly storePath: string | null;
   readonly view: SystemView;
@@ -35,7 +37,7 @@ export interface ReportFacts {
 }
 
 /** The body as the server's schema has it. */
-export function reportBody(facts: ReportFacts): Readonly<Record<string, unknown>> {
+export function reportBody(facts: ReportFacts): Readonly<HostReportBody> {
   const { view } = facts;
   return {
     run_id: facts.runId,

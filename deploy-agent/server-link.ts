@@ -59,9 +59,7 @@ export class ServerLink implements Server {
     readonly waitSeconds: number;
     readonly signal?: AbortSignal;
   }): Promise<Wanted> {
-    const query = news
-  /** A key that the server does not know sees as much as nobody does, which does not say what is wrong. */
-      : "";
+    const query = news ? newsQuery(news.seen, news.waitSeconds) : "";
     const answer = await this.#ask({
       method: "GET",
       path: `${this.#hostPath()}/wanted${query}`,
@@ -136,6 +134,10 @@ export class ServerLink implements Server {
     request.end(text ?? undefined);
     return promise;
   }
+}
+
+function newsQuery({ buildId, state }: Seen, waitSeconds: number): string {
+  return `?wait=${waitSeconds}&seen=${buildId ?? "none"}&seen_state=${encodeURIComponent(state)}`;
 }
 
 async function readText(response: IncomingMessage): Promise<string> {

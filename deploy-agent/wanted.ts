@@ -1,3 +1,4 @@
+import type { WantedBuild as BuildFields, DeployCache, WantedView } from "#core/api/hosts.ts";
 import { parsePublicKey } from "#core/nix/signature.ts";
 import { parseStorePath } from "#core/nix/store-path.ts";
 import type { Wanted, WantedBuild, WantedCache } from "./decide.ts";
@@ -14,7 +15,7 @@ const STATES = ["deploy", "none", "held", "waiting"] as const;
 
 /** Reads what the envelope of the server's answer holds. Unknown fields are for later agents. Throws `WantedError`. */
 export function parseWanted(message: unknown): Wanted {
-  const fields = recordOf(message, "the message");
+  const fields = recordOf<keyof WantedView>(message, "the message");
   const state = STATES.find((one) => one === fields.state);
   if (!state) throw new WantedError(`state is ${shown(fields.state)}; it should be one of ${STATES.join(", ")}`);
   const build = fields.build === null ? null : parseBuild(fields.build);
@@ -32,7 +33,7 @@ export function parseWanted(message: unknown): Wanted {
 }
 
 function parseBuild(value: unknown): WantedBuild {
-  const fields = recordOf(value, "build");
+  const fields = recordOf<keyof BuildFields>(value, "build");
   const storePath = parseStorePath(textOf(fields, "store_path"));
   if (!storePath) throw new WantedError(`store_path ${shown(fields.store_path)} is no path of a Nix store`);
   return {
@@ -46,7 +47,7 @@ function parseBuild(value: unknown): WantedBuild {
 }
 
 function parseCache(value: unknown): WantedCache {
-  const fields = recordOf(value, "a cache");
+  const fields = recordOf<keyof DeployCache>(value, "a cache");
   const url = textOf(fields, "url");
   if (!/^https?:\/\/[^\s"'\\]+$/.test(url) || !URL.canParse(url)) {
     throw new WantedError(`the address ${shown(url)} of a cache is none that Nix could ask`);
@@ -68,24 +69,27 @@ function isPublicKey(value: unknown): value is string {
   return typeof value === "string" && parsePublicKey(value) !== null;
 }
 
-function recordOf(value: unknown, what: string): Readonly<Record<string, unknown>> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+/** Fields by the names that the server's own types have for them. */
+type Fields<Name extends string> = Readonly<Record<Name, unknown>>;
+
+function recordOf<Name extends string>(value: unknown, what: string): Fields<Name> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields<Name>;
   throw new WantedError(`${what} should be an object`);
 }
 
-function textOf(fields: Readonly<Record<string, unknown>>, name: string): string {
+function textOf<Name extends string>(fields: Fields<Name>, name: Name): string {
   const value = fields[name];
   if (typeof value === "string" && value.length <= TEXT_MAX) return value;
   throw new WantedError(`${name} should be text of at most ${TEXT_MAX} characters`);
 }
 
-function integerOf(fields: Readonly<Record<string, unknown>>, name: string): number {
+function integerOf<Name extends string>(fields: Fields<Name>, name: Name): number {
   const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value)) return value;
   throw new WantedError(`${name} should be a whole number`);
 }
 
-function booleanOf(fields: Readonly<Record<string, unknown>>, name: string): boolean {
+function booleanOf<Name extends string>(fields: Fields<Name>, name: Name): boolean {
   const value = fields[name];
   if (typeof value === "boolean") return value;
   throw new WantedError(`${name} should be true or false`);
