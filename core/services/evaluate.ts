@@ -17,9 +17,9 @@ export interface EvaluateResult {
 
 /**
  * Evaluates the repository's HEAD or a branch, or with `restart_failed` lets the failed builds of the last evaluation
- * run again. `concurrency` says what becomes of an evaluation of the project that goes on; without it nothing is started
- * beside one. Throws `repository_unreachable` with git's own words, and `bad_request` when an evaluation that goes on is
- * in the way, or when nothing is there to restart.
+ * run again. `concurrency` says what becomes of an evaluation of the project that goes on; without it nothing is
+ * started beside one. Throws `repository_unreachable` with git's own words, and `bad_request` when an evaluation that
+ * goes on is in the way, or when nothing is there to restart.
  */
 export async function evaluateProject(
   deps: ProjectDeps,

@@ -74,7 +74,7 @@ async function build(branch: string | null, outcome: number, host = "web"): Prom
 const evaluations = async () =>
   (await db.selectFrom("evaluation").select("id").orderBy("ordinal").execute()).map(({ id }) => id);
 
-test("what hosts are to run stays, however much of other branches was built since, until it was built again", async () => {
+test("what hosts are to run stays, whatever other branches built since, until it was built again", async () => {
   const wanted = await build("main", 3);
   await build("main", 4);
   await build("feature", 3);
@@ -166,11 +166,11 @@ async function tell(actor: Actor, running_path: StorePath) {
 
 async function insertMember(): Promise<Actor> {
   const id = newId();
+  const username = `u${id}`;
   await sql`
-    insert into user_account (id, username, name, email) values (${id}, ${`u${id}`}, 'U', ${`${id}@example.com`})`.execute(
-    db,
-  );
+    insert into user_account (id, username, name, email)
+    values (${id}, ${username}, 'U', ${`${id}@example.com`})`.execute(db);
   const member = { organization_id: organizationId, user_id: id, role_id: ORGANIZATION_ROLE.Write };
   await db.insertInto("organization_member").values(member).execute();
-  return { user: { id, username: `u${id}`, superuser: false }, key: null, sessionId: null };
+  return { user: { id, username, superuser: false }, key: null, sessionId: null };
 }

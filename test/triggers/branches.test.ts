@@ -126,7 +126,7 @@ test("a commit that comes to another branch is evaluated there, though it was on
   ]);
 });
 
-test("what is started again counts for hosts, unless something newer was there: nothing old takes them back", async () => {
+test("what is started again counts for hosts, unless there was something newer", async () => {
   const { id, path } = await watched(POLLING);
   const fleet = { id, path };
   const failed = { hosts: ["web"], buildStatus: BuildStatus.FailedPermanent, status: EvaluationStatus.Failed };
