@@ -83,7 +83,8 @@ const systems = {
   otherNix: withWorker(
     REMOTE_WORKER,
     `services.gradient.worker.capabilities.eval = true;
-     nix.package = { type = "derivation"; name = "lix"; pname = "lix"; outPath = "/nix/store/aaaa-lix"; version = "2.93"; };
+     nix.package =
+       { type = "derivation"; name = "lix"; pname = "lix"; outPath = "/nix/store/aaaa-lix"; version = "2.93"; };
      services.gradient.worker.nixPackage =
        { type = "derivation"; name = "nix"; outPath = "/nix/store/bbbb-nix"; version = "2.31.2"; };`,
   ),

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { SERVICE_OPTIONS } from "#scripts/node-options.ts";
@@ -10,6 +10,8 @@ import { serviceManagerLack, withUnit } from "#test/support/service-manager.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
+/** O_CLOEXEC. */
+const CLOSED_FOR_CHILDREN = 0o2000000;
 const WAIT = { timeout: 30_000 };
 const lack = serviceManagerLack();
 const withoutCommand = spawnSync("systemd-notify", ["--version"]).status !== 0;
@@ -47,6 +49,8 @@ test.skipIf(lack)("a server says when it really listens, that it lives, and that
   const lives = () => unit.told.filter(({ text }) => text.includes("WATCHDOG=1")).length;
   await expect.poll(lives, WAIT).toBeGreaterThan(2);
 
+  const [, flags] = /^flags:\s+([0-7]+)$/m.exec(await readFile(`/proc/${unit.pid}/fdinfo/3`, "utf8")) ?? [];
+  expect(Number.parseInt(flags ?? "", 8) & CLOSED_FOR_CHILDREN).not.toBe(0);
   process.kill(unit.pid, "SIGTERM");
   await expect.poll(() => unit.state().STOPPING, WAIT).toBe("1");
   expect(new Set(unit.told.map(({ sender }) => sender))).toEqual(new Set([unit.pid]));
