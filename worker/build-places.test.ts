@@ -63,7 +63,7 @@ test("what was asked for in a session that is over is asked for again", () => {
   expect(builds.ask()).toBe(2);
 });
 
-test("while builds are quick more are asked for than can begin, a place-full at a time, and begin in their order", async () => {
+test("while builds are quick more are asked for than can begin, a place-full at a time, in their order", async () => {
   const { builds, begun, arrive, build, pass } = begin();
   build("first", 10);
   expect(builds.ask()).toBe(2);

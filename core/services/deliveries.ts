@@ -47,12 +47,13 @@ export type DeliveryOutcome = "recorded" | "refused";
 
 const GROUP_MAX = 64;
 const WAITING_MAX = 10_000;
-/** Two workers' trivial builds come some milliseconds apart, and a transaction for each would cost more than they do. */
+/** Trivial builds come some milliseconds apart, and a transaction for each would cost more than they do. */
 const APART_MS = 20;
 
 /**
  * Records what workers deliver. What comes while a transaction is under way, or within 20 ms of its beginning, goes
- * together into the next one, which costs about what one delivery alone would. One queue an organization: a lock that one waits for holds up no other.
+ * together into the next one, which costs about what one delivery alone would. One queue an organization: a lock that
+ * one waits for holds up no other.
  */
 export class Deliveries {
   readonly #deps: DeliveryDeps;
