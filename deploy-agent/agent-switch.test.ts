@@ -1,4 +1,4 @@
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { type AgentRun, type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
@@ -97,6 +97,16 @@ describe("a reboot", () => {
     writeFileSync(`${root.path}${OLD}/behaviour`, ': > "$root/failed-units"\n');
     expectEnd(await root.run("resume"), "unhealthy", 41);
     expect(root.links).toEqual(both(OLD));
+  });
+
+  test("into what somebody else has set up since says nothing of the build before", async () => {
+    set("MODE", "boot");
+    await root.run();
+    rmSync(join(root.path, "nix/profiles/system"));
+    symlinkSync("system-1-link", join(root.path, "nix/profiles/system"));
+    root.write("boot-id", "second");
+    expectEnd(await root.run("resume"), "resumed", 0);
+    expect(JSON.parse(root.read("state/state.json"))).toMatchObject({ bad: [], pendingBoot: null });
   });
 
   test("that ends in another system is said, and not tried again", async () => {

@@ -14,6 +14,11 @@ export async function checkBoot(context: Context): Promise<Omit<RunEnd, "wanted"
   const { pendingBoot } = keeper.state;
   if (!pendingBoot || pendingBoot.bootId === host.bootId()) return null;
   const { target, before } = pendingBoot;
+  if (host.view().profilePath !== target.storePath) {
+    // Somebody has set up another system since; what was booted is theirs to judge.
+    keeper.update((state) => ({ ...state, pendingBoot: null }));
+    return null;
+  }
   const about = { goal: "boot-check", phase: "checking", cause: null, mode: "switch", target, before } as const;
   const journal = { ...newJournal(context, about), failedUnitsBefore: pendingBoot.failedUnitsBefore };
   if (host.view().runningPath !== target.storePath) return bootedOther(context, journal);
@@ -77,7 +82,9 @@ export function bootToCome({ host, keeper }: Pick<Context, "host" | "keeper">): 
   const { pendingBoot, deployed, before } = keeper.state;
   const bootId = host.bootId() ?? "";
   const view = host.view();
-  if (pendingBoot) return pendingBoot.bootId === bootId ? pendingBoot : null;
+  if (pendingBoot && pendingBoot.target.storePath === view.profilePath) {
+    return pendingBoot.bootId === bootId ? pendingBoot : null;
+  }
   if (!deployed || deployed.storePath !== view.profilePath || !host.needsReboot()) return null;
   return { target: deployed, before: before ?? view, mode: "switch", bootId, failedUnitsBefore: null };
 }

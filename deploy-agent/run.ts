@@ -58,7 +58,11 @@ async function finishLeft(context: Context, { force }: Wishes): Promise<RunEnd |
   const isFailedRollback = journal?.cause != null;
   // Who forces a build onto a host that could not be restored does not want to wait for that to fail again.
   if (isFailedRollback && force) return null;
-  if (journal) return { ...(await resumeJournal(context, journal)), wanted: null };
+  if (journal) {
+    const outcome = await resumeJournal(context, journal);
+    // A download that was cut off is nothing that has to be put right.
+    return outcome.end === "interrupted" ? null : { ...outcome, wanted: null };
+  }
   const booted = await checkBoot(context);
   return booted && { ...booted, wanted: null };
 }
@@ -110,7 +114,8 @@ function viewBefore({ host, keeper }: Context): SystemView {
   const { pendingBoot, journal } = keeper.state;
   const view = host.view();
   if (journal) return journal.before;
-  if (pendingBoot?.bootId !== host.bootId()) return view;
+  const isPending = pendingBoot?.bootId === host.bootId() && pendingBoot?.target.storePath === view.profilePath;
+  if (!pendingBoot || !isPending) return view;
   return { ...pendingBoot.before, runningPath: view.runningPath };
 }
 

@@ -30,7 +30,7 @@ export async function runUndo(context: Context): Promise<RunEnd> {
 function beforePresent({ host, keeper }: Context, view: SystemView): SystemView | null {
   const { journal, pendingBoot, before, deployed } = keeper.state;
   if (journal) return journal.before;
-  if (pendingBoot) return pendingBoot.before;
+  if (pendingBoot && pendingBoot.target.storePath === view.profilePath) return pendingBoot.before;
   const isOurs =
     deployed !== null && (deployed.storePath === view.profilePath || deployed.storePath === view.runningPath);
   if (before?.profilePath && isOurs) {
