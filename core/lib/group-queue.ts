@@ -29,9 +29,9 @@ interface Waiting<Item, Outcome> {
 
 /**
  * Handles together what came in while the group before was under way, or shortly after it began: where every group
- * costs about the same, ten items cost little more than one. Nobody waits for a group to fill, and what comes alone does
- * not wait at all. Items are handled in the order they came. When a group fails, each of its items is handled once more
- * alone, in that order, so that a bad one fails by itself.
+ * costs about the same, ten items cost little more than one. Nobody waits for a group to fill, and what comes alone
+ * does not wait at all. Items are handled in the order they came. When a group fails, each of its items is handled once
+ * more alone, in that order, so that a bad one fails by itself.
  */
 export class GroupQueue<Item, Outcome> {
   readonly #options: GroupQueueOptions<Item, Outcome>;
