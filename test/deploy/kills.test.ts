@@ -74,7 +74,8 @@ function* chosen(events: readonly string[], from: string): Generator<readonly [m
     // How often it asks whether a switch still runs is a matter of time.
     if (index < events.indexOf(from) || event.includes("systemctl show")) continue;
     const moment = { event, time };
-    if (ALL) yield* [[moment, "killed"] as const, [moment, "power"] as const];
+    const isBetweenProfileAndSwitch = time === 1 && /^nix-env .* has ended$/.test(event);
+    if (ALL || isBetweenProfileAndSwitch) yield* [[moment, "killed"] as const, [moment, "power"] as const];
     else if (time === 1) yield [moment, chosenCount++ % 2 === 0 ? "killed" : "power"];
   }
 }

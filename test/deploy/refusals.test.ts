@@ -52,6 +52,10 @@ describe.skipIf(!nix.ok)("a host keeps what it has", () => {
     expect(wrong).toMatchObject({ end: "unauthorized", code: 21 });
     expect(wrong.reason).toContain("key");
 
+    await writeFile(keyFile, await fleet.key("short-lived", ["viewOrg"]));
+    await fleet.gradient.api.request("DELETE", "/user/keys", { name: "short-lived" });
+    expect(await host.run()).toMatchObject({ end: "unauthorized", code: 21 });
+
     await writeFile(keyFile, "");
     expect(await host.run()).toMatchObject({ end: "key-file", code: 3, reason: expect.stringContaining(keyFile) });
 

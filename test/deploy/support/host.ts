@@ -65,7 +65,10 @@ const FOLDERS = ["bin", "behaviour", "boot", "etc", "log", "run", "units"];
 
 export async function withHost(name: string, told: AgentSettings): Promise<Host> {
   // Nobody's signature is trusted but what the server tells the agent.
-  const daemon = await withNixDaemon({ settings: { "trusted-public-keys": "", "require-sigs": "true" } });
+  const daemon = await withNixDaemon({
+    // Five attempts take four seconds.
+    settings: { "trusted-public-keys": "", "require-sigs": "true", "download-attempts": "2" },
+  });
   const { root } = daemon;
   const at = (path: string) => join(root, path);
   for (const part of FOLDERS) await mkdir(at(part), { recursive: true });
