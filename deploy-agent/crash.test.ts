@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Clock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
-import { type Context, StateKeeper } from "./context.ts";
+import { type Context, InterruptedError, StateKeeper } from "./context.ts";
 import type { Wanted } from "./decide.ts";
 import type { SwitchStep, WorkResult } from "./machine.ts";
 import { type Host, type Memory, type Server, ServerError } from "./ports.ts";
@@ -371,6 +371,21 @@ test("a system that takes the machine down each time is given up after the secon
   expect(ended).toMatchObject({ end: "rolled-back", reason: expect.stringContaining("interrupted 2 times") });
   expect(links(machine)).toEqual(all(OLD));
   expectSettled(machine, "given up");
+});
+
+test("who is asked to end begins nothing new, and the next run goes on from there", async () => {
+  const machine = machineThat("good");
+  const ending = new AbortController();
+  const context = { ...contextOf(machine, "switch"), signal: ending.signal };
+  const setProfile: Host["setProfile"] = async (...words) => {
+    ending.abort();
+    return context.host.setProfile(...words);
+  };
+  await expect(run({ ...context, host: { ...context.host, setProfile } })).rejects.toThrow(InterruptedError);
+  expect(machine.outcomes.size).toBe(0);
+  expect(links(machine)).toEqual({ ...all(OLD), profile: NEW });
+  expect(await run(contextOf(machine, "switch"))).toMatchObject({ end: "deployed" });
+  expectSettled(machine, "asked to end");
 });
 
 test("without rollback a failed system stays, is told, and is not tried again by itself", async () => {

@@ -43,6 +43,7 @@ export function newJournal(
 export async function runJournal(context: Context, first: Journal, caches: readonly WantedCache[]): Promise<Outcome> {
   let journal = first;
   for (;;) {
+    if (context.signal.aborted) throw new InterruptedError(`interrupted before the phase ${journal.phase}`);
     journal = await beginPhase(context, journal);
     const step = await stepAfter(context, journal, await doWork(context, journal, caches));
     if (step.kind === "end") return finish(context, journal, step.outcome);
