@@ -3,6 +3,7 @@ import { type Fleet, PROJECT, type Published, withFleet } from "#test/deploy/sup
 import type { Host } from "#test/deploy/support/host.ts";
 import { putBack } from "#test/deploy/support/kill-points.ts";
 import { commitSystems, type SystemsCommit } from "#test/deploy/support/system-flake.ts";
+import { CACHE } from "#test/e2e/gradient.ts";
 import { nixOutput } from "#test/support/nix.ts";
 import { measureAgent } from "./deploy-process.ts";
 import type { Figure, PartResult } from "./figures.ts";
@@ -17,6 +18,8 @@ const PUSH_MS_MAX = 120_000;
 const LARGE = { count: 50, bytes: 4 * MEGA };
 /** The shortest that a polling trigger may have. */
 const POLLING_SECONDS = 10;
+/** A gigabit a second. */
+const LINE_BYTES_PER_SECOND = 125 * MEGA;
 const HOST = "alpha";
 
 const NOTES = [
@@ -25,7 +28,9 @@ const NOTES = [
     "and of all that it starts, its memory the agent's peak (VmHWM), Node included.",
   `An update is a whole run - question, download, profile, switch, one look at the health without settling time, ` +
     "reports -, beside `nix-store --realise` of the same path from the same cache into the same, emptied store: of " +
-    `${LARGE.count} outputs of ${LARGE.bytes / MEGA} MB random bytes, and of a system with nothing but itself.`,
+    `${LARGE.count} outputs of ${LARGE.bytes / MEGA} MB random bytes, and of a system with nothing but itself. Both come ` +
+    "from the same machine; as most hosts have a slower way to their server, it is also measured with one that lets " +
+    `${LINE_BYTES_PER_SECOND / MEGA} MB a second through.`,
   `From push to running host: a commit to the repository, which a polling trigger looks at every ${POLLING_SECONDS} s, ` +
     "until the host in watch mode runs the new system.",
 ];
@@ -41,11 +46,17 @@ export async function benchDeploy(settings: Readonly<Record<string, string>>): P
   const checks = await checkFigures(host);
   const large = await fleet.publish({ ...commit, label: "large", packages: LARGE });
   const largeFigure = await updateFigure(fleet, host, { old, wanted: large });
+  const lineFigure = await onTheLine(fleet, host, () => updateFigure(fleet, host, { old, wanted: large }));
   const figures: Figure[] = [
     ...checks,
     {
       ...largeFigure,
       what: `update of a host by ${(LARGE.count * LARGE.bytes) / MEGA} MB`,
+      aim: { ratioMax: 1.1 },
+    },
+    {
+      ...lineFigure,
+      what: `update of a host by ${(LARGE.count * LARGE.bytes) / MEGA} MB over a line of 1 Gbit/s`,
       aim: { ratioMax: 1.1 },
     },
     { ...smallFigure, what: "update of a host by a small system", aim: { none: "see the next line" } },
@@ -67,6 +78,21 @@ function pathOf({ systems }: Published): string {
   return path;
 }
 
+/** The host meanwhile reaches server and cache over a line of that width, with or without the agent. */
+async function onTheLine<Result>(fleet: Fleet, host: Host, work: () => Promise<Result>): Promise<Result> {
+  const { network, gradient } = fleet;
+  network.bytesPerSecond = LINE_BYTES_PER_SECOND;
+  network.rewrite = (_, body) => body.replaceAll(gradient.url, network.url);
+  host.env.GRADIENT_DEPLOY_SERVER = network.url;
+  try {
+    return await work();
+  } finally {
+    host.env.GRADIENT_DEPLOY_SERVER = gradient.url;
+    network.rewrite = null;
+    network.bytesPerSecond = null;
+  }
+}
+
 /** Leaves the host on the wanted system. */
 async function updateFigure(
   fleet: Fleet,
@@ -74,7 +100,8 @@ async function updateFigure(
   { old, wanted }: { readonly old: Published; readonly wanted: Published },
 ): Promise<Figure> {
   const [from, to] = [pathOf(old), pathOf(wanted)];
-  const { cache, publicKey } = await fleet.cache();
+  const { publicKey } = await fleet.cache();
+  const cache = `${host.env.GRADIENT_DEPLOY_SERVER}/cache/${CACHE}`;
   const trust = ["--option", "substituters", cache, "--option", "trusted-public-keys", publicKey];
   const values = await interleave(ROUNDS, {
     ours: async () => {

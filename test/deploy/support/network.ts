@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** An answer that does not come from the server. */
 export interface OtherAnswer {
@@ -23,16 +24,28 @@ export interface Network extends AsyncDisposable {
   watch: (line: string, ended: boolean) => void;
   /** Changes the server's answers; told the request's line and the whole body. */
   rewrite: ((line: string, body: string) => string) | null;
+  /** What all answers together may bring in a second; null: as much as comes. */
+  bytesPerSecond: number | null;
   /** Cuts every connection and lets nothing through until `mend`. */
   cut(): void;
   mend(): void;
 }
 
+/** Timers are no finer. */
+const PAUSE_MS_MIN = 2;
 const REWRITTEN = /\/hosts\/[^/]+\/wanted/;
 
 /** Passes on what comes to the server that `target` names, which may be started later. */
 export async function withNetwork(target: () => string): Promise<Network> {
   let down = false;
+  let busyUntil = 0;
+  /** Each piece takes its time of the one line, whichever connection it is of. */
+  const slow = async (bytes: number): Promise<void> => {
+    if (network.bytesPerSecond === null) return;
+    const now = performance.now();
+    busyUntil = Math.max(now, busyUntil) + (1_000 * bytes) / network.bytesPerSecond;
+    if (busyUntil - now > PAUSE_MS_MIN) await sleep(busyUntil - now);
+  };
   const server = createServer((incoming, outgoing) => {
     const line = `${incoming.method} ${incoming.url}`;
     if (down || (network.downFile !== null && existsSync(network.downFile))) return void incoming.socket.destroy();
@@ -47,7 +60,7 @@ export async function withNetwork(target: () => string): Promise<Network> {
     }
     const { rewrite } = network;
     const change = rewrite && REWRITTEN.test(line) ? (body: string) => rewrite(line, body) : null;
-    void passOn(incoming, outgoing, { target: target(), change }).catch(() => outgoing.destroy());
+    void passOn(incoming, outgoing, { target: target(), change, slow }).catch(() => outgoing.destroy());
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -58,6 +71,7 @@ export async function withNetwork(target: () => string): Promise<Network> {
     answer: () => null,
     watch: () => {},
     rewrite: null,
+    bytesPerSecond: null,
     cut() {
       down = true;
       server.closeAllConnections();
@@ -77,9 +91,14 @@ export async function withNetwork(target: () => string): Promise<Network> {
 interface Way {
   readonly target: string;
   readonly change: ((body: string) => string) | null;
+  readonly slow: (bytes: number) => Promise<void>;
 }
 
-async function passOn(incoming: IncomingMessage, outgoing: ServerResponse, { target, change }: Way): Promise<void> {
+async function passOn(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  { target, change, slow }: Way,
+): Promise<void> {
   const { method = "GET", headers, url = "/" } = incoming;
   // What is changed on the way has to be text.
   const asked = change ? { ...headers, "accept-encoding": "identity" } : headers;
@@ -89,7 +108,13 @@ async function passOn(incoming: IncomingMessage, outgoing: ServerResponse, { tar
   const response = answer as IncomingMessage;
   if (change === null) {
     outgoing.writeHead(response.statusCode ?? 502, response.headers);
-    return await pipeline(response, outgoing);
+    const pieces = async function* () {
+      for await (const piece of response as AsyncIterable<Buffer>) {
+        await slow(piece.length);
+        yield piece;
+      }
+    };
+    return await pipeline(pieces, outgoing);
   }
   let text = "";
   for await (const part of response.setEncoding("utf8")) text += part;
