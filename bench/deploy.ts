@@ -23,16 +23,16 @@ const LINE_BYTES_PER_SECOND = 125 * MEGA;
 const HOST = "alpha";
 
 const NOTES = [
-  `\`deploy\`: the agent as a process of its own against a host with a nix-daemon of its own, a fake root and a switch ` +
+  "`deploy`: the agent as a process of its own against a host with a nix-daemon of its own, a fake root and a switch " +
     "script that only sets links. A check is a whole run that finds nothing new; its CPU time is that of the agent " +
     "and of all that it starts, its memory the agent's peak (VmHWM), Node included.",
-  `An update is a whole run - question, download, profile, switch, one look at the health without settling time, ` +
+  "An update is a whole run - question, download, profile, switch, one look at the health without settling time, " +
     "reports -, beside `nix-store --realise` of the same path from the same cache into the same, emptied store: of " +
-    `${LARGE.count} outputs of ${LARGE.bytes / MEGA} MB random bytes, and of a system with nothing but itself. Both come ` +
-    "from the same machine; as most hosts have a slower way to their server, it is also measured with one that lets " +
-    `${LINE_BYTES_PER_SECOND / MEGA} MB a second through.`,
-  `From push to running host: a commit to the repository, which a polling trigger looks at every ${POLLING_SECONDS} s, ` +
-    "until the host in watch mode runs the new system.",
+    `${LARGE.count} outputs of ${LARGE.bytes / MEGA} MB random bytes, and of a system with nothing but itself. ` +
+    "Both come from the same machine; as most hosts have a slower way to their server, it is also measured with one " +
+    `that lets ${LINE_BYTES_PER_SECOND / MEGA} MB a second through.`,
+  "From push to running host: a commit to the repository, which a polling trigger looks at every " +
+    `${POLLING_SECONDS} s, until the host in watch mode runs the new system.`,
 ];
 
 /** What an update of a host costs beside what Nix alone takes for the download. */

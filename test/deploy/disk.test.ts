@@ -47,7 +47,7 @@ describe.skipIf(!nix.ok)("a host whose disk is too small for the new system", ()
     await expectSettled(fleet, host, path(second, host));
   });
 
-  test("keeps the old one when the disk becomes full all the same, and takes it when there is room", async (context) => {
+  test("keeps the old one when the disk becomes full all the same, until there is room", async (context) => {
     const host = await fleet.host("beta");
     const place = join(host.root, "nix/store");
     await mkdir(place, { recursive: true });

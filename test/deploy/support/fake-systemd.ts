@@ -25,7 +25,7 @@ esac
 `;
 }
 
-/** `systemd-run` of the fake root: a process group of its own with the environment of a unit, that outlives its caller. */
+/** `systemd-run` of the fake root: a process group of its own with a unit's environment, that outlives its caller. */
 export function fakeSystemdRun(root: string): string {
   return `#!/bin/sh
 root='${root}'
