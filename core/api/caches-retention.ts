@@ -95,7 +95,8 @@ export interface PreviewView {
 export interface WhyView {
   readonly kept: boolean;
   /**
-   * `evaluation`, `open_build`, `build_source`, `evaluation_source`, `pin`, `host`, `use`, `fresh`, `no_limit` or `none`.
+   * `evaluation`, `open_build`, `build_source`, `evaluation_source`, `pin`, `host`, `use`, `fresh`, `no_limit` or
+   * `none`.
    */
   readonly reason: string;
   /** The id of an evaluation or a build, the name of a pin or a host; null where that is not the reader's to know. */

@@ -106,7 +106,15 @@ export async function findEvaluationDetail(db: Kysely<Database>, id: string): Pr
 export interface EvaluationSummaryRow
   extends Pick<
     EvaluationRow,
-    "id" | "commit_hash" | "commit_message" | "status" | "trigger_id" | "trigger_type" | "branch" | "created_at" | "updated_at"
+    | "id"
+    | "commit_hash"
+    | "commit_message"
+    | "status"
+    | "trigger_id"
+    | "trigger_type"
+    | "branch"
+    | "created_at"
+    | "updated_at"
   > {
   readonly triggered_by: string | null;
   readonly errors: number;

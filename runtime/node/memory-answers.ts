@@ -6,7 +6,7 @@ export interface MemoryCounts {
   readonly nars: number;
 }
 
-/** Counts what was answered of memory, by plain numbers: a labelled counter would be a hundredth of the answer's cost. */
+/** Counts what was answered of memory, by plain numbers: a labelled counter would be a hundredth of the cost. */
 export class MemoryAnswers {
   #narInfos = 0;
   #notModified = 0;

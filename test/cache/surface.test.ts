@@ -1,68 +1,22 @@
-import { open } from "node:fs/promises";
-import { zstdCompressSync } from "node:zlib";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
-import { streamOf } from "#core/lib/streams.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { parseNarInfo } from "#core/nix/narinfo.ts";
-import { type StorePath, storePathHash } from "#core/nix/store-path.ts";
-import type { Hasher } from "#core/ports/hasher.ts";
+import { storePathHash } from "#core/nix/store-path.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
 import { announceCommit } from "#core/services/cache-commit.ts";
 import { createPathUses } from "#core/services/cache-uses.ts";
-import { openNar } from "#core/services/nar-open.ts";
-import { createNarProofs } from "#core/services/nar-proofs.ts";
-import { receiveNar } from "#core/services/nar-receive.ts";
 import {
   bodyOf,
-  type CacheBench,
-  fileNar,
   localNotifier,
   randomContent,
   SIGNED_IN,
   type StoredPath,
   storeFile,
-  type TestCache,
   withCacheBench,
 } from "./support.ts";
-
-const ORIGIN = "https://cache.example.org";
-
-function narInfoUrl(cache: { readonly name: string }, path: { readonly storePath: StorePath }): string {
-  return `${ORIGIN}/cache/${cache.name}/${storePathHash(path.storePath)}.narinfo`;
-}
-
-function narUrl(cache: TestCache, path: StoredPath): string {
-  return `${ORIGIN}/cache/${cache.name}/nar/${encodeBase32(path.nar.fileHash.digest)}.nar.zst`;
-}
-
-type Ask = (url: string, init?: RequestInit) => Promise<Response>;
-
-function asking(bench: CacheBench, overrides?: Parameters<CacheBench["surface"]>[0]): Ask {
-  const surface = bench.surface(overrides);
-  return async (url, init) => {
-    const response = await surface(new Request(url, init));
-    if (!response) throw new Error(`${url} is not the surface's`);
-    return response;
-  };
-}
-
-/** A public cache that offers one path. */
-async function withPath(bench: CacheBench, content = randomContent(1_000)) {
-  const cache = await bench.makeCache();
-  const path = await storeFile(bench, "path", { content });
-  await bench.commit([cache.id], [path]);
-  return { cache, path };
-}
-
-async function flipByte(file: string, position: number): Promise<void> {
-  await using handle = await open(file, "r+");
-  const byte = new Uint8Array(1);
-  await handle.read(byte, 0, 1, position);
-  byte[0] = (byte[0] as number) ^ 1;
-  await handle.write(byte, 0, 1, position);
-}
+import { asking, narInfoUrl, narUrl, ORIGIN, withPath } from "./surface-support.ts";
 
 test("a path is found by its hash, and its NAR under the name that the narinfo gives", async () => {
   await using bench = await withCacheBench();
@@ -271,125 +225,6 @@ test("a NAR is only served by a cache that names it", async () => {
   const ask = asking(bench);
   expect((await ask(narUrl(other, path))).status).toBe(404);
   expect((await ask(narUrl(cache, unnamed))).status).toBe(404);
-});
-
-test("a changed byte never gets out whole, and from then on the path is 404 everywhere", async () => {
-  await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
-  const second = await bench.makeCache();
-  await bench.commit([second.id], [path]);
-  const [here, elsewhere] = [asking(bench), asking(bench)];
-  for (const ask of [here, elsewhere]) {
-    for (const where of [cache, second]) expect((await ask(narInfoUrl(where, path))).status).toBe(200);
-  }
-  const [file] = await bench.objectFiles();
-  await flipByte(file as string, 500_000);
-
-  const broken = await here(narUrl(cache, path));
-  const received: number[] = [];
-  const reader = (broken.body as ReadableStream<Uint8Array>).getReader();
-  await expect(
-    (async () => {
-      for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
-        received.push(value?.length ?? 0);
-      }
-    })(),
-  ).rejects.toThrow("damaged");
-  expect(received.reduce((a, b) => a + b, 0)).toBeLessThan(path.nar.fileSize);
-
-  for (const where of [cache, second]) {
-    expect((await here(narInfoUrl(where, path))).status).toBe(404);
-    expect((await here(narUrl(where, path))).status).toBe(404);
-  }
-  await new Promise((resolve) => setImmediate(resolve));
-  expect((await elsewhere(narInfoUrl(second, path))).status).toBe(404);
-  expect(bench.logged).toEqual(["a stored NAR is damaged and was taken out of service"]);
-});
-
-test("a file that was proven is sent as it is until somebody writes to it", async () => {
-  await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
-  let hashed = 0;
-  const sha256: Hasher["sha256"] = (options) => {
-    hashed++;
-    return bench.deps.hasher.sha256(options);
-  };
-  const hasher = { ...bench.deps.hasher, sha256 };
-  const ask = asking(bench, { hasher, proofs: createNarProofs(bench.deps) });
-  const load = async () => await bodyOf(await ask(narUrl(cache, path)));
-  const whole = await load();
-
-  // As long as the file is young each answer proves it anew.
-  await expect
-    .poll(async () => {
-      const before = hashed;
-      expect(await load()).toEqual(whole);
-      return hashed - before;
-    })
-    .toBe(0);
-
-  await flipByte((await bench.objectFiles())[0] as string, 500_000);
-  await expect(load()).rejects.toThrow("damaged");
-  expect((await ask(narUrl(cache, path))).status).toBe(404);
-});
-
-test("a small file with a changed byte is 404 at once", async () => {
-  await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench);
-  const [file] = await bench.objectFiles();
-  await flipByte(file as string, 200);
-  expect((await asking(bench)(narUrl(cache, path))).status).toBe(404);
-});
-
-test.each(["GET", "HEAD", "range"])("an object that is too short or gone is 404 at once (%s)", async (kind) => {
-  await using bench = await withCacheBench();
-  const ask = asking(bench);
-  const init = kind === "range" ? { headers: { range: "bytes=100-" } } : { method: kind };
-  for (const harm of ["truncate", "delete"]) {
-    const { cache, path } = await withPath(bench);
-    expect((await ask(narInfoUrl(cache, path))).status).toBe(200);
-    if (harm === "delete") await bench.deps.blobs.delete(path.nar.objectKey);
-    else {
-      await using handle = await open((await bench.objectFiles())[0] as string, "r+");
-      await handle.truncate(path.nar.fileSize - 1);
-    }
-    expect((await ask(narUrl(cache, path), init)).status).toBe(404);
-    expect((await ask(narInfoUrl(cache, path))).status).toBe(404);
-  }
-});
-
-test("a NAR that was stored anew is served again, under its old name too", async () => {
-  await using bench = await withCacheBench();
-  const content = randomContent(500_000);
-  const { cache, path } = await withPath(bench, content);
-  const ask = asking(bench);
-  await bench.deps.blobs.delete(path.nar.objectKey);
-  expect((await ask(narUrl(cache, path))).status).toBe(404);
-  const nar = await fileNar(content);
-  const body = streamOf(new Uint8Array(zstdCompressSync(nar)));
-  await receiveNar(bench.deps, { narHash: path.narHash, narSize: nar.length, compression: "zstd", body });
-
-  const info = parseNarInfo(await (await ask(narInfoUrl(cache, path))).text());
-  const newUrl = `${ORIGIN}/cache/${cache.name}/${info.url}`;
-  expect(newUrl).not.toBe(narUrl(cache, path));
-  // The rest of what was begun under the old name would not fit to its beginning.
-  const byOldName = await ask(narUrl(cache, path), { headers: { range: "bytes=5-" } });
-  const byNewName = await ask(newUrl);
-  expect([byOldName.status, byNewName.status]).toEqual([200, 200]);
-  expect(byOldName.headers.get("cache-control")).toBe("public, max-age=1");
-  expect(Buffer.compare(await bodyOf(byOldName), await bodyOf(byNewName))).toBe(0);
-});
-
-test("a slow reader of a replaced object cannot take the new one out of service", async () => {
-  await using bench = await withCacheBench();
-  const content = randomContent(1_000);
-  const { cache, path } = await withPath(bench, content);
-  await bench.deps.db.updateTable("nar").set({ damaged_at: new Date() }).execute();
-  await storeFile(bench, "path", { content });
-
-  expect(await openNar(bench.deps, path.nar)).toBeNull();
-  expect((await asking(bench)(narInfoUrl(cache, path))).status).toBe(200);
-  expect(bench.logged).toEqual([]);
 });
 
 test("a narinfo is looked up once, and again after its path has changed", async () => {

@@ -80,7 +80,11 @@ test("a local repository is read only where that is allowed", async () => {
   const url = `file://${join(folder.path, "repository")}`;
 
   await expect(remote.resolve(url)).rejects.toThrow("local paths are not allowed on this server");
-  expect(await createGitRemote({ ...options, allowLocal: true }).resolve(url)).toEqual({ commit: second, ref: "HEAD", branch: "main" });
+  expect(await createGitRemote({ ...options, allowLocal: true }).resolve(url)).toEqual({
+    commit: second,
+    ref: "HEAD",
+    branch: "main",
+  });
 });
 
 test.each(["ext::sh -c 'touch pwned'", "--upload-pack=touch pwned"])("%j runs nothing", async (url) => {
