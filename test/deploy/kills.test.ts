@@ -2,8 +2,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nixAvailable } from "../support/nix.ts";
-import { type Fleet, PROJECT, withFleet } from "./support/fleet.ts";
-import { type Host, isWhole } from "./support/host.ts";
+import { type Fleet, PROJECT, type Published, withFleet } from "./support/fleet.ts";
+import { isWhole } from "./support/host.ts";
 import { type Death, dieAt, eventsOf, type Moment, noteEvents, putBack } from "./support/kill-points.ts";
 import { expectSettled } from "./support/server-view.ts";
 
@@ -25,40 +25,43 @@ const STORIES: readonly Story[] = [
   { title: "an update that fails and is rolled back", host: "beta", fails: true, from: "switch to new begins" },
 ];
 
-describe.skipIf(!nix.ok).each(STORIES)("an agent that dies in the middle of $title", (story) => {
+describe.skipIf(!nix.ok)("an agent that dies leaves a whole system, and its next run comes to the same end", () => {
   let fleet: Fleet;
-  let host: Host;
-  let old: string;
-  let wanted: string;
+  let old: Published;
+  let wanted: Published;
   beforeAll(async () => {
-    fleet = await withFleet({ label: "old", hosts: [story.host] });
-    old = (await fleet.evaluate()).systems[story.host] as string;
-    wanted = (await fleet.publish({ label: "new", hosts: [story.host] })).systems[story.host] as string;
-    host = await fleet.hostWith(story.host, old);
-    await noteEvents(host, fleet.network);
-    if (story.fails) await writeFile(join(host.root, "behaviour/new.fails"), "");
+    const hosts = STORIES.map(({ host }) => host);
+    fleet = await withFleet({ label: "old", hosts });
+    // What fails on one is no matter of the other here.
+    await fleet.gradient.api.request("PATCH", `/projects/${PROJECT}`, { deploy_hold: false });
+    old = await fleet.evaluate();
+    wanted = await fleet.publish({ label: "new", hosts });
   });
   afterAll(() => fleet?.[Symbol.asyncDispose]());
 
-  const end = () => (story.fails ? old : wanted);
-
-  test("leaves a whole system at each step, and its next run comes to the same end", { timeout: 600_000 }, async () => {
+  test.each(STORIES)("in the middle of $title", { timeout: 600_000 }, async ({ host: name, fails, from }) => {
+    const paths = { old: old.systems[name] as string, wanted: wanted.systems[name] as string };
+    const end = fails ? paths.old : paths.wanted;
+    const host = await fleet.hostWith(name, paths.old);
+    await noteEvents(host, fleet.network);
+    if (fails) await writeFile(join(host.root, "behaviour/new.fails"), "");
     const { events, run } = await eventsOf(host);
-    expect(run.end).toBe(story.fails ? "rolled-back" : "deployed");
-    await expectSettled(fleet, host, end());
+    expect(run.end).toBe(fails ? "rolled-back" : "deployed");
+    await expectSettled(fleet, host, end);
     expect(events.length).toBeGreaterThan(10);
-    for (const [moment, death] of chosen(events, story.from)) {
+    for (const [moment, death] of chosen(events, from)) {
       const at = `${death} when «${moment.event}» for the time ${moment.time}`;
-      await putBack(host, old);
-      await fleet.gradient.api.request("POST", `/projects/${PROJECT}/hosts/${host.name}/release`, {});
+      await putBack(host, paths.old);
+      await fleet.gradient.api.request("POST", `/projects/${PROJECT}/hosts/${name}/release`, {});
       const died = await dieAt(host, moment, death);
       expect(died.code, at).toBe(null);
       const { profile, current, bootDefault } = await host.present();
-      for (const path of [profile, current, bootDefault]) expect([old, wanted], at).toContain(path);
-      for (const path of new Set([profile, current, bootDefault]))
-        expect(await isWhole(host, path as string)).toBe(true);
+      for (const path of new Set([profile, current, bootDefault])) {
+        expect([paths.old, paths.wanted], at).toContain(path);
+        expect(await isWhole(host, path as string), at).toBe(true);
+      }
       await host.run();
-      await expectSettled(fleet, host, end()).catch((error: unknown) => {
+      await expectSettled(fleet, host, end).catch((error: unknown) => {
         throw new Error(`${at}: ${died.output}`, { cause: error });
       });
     }
