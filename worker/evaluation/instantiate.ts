@@ -69,8 +69,10 @@ export async function* instantiate(
       done.push(...run.takeEarly());
       for (let group = done.shift(); group; group = done.shift()) yield group;
       if (failure) throw (failure as { error: unknown }).error;
-      if (running.size === 0 && !run.hasWork && done.length === 0) return;
-      if (running.size > 0 && done.length === 0) await Promise.race([...running, run.early]);
+      // While a group was taken evaluators went on.
+      if (done.length > 0 || run.hasEarly) continue;
+      if (running.size > 0) await Promise.race([...running, run.early]);
+      else if (!run.hasWork) return;
     }
   } finally {
     stop.abort();
@@ -111,6 +113,10 @@ class Instantiation {
   /** Resolves when an evaluator at work has found something. */
   get early(): Promise<void> {
     return this.#early.promise;
+  }
+
+  get hasEarly(): boolean {
+    return this.#found.length > 0;
   }
 
   takeEarly(): InstantiatedGroup[] {
