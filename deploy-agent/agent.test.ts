@@ -51,7 +51,7 @@ describe("a new build", () => {
       .read("calls")
       .split("\n")
       .find((line) => line.startsWith("nix-store --realise") && !line.includes("--dry-run"));
-    expect(call).toContain("--max-jobs 0");
+    expect(call).not.toContain(".drv");
     for (const option of ["require-sigs true", "fallback false", "builders "])
       expect(call).toContain(`--option ${option}`);
     expect(call).toContain(`--option extra-substituters ${root.origin}/cache/main`);
@@ -270,6 +270,11 @@ describe("the server and its key", () => {
     const run = await root.run();
     expectEnd(run, "bad-answer", 23);
     expect(run.json.reason).toContain('"/etc/passwd" is no path of a Nix store');
+    root.offer(`${NEW}.drv`, 2);
+    const derivation = await root.run();
+    expectEnd(derivation, "bad-answer", 23);
+    expect(derivation.json.reason).toContain("is a derivation and no system");
+    expect(root.read("calls")).not.toContain("--realise");
   });
 
   test("a key that may not report is said once, and deployments go on", async () => {

@@ -83,6 +83,9 @@ async function fetchClosure(
   return result.code === 0 ? { ok: true } : explain(result, storePath, caches);
 }
 
+/** Nix before 2.12 fetches as many paths at a time as it may build; to realise a path builds nothing, however many. */
+const FETCHED_AT_A_TIME = 16;
+
 /** Signatures on, nothing built, and what was missing an hour ago is asked for again. */
 function nixOptions(settings: Settings, caches: readonly WantedCache[], netrc: string): string[] {
   const extra = settings.hostSubstituters ? "extra-" : "";
@@ -97,7 +100,8 @@ function nixOptions(settings: Settings, caches: readonly WantedCache[], netrc: s
     ["narinfo-cache-negative-ttl", "0"],
     ...(settings.caFile === null ? [] : [["ssl-cert-file", settings.caFile] as const]),
   ];
-  return ["--max-jobs", "0", ...options.flatMap(([name, value]) => ["--option", name, value])];
+  const jobs = ["--max-jobs", String(FETCHED_AT_A_TIME)];
+  return [...jobs, ...options.flatMap(([name, value]) => ["--option", name, value])];
 }
 
 function diskTrouble({ storeRoot, diskMarginBytes }: Settings, unpackedBytes: number): string | null {

@@ -28,7 +28,7 @@ const RUNNER = `"$2" "$3"; code=$?; printf '%s\\n' "$code" >"$1"; exit "$code"`;
 const LOCKED = /could not acquire lock/i;
 const LOCKED_PAUSE_MS = 2 * SECOND;
 
-const POLL_MS = 50;
+const POLL_MS = 10;
 const UNIT_POLL_MS = 2 * SECOND;
 const STOP_AFTER_MS = 5 * SECOND;
 const COMMAND_TIMEOUT_MS = 30 * SECOND;
@@ -136,7 +136,7 @@ export class Switcher {
         return failure(`switch-to-configuration took longer than ${settings.switchTimeoutSeconds} s and was ended`);
       }
       if (clock.monotonic() >= nextLook) {
-        nextLook = clock.monotonic() + (hasSystemd ? UNIT_POLL_MS : 10 * POLL_MS);
+        nextLook = clock.monotonic() + (hasSystemd ? UNIT_POLL_MS : 50 * POLL_MS);
         if (!(await this.#isRunning(token)) && this.#exitCode(token) === null) {
           return failure(`switch-to-configuration was ended from outside${this.#words(token)}`);
         }

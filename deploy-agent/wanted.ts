@@ -36,6 +36,8 @@ function parseBuild(value: unknown): WantedBuild {
   const fields = recordOf<keyof BuildFields>(value, "build");
   const storePath = parseStorePath(textOf(fields, "store_path"));
   if (!storePath) throw new WantedError(`store_path ${shown(fields.store_path)} is no path of a Nix store`);
+  // To realise one would be to build it here.
+  if (storePath.endsWith(".drv")) throw new WantedError(`store_path ${shown(storePath)} is a derivation and no system`);
   return {
     storePath,
     buildId: textOf(fields, "build_id"),

@@ -155,7 +155,7 @@ async function countAttempts(buildId: string): Promise<number> {
   return (await bench.db.selectFrom("attempt").select("id").where("build_id", "=", buildId).execute()).length;
 }
 
-const DONE = { timeout: 15_000, interval: 20 };
+const DONE = { timeout: 30_000, interval: 20 };
 
 test("builds go through the relay with logs and outputs, each to a worker that has what it needs", async () => {
   const [common, special] = [await bench.addBuild("common"), await bench.addBuild("special")];
