@@ -69,6 +69,11 @@ export class CacheDoor {
     for (const [name, { cache }] of this.#public) if (cache.id === cacheId) this.#public.delete(name);
   }
 
+  forgetAll(): void {
+    this.#changes++;
+    this.#public.clear();
+  }
+
   #remember(cache: ServedCache): void {
     if (this.#public.size >= PUBLIC_CACHES_MAX) this.#public.clear();
     this.#public.set(cache.name, { cache, expiresAt: this.#deps.clock.monotonic() + PUBLIC_AGE_MS_MAX });

@@ -68,7 +68,10 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     nars.forget(subject);
   };
   deps.notifier.subscribe("path", forget);
-  deps.notifier.subscribe("missed", () => forgetAll(""));
+  deps.notifier.subscribe("missed", () => {
+    door.forgetAll();
+    forgetAll("");
+  });
   // Damage found here must be forgotten here at once, and not when the wake-up has made its round.
   const notifier: Notifier = {
     notify(topic, subject) {

@@ -2,8 +2,9 @@ import type { Kysely } from "kysely";
 import { findPathWithNar, findServedCache, listPathsWithNar, type PathWithNar } from "../db/cache-paths.ts";
 import { findServedNar } from "../db/nars.ts";
 import type { Database } from "../db/schema.ts";
+import { DomainError } from "../errors.ts";
 import type { Bytes } from "../lib/bytes.ts";
-import { GroupQueues } from "../lib/group-queue.ts";
+import { GroupQueues, QueueFullError } from "../lib/group-queue.ts";
 import { printNarInfo } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import { narInfoOf, storedPath } from "./cache-path.ts";
@@ -54,7 +55,10 @@ export class NarInfoLookUp {
 
   /** The narinfo's text. Null when the cache does not name the path or its NAR is damaged. */
   async narInfo({ cacheId, hash }: { readonly cacheId: string; readonly hash: string }): Promise<string | null> {
-    const row = await this.#paths.add(cacheId, hash);
+    const row = await this.#paths.add(cacheId, hash).catch((error: unknown) => {
+      if (!(error instanceof QueueFullError)) throw error;
+      throw new DomainError("service_unavailable", "too many narinfos are looked up", { cause: error });
+    });
     return row ? printNarInfo(narInfoOf(row)) : null;
   }
 }

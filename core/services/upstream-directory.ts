@@ -43,6 +43,9 @@ export class UpstreamDirectory {
     deps.notifier.subscribe("path", (subject) => {
       if (subject.endsWith("/")) this.#known = null;
     });
+    deps.notifier.subscribe("missed", () => {
+      this.#known = null;
+    });
   }
 
   /** In the order of the caches, each cache's oldest first. One that several caches share comes once. */

@@ -207,7 +207,10 @@ async function get(path: string, range?: ByteRange): Promise<Blob | null> {
 /** The clock that gives files their times moves on every 10 ms at the latest; some file systems keep whole seconds. */
 const TIMES_SETTLED_MS = 2_000;
 
-/** What each write to the file changes. Not of a file so young that the next one might leave it the same. */
+/**
+ * What each write to the file changes (`write(2)`, truncation, another file in its place; stores into a shared mapping
+ * show only when the kernel writes them back). Not of a file so young that the next write might leave it the same.
+ */
 function imprintOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): Pick<Blob, "imprint"> {
   if (Date.now() - ctimeMs < TIMES_SETTLED_MS) return {};
   return { imprint: `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}` };

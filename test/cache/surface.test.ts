@@ -283,6 +283,19 @@ test("a cache that is made private is closed as soon as that is announced, and s
   expect((await deaf(narInfoUrl(cache, path))).status).toBe(401);
 });
 
+test("a server that has missed wake-ups forgets also who may read what", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const ask = asking(bench);
+  expect((await ask(narInfoUrl(cache, path))).status).toBe(200);
+  await bench.deps.db.updateTable("cache").set({ public: false }).execute();
+
+  bench.deps.notifier.notify("missed", "");
+  await new Promise((resolve) => setImmediate(resolve));
+
+  expect((await ask(narInfoUrl(cache, path))).status).toBe(401);
+});
+
 test("a cache that is announced as changed while it is looked up is looked up again", async () => {
   await using bench = await withCacheBench();
   const { cache, path } = await withPath(bench);
