@@ -63,7 +63,7 @@ export const EvaluateBody = v.object({
   mode: v.optional(v.nullable(v.picklist(["restart_failed"], 'must be "restart_failed" or absent'))),
   /** What becomes of an evaluation that goes on; `project`: what the project says. Absent, the new one is refused. */
   concurrency: v.optional(v.picklist(["project", ...CONCURRENCY], `must be one of project, ${CONCURRENCY.join(", ")}`)),
-  /** Absent: what the repository's HEAD points to. */
+  /** Absent: what the repository's HEAD points to. Not beside `restart_failed`, which is about the last evaluation. */
   branch: v.optional(v.nullable(text(255))),
 });
 export type EvaluateBody = v.InferOutput<typeof EvaluateBody>;

@@ -22,7 +22,7 @@ export interface ChangeSettingsBody {
   readonly username?: string | undefined;
   readonly name?: string | undefined;
   readonly email?: string | undefined;
-  /** Needed with a new address where the server sends mails, and does not have addresses verified. */
+  /** Needed with a new address where the server sends mails. */
   readonly current_password?: string | undefined;
 }
 

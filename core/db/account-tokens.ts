@@ -91,6 +91,17 @@ export async function deleteAccountTokens(db: Kysely<Database>, userId: string, 
   await db.deleteFrom("account_token").where("user_id", "=", userId).where("purpose", "=", purpose).execute();
 }
 
+/** A link that somebody else had sent to an address of theirs moves the account no more. */
+export async function deleteLinksToOtherAddresses(db: Kysely<Database>, userId: string): Promise<void> {
+  const own = sql`(select lower(email) from user_account where id = ${userId})`;
+  await db
+    .deleteFrom("account_token")
+    .where("user_id", "=", userId)
+    .where("purpose", "=", TokenPurpose.ProveAddress)
+    .where(sql<boolean>`lower(email) <> ${own}`)
+    .execute();
+}
+
 export interface AccountTokenCounts {
   /** Good ones. */
   readonly live: number;

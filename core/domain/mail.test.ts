@@ -8,6 +8,7 @@ const KINDS: readonly MailKind[] = [
   "reset_password",
   "no_password",
   "password_changed",
+  "address_asked",
   "address_changed",
 ];
 const facts = { username: "ada", frontendUrl: "https://ci.example.com", link: "https://ci.example.com/x?a=1&b=2" };

@@ -1,7 +1,13 @@
 import { DAY, HOUR, SECOND } from "../lib/clock.ts";
 
 /** What the server writes to people about their accounts. */
-export type MailKind = "verify_address" | "reset_password" | "no_password" | "password_changed" | "address_changed";
+export type MailKind =
+  | "verify_address"
+  | "reset_password"
+  | "no_password"
+  | "password_changed"
+  | "address_asked"
+  | "address_changed";
 
 export interface MailFacts {
   readonly username: string;
@@ -85,6 +91,15 @@ const WORDS: Readonly<Record<MailKind, (facts: MailFacts) => Words>> = {
     before: ["the password of your account was changed, and all other sessions were ended."],
     link: null,
     after: ["If it was not you, ask for a new password at once, and look at your API keys: they still work."],
+  }),
+  address_asked: () => ({
+    subject: "Another email address was asked for",
+    before: [
+      "somebody asked for another email address for your account, and gave your password. A link was sent to the new " +
+        "address: once it is followed, mails about your account go there.",
+    ],
+    link: null,
+    after: ["If it was not you, set a new password at once: it makes that link useless, and ends all other sessions."],
   }),
   address_changed: () => ({
     subject: "Your email address was changed",

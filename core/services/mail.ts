@@ -31,7 +31,7 @@ export interface Recipient {
 export async function queueNotice(
   trx: Transaction<Database>,
   { clock, random }: QueueDeps,
-  kind: "password_changed" | "address_changed",
+  kind: "password_changed" | "address_asked" | "address_changed",
   { userId, email }: Recipient,
 ): Promise<void> {
   if (email === "") return;

@@ -1,4 +1,10 @@
-import { deleteAccountTokens, findAccountToken, TokenPurpose, takeAccountToken } from "../db/account-tokens.ts";
+import {
+  deleteAccountTokens,
+  deleteLinksToOtherAddresses,
+  findAccountToken,
+  TokenPurpose,
+  takeAccountToken,
+} from "../db/account-tokens.ts";
 import { deleteDevicesOf } from "../db/device-logins.ts";
 import { revokeOtherSessions } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
@@ -46,6 +52,7 @@ export async function confirmPasswordReset(
     if (user.email.toLowerCase() !== followed.email.toLowerCase()) throw invalidLink();
     await updateUser(trx, user.id, { password_hash, email_verified: true });
     await deleteAccountTokens(trx, user.id, TokenPurpose.SetPassword);
+    await deleteLinksToOtherAddresses(trx, user.id);
     const sessions = await revokeOtherSessions(trx, user.id, null);
     await deleteDevicesOf(trx, user.id);
     await queueNotice(trx, deps, "password_changed", { userId: user.id, email: user.email });

@@ -1,5 +1,6 @@
 import { zonedTime } from "../api/times.ts";
 import type { SessionView } from "../api/user.ts";
+import { deleteLinksToOtherAddresses } from "../db/account-tokens.ts";
 import { deleteDevicesOf } from "../db/device-logins.ts";
 import { listLiveSessions, revokeOtherSessions, revokeSession } from "../db/sessions.ts";
 import { inTransaction } from "../db/transaction.ts";
@@ -56,11 +57,15 @@ export async function endSession({ db }: SessionDeps, actor: Actor, id: string):
   });
 }
 
-/** All but the one that asks, and devices that were let in and have not asked since. Returns how many sessions. */
+/**
+ * All but the one that asks, devices that were let in and have not asked since, and links to new addresses that one of
+ * them may have asked for. Returns how many sessions.
+ */
 export async function endOtherSessions({ db }: SessionDeps, actor: Actor): Promise<number> {
   const user = requireSignedIn(actor);
   return await inTransaction(db, async (trx) => {
     await deleteDevicesOf(trx, user.id);
+    await deleteLinksToOtherAddresses(trx, user.id);
     const count = await revokeOtherSessions(trx, user.id, actor.sessionId);
     if (count > 0) {
       await recordAudit(trx, { ...auditAuthor(actor), event: "session.revoke", metadata: { sessions: count } });

@@ -1,6 +1,6 @@
 import type { Transaction } from "kysely";
 import type { ChangePasswordBody, ChangeSettingsBody, FoundUserView, SettingsView } from "../api/user.ts";
-import { deleteAccountTokens, TokenPurpose } from "../db/account-tokens.ts";
+import { deleteAccountTokens, deleteLinksToOtherAddresses, TokenPurpose } from "../db/account-tokens.ts";
 import { deleteDevicesOf } from "../db/device-logins.ts";
 import { usernameIsAwaited } from "../db/identities.ts";
 import type { Database } from "../db/schema.ts";
@@ -44,8 +44,8 @@ export async function findUsers({ db }: Pick<ServiceDeps, "db">, actor: Actor, t
 }
 
 /**
- * What was done, in words. Where addresses are to be verified, a new one becomes the user's when the link in the mail
- * to it is followed. Throws `forbidden` for accounts that are kept elsewhere and for want of the password, `invalid_*`
+ * What was done, in words. A new address takes the password where the server sends mails. Where addresses are to be
+ * verified, it becomes the user's when the link in the mail to it is followed. Throws `forbidden` for accounts that are kept elsewhere and for want of the password, `invalid_*`
  * and `already_exists`.
  */
 export async function changeSettings(
@@ -58,7 +58,7 @@ export async function changeSettings(
   if (body.username !== undefined) requireUsername(body.username);
   if (body.name !== undefined) requireDisplayName(body.name, "name");
   if (body.email !== undefined) requireEmail(body.email);
-  if (body.email !== undefined && mail && !mail.verificationRequired) await requirePasswordForAddress(deps, id, body);
+  if (body.email !== undefined && mail) await requirePasswordForAddress(deps, id, body);
   const pending = await inTransaction(deps.db, async (trx) => {
     const user = await lockUserAccount(trx, id);
     refuseKeptElsewhere(user);
@@ -100,7 +100,7 @@ async function requirePasswordForAddress(
   throw new DomainError("forbidden", "current_password: a new email needs the password: send it along");
 }
 
-/** The new address gets a link. Throws `too_many_requests` soon after others, `already_exists`. */
+/** The new address gets a link, and the old one is told. Throws `too_many_requests` soon after others, `already_exists`. */
 async function askForAddress(
   trx: Transaction<Database>,
   deps: SettingsDeps,
@@ -118,6 +118,9 @@ async function askForAddress(
     throw new DomainError("already_exists", "email belongs to another account");
   }
   await queueAddressLink(trx, deps, { userId: user.id, email });
+  if (email.toLowerCase() !== user.email.toLowerCase()) {
+    await queueNotice(trx, deps, "address_asked", { userId: user.id, email: user.email });
+  }
 }
 
 /** Links to the old address would bring it back, or let in whoever reads it. */
@@ -148,6 +151,7 @@ export async function changePassword(
     }
     await updateUser(trx, id, { password_hash });
     await deleteAccountTokens(trx, id, TokenPurpose.SetPassword);
+    await deleteLinksToOtherAddresses(trx, id);
     await deleteDevicesOf(trx, id);
     const sessions = await revokeOtherSessions(trx, id, actor.sessionId);
     if (settings.mail) await queueNotice(trx, deps, "password_changed", { userId: id, email: user.email });

@@ -28,6 +28,15 @@ function tokenIn({ text }: Pick<Mail, "text">): string {
   return token as string;
 }
 
+function linkTo(address: string, mails: readonly Mail[]): string {
+  return tokenIn(mails.find(({ to }) => to === address) as Mail);
+}
+
+async function askForAddress(token: string, email: string): Promise<number> {
+  const body = { email, current_password: PASSWORD };
+  return (await t.ask("PATCH", "/user/settings", { token, body })).status;
+}
+
 const login = (loginname: string, password = PASSWORD) =>
   t.ask("POST", "/auth/basic/login", { body: { loginname, password } });
 const verify = (token: string) => t.ask("GET", `/auth/verify-email?token=${token}`);
@@ -276,18 +285,27 @@ test("no row holds what a link holds", async () => {
 test("a new address is the user's once its link was followed, and the old one is told", async () => {
   const { id, token } = await t.user("Mover");
   const settings = async () => (await t.ask("GET", "/user/settings", { token })).body.message;
-  const change = await t.ask("PATCH", "/user/settings", { token, body: { email: "moved@example.com", name: "Moved" } });
+  const change = await t.ask("PATCH", "/user/settings", {
+    token,
+    body: { email: "moved@example.com", name: "Moved", current_password: PASSWORD },
+  });
   expect(change.status).toBe(200);
   expect(change.body.message).toContain("moved@example.com");
   expect(await settings()).toMatchObject({ email: "Mover@example.com", name: "Moved" });
-  const again = await t.ask("PATCH", "/user/settings", { token, body: { email: "other@example.com" } });
+  const again = await t.ask("PATCH", "/user/settings", {
+    token,
+    body: { email: "other@example.com", current_password: PASSWORD },
+  });
   expect([again.status, again.body.code]).toEqual([429, "too_many_requests"]);
 
   const mails = await deliver();
-  expect(mails.map(({ to }) => to)).toEqual(["moved@example.com"]);
+  expect(mails.map(({ to, subject }) => [to, subject]).sort()).toEqual([
+    ["Mover@example.com", "Another email address was asked for - Gradient"],
+    ["moved@example.com", "Verify your email address - Gradient"],
+  ]);
   await reset("Mover");
   const toOld = tokenIn((await deliver())[0] as Mail);
-  expect((await verify(tokenIn(mails[0] as Mail))).status).toBe(200);
+  expect((await verify(linkTo("moved@example.com", mails))).status).toBe(200);
 
   expect(await settings()).toMatchObject({ email: "moved@example.com", email_verified: true });
   expect((await deliver()).map(({ to, subject }) => [to, subject])).toEqual([
@@ -302,9 +320,8 @@ test("of two that want one address the first that follows its link gets it", asy
   const [one, two] = [await t.user("First"), await t.user("Second")];
   const tokens = [];
   for (const { token } of [one, two]) {
-    const { status } = await t.ask("PATCH", "/user/settings", { token, body: { email: "wanted@example.com" } });
-    expect(status).toBe(200);
-    tokens.push(tokenIn((await deliver())[0] as Mail));
+    expect(await askForAddress(token, "wanted@example.com")).toBe(200);
+    tokens.push(linkTo("wanted@example.com", await deliver()));
   }
   const answers = await Promise.all(tokens.map((token) => verify(token as string)));
   expect(answers.map(({ status }) => status).sort()).toEqual([200, 409]);
@@ -342,6 +359,43 @@ test("where addresses are not verified, a new one takes the password, and a sess
   expect(settings.body.message).toMatchObject({ ...moved, email_verified: false, name: "T" });
 });
 
+test("where addresses are verified, a session alone cannot have a link sent to another address", async () => {
+  const { token } = await t.user("Robbed");
+  const change = (body: object) => t.ask("PATCH", "/user/settings", { token, body });
+  const moved = { email: "thief@example.net" };
+  expect((await change(moved)).body).toMatchObject({
+    code: "forbidden",
+    message: expect.stringContaining("current_password"),
+  });
+  expect((await change({ ...moved, current_password: NEW_PASSWORD })).body.code).toBe("forbidden");
+  expect((await change({ email: "Robbed@example.com", name: "R" })).status).toBe(200);
+  expect((await deliver()).filter(({ text }) => text.includes("Robbed"))).toEqual([]);
+});
+
+test("a new password and the end of all other sessions make links to other addresses useless", async () => {
+  const remedies: Record<string, (token: string) => Promise<number>> = {
+    Changes: async (token) => {
+      const body = { current_password: PASSWORD, new_password: NEW_PASSWORD };
+      return (await t.ask("POST", "/user/password", { token, body })).status;
+    },
+    Resets: async () => {
+      await reset("Resets");
+      return (await confirm(linkTo("Resets@example.com", await deliver()))).status;
+    },
+    Ends: async (token) => (await t.ask("DELETE", "/user/sessions", { token })).status,
+  };
+  for (const [name, remedy] of Object.entries(remedies)) {
+    const { id, token } = await t.user(name);
+    await t.db.updateTable("user_account").set({ email_verified: true }).where("id", "=", id).execute();
+    expect(await askForAddress(token, `${name}-thief@example.net`)).toBe(200);
+    const link = linkTo(`${name}-thief@example.net`, await deliver());
+    expect([name, await remedy(token)]).toEqual([name, 200]);
+    expect([name, (await verify(link)).status]).toEqual([name, 400]);
+    const user = await t.db.selectFrom("user_account").select("email").where("id", "=", id).executeTakeFirstOrThrow();
+    expect(user.email).toBe(`${name}@example.com`);
+  }
+});
+
 test("a server without mail says so, and keeps no mails", async () => {
   await using silent = await withApp();
   const { token } = await silent.user("Plain");
@@ -369,8 +423,8 @@ test("an account that came under the state file or a provider takes no address t
   ] as const) {
     const { id, token } = await t.user(name);
     const email = `${name}-new@example.com`;
-    expect((await t.ask("PATCH", "/user/settings", { token, body: { email } })).status).toBe(200);
-    const link = tokenIn((await deliver()).find(({ to }) => to === email) as Mail);
+    expect(await askForAddress(token, email)).toBe(200);
+    const link = linkTo(email, await deliver());
     await t.db.updateTable("user_account").set(columns).where("id", "=", id).execute();
     expect([name, (await verify(link)).status]).toEqual([name, 400]);
     const { body } = await t.ask("GET", "/user/settings", { token });

@@ -34,6 +34,7 @@ export const USER = {
     "GET /user/settings": { summary: "Show the own settings", audience: "user", answer: json<SettingsView>() },
     "PATCH /user/settings": {
       summary: "Change the own settings",
+      description: "Where the server sends mails, a new `email` comes with `current_password`.",
       audience: "user",
       body: ChangeSettingsBody,
       answer: json<string>(),
@@ -45,7 +46,7 @@ export const USER = {
       audience: "user",
       body: ChangePasswordBody,
       answer: json<string>(),
-      errors: ["invalid_password", "invalid_credentials", "oauth_required"],
+      errors: ["invalid_password", "invalid_credentials", "oauth_required", "conflict"],
     },
     "GET /user/sessions": {
       summary: "List where one is signed in",
