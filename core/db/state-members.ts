@@ -141,6 +141,21 @@ export async function admitPendingMember(
     on conflict do nothing`.execute(trx);
 }
 
+/** Before an account is deleted: what it was declared to be waits for the next account of its name. */
+export async function awaitMemberAgain(
+  trx: Transaction<Database>,
+  { userId, username }: { readonly userId: string; readonly username: string },
+): Promise<void> {
+  await sql`
+    insert into pending_member (organization_id, role_id, cache_id, cache_role_id, username)
+    select organization_id, role_id, null::uuid, null::uuid, ${username} from organization_member
+      where user_id = ${userId} and managed
+    union all
+    select null::uuid, null::uuid, cache_id, role_id, ${username} from cache_member
+      where user_id = ${userId} and managed
+    on conflict do nothing`.execute(trx);
+}
+
 function tablesOf(kind: RealmKind): Realm["tables"] {
   return kind === "organization" ? ORGANIZATION_TABLES : CACHE_TABLES;
 }

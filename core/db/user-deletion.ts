@@ -37,6 +37,20 @@ export async function lockCachesLedBy(trx: Transaction<Database>, userId: string
   return rows.map(({ name }) => name);
 }
 
+/**
+ * Whether the account has no API key and no membership but what the state file gave to its name. It is locked: nothing
+ * is given to it until the transaction ends.
+ */
+export async function lockIfHoldsNothing(trx: Transaction<Database>, id: string): Promise<boolean> {
+  await trx.selectFrom("user_account").select("id").where("id", "=", id).forUpdate().execute();
+  const { rows } = await sql`
+    select where not exists (select from api_key where owner_id = ${id})
+      and not exists (select from organization_member where user_id = ${id} and not managed)
+      and not exists (select from group_membership where user_id = ${id})
+      and not exists (select from cache_member where user_id = ${id} and not managed)`.execute(trx);
+  return rows.length > 0;
+}
+
 /** With sessions, API keys, memberships, build requests and unfinished uploads. All else stays, as nobody's. */
 export async function deleteUser(db: Kysely<Database>, id: string): Promise<void> {
   await db.deleteFrom("user_account").where("id", "=", id).execute();

@@ -16,8 +16,8 @@ import {
 } from "../db/identities.ts";
 import type { Database } from "../db/schema.ts";
 import { revokeOtherSessions } from "../db/sessions.ts";
-import { admitPendingMember } from "../db/state-members.ts";
-import { deleteUser } from "../db/user-deletion.ts";
+import { admitPendingMember, awaitMemberAgain } from "../db/state-members.ts";
+import { deleteUser, lockIfHoldsNothing } from "../db/user-deletion.ts";
 import { insertUser } from "../db/users.ts";
 import { isUsername } from "../domain/names.ts";
 import { numberedUsername, type OidcProfile } from "../domain/oidc-claims.ts";
@@ -31,6 +31,8 @@ export interface FoundAccount {
   readonly user: SignInUser;
   /** How the account and the identity came together: `known` from an earlier sign-in. */
   readonly by: "known" | "claim" | "creation";
+  /** The user name of an account that was deleted for it: who had registered with the address never verified it. */
+  readonly removed: string | null;
 }
 
 const NUMBER_MAX = 20;
@@ -49,30 +51,30 @@ export async function findOrMakeAccount(
 ): Promise<FoundAccount> {
   await lockIdentity(trx, profile);
   const known = await findUserOfIdentity(trx, profile);
-  if (known) return { user: await refresh(trx, deps, requireActive(known), profile), by: "known" };
-  const unused = await findUnused(trx, deps, profile);
-  if (!unused) return { user: await makeAccount(trx, deps, profile), by: "creation" };
+  if (known) return { user: await refresh(trx, deps, requireActive(known), profile), by: "known", removed: null };
+  const like = await lockAccountsLike(trx, { username: nameOf(profile), email: profile.email?.address ?? null });
+  const squatter = await removeSquatter(trx, deps, like, profile);
+  const accounts = like.filter((account) => account !== squatter);
+  const removed = squatter?.username ?? null;
+  const unused = findUnused(deps, accounts, profile);
+  if (!unused) return { user: await makeAccount(trx, deps, profile), by: "creation", removed };
   await linkIdentity(trx, requireActive(unused).id, profile);
   await shutOut(trx, unused.id);
-  return { user: await refresh(trx, deps, unused, profile), by: "claim" };
+  return { user: await refresh(trx, deps, unused, profile), by: "claim", removed };
 }
 
 /**
  * The one account that has the name or the address, when nobody can sign in to it. An address that the provider did not
  * verify claims nothing.
  */
-async function findUnused(
-  trx: Transaction<Database>,
+function findUnused(
   deps: AccountDeps,
-  { issuer, username, email }: OidcProfile,
-): Promise<KnownAccount | undefined> {
+  accounts: readonly KnownAccount[],
+  profile: OidcProfile,
+): KnownAccount | undefined {
+  const { issuer, email } = profile;
   const verified = email?.verified ? email.address : null;
-  // Other letters than ours may become ours in lower case (the sign for kelvin does), and are not the same for that.
-  const name = /^[\x21-\x7e]+$/.test(username.word) ? username.word : "";
-  const like = await lockAccountsLike(trx, { username: name, email: email?.address ?? null });
-  const squatter = verified === null ? undefined : like.find((account) => isSquatter(account, deps, verified));
-  if (squatter) await deleteUser(trx, squatter.id);
-  const accounts = like.filter((account) => account !== squatter);
+  const name = nameOf(profile);
   const byEmail = verified === null ? undefined : accounts.find((account) => same(account.email, verified));
   const byName = accounts.find((account) => same(account.username, name));
   if (byEmail && (isNew(byEmail) || isLeft(byEmail, deps, issuer))) return byEmail;
@@ -84,6 +86,31 @@ async function findUnused(
   throw new OidcRefusedError(
     `the account ${other.username} has this address, which the provider does not say it has verified (email_verified)`,
   );
+}
+
+/** Other letters than ours may become ours in lower case (the sign for kelvin does), and are not the same for that. */
+function nameOf({ username: { word } }: OidcProfile): string {
+  return /^[\x21-\x7e]+$/.test(word) ? word : "";
+}
+
+/**
+ * Deletes the account that keeps the verified address from whose it is. One that somebody gave anything to stays, and
+ * is somebody's. What the state file promised to its name is promised again to whoever gets that name next.
+ */
+async function removeSquatter(
+  trx: Transaction<Database>,
+  deps: AccountDeps,
+  like: readonly KnownAccount[],
+  { email }: OidcProfile,
+): Promise<KnownAccount | undefined> {
+  if (!email?.verified) return undefined;
+  const squatter = like.find((account) => isSquatter(account, deps, email.address));
+  if (!squatter) return undefined;
+  requireActive(squatter);
+  if (squatter.superuser || !(await lockIfHoldsNothing(trx, squatter.id))) return undefined;
+  await awaitMemberAgain(trx, { userId: squatter.id, username: squatter.username });
+  await deleteUser(trx, squatter.id);
+  return squatter;
 }
 
 /** It was provisioned, and nobody could ever sign in to it. */

@@ -121,6 +121,10 @@ async function openSession(deps: OidcDeps, profile: OidcProfile, client: ActorCl
   return await inTransaction(deps.db, async (trx) => {
     const found = await findOrMakeAccount(trx, deps, profile);
     const author = { userId: found.user.id, client };
+    if (found.removed !== null) {
+      const metadata = { username: found.removed, reason: "the address was never verified and is this person's" };
+      await recordAudit(trx, { ...author, event: "user.delete", metadata });
+    }
     if (found.by !== "known") {
       await recordAudit(trx, { ...author, event: EVENTS[found.by], metadata: metadataOf(profile) });
     }

@@ -107,6 +107,70 @@ test("who registers with an address and never shows that it is theirs keeps nobo
   expect(names.map(({ username }) => username)).toEqual(["member", "owner"]);
 });
 
+test("an account that was never verified stays when it is deactivated or was given anything: nobody comes in", async () => {
+  await using verifying = await startSite({ discoveryUrl: provider.url, verifies: true });
+  const { t } = verifying;
+  const { token } = await t.user("founder");
+  const ids = new Map<string, string>();
+  for (const name of ["banned", "boss", "member", "cacher", "keyed"]) ids.set(name, (await t.user(name)).id);
+  const id = (name: string) => ids.get(name) as string;
+  const set = (name: string, columns: object) =>
+    t.db.updateTable("user_account").set(columns).where("id", "=", id(name)).execute();
+  await set("banned", { active: false });
+  await set("boss", { superuser: true });
+  const body = { name: "acme", display_name: "Acme", description: "" };
+  expect((await t.ask("PUT", "/orgs", { token, body })).status).toBe(200);
+  await t.db
+    .updateTable("organization_member")
+    .set({ user_id: id("member") })
+    .execute();
+  await sql`
+    with made as (
+      insert into cache (id, name, display_name, description) values (${uuidV7(Date.now())}, 'main', 'Main', '')
+      returning id)
+    insert into cache_member (cache_id, user_id, role_id)
+    select made.id, ${id("cacher")}::uuid, (select id from cache_role limit 1) from made`.execute(t.db);
+  await sql`
+    insert into api_key (id, owner_id, name, token_hash, permissions)
+    values (${uuidV7(Date.now())}, ${id("keyed")}, 'ci', 'x', 0)`.execute(t.db);
+
+  for (const [name, reason] of [
+    ["banned", /account banned is deactivated/],
+    ["boss", /account boss has this address and is somebody's already/],
+    ["member", /account member has this address/],
+    ["cacher", /account cacher has this address/],
+    ["keyed", /account keyed has this address/],
+  ] as const) {
+    const claims = { sub: name, preferred_username: name, email: `${name}@example.com`, email_verified: true };
+    expect([name, (await verifying.signIn(provider, claims)).status]).toEqual([name, 401]);
+    expect(await verifying.lastFailure()).toMatch(reason);
+  }
+  const left = await t.db.selectFrom("user_account").select("username").orderBy("username").execute();
+  expect(left.map(({ username }) => username)).toEqual(["banned", "boss", "cacher", "founder", "keyed", "member"]);
+});
+
+test("what the state file promised to a name goes on from who took it to whose address it is", async () => {
+  await using verifying = await startSite({ discoveryUrl: provider.url, verifies: true });
+  const { t } = verifying;
+  const { token } = await t.user("founder");
+  const body = { name: "acme", display_name: "Acme", description: "" };
+  expect((await t.ask("PUT", "/orgs", { token, body })).status).toBe(200);
+  const squatter = await t.user("awaited");
+  await sql`
+    insert into organization_member (organization_id, user_id, role_id, managed)
+    select organization_id, ${squatter.id}, role_id, true from organization_member`.execute(t.db);
+
+  const claims = { sub: "a", preferred_username: "Awaited", email: "awaited@example.com", email_verified: true };
+  const person = await verifying.signedIn(provider, claims);
+
+  expect(person.id).not.toBe(squatter.id);
+  const members = t.db.selectFrom("organization_member").select(["managed"]).where("user_id", "=", person.id);
+  expect(await members.execute()).toEqual([{ managed: true }]);
+  expect(await t.db.selectFrom("pending_member").selectAll().execute()).toEqual([]);
+  const deletion = await t.db.selectFrom("audit_event").selectAll().where("event", "=", "user.delete").execute();
+  expect(deletion).toMatchObject([{ user_id: person.id, metadata: { username: "awaited" } }]);
+});
+
 test("an account of a provider that was replaced is claimed by the verified address, not by the name", async () => {
   const id = await provision("moved", { issuer: "https://old.example.org", email_verified: true });
   await provision("trap", { issuer: "https://old.example.org" });
