@@ -186,13 +186,15 @@ export async function regenerateActionToken(
   id: string,
 ): Promise<{ readonly token: string }> {
   const access = await requireProject(deps, actor, name, "manageActions");
-  const action = await findOwn(deps, access, id);
-  if (actionTypeName(action.type) !== "send_web_request") {
-    throw new DomainError("unprocessable_entity", "Only actions that send web requests have a token");
-  }
+  if (!isUuid(id)) return unknownAction();
   const token = newActionToken(deps.random);
   const sealed = await sealToken(deps, id, token);
   const replace = async (trx: Transaction<Database>): Promise<void> => {
+    const action = await lockAction(trx, access.project.id, id);
+    if (!action) return unknownAction();
+    if (actionTypeName(action.type) !== "send_web_request") {
+      throw new DomainError("unprocessable_entity", "Only actions that send web requests have a token");
+    }
     await updateAction(trx, id, { token: sealed });
     const event = "project.action.token.replace";
     await recordProjectAudit(trx, actor, access.project, { event, action: action.name, action_id: id });

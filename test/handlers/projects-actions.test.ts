@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { newId } from "../support/rows.ts";
 import { type ActionsBench, withActions } from "./actions-support.ts";
+import { untilSomebodyWaits } from "./locks.ts";
 
 let bench: ActionsBench;
 let { api, ask, url, received } = {} as ActionsBench;
@@ -95,6 +96,18 @@ test("what is no text becomes some, and no fault of the server", async () => {
   const made = await ask("POST", path, api.writer, { name: "\ud800", config });
   expect(made.message.action).toMatchObject({ config: { subject_template: "\ufffd" } });
   expect((await ask("POST", `${path}/${made.message.action.id}/test`)).status).toBe(200);
+});
+
+test("a new token for an action that goes at this moment is refused, and is no failure", async () => {
+  const { path } = await bench.project();
+  const { id } = (await ask("POST", path, api.admin, bench.hook())).message.action;
+  const { asked } = await api.db.transaction().execute(async (trx) => {
+    await trx.deleteFrom("project_action").where("id", "=", id).execute();
+    const begun = ask("POST", `${path}/${id}/regenerate-token`, api.admin);
+    await untilSomebodyWaits(api.db);
+    return { asked: begun };
+  });
+  expect((await asked).status).toBe(404);
 });
 
 test("who may only look changes nothing, and a stranger learns nothing", async () => {
