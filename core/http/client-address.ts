@@ -3,6 +3,9 @@ import { formatIpAddress, type IpNetwork, networkContains, parseIpAddress } from
 /** Forwarded addresses looked at from the right; a longer chain of proxies is nobody's. */
 const FORWARDED_MAX = 32;
 
+const IPV4_WITH_PORT = /^([\d.]{7,15}):\d{1,5}$/;
+const IPV6_IN_BRACKETS = /^\[([^[\]]*:[^[\]]*)\](?::\d{1,5})?$/;
+
 /** The bytes of an IPv6 address that name a customer: he has all addresses below them. */
 const IPV6_NETWORK_BYTES = 8;
 
@@ -11,15 +14,16 @@ export interface ClientAddress {
   readonly address: string;
   /** What has limits of its own: an IPv4 address, or the first 64 bits of an IPv6 address. */
   readonly network: string;
-  /** It is that of a trusted proxy, which asks for itself or has named no client. */
+  /** It is that of a trusted proxy, which asks for itself or has named no client. Who is named unreadably is a client. */
   readonly trusted: boolean;
 }
 
 /**
  * The client's address. The peer's own, unless the peer is a trusted proxy: then the first address from the right of
- * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are. What is no address ends the walk:
- * who wrote what stands left of it is not known, so the address of the proxy that passed it on counts. A null peer (a
- * Unix socket, which only this machine reaches) counts as 127.0.0.1.
+ * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are; a port behind an address is left
+ * out. What is no address ends the walk: who wrote what stands left of it is not known, so the address of the proxy that
+ * passed it on counts, with the limits of a client. A null peer (a Unix socket, which only this machine reaches) counts
+ * as 127.0.0.1.
  */
 export function findClient(
   peer: string | null,
@@ -30,8 +34,12 @@ export function findClient(
   let trusted = isTrusted(address, trustedProxies);
   const entries = trusted ? (forwardedFor ?? "").split(",").slice(-FORWARDED_MAX).reverse() : [];
   for (const entry of entries) {
-    const named = canonical(entry.trim());
-    if (!named) break;
+    const text = entry.trim();
+    const named = canonical(withoutPort(text));
+    if (!named) {
+      trusted = trusted && text === "";
+      break;
+    }
     address = named;
     trusted = isTrusted(address, trustedProxies);
     if (!trusted) break;
@@ -51,6 +59,11 @@ export function clientAddress(
 function networkOf(address: string): string {
   if (!address.includes(":")) return address;
   return parseIpAddress(address)?.slice(0, IPV6_NETWORK_BYTES).join(".") ?? address;
+}
+
+/** Some proxies write `192.0.2.1:4711`, `[2001:db8::1]` or `[2001:db8::1]:4711`. */
+function withoutPort(entry: string): string {
+  return (IPV4_WITH_PORT.exec(entry) ?? IPV6_IN_BRACKETS.exec(entry))?.[1] ?? entry;
 }
 
 function canonical(text: string): string | null {
