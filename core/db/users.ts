@@ -67,17 +67,20 @@ const PART_LENGTH_MIN = 3;
 
 /**
  * Active users whose user name or name contains the text, in any case; those whose user name begins with it first. A
- * text of one or two letters is looked for at the beginning only.
+ * text of one or two letters is looked for at the beginning of words of the name and of the user name only.
  */
 export async function searchUsers(db: Kysely<Database>, text: string, limit: number): Promise<FoundUser[]> {
   const pattern = text.replace(/[\\%_]/g, "\\$&").toLowerCase();
   const begins = sql<boolean>`lower(username) like ${`${pattern}%`}`;
-  const sought = text.length < PART_LENGTH_MIN ? `${pattern}%` : `%${pattern}%`;
+  const isShort = text.length < PART_LENGTH_MIN;
+  const sought = isShort ? `${pattern}%` : `%${pattern}%`;
+  // The index of parts knows where words begin.
+  const inName = isShort ? sql<boolean>`or lower(name) like ${`% ${pattern}%`}` : sql``;
   return await db
     .selectFrom("user_account")
     .select(["id", "username", "name"])
     .where("active", "=", true)
-    .where(sql<boolean>`(lower(username) like ${sought} or lower(name) like ${sought})`)
+    .where(sql<boolean>`(lower(username) like ${sought} or lower(name) like ${sought} ${inName})`)
     .orderBy(begins, "desc")
     .orderBy(sql`lower(username)`)
     .limit(limit)

@@ -206,6 +206,27 @@ test("users are found by part of their names, without addresses, ten at most", a
   expect((await t.ask("GET", "/user/search?q=needle")).status).toBe(401);
 });
 
+test("one or two letters are looked for where words of names begin, not amid them", async () => {
+  const { token } = await t.user("Xq-searcher");
+  for (const [username, name] of [
+    ["first", "Zyanya Wu"],
+    ["second", "Wu Zyanya"],
+    ["third", "Wu xzyanya"],
+    ["fourth", "100%zy"],
+  ] as const) {
+    const { id } = await t.user(username);
+    await t.db.updateTable("user_account").set({ name }).where("id", "=", id).execute();
+  }
+  const find = async (q: string) => {
+    const { body } = await t.ask("GET", `/user/search?q=${encodeURIComponent(q)}`, { token });
+    return (body.message as { username: string }[]).map(({ username }) => username);
+  };
+  expect(await find("ZY")).toEqual(["first", "second"]);
+  expect(await find("z")).toEqual(["first", "second"]);
+  expect(await find("xq")).toEqual(["Xq-searcher"]);
+  expect(await find("%z")).toEqual([]);
+});
+
 test("a deleted account leaves nothing that opens a door, and what it made stays", async () => {
   const user = await t.user("Quitter");
   const other = await t.user("Stayer");
