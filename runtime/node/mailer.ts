@@ -37,6 +37,14 @@ export function createMailer({ host, port, tls, credentials, from, certificates 
     return createTransport(options);
   };
   let transport: Promise<Transporter> | null = null;
+  const loaded = (): Promise<Transporter> => {
+    // A module that could not be read once (too many open files) can be read later.
+    transport ??= open().catch((error: unknown) => {
+      transport = null;
+      throw error;
+    });
+    return transport;
+  };
   const domain = from.address.slice(from.address.lastIndexOf("@") + 1);
   return {
     async send({ id, to, subject, text, html }) {
@@ -44,8 +52,7 @@ export function createMailer({ host, port, tls, credentials, from, certificates 
       const messageId = `<${id}@${domain}>`;
       try {
         // As an object: in a text, a comma in an address would be a second one.
-        transport ??= open();
-        await (await transport).sendMail({
+        await (await loaded()).sendMail({
           from,
           to: { name: "", address: to },
           subject,
