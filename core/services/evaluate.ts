@@ -28,6 +28,12 @@ export async function evaluateProject(
   { mode, concurrency = "skip", branch = null, signal }: EvaluateBody & { readonly signal: AbortSignal },
 ): Promise<EvaluateResult> {
   const access = await requireProject(deps, actor, name, "triggerEvaluation");
+  if (mode === "restart_failed" && branch !== null) {
+    throw new DomainError(
+      "bad_request",
+      "branch: `restart_failed` is about the last evaluation, whatever its branch: leave out one of both",
+    );
+  }
   if (concurrency === "skip") await refuseWhileActive(deps, access.project.id);
   return mode === "restart_failed"
     ? await restartFailed(deps, actor, access.project.id)

@@ -163,6 +163,17 @@ test("restarting runs what failed in a new evaluation, and is refused where noth
   expect((await restart()).message).toContain(restarted?.id);
 });
 
+test("restarting what failed takes no branch: it is about the last evaluation", async () => {
+  const project = await freshProject();
+  const body = { mode: "restart_failed", branch: "main" };
+  const answer = await api.ask("POST", `${project.path}/evaluate`, api.writer, body);
+  expect([answer.status, answer.code, answer.message]).toEqual([
+    400,
+    "bad_request",
+    expect.stringMatching(/^branch: /),
+  ]);
+});
+
 test("an unknown mode is refused", async () => {
   const project = await freshProject();
   const answer = await api.ask("POST", `${project.path}/evaluate`, api.writer, { mode: "everything" });
