@@ -29,7 +29,10 @@ interface LeasedBuild extends BenchBuild {
 }
 
 async function leased(name: string): Promise<LeasedBuild> {
-  const build = await bench.addBuild(name);
+  return await lease(await bench.addBuild(name));
+}
+
+async function lease(build: BenchBuild): Promise<LeasedBuild> {
   const attemptId = newId();
   await bench.db.updateTable("build").set({ status: BuildStatus.Building }).where("id", "=", build.id).execute();
   await sql`
@@ -146,6 +149,29 @@ test("of an attempt whose lease has ended nothing is taken, while its neighbours
   expect([await statusOf(alive), await statusOf(dead)]).toEqual([BuildStatus.Completed, BuildStatus.Building]);
   expect(await isOffered(dead.output)).toBe(false);
   expect(await hasObject(late)).toBe(false);
+});
+
+test("of a lease that the database forgot nothing is taken, and the next lease's result is recorded once", async () => {
+  const build = await leased("forgotten");
+  const lost = await deliveryOf(build);
+  await sql`delete from attempt where id = ${build.attemptId}`.execute(bench.db);
+  await sql`update build set status = ${BuildStatus.Queued} where id = ${build.id}`.execute(bench.db);
+
+  expect(await add(lost)).toBe("refused");
+  expect([await statusOf(build), await isOffered(build.output), await hasObject(lost)]).toEqual([
+    BuildStatus.Queued,
+    false,
+    false,
+  ]);
+
+  const next = await lease(build);
+  const nar = await fileNar(randomContent(32));
+  const second = await deliveryOf(next, [], nar);
+  const [again, counted] = [await deliveryOf(build, [], nar), await deliveryOf(next, [], nar)];
+  const outcomes = await together(() => [again, counted, second].map(add));
+  expect(outcomes).toMatchObject([{ value: "refused" }, { value: "recorded" }, { value: "refused" }]);
+  expect([await statusOf(build), await isOffered(build.output)]).toEqual([BuildStatus.Completed, true]);
+  expect([await hasObject(again), await hasObject(counted)]).toEqual([false, true]);
 });
 
 test("of two results of one attempt the first counts, also when both come in one group", async () => {
