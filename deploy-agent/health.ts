@@ -6,7 +6,7 @@ import type { Journal } from "./state.ts";
 
 const PAUSE_MS = SECOND;
 
-interface Finding {
+export interface Finding {
   readonly problems: readonly string[];
   readonly failedUnits: readonly string[];
 }
@@ -34,11 +34,24 @@ export async function checkHealth(context: Context, journal: Journal): Promise<W
   }
 }
 
-async function examine({ host, server, settings }: Context, journal: Journal): Promise<Finding> {
+/** One look: units that failed and had not before, the operator's commands, and the way to the server. */
+export async function examine(
+  { host, server, settings }: Context,
+  {
+    failedUnitsBefore,
+    ignored = [],
+  }: Pick<Journal, "failedUnitsBefore"> & {
+    /** Units beside those that the settings name. */
+    readonly ignored?: readonly string[];
+  },
+): Promise<Finding> {
   const problems: string[] = [];
   let failedUnits: readonly string[] = [];
   if (settings.healthUnits) {
-    failedUnits = newlyFailed(journal.failedUnitsBefore, await host.failedUnits(), settings.healthIgnoredUnits);
+    failedUnits = newlyFailed(failedUnitsBefore, await host.failedUnits(), [
+      ...settings.healthIgnoredUnits,
+      ...ignored,
+    ]);
     if (failedUnits.length > 0) problems.push(`units failed: ${failedUnits.slice(0, 20).join(", ")}`);
   }
   problems.push(...(await host.failedCommands()));

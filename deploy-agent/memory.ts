@@ -15,6 +15,7 @@ export function remember(
       return {
         ...withoutBad(ended, target.storePath),
         deployed: target,
+        deployedFailedUnits: failedBefore(state, journal),
         order: target.order,
         before: before.profilePath === target.storePath ? state.before : before,
         pendingBoot: null,
@@ -29,11 +30,21 @@ export function remember(
       const reason = (outcome.reason ?? "").slice(0, 1_000);
       const bad = rememberBad(ended, { storePath, buildId, reason, at, isConfirmed: false });
       const wasDeployed = state.deployed?.storePath === storePath;
-      return { ...bad, pendingBoot: null, ...(wasDeployed ? { deployed: null, before: null } : {}) };
+      return {
+        ...bad,
+        pendingBoot: null,
+        ...(wasDeployed ? { deployed: null, deployedFailedUnits: null, before: null } : {}),
+      };
     }
     case "none":
       return ended;
   }
+}
+
+/** A system that is checked again, as after a boot, is still measured by the one before it. */
+function failedBefore({ deployed, deployedFailedUnits }: AgentState, { target, failedUnitsBefore }: Journal) {
+  const isSame = deployed?.storePath === target.storePath;
+  return (isSame ? deployedFailedUnits : null) ?? failedUnitsBefore;
 }
 
 function withoutBad(state: AgentState, storePath: string): AgentState {

@@ -33,6 +33,8 @@ export function readState(text: string): AgentState {
     journal: nullable(fields.journal, readJournal),
     order: nullable(fields.order, number),
     deployed: nullable(fields.deployed, readTarget),
+    // The first agents did not remember it.
+    deployedFailedUnits: nullable(fields.deployedFailedUnits ?? null, (units) => list(units, string)),
     before: nullable(fields.before, readView),
     pendingBoot: nullable(fields.pendingBoot, readPendingBoot),
     bad: list(fields.bad, readBad).slice(-BAD_BUILDS_MAX),

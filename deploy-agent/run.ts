@@ -1,13 +1,12 @@
-import { uuidV7 } from "#core/lib/ids.ts";
 import { type Context, InterruptedError, timeText } from "./context.ts";
 import { type Decision, decide, type Wanted, type Wishes } from "./decide.ts";
 import { ENDS, type End } from "./ends.ts";
 import { newJournal, resumeJournal, runJournal } from "./journal-runner.ts";
-import { mayReport, sendReports, withoutPermission, withPermission } from "./mailbox.ts";
+import { sendReports, withoutPermission, withPermission } from "./mailbox.ts";
 import { ServerError } from "./ports.ts";
 import { bootToCome, checkBoot, rebootWhenNeeded } from "./reboot.ts";
-import { withReport } from "./reports.ts";
 import type { SystemView } from "./state.ts";
+import { endUnchanged } from "./unchanged.ts";
 
 /** How a run ended. */
 export interface RunEnd {
@@ -87,10 +86,9 @@ async function deployWanted(
   const nextBoot = bootToCome(context)?.target ?? null;
   const decision = decide(wanted, { state: keeper.state, view, mode: settings.mode, nextBoot }, wishes);
   if (decision.kind === "end") {
-    if (options.tellUnchanged) tellUnchanged(context, wanted, decision, view);
-    noteInPlace(context, wanted, decision);
+    const found = await endUnchanged(context, wanted, { decision, view, tells: options.tellUnchanged });
     await sendReports(context);
-    return { end: decision.end, reason: decision.reason, failedUnits: [], wanted };
+    return { end: decision.end, ...found, wanted };
   }
   const outcome = await deploy(context, wanted, decision);
   return { ...outcome, wanted };
@@ -117,50 +115,6 @@ function viewBefore({ host, keeper }: Context): SystemView {
   const isPending = pendingBoot?.bootId === host.bootId() && pendingBoot?.target.storePath === view.profilePath;
   if (!pendingBoot || !isPending) return view;
   return { ...pendingBoot.before, runningPath: view.runningPath };
-}
-
-/** What was there already counts as deployed: an older build is offered in vain from now on. */
-function noteInPlace(
-  { keeper }: Context,
-  { build }: Wanted,
-  { end }: Extract<Decision, { readonly kind: "end" }>,
-): void {
-  if (end !== "up-to-date" || !build) return;
-  const { storePath, buildId, evaluationId, order, commit } = build;
-  const { deployed } = keeper.state;
-  if (deployed?.storePath === storePath && deployed.order === order && keeper.state.order === order) return;
-  keeper.update((state) => ({
-    ...state,
-    order: Math.max(order, state.order ?? order),
-    deployed: state.pendingBoot ? state.deployed : { storePath, buildId, evaluationId, order, commit },
-  }));
-}
-
-/** "I am here, this is what I run": of a run that had nothing to do. */
-function tellUnchanged(
-  context: Context,
-  { build }: Wanted,
-  { end, reason }: Extract<Decision, { readonly kind: "end" }>,
-  view: SystemView,
-): void {
-  const { keeper, settings, clock, random } = context;
-  if (!mayReport(context, keeper.state)) return;
-  keeper.update((state) => ({
-    ...state,
-    reports: withReport(state.reports, {
-      runId: uuidV7(clock.now(), random),
-      sequence: 0,
-      step: "unchanged",
-      mode: settings.mode,
-      buildId: build?.buildId ?? null,
-      storePath: build?.storePath ?? null,
-      view,
-      health: end === "up-to-date" ? "healthy" : "unknown",
-      reason,
-      exitCode: ENDS[end].exitCode,
-      happenedAt: timeText(clock),
-    }),
-  }));
 }
 
 function remembered({ keeper, clock }: Context, ended: RunEnd): RunEnd {

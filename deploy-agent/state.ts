@@ -115,6 +115,8 @@ export interface AgentState {
   /** Of the newest build that was deployed; what is below it is older. */
   readonly order: number | null;
   readonly deployed: Target | null;
+  /** Units that had failed before `deployed` came; null: not known. */
+  readonly deployedFailedUnits: readonly string[] | null;
   /** The system before `deployed`. */
   readonly before: SystemView | null;
   readonly pendingBoot: PendingBoot | null;
@@ -134,6 +136,7 @@ export function emptyState(source: string): AgentState {
     journal: null,
     order: null,
     deployed: null,
+    deployedFailedUnits: null,
     before: null,
     pendingBoot: null,
     bad: [],
