@@ -8,6 +8,13 @@ import { type RunEnd, runOnce, runResume } from "./run.ts";
 
 const BACKOFF_FIRST_MS = SECOND;
 const BACKOFF_MAX_MS = 5 * MINUTE;
+/** Between two questions that do not wait, while the server takes none that does: at least that, at most twice that. */
+const POLL_MS = 30 * SECOND;
+/**
+ * So many refusals of the key, some six minutes, end the process: the service manager hands the next one the key that
+ * is there then.
+ */
+const REJECTIONS_MAX = 10;
 /** The server's word is asked for again that often even when nothing is new: for windows, releases and lost reports. */
 const LOOK_AGAIN_MS = 10 * MINUTE;
 
@@ -32,7 +39,8 @@ const CHANGES_HOST: ReadonlySet<End> = new Set([
 
 /**
  * Ends what was left, looks at once, then waits at the server for news. The lock is taken for the work alone, so that
- * other commands run meanwhile. Ends when the host was changed, or with the signal.
+ * other commands run meanwhile. Ends when the host was changed, when the server goes on refusing the key, or with the
+ * signal.
  */
 export async function watch(options: WatchOptions): Promise<RunEnd> {
   const { clock, signal, narrator, withContext, wishes } = options;
@@ -41,24 +49,27 @@ export async function watch(options: WatchOptions): Promise<RunEnd> {
   if (left && CHANGES_HOST.has(left.end)) return left;
   let seen: Seen | null = null;
   let lookedAt = Number.NEGATIVE_INFINITY;
-  let failures = 0;
+  const patience = new Patience(options);
   while (!signal.aborted) {
+    const waits: boolean = seen !== null && patience.mayWait;
     let wanted: Wanted;
     try {
-      wanted = await ask(options, seen);
-      failures = 0;
+      wanted = await ask(options, waits ? seen : null);
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
       if (signal.aborted) break;
-      if (failures++ === 0) narrator.warn(error.message);
-      // A server that has too many who wait answers those who do not.
-      seen = error.status === 429 || error.status === 503 ? null : seen;
-      await sleep(clock, backoffMs(options, failures), signal);
+      const pauseMs = patience.failed(error);
+      if (pauseMs === null) return { end: error.end, reason: error.message, failedUnits: [], wanted: null };
+      await sleep(clock, pauseMs, signal);
       continue;
     }
+    const pauseMs = patience.answered(waits);
     const isNew = wanted.state !== seen?.state || (wanted.build?.buildId ?? null) !== seen.buildId;
     const isLate = clock.monotonic() - lookedAt >= LOOK_AGAIN_MS;
-    if (!isNew && !isLate) continue;
+    if (!isNew && !isLate) {
+      await sleep(clock, pauseMs, signal);
+      continue;
+    }
     const ended = await withContext((context) => runOnce(context, wishes, { wanted, tellUnchanged: true }));
     if (ended === null) {
       await sleep(clock, BACKOFF_FIRST_MS * 5, signal);
@@ -68,6 +79,7 @@ export async function watch(options: WatchOptions): Promise<RunEnd> {
     seen = { buildId: wanted.build?.buildId ?? null, state: wanted.state };
     if (CHANGES_HOST.has(ended.end)) return ended;
     narrator.info(`${ended.end}: ${ended.reason ?? ENDS[ended.end].description}`);
+    await sleep(clock, pauseMs, signal);
   }
   return { end: "interrupted", reason: "the agent was asked to end", failedUnits: [], wanted: null };
 }
@@ -76,8 +88,66 @@ function ask({ server, waitSeconds, signal }: WatchOptions, seen: Seen | null): 
   return seen ? server.wanted({ seen, waitSeconds, signal }) : server.wanted();
 }
 
-/** Twice as long each time, and not all hosts at once. */
-function backoffMs({ random }: WatchOptions, failures: number): number {
-  const whole = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(failures - 1, 20));
-  return whole / 2 + (randomFraction(random) * whole) / 2;
+/** How often a server is asked that fails, refuses, or has too many who wait. */
+class Patience {
+  readonly #options: Pick<WatchOptions, "clock" | "random" | "narrator">;
+  #failures = 0;
+  #rejections = 0;
+  /** Null: questions may wait. */
+  #waitsAgainAt: number | null = null;
+  #mustPoll = false;
+  #answeredAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: Pick<WatchOptions, "clock" | "random" | "narrator">) {
+    this.#options = options;
+  }
+
+  /** Whether the next question may wait at the server for news. */
+  get mayWait(): boolean {
+    if (this.#waitsAgainAt === null) return true;
+    return !this.#mustPoll && this.#options.clock.monotonic() >= this.#waitsAgainAt;
+  }
+
+  /** Milliseconds until the next question; null: the key was refused too often. */
+  failed({ end, status, message }: ServerError): number | null {
+    const { clock, narrator } = this.#options;
+    if (this.#failures++ === 0) narrator.warn(message);
+    if (end === "unauthorized" || end === "not-found") this.#rejections++;
+    else this.#rejections = 0;
+    if (this.#rejections >= REJECTIONS_MAX) return null;
+    const pauseMs = this.#backoffMs();
+    // A server that has too many who wait answers those who do not.
+    if (status === 429 || status === 503) {
+      this.#waitsAgainAt = clock.monotonic() + pauseMs;
+      this.#mustPoll = true;
+    }
+    return pauseMs;
+  }
+
+  /**
+   * Milliseconds until the next question where nothing is new. That a question was answered which did not wait does not
+   * say that the server is well: only one that waited does.
+   */
+  answered(waited: boolean): number {
+    const { clock } = this.#options;
+    const sinceLastMs = clock.monotonic() - this.#answeredAt;
+    this.#answeredAt = clock.monotonic();
+    this.#rejections = 0;
+    this.#mustPoll = false;
+    if (waited) this.#waitsAgainAt = null;
+    if (this.#waitsAgainAt !== null) return this.#jittered(POLL_MS * 2);
+    this.#failures = 0;
+    // An answer that did not wait for news must not be asked for again and again.
+    return waited && sinceLastMs < 2 * BACKOFF_FIRST_MS ? BACKOFF_FIRST_MS : 0;
+  }
+
+  /** Twice as long each time. */
+  #backoffMs(): number {
+    return this.#jittered(Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 20)));
+  }
+
+  /** Half of it at least: not all hosts at once. */
+  #jittered(wholeMs: number): number {
+    return wholeMs / 2 + (randomFraction(this.#options.random) * wholeMs) / 2;
+  }
 }
