@@ -3,6 +3,12 @@ import { isUuid } from "../lib/ids.ts";
 import { parseStorePath } from "../nix/store-path.ts";
 import { text, wholeNumber } from "./text.ts";
 
+/**
+ * A host's whole name, as a regular expression without anchors that JavaScript, PostgreSQL and Nix read alike: what an
+ * attribute of `nixosConfigurations` and a segment of an address can both be. The NixOS module and the agent have it, too.
+ */
+export const HOST_NAME_PATTERN = "[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}";
+
 /** By the numbers that the database holds. */
 export const DEPLOYMENT_MODES = ["switch", "boot", "test", "dry-activate"] as const;
 export type DeploymentMode = (typeof DEPLOYMENT_MODES)[number];

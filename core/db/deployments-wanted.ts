@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
+import { HOST_NAME_PATTERN } from "../api/hosts.ts";
 import { systemAttributes } from "../domain/deployment.ts";
 import type { Database } from "./schema.ts";
 import type { BuiltSystem } from "./tables/deployment.ts";
@@ -107,10 +108,10 @@ function newestWhole(project: RawBuilder<unknown>, branch: RawBuilder<unknown>):
     order by e.ordinal desc limit 1`;
 }
 
-/** Whether the entry point `p` is the system of a host that can be addressed: `isHostName`. */
-const isSystem = sql`(p.attribute[1] = 'nixosConfigurations'
+/** Whether the entry point `p` is the system of a host that can be addressed. */
+export const isSystem: RawBuilder<unknown> = sql`(p.attribute[1] = 'nixosConfigurations'
   and (cardinality(p.attribute) = 2 or p.attribute[3:] = '{config,system,build,toplevel}')
-  and p.attribute[2] ~ '^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}$')`;
+  and p.attribute[2] ~ ${sql.lit(`^${HOST_NAME_PATTERN}$`)})`;
 
 /** Whether an evaluation of the branch has this host. */
 export async function isHostNamed(

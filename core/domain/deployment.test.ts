@@ -1,18 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { TRIGGER_TYPES, type TriggerConfig } from "../api/triggers.ts";
-import {
-  decideFor,
-  deployBranchOf,
-  type Fleet,
-  hasFailed,
-  isHostName,
-  type KnownHost,
-  mayDeploy,
-  SILENT_MS,
-  systemAttributes,
-  waveStart,
-} from "./deployment.ts";
+import { decideFor, deployBranchOf, hasFailed, isHostName, mayDeploy, systemAttributes } from "./deployment.ts";
+import type { AskedSystems, Fleet, KnownHost } from "./deployment-fleet.ts";
+import { NOT_TAKEN_MS, SILENT_MS, waveEnds } from "./deployment-waves.ts";
 
 const NOW = 1_000_000_000_000;
 const polling = (branch: string | null, active = true) => ({
@@ -79,15 +70,25 @@ const arrived = (name: string, healthySince: number | null = NOW - 10_000): Know
   known(name, { runningPath: pathOf(name), healthySince });
 
 function fleetOf(hosts: readonly KnownHost[], more: Partial<Fleet> = {}): Fleet {
-  const system = (name: string) => ({ storePath: pathOf(name), available: true, order: ORDER, commit: "c7" });
+  const system = (name: string) => ({
+    storePath: pathOf(name),
+    available: true,
+    order: ORDER,
+    commit: "c7",
+    builtAt: 0,
+  });
   return {
     branch: "main",
     wanted: new Map(hosts.map(({ name }) => [name, system(name)])),
+    evaluations: new Map([[ORDER, asked(hosts.map(({ name }) => [name, "built"]))]]),
     hosts,
     holds: [],
     settings: { hold: true, wavePercent: 100, soakSeconds: 0 },
     ...more,
   };
+}
+function asked(builds: Iterable<readonly [string, "built" | "open" | "failed"]>): AskedSystems {
+  return { isWhole: true, knownAt: NOW - 20_000, builds: new Map(builds) };
 }
 const stateOf = (fleet: Fleet, name: string) => decideFor(fleet, name, NOW).state;
 
@@ -95,7 +96,7 @@ test("what there is not, nobody gets", () => {
   const fleet = fleetOf([known("web")]);
   expect(decideFor({ ...fleet, branch: null }, "web", NOW).why).toEqual({ kind: "no_branch" });
   expect(decideFor(fleet, "db", NOW).why).toEqual({ kind: "not_built" });
-  const lost = { storePath: "x", available: false, order: 1, commit: "c" };
+  const lost = { storePath: "x", available: false, order: 1, commit: "c", builtAt: 0 };
   expect(decideFor({ ...fleet, wanted: new Map([["web", lost]]) }, "web", NOW).why).toEqual({ kind: "not_available" });
 });
 
@@ -145,12 +146,65 @@ test("a host that never told of itself comes after all that have", () => {
   expect(stateOf(fleet([arrived("a"), arrived("b")]), "new")).toBe("deploy");
 });
 
-test("whoever has another system to get takes no part in a wave", () => {
-  const settings = { hold: true, wavePercent: 50, soakSeconds: 0 };
-  const fleet = fleetOf([known("a"), known("b"), known("c")], { settings });
-  const older = { storePath: "new-a", available: true, order: ORDER - 1, commit: "c6" };
-  const mixed = { ...fleet, wanted: new Map([...fleet.wanted, ["a", older]]) };
-  expect(["a", "b", "c"].map((name) => stateOf(mixed, name))).toEqual(["deploy", "deploy", "waiting"]);
+const quarters = { hold: true, wavePercent: 25, soakSeconds: 0 };
+const older = (name: string) => ({ storePath: `old-${name}`, available: true, order: 6, commit: "c6", builtAt: 0 });
+
+test("a host whose system is still being built keeps its place, and one whose build failed for good has none", () => {
+  const hosts = [..."abcd"].map((name) => known(name));
+  const fleet = fleetOf(hosts, { settings: quarters });
+  const building = (state: "open" | "failed"): Fleet => ({
+    ...fleet,
+    wanted: new Map([...fleet.wanted, ["a", older("a")]]),
+    evaluations: new Map([[ORDER, asked([...[..."bcd"].map((name) => [name, "built"] as const), ["a", state]])]]),
+  });
+  const open = building("open");
+  expect(["b", "c", "d"].map((name) => stateOf(open, name))).toEqual(["waiting", "waiting", "waiting"]);
+  expect(decideFor(open, "b", NOW).why).toEqual({ kind: "wave", host: "a", problem: "not_there" });
+  expect(["b", "c"].map((name) => stateOf(building("failed"), name))).toEqual(["deploy", "waiting"]);
+  // Others may come to be named.
+  const early = { ...asked([["b", "built"]]), isWhole: false };
+  expect(decideFor({ ...fleet, evaluations: new Map([[ORDER, early]]) }, "b", NOW).why).toEqual({ kind: "evaluating" });
+});
+
+test("a host that went on to something newer is waited for there", () => {
+  const newer = { ...older("a"), storePath: "newer-a", order: ORDER + 1 };
+  const with_a = (a: KnownHost) => {
+    const fleet = fleetOf([a, known("b")], { settings: { ...quarters, wavePercent: 50 } });
+    return { ...fleet, wanted: new Map([...fleet.wanted, ["a", newer]]) };
+  };
+  expect(stateOf(with_a(known("a")), "b")).toBe("waiting");
+  expect(stateOf(with_a(known("a", { runningPath: "newer-a" })), "b")).toBe("deploy");
+  expect(stateOf(with_a(known("a", { runningPath: "newer-a", healthySince: null })), "b")).toBe("waiting");
+});
+
+test("released is released also in waves: a host on which it failed holds up nobody, until it may try again", () => {
+  const own = { host: "a", storePath: pathOf("a"), commit: "c7", failedHost: "a" };
+  const everybody = { host: null, storePath: null, commit: "c7", failedHost: "a" };
+  const hosts = [..."abcd"].map((name) => known(name));
+  const states = (holds: Fleet["holds"]) => {
+    const fleet = fleetOf(hosts, { settings: quarters, holds });
+    return [..."abcd"].map((name) => stateOf(fleet, name));
+  };
+  expect(states([own, everybody])).toEqual(["held", "held", "held", "held"]);
+  expect(states([own])).toEqual(["held", "deploy", "waiting", "waiting"]);
+  expect(states([])).toEqual(["deploy", "waiting", "waiting", "waiting"]);
+});
+
+test("a host that does not take what it may take holds up the others for two days of its own wave, and no longer", () => {
+  const hosts = [known("a"), known("b"), known("c")];
+  const at = (ms: number) => {
+    const seen = hosts.map((host) => ({ ...host, lastContactAt: NOW - 20_000 + ms }));
+    const fleet = fleetOf(seen, { settings: quarters });
+    return ["a", "b", "c"].map((name) => decideFor(fleet, name, NOW - 20_000 + ms).state);
+  };
+  expect(at(NOT_TAKEN_MS - 1)).toEqual(["deploy", "waiting", "waiting"]);
+  expect(at(NOT_TAKEN_MS)).toEqual(["deploy", "deploy", "waiting"]);
+  expect(at(2 * NOT_TAKEN_MS - 1)).toEqual(["deploy", "deploy", "waiting"]);
+  expect(at(2 * NOT_TAKEN_MS)).toEqual(["deploy", "deploy", "deploy"]);
+  // One that took it and is not well is another thing.
+  const ill = fleetOf([arrived("a", null), known("b")], { settings: quarters });
+  const later = { ...ill, hosts: ill.hosts.map((host) => ({ ...host, lastContactAt: NOW + 9 * NOT_TAKEN_MS })) };
+  expect(decideFor(later, "b", NOW + 9 * NOT_TAKEN_MS).state).toBe("waiting");
 });
 
 const hostNames = fc.uniqueArray(fc.constantFrom(..."abcdefghijklmnop"), { minLength: 1, maxLength: 16 });
@@ -159,13 +213,60 @@ const percent = fc.integer({ min: 1, max: 100 });
 test("waves cut the hosts into parts that leave none out, none empty, and none larger than its share", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 300 }), percent, (count, share) => {
-      const starts = Array.from({ length: count }, (_, place) => waveStart(count, share, place));
-      const sizes = [...Map.groupBy(starts, (start) => start).values()].map(({ length }) => length);
-      expect(starts.every((start, place) => start <= place)).toBe(true);
-      expect(starts).toEqual([...starts].sort((one, other) => one - other));
+      const ends = waveEnds(count, share);
+      const sizes = ends.map((end, wave) => end - (ends[wave - 1] ?? 0));
+      expect([ends.at(-1), Math.min(...sizes) > 0]).toEqual([count, true]);
       expect(Math.max(...sizes)).toBeLessThanOrEqual(Math.ceil((count * share) / 100));
     }),
     { numRuns: 200 },
+  );
+});
+
+test("in whatever order builds end, or fail, no more hosts than a wave's share try what nobody has proved", () => {
+  const event = fc.record({ pick: fc.nat(1_000), build: fc.boolean(), fails: fc.integer({ min: 0, max: 4 }) });
+  fc.assert(
+    fc.property(hostNames, percent, fc.array(event, { maxLength: 60 }), (names, share, events) => {
+      const settings = { hold: true, wavePercent: share, soakSeconds: 0 };
+      const builds = new Map(names.map((name) => [name, "open" as "open" | "built" | "failed"]));
+      const tries = new Set<string>();
+      const done = new Set<string>();
+      const fleet = (): Fleet => {
+        const whole = fleetOf(
+          names.map((name) => (done.has(name) ? arrived(name) : known(name))),
+          { settings },
+        );
+        const before = names.filter((name) => builds.get(name) !== "built");
+        return {
+          ...whole,
+          wanted: new Map([...whole.wanted, ...before.map((name) => [name, older(name)] as const)]),
+          evaluations: new Map([
+            [ORDER, asked(builds)],
+            [6, asked(names.map((name) => [name, "built"]))],
+          ]),
+        };
+      };
+      // Each takes at once what it gets, and whoever tries is well some time later.
+      const offer = () => {
+        const now = fleet();
+        for (const name of names) {
+          if (builds.get(name) === "built" && !done.has(name) && stateOf(now, name) === "deploy") tries.add(name);
+        }
+        expect(tries.size).toBeLessThanOrEqual(Math.ceil((names.length * share) / 100));
+      };
+      const act = (pick: number, build: boolean, outcome: "built" | "failed") => {
+        const from = build ? names.filter((name) => builds.get(name) === "open") : [...tries];
+        const name = from[pick % Math.max(from.length, 1)];
+        if (name === undefined) return;
+        if (build) builds.set(name, outcome);
+        else done.add(name) && tries.delete(name);
+        offer();
+      };
+      for (const { pick, build, fails } of events) act(pick, build, fails === 0 ? "failed" : "built");
+      for (const _ of names) act(0, true, "built");
+      for (const _ of names) act(0, false, "built");
+      expect([...done].sort()).toEqual(names.filter((name) => builds.get(name) === "built").sort());
+    }),
+    { numRuns: 300 },
   );
 });
 

@@ -2,11 +2,14 @@ import type { WantedBuild } from "../api/hosts.ts";
 import { zonedTime } from "../api/times.ts";
 import { readDatabaseTime } from "../db/builds-read.ts";
 import { listHolds } from "../db/deployments.ts";
+import { type AskedRow, listAskedSystems } from "../db/deployments-asked.ts";
 import { type BranchOfProject, listWantedSystems, type WantedRow } from "../db/deployments-wanted.ts";
 import { listHostStates } from "../db/hosts.ts";
 import type { ProjectRow } from "../db/schema.ts";
 import { listTriggers, listTriggersOf } from "../db/triggers.ts";
-import { type Decision, deployBranchOf, type Fleet } from "../domain/deployment.ts";
+import { type Decision, deployBranchOf } from "../domain/deployment.ts";
+import type { AskedSystems, Fleet } from "../domain/deployment-fleet.ts";
+import { type BuildStatus, OPEN_BUILD, SUCCESSFUL_BUILD } from "../domain/states.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
 import type { ServiceDeps } from "./deps.ts";
@@ -69,17 +72,20 @@ export async function loadFleet(
   const { db } = deps;
   const branch = await findDeployBranch(deps, project);
   const hosts = await listHostStates(db, project.id);
-  const holds = await listHolds(db, project.id, { hosts: names, limit: HOLDS_MAX });
   // Where all may begin at once, nobody has to know of the others.
-  const others = project.deploy_wave_percent < 100 ? hosts.map(({ name }) => name) : [];
-  const asked = [...new Set([...names, ...others])];
-  const rows = branch === null ? [] : await listWantedSystems(db, { projectId: project.id, branch, hosts: asked });
+  const inWaves = project.deploy_wave_percent < 100;
+  const needed = inWaves ? [...new Set([...names, ...hosts.map(({ name }) => name)])] : names;
+  const holds = await listHolds(db, project.id, { hosts: needed, limit: HOLDS_MAX });
+  const rows = branch === null ? [] : await listWantedSystems(db, { projectId: project.id, branch, hosts: needed });
+  const decided = new Set(names);
+  const evaluationIds = rows.flatMap((row) => (inWaves && decided.has(row.host) ? row.evaluation_id : []));
   return {
     nowMs: (await readDatabaseTime(db)).getTime(),
     rows: new Map(rows.map((row) => [row.host, row])),
     fleet: {
       branch,
       wanted: new Map(rows.map((row) => [row.host, wantedOf(row)])),
+      evaluations: evaluationsOf(await listAskedSystems(db, [...new Set(evaluationIds)])),
       hosts: hosts.map((host) => ({
         name: host.name,
         runningPath: host.running_path,
@@ -101,8 +107,22 @@ export async function loadFleet(
   };
 }
 
-function wantedOf({ store_path: storePath, available, ordinal: order, commit_hash: commit }: WantedRow) {
-  return { storePath, available, order, commit };
+function wantedOf({ store_path: storePath, available, ordinal: order, commit_hash: commit, finished_at }: WantedRow) {
+  return { storePath, available, order, commit, builtAt: finished_at.getTime() };
+}
+
+function evaluationsOf(evaluations: readonly AskedRow[]): Map<number, AskedSystems> {
+  return new Map(
+    evaluations.map(({ ordinal, is_whole: isWhole, known_at, builds }) => {
+      const states = builds.map(({ host, status }) => [host, buildStateOf(status)] as const);
+      return [ordinal, { isWhole, knownAt: known_at.getTime(), builds: new Map(states) }];
+    }),
+  );
+}
+
+function buildStateOf(status: BuildStatus): "built" | "open" | "failed" {
+  if (SUCCESSFUL_BUILD.includes(status)) return "built";
+  return OPEN_BUILD.includes(status) ? "open" : "failed";
 }
 
 /** Null where the decision is that there is none. */
@@ -153,13 +173,15 @@ export function describeDecision(
       return "Somebody holds this commit: release it, or push another one";
     case "failed_elsewhere":
       return `This commit failed on ${other}: push another one, or release it`;
+    case "evaluating":
+      return "Its wave is not known yet: the evaluation still finds out which hosts there are";
     case "wave":
       return `Its wave has not come: ${other} ${WAVE_PROBLEMS[why.problem]}`;
   }
 }
 
 const WAVE_PROBLEMS = {
-  not_there: "does not run this commit yet",
+  not_there: "does not run what it is to run yet",
   not_healthy: "is not healthy on it",
   soaking: "has not been healthy on it for long enough",
 } as const;

@@ -243,6 +243,47 @@ test("waves go on when those before are well, and to nobody who was never heard 
   expect((await wanted(fleet, "new")).reason).toMatch(/not been healthy on it for long enough/);
 });
 
+test("while builds come in, in whatever order, no host gets ahead of its wave", async () => {
+  const fleet = await insertFleet(api, { deploy_wave_percent: 25, deploy_soak_seconds: 3_600 });
+  const hosts = ["a", "b", "c", "d"];
+  const first = await buildHosts(api, fleet, { hosts });
+  for (const host of hosts) await deploy(api, fleet, { host, built: first, end: "succeeded" });
+  const building = { status: EvaluationStatus.Building, buildStatus: BuildStatus.Building };
+  const next = await buildHosts(api, fleet, { hosts, ...building });
+  const end = (host: string, status: number) =>
+    api.db
+      .updateTable("build")
+      .set({ status })
+      .where("id", "=", next.builds[host] ?? "")
+      .execute();
+  for (const host of ["d", "c"]) {
+    await end(host, BuildStatus.Completed);
+    expect(await decision(fleet, host)).toEqual(["waiting", next.links[host]]);
+  }
+  expect((await wanted(fleet, "d")).reason).toMatch(/wave has not come: a does not run/);
+  await end("a", BuildStatus.FailedPermanent);
+  expect((await wanted(fleet, "c")).reason).toMatch(/wave has not come: b does not run/);
+  await end("b", BuildStatus.Completed);
+  expect([(await decision(fleet, "b"))[0], (await decision(fleet, "c"))[0]]).toEqual(["deploy", "waiting"]);
+  await api.db.updateTable("evaluation").set({ building_started_at: null }).where("id", "=", next.evaluation).execute();
+  expect(await wanted(fleet, "b")).toMatchObject({ state: "waiting", reason: expect.stringMatching(/which hosts/) });
+});
+
+test("a commit that is released goes on in its waves, without the host on which it failed", async () => {
+  const fleet = await insertFleet(api, { deploy_wave_percent: 25 });
+  const hosts = ["a", "b", "c", "d"];
+  const first = await buildHosts(api, fleet, { hosts });
+  for (const host of hosts) await deploy(api, fleet, { host, built: first, end: "succeeded" });
+  const next = await buildHosts(api, fleet, { hosts });
+  await deploy(api, fleet, { host: "a", built: next, end: "rolled_back" });
+  const states = async () => await Promise.all(hosts.map(async (host) => (await decision(fleet, host))[0]));
+  expect(await states()).toEqual(["held", "held", "held", "held"]);
+  await api.ask("POST", `${fleet.path}/deployments/${next.links.b}/release`, api.writer);
+  expect(await states()).toEqual(["held", "deploy", "waiting", "waiting"]);
+  await deploy(api, fleet, { host: "b", built: next, end: "succeeded" });
+  expect(await states()).toEqual(["held", "deploy", "deploy", "waiting"]);
+});
+
 const waitFor = (fleet: Fleet, query: Record<string, string>, signal?: AbortSignal) =>
   api.fetch("GET", `${fleet.path}/hosts/web/wanted?${new URLSearchParams({ wait: "50", ...query })}`, api.writer, {
     ...(signal && { signal }),
