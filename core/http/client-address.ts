@@ -14,16 +14,16 @@ export interface ClientAddress {
   readonly address: string;
   /** What has limits of its own: an IPv4 address, or the first 64 bits of an IPv6 address. */
   readonly network: string;
-  /** It is that of a trusted proxy, which asks for itself or has named no client. Who is named unreadably is a client. */
+  /** It is that of a trusted proxy, which asks for itself or has named no client. An unreadable name is one. */
   readonly trusted: boolean;
 }
 
 /**
  * The client's address. The peer's own, unless the peer is a trusted proxy: then the first address from the right of
  * `X-Forwarded-For` that is not a trusted proxy too, or the leftmost when all are; a port behind an address is left
- * out. What is no address ends the walk: who wrote what stands left of it is not known, so the address of the proxy that
- * passed it on counts, with the limits of a client. A null peer (a Unix socket, which only this machine reaches) counts
- * as 127.0.0.1.
+ * out. What is no address ends the walk: who wrote what stands left of it is not known, so the address of the proxy
+ * that passed it on counts, with the limits of a client. A null peer (a Unix socket, which only this machine reaches)
+ * counts as 127.0.0.1.
  */
 export function findClient(
   peer: string | null,

@@ -45,8 +45,8 @@ export async function findUsers({ db }: Pick<ServiceDeps, "db">, actor: Actor, t
 
 /**
  * What was done, in words. A new address takes the password where the server sends mails. Where addresses are to be
- * verified, it becomes the user's when the link in the mail to it is followed. Throws `forbidden` for accounts that are kept elsewhere and for want of the password, `invalid_*`
- * and `already_exists`.
+ * verified, it becomes the user's when the link in the mail to it is followed. Throws `forbidden` for accounts that are
+ * kept elsewhere and for want of the password, `invalid_*` and `already_exists`.
  */
 export async function changeSettings(
   deps: SettingsDeps & Pick<ServiceDeps, "passwords">,
@@ -100,7 +100,7 @@ async function requirePasswordForAddress(
   throw new DomainError("forbidden", "current_password: a new email needs the password: send it along");
 }
 
-/** The new address gets a link, and the old one is told. Throws `too_many_requests` soon after others, `already_exists`. */
+/** The new address gets a link, and the old one is told. Throws `too_many_requests` soon after, `already_exists`. */
 async function askForAddress(
   trx: Transaction<Database>,
   deps: SettingsDeps,

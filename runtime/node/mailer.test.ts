@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { type Mail, MailRefusedError } from "#core/ports/mailer.ts";
 import { makeCertificate } from "#test/support/certificate.ts";
 import { type TestSmtpOptions, type TestSmtpServer, withSmtpServer } from "#test/support/smtp-server.ts";
@@ -112,4 +112,18 @@ test("an address is one recipient, whatever is in it", async () => {
     .catch(() => {});
   for (const { to } of server.received) expect(to).toHaveLength(1);
   expect(server.received.flatMap(({ to }) => to)).not.toContain("b@example.com");
+});
+
+test("what sends mails and could not be loaded once is loaded with the next mail", async () => {
+  await using server = await served();
+  const sender = mailer(server);
+  vi.doMock("nodemailer", () => {
+    throw new Error("too many open files");
+  });
+  await expect(sender.send(mail)).rejects.toThrow();
+  vi.doUnmock("nodemailer");
+
+  await sender.send(mail);
+
+  expect(server.received).toHaveLength(1);
 });

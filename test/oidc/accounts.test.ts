@@ -107,7 +107,7 @@ test("who registers with an address and never shows that it is theirs keeps nobo
   expect(names.map(({ username }) => username)).toEqual(["member", "owner"]);
 });
 
-test("an account that was never verified stays when it is deactivated or was given anything: nobody comes in", async () => {
+test("an account that was never verified stays when deactivated or given anything, and nobody comes in", async () => {
   await using verifying = await startSite({ discoveryUrl: provider.url, verifies: true });
   const { t } = verifying;
   const { token } = await t.user("founder");

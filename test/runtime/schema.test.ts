@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
+import { searchUsers } from "#core/db/users.ts";
 import { migrationProvider } from "#migrations/index.ts";
 import { schemaText } from "#scripts/schema-text.ts";
 import { withDatabase, withEmptyDatabase } from "#test/support/database.ts";
@@ -11,6 +12,25 @@ test("migrations/schema.sql is what the migrations make: run node scripts/dump-s
   const file = await readFile(join(import.meta.dirname, "../../migrations/schema.sql"), "utf8");
 
   expect(await schemaText(database.db)).toBe(file);
+});
+
+test("a database where pg_trgm cannot be had is migrated, without the indexes that need it", async () => {
+  await using database = await withDatabase();
+  const { db } = database;
+  const migrations = await migrationProvider.getMigrations();
+  const lists = migrations["20261122T042000Z-index-lists"];
+  await lists?.down?.(db);
+  // As where its packages are not: nothing that the migration names is found.
+  await sql`drop extension pg_trgm`.execute(db);
+  await sql`create schema elsewhere`.execute(db);
+  await sql`create extension pg_trgm schema elsewhere`.execute(db);
+  await lists?.up(db);
+
+  const indexes = sql<{
+    name: string;
+  }>`select indexname as name from pg_indexes where indexname ~ '_(part|asked)_idx$'`;
+  expect((await indexes.execute(db)).rows).toEqual([{ name: "mail_asked_idx" }]);
+  expect(await searchUsers(db, "part", 10)).toEqual([]);
 });
 
 test("a difference of one column, default, constraint or index shows in the text", async () => {
