@@ -26,6 +26,9 @@ in
 rec {
   inherit level;
 
+  # Variables that have their names already, for `systemd.services.<name>.environment`.
+  escaped = lib.mapAttrs (_: value: escape (text value));
+
   # The kinds of entries.
   number = variable: default: min: max: description: {
     inherit variable default description;

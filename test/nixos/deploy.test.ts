@@ -1,10 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { isHostName } from "#core/domain/deployment.ts";
 import { ENDS } from "#deploy-agent/ends.ts";
 import { type DeploySettings, readSettings } from "#deploy-agent/read-settings.ts";
 import { SETTINGS, type SettingSpec } from "#deploy-agent/settings.ts";
+import { parseHost } from "#deploy-agent/settings-values.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { canEvaluate, evaluateSystems } from "./support/evaluate.ts";
 import { credentialsOf, snippet, sound, startedEnvironment, unitOf } from "./support/systems.ts";
@@ -86,9 +88,23 @@ const NO_VALUES = [
   `server = lib.mkForce "https://user@gradient.example.com";`,
   `mode = "reboot";`,
   `deployFor = "two words";`,
+  `deployFor = "it's";`,
   `reboot.window = "2-5";`,
   "serverTimeoutSec = 0;",
   `apiKeyFile = lib.mkForce "/nix/store/00000000000000000000000000000000-key";`,
+];
+
+/** Whether each is the name of a host. */
+const HOST_NAMES: readonly (readonly [name: string, isOne: boolean])[] = [
+  ["a", true],
+  ["web-1.example_2+3@x", true],
+  ["_x", true],
+  ["a".repeat(253), true],
+  ["a".repeat(254), false],
+  ["it's", false],
+  ["-x", false],
+  [".x", false],
+  ["", false],
 ];
 
 const WARNED: readonly (readonly [words: string, text: string])[] = [
@@ -99,6 +115,10 @@ const WARNED: readonly (readonly [words: string, text: string])[] = [
   [
     "system.gradient-deploy.server is asked by http: the API key crosses the network unprotected.",
     'server = lib.mkForce "http://gradient.example.com";',
+  ],
+  [
+    "system.gradient-deploy.server is asked by http: the API key crosses the network unprotected.",
+    'server = lib.mkForce "http://localhost.evil.example";',
   ],
 ];
 
@@ -122,7 +142,7 @@ const systems = {
   dated: withOptions(`dates = "weekly"; randomizedDelaySec = "45min";`),
   behindProxy: withDeploy(
     DOCUMENTED,
-    `{ networking.proxy.envVars.https_proxy = "http://proxy.example.com:3128"; networking.hostName = "web1"; }`,
+    `{ networking.proxy.envVars.https_proxy = "http://me:a%20b@proxy.example.com:3128"; networking.hostName = "web1"; }`,
   ),
   watching: withOptions("watch.enable = true;"),
   off: withDeploy(),
@@ -134,6 +154,7 @@ const systems = {
       ...OPTIONS.map(([text]) => text),
       ...REFUSED.map(([, text]) => text),
       ...NO_VALUES,
+      ...HOST_NAMES.map(([name]) => `deployFor = "${name}";`),
       ...WARNED.map(([, text]) => text),
     ].map((text) => [text, withOptions(text)]),
   ),
@@ -231,7 +252,7 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
 
   test("the host's name and its proxy reach the agent", () => {
     expect(started("behindProxy").settings.host).toBe("web1");
-    expect(unit("behindProxy").environment.https_proxy).toBe("http://proxy.example.com:3128");
+    expect(environment("behindProxy").https_proxy).toBe("http://me:a%20b@proxy.example.com:3128");
   });
 
   test("what neither host nor agent is to blame for fails no unit", () => {
@@ -243,10 +264,23 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
 
   test("what may be better in a while is tried again, and a build that failed is not", () => {
     const { serviceConfig } = unit("plain");
-    const passing = ["unreachable", "bad-answer", "download-failed", "interrupted"];
+    const passing = ["state", "unreachable", "bad-answer", "download-failed", "interrupted"];
     const final = Object.entries(ENDS).filter(([name, end]) => !end.expected && !passing.includes(name));
     expect(String(serviceConfig.RestartPreventExitStatus)).toBe(final.map(([, end]) => end.exitCode).join(" "));
     expect(serviceConfig).toMatchObject({ Type: "oneshot", Restart: "on-failure" });
+    expect(serviceConfig).toMatchObject({ RestartSec: 300, RestartSteps: 5, RestartMaxDelaySec: 3600 });
+  });
+
+  test("a timer of every few minutes is not ended by the count of its own runs", () => {
+    for (const name of ["gradient-deploy", "gradient-deploy-watch"]) {
+      expect(unit("watching", name)).toMatchObject({ startLimitIntervalSec: 0 });
+    }
+  });
+
+  test.each(HOST_NAMES)("the option, the agent and the server agree on the name of a host: %s", (name, isOne) => {
+    expect(system(`deployFor = "${name}";`) !== null).toBe(isOne);
+    expect(parseHost(name).ok).toBe(isOne);
+    expect(isHostName(name)).toBe(isOne);
   });
 
   test("what a reboot or a loss of power has left is looked at a minute after the boot, once there is a key", () => {
@@ -295,23 +329,51 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     await using place = await withTemporaryFolder();
     const run = prepareUpdate(place.path, sound(system("plain")).commands["gradient-update"] ?? "");
 
+    const started = (words: readonly string[], more?: UpdateSituation) =>
+      run(words, more).calls.find((call) => call.startsWith("systemctl start"));
     const plain = run([]);
     expect(plain).toMatchObject({ status: 0, stdout: "deployed\n" });
-    expect(plain.calls).toEqual([
+    expect(plain.calls.filter((call) => !/--value gradient-deploy|ActiveState|SubState/.test(call))).toEqual([
       "systemctl reset-failed gradient-deploy.service",
       "systemctl start gradient-deploy.service, with ",
-      "systemctl show --property InvocationID --value gradient-deploy.service",
       "journalctl --quiet --no-pager --output cat _SYSTEMD_INVOCATION_ID=4711 + INVOCATION_ID=4711",
     ]);
 
     // For this run alone.
-    expect(run(["--allow-older", "--force"]).calls[1]).toBe(
+    expect(started(["--allow-older", "--force"])).toBe(
       "systemctl start gradient-deploy.service, with GRADIENT_UPDATE_ARGUMENTS=--allow-older --force",
     );
-    expect(run([]).calls[1]).toBe("systemctl start gradient-deploy.service, with ");
+    expect(started([])).toBe("systemctl start gradient-deploy.service, with ");
 
-    expect(run([], "1")).toMatchObject({ status: 1, stdout: "deployed\n" });
+    expect(run([], { startStatus: "1" })).toMatchObject({ status: 1, stdout: "deployed\n" });
     expect(run(["--server"])).toMatchObject({ status: 2, calls: [] });
+  });
+
+  test("gradient-update says when it comes too late to force anything, and does not wait for a retry", async () => {
+    await using place = await withTemporaryFolder();
+    const run = prepareUpdate(place.path, sound(system("plain")).commands["gradient-update"] ?? "");
+    const atWork = { active: "activating", sub: "start" };
+    const refused = run(["--force"], atWork);
+    expect(refused.status).toBe(15);
+    expect(refused.stderr).toContain("is at work, which --force cannot change");
+    expect(refused.calls.filter((call) => !call.startsWith("systemctl show"))).toEqual([]);
+    expect(existsSync(join(place.path, "gradient-update.env"))).toBe(false);
+
+    expect(run([], atWork)).toMatchObject({ status: 0, stdout: "deployed\n" });
+
+    const retrying = run(["--force"], { active: "activating", sub: "auto-restart" });
+    expect(retrying).toMatchObject({ status: 0, stdout: "deployed\n" });
+    const calls = retrying.calls.filter((call) => /systemctl (stop|start)/.test(call));
+    expect(calls).toEqual([
+      "systemctl stop gradient-deploy.service",
+      "systemctl start gradient-deploy.service, with GRADIENT_UPDATE_ARGUMENTS=--force",
+    ]);
+  });
+
+  test("what a gradient-update that was killed has left is for one run only", () => {
+    const { EnvironmentFile, ExecStopPost } = unit("plain").serviceConfig;
+    expect(EnvironmentFile).toBe("-/run/gradient-update.env");
+    expect(ExecStopPost).toMatch(/\/bin\/rm -f \/run\/gradient-update\.env$/);
   });
 
   test("gradient-deploy of the command line has the settings of the unit, and the file of the key itself", async () => {
@@ -325,6 +387,13 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(script).toContain('/bin/gradient-deploy "$@"');
   });
 });
+
+interface UpdateSituation {
+  readonly startStatus?: string;
+  /** Of the unit. */
+  readonly active?: string;
+  readonly sub?: string;
+}
 
 /** The script with a systemctl and a journalctl that write down how they are called, and a run folder of its own. */
 function prepareUpdate(folder: string, script: string) {
@@ -340,18 +409,18 @@ function prepareUpdate(folder: string, script: string) {
     "systemctl",
     `case $1 in
        start) echo "systemctl $*, with $(cat ${file} 2>/dev/null)" >> ${log}; exit "$START_STATUS" ;;
-       show) echo 4711 ;;
+       show) case $3 in ActiveState) echo "$ACTIVE" ;; SubState) echo "$SUB" ;; *) echo 4711 ;; esac ;;
      esac
      echo "systemctl $*" >> ${log}`,
   );
   write("journalctl", `echo "journalctl $*" >> ${log}; echo deployed`);
   const text = script.replaceAll("/run/gradient-update.env", file);
-  return (args: readonly string[], startStatus = "0") => {
+  return (args: readonly string[], { startStatus = "0", active = "inactive", sub = "dead" }: UpdateSituation = {}) => {
     writeFileSync(log, "");
-    const { status, stdout } = spawnSync("/bin/sh", ["-c", text, "gradient-update", ...args], {
+    const { status, stdout, stderr } = spawnSync("/bin/sh", ["-c", text, "gradient-update", ...args], {
       encoding: "utf8",
-      env: { PATH: `${programs}:${process.env.PATH}`, START_STATUS: startStatus },
+      env: { PATH: `${programs}:${process.env.PATH}`, START_STATUS: startStatus, ACTIVE: active, SUB: sub },
     });
-    return { status, stdout, calls: readFileSync(log, "utf8").split("\n").filter(Boolean) };
+    return { status, stdout, stderr, calls: readFileSync(log, "utf8").split("\n").filter(Boolean) };
   };
 }

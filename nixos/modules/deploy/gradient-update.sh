@@ -14,6 +14,20 @@ for word in "$@"; do
   esac
 done
 
+state=$(systemctl show --property ActiveState --value gradient-deploy.service)
+step=$(systemctl show --property SubState --value gradient-deploy.service)
+if [ "$step" = auto-restart ]; then
+  # It waits to try again; a start would only wait with it.
+  systemctl stop gradient-deploy.service
+elif [ "$state" = activating ] || [ "$state" = deactivating ]; then
+  if [ $# -gt 0 ]; then
+    echo "gradient-update: a run of gradient-deploy.service is at work, which $* cannot change." >&2
+    echo "Try again when it has ended, or end it with: systemctl stop gradient-deploy.service" >&2
+    exit 15
+  fi
+  echo "gradient-update: a run is at work already; waiting for its end" >&2
+fi
+
 file=/run/gradient-update.env
 trap 'rm -f "$file"' EXIT
 if [ $# -gt 0 ]; then

@@ -45,7 +45,7 @@ in
     };
 
     deployFor = mkOption {
-      type = types.strMatching "[A-Za-z0-9_][A-Za-z0-9_.'-]*";
+      type = types.strMatching "[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}";
       default = config.networking.hostName;
       defaultText = lib.literalExpression "config.networking.hostName";
       example = "mymachine";

@@ -13,12 +13,13 @@ let
 
   # How runs end that neither host nor agent is to blame for.
   expectedEnds = "10 11 12 13 14 15 16";
-  # What is no better in a while. Left are: no server, an answer that is none, no download, and a run that was killed.
-  finalEnds = "1 2 3 4 21 22 30 31 32 40 41 42 43 44 45 46 47 48";
+  # What is no better in a while. Left are: a full disk below the state, no server, an answer that is none, no download,
+  # and a run that was killed.
+  finalEnds = "1 2 3 21 22 30 31 32 40 41 42 43 44 45 46 47 48";
 
   of = table: variables.environmentOf table;
   environment =
-    config.networking.proxy.envVars
+    variables.escaped config.networking.proxy.envVars
     // variables.environment {
       DEPLOY_SERVER = cfg.server;
       DEPLOY_PROJECT = cfg.project;
@@ -105,8 +106,8 @@ in
         environment = base.environment // {
           GRADIENT_UPDATE_ARGUMENTS = "";
         };
-        startLimitIntervalSec = 3600;
-        startLimitBurst = 6;
+        # It would count runs that went well, too, and end a timer of every few minutes.
+        startLimitIntervalSec = 0;
         serviceConfig = base.serviceConfig // {
           Type = "oneshot";
           # Of `gradient-update`, for one run.
@@ -115,6 +116,11 @@ in
           Restart = "on-failure";
           RestartPreventExitStatus = finalEnds;
           RestartSec = 300;
+          # Five minutes at first, and an hour in the end.
+          RestartSteps = 5;
+          RestartMaxDelaySec = 3600;
+          # Of a `gradient-update` that was killed.
+          ExecStopPost = "${pkgs.coreutils}/bin/rm -f /run/gradient-update.env";
         };
       };
 

@@ -13,6 +13,7 @@ let
   };
   # Packages of nixpkgs by their names, and those of the overlays by the names of their files.
   nixpkgs = {
+    coreutils = derivation "coreutils";
     gitMinimal = derivation "git";
     openssh = derivation "openssh";
     callPackage = file: _: derivation "gradient-${builtins.replaceStrings [ ".nix" ] [ "" ] (baseNameOf file)}";

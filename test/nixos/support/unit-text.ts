@@ -8,7 +8,7 @@ export function unitText(service: Service, program: string): string {
   const line = (name: string, value: unknown): string[] => {
     if (value === null || value === undefined) return [];
     if (Array.isArray(value)) return value.flatMap((one) => line(name, one));
-    return [`${name}=${name === "ExecStart" ? program : value}`];
+    return [`${name}=${/^Exec/.test(name) ? program : value}`];
   };
   const settings = Object.entries(service.serviceConfig).flatMap(([name, value]) => line(name, value));
   return [
