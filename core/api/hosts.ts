@@ -5,7 +5,7 @@ import { text, wholeNumber } from "./text.ts";
 
 /**
  * A host's whole name, as a regular expression without anchors that JavaScript, PostgreSQL and Nix read alike: what an
- * attribute of `nixosConfigurations` and a segment of an address can both be. The NixOS module and the agent have it, too.
+ * attribute of `nixosConfigurations` and a segment of an address can both be. The NixOS module and the agent have it.
  */
 export const HOST_NAME_PATTERN = "[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { DAY, HOUR } from "../lib/clock.ts";
+import { DAY, HOUR, SECOND } from "../lib/clock.ts";
 import { type HostView, healthySince, type RunView, rollbackPaths, standingOf } from "./deployment-report.ts";
 
 const host = (more: Partial<HostView> = {}): HostView => ({
@@ -12,8 +12,19 @@ const host = (more: Partial<HostView> = {}): HostView => ({
   runningSince: new Date(1),
   ...more,
 });
-const run = (...sequences: number[]): RunView => ({ sequence: Math.max(...sequences), sequences });
-const report = (runId: string, sequence: number, happenedAt = 100 * DAY) => ({ runId, sequence, happenedAt });
+const run = (...sequences: number[]): RunView => ({
+  sequence: Math.max(...sequences),
+  sequences,
+  beganAt: 100 * DAY,
+  firstCameAt: 100 * DAY,
+});
+const report = (runId: string, sequence: number, happenedAt = 100 * DAY) => ({
+  runId,
+  sequence,
+  happenedAt,
+  cameAt: 100 * DAY,
+  isEnd: false,
+});
 
 test("what came before changes nothing, however often it is sent", () => {
   expect(standingOf(host(), run(0, 4), report("run-2", 4))).toBe("known");
@@ -47,6 +58,84 @@ test("in whatever order the steps of a run come, the last one stands", () => {
       expect(view.sequence).toBe(Math.max(...sequences));
     }),
   );
+});
+
+interface Told {
+  readonly sequence: number;
+  readonly happenedAt: number;
+  readonly cameAt: number;
+}
+
+/** A server that knows of one host, as it takes down what comes. */
+function serverOf() {
+  let view = host({ runId: null, sequence: 0, seenAt: null });
+  const runs = new Map<string, RunView>();
+  const hear = (runId: string, steps: readonly Told[]) =>
+    steps.map(({ sequence, happenedAt: stamp, cameAt }, index) => {
+      const happenedAt = Math.min(stamp, cameAt);
+      const known = runs.get(runId) ?? null;
+      const place = { runId, sequence, happenedAt, cameAt, isEnd: index === steps.length - 1 };
+      const standing = standingOf(view, known, place);
+      const first = known ?? { beganAt: happenedAt, firstCameAt: cameAt, sequences: [] };
+      runs.set(runId, { ...first, sequence, sequences: [...first.sequences, sequence] });
+      if (standing === "newest") view = { ...view, runId, sequence, seenAt: happenedAt };
+      return standing;
+    });
+  return { hear, view: () => view };
+}
+
+test("wherever a host's clock is set between two runs, the server knows its last run when that has ended", () => {
+  const seconds = fc.integer({ min: 0, max: 600 });
+  const told = fc.record({
+    offset: fc.integer({ min: -30 * 24 * 60, max: 30 * 24 * 60 }),
+    pause: seconds,
+    steps: fc.array(fc.record({ seconds, delay: fc.integer({ min: 0, max: 1_900 }) }), { minLength: 2, maxLength: 6 }),
+  });
+  fc.assert(
+    fc.property(fc.array(told, { minLength: 1, maxLength: 8 }), (drawn) => {
+      const server = serverOf();
+      let now = 1_000 * DAY;
+      for (const [index, { offset, pause, steps }] of drawn.entries()) {
+        now += pause * SECOND;
+        const live = steps.map(({ seconds: took, delay }, sequence) => {
+          now += took * SECOND + delay;
+          return { sequence, happenedAt: now - delay + offset * 60 * SECOND, cameAt: now };
+        });
+        server.hear(`run-${index}`, live);
+        expect(server.view()).toMatchObject({ runId: `run-${index}`, sequence: steps.length - 1 });
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a run that waited in a queue while something newer became known changes nothing", () => {
+  const lengths = fc.array(fc.integer({ min: 0, max: 600 }), { minLength: 1, maxLength: 5 });
+  fc.assert(
+    fc.property(lengths, fc.integer({ min: 1, max: 6 * 24 * 60 }), (lasted, minutesAgo) => {
+      const server = serverOf();
+      const now = 1_000 * DAY;
+      server.hear("new", [{ sequence: 0, happenedAt: now, cameAt: now }]);
+      let at = now - minutesAgo * 60 * SECOND - 4_000 * SECOND;
+      // The first step of a real run that ends takes some seconds at least.
+      const times = [at, ...[...lasted, 5].map((seconds) => (at += seconds * SECOND))];
+      const queued = times.map((happenedAt, sequence) => ({ sequence, happenedAt, cameAt: now + sequence * 100 }));
+      expect(new Set(server.hear("old", queued))).toEqual(new Set(["late"]));
+      expect(server.view().runId).toBe("new");
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a clock that is put right during a run is believed at its end", () => {
+  const server = serverOf();
+  const now = 1_000 * DAY;
+  server.hear("one", [{ sequence: 0, happenedAt: now, cameAt: now }]);
+  const standings = server.hear("two", [
+    { sequence: 0, happenedAt: now - HOUR, cameAt: now + SECOND },
+    { sequence: 1, happenedAt: now + 9 * SECOND, cameAt: now + 9 * SECOND },
+  ]);
+  expect(standings).toEqual(["late", "newest"]);
 });
 
 test("health counts from when it began on the system that runs", () => {

@@ -1,7 +1,11 @@
-import { DAY } from "../lib/clock.ts";
+import { DAY, SECOND } from "../lib/clock.ts";
 
 /** A host's clock that is this far behind was set wrong: what it says is no late word. */
 const LATE_MS_MAX: number = 7 * DAY;
+/** What waited at the host comes at once: by the host's clock its run took longer than its reports did to come. */
+const QUEUED_MS_MIN: number = 2 * SECOND;
+/** By so much may the end of a run that comes as it happens be held up on its way. */
+const DELAY_MS_MAX: number = 60 * SECOND;
 
 /** What is known of the host by its newest report. */
 export interface HostView {
@@ -18,6 +22,10 @@ export interface HostView {
 export interface RunView {
   readonly sequence: number;
   readonly sequences: readonly number[];
+  /** When it began, by the host's clock, in milliseconds. */
+  readonly beganAt: number;
+  /** When its first report came, in milliseconds. */
+  readonly firstCameAt: number;
 }
 
 export interface ReportPlace {
@@ -25,6 +33,10 @@ export interface ReportPlace {
   readonly sequence: number;
   /** Milliseconds. */
   readonly happenedAt: number;
+  /** Milliseconds. */
+  readonly cameAt: number;
+  /** The run is over with it. */
+  readonly isEnd: boolean;
 }
 
 /**
@@ -36,7 +48,8 @@ export type ReportStanding = "known" | "late" | "newest";
 
 /**
  * Reports of one run are ordered by their sequence, runs by their first reports. A first report that came late is told
- * by the host's own clock, unless that jumped.
+ * by the host's own clock, unless that jumped. A clock that was set back makes a whole run look late: its end is believed
+ * nevertheless when it comes as it happens, and not from a queue.
  */
 export function standingOf(host: HostView, run: RunView | null, report: ReportPlace): ReportStanding {
   const { runId, sequence, happenedAt } = report;
@@ -46,9 +59,18 @@ export function standingOf(host: HostView, run: RunView | null, report: ReportPl
     // Of a run without a history nothing is late.
     return run === null ? "known" : "late";
   }
-  if (run !== null) return "late";
+  if (run !== null) return endsLive(host, run, report) ? "newest" : "late";
   const lateMs = (host.seenAt ?? happenedAt) - happenedAt;
   return lateMs > 0 && lateMs < LATE_MS_MAX ? "late" : "newest";
+}
+
+/** Whether the report ends its run at this moment, though something else was taken for newer when the run began. */
+function endsLive(host: HostView, run: RunView, { sequence, happenedAt, cameAt, isEnd }: ReportPlace): boolean {
+  if (!isEnd || sequence < run.sequence) return false;
+  // The clock was put right meanwhile.
+  if (host.seenAt !== null && happenedAt > host.seenAt) return true;
+  const laterMs = cameAt - run.firstCameAt - (happenedAt - run.beganAt);
+  return laterMs > -QUEUED_MS_MIN && laterMs < DELAY_MS_MAX;
 }
 
 export interface Condition {

@@ -190,7 +190,7 @@ test("released is released also in waves: a host on which it failed holds up nob
   expect(states([])).toEqual(["deploy", "waiting", "waiting", "waiting"]);
 });
 
-test("a host that does not take what it may take holds up the others for two days of its own wave, and no longer", () => {
+test("a host that does not take what it may take holds up the others for two days of its own wave alone", () => {
   const hosts = [known("a"), known("b"), known("c")];
   const at = (ms: number) => {
     const seen = hosts.map((host) => ({ ...host, lastContactAt: NOW - 20_000 + ms }));

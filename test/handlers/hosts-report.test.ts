@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { HOSTS_MAX, RUNS_MAX } from "#core/services/hosts-report.ts";
+import { HOSTS_MAX } from "#core/services/hosts-report.ts";
+import { RUNS_MAX } from "#core/services/hosts-report-apply.ts";
 import { type BuildsApi, withBuildsApi } from "../support/builds-api.ts";
 import { buildHosts, deploy, type Fleet, insertFleet, randomHash, report } from "../support/hosts.ts";
 import { newId } from "../support/rows.ts";
@@ -128,6 +129,29 @@ test("a clock that runs ahead does not freeze what is known of the host", async 
   await tell(fleet, "web", { step: "unchanged", happened_at: at(86_400_000), health: "healthy" });
   await tell(fleet, "web", { step: "unchanged", happened_at: at(60_000), health: "unhealthy" });
   expect((await show(fleet, "web")).health).toBe("unhealthy");
+});
+
+test("a clock that was set back hides no run that ended, and what follows is shown again", async () => {
+  const fleet = await insertFleet(api);
+  const built = await buildHosts(api, fleet, { hosts: ["web"] });
+  await tell(fleet, "web", { step: "unchanged", running_path: `/nix/store/${randomHash()}-old`, health: "healthy" });
+  const back = (ms: number) => at(ms - 3_600_000);
+  const run = { run_id: newId(), store_path: built.paths.web };
+  await tell(fleet, "web", { ...run, sequence: 0, step: "started", happened_at: back(0) });
+  await tell(fleet, "web", { ...run, sequence: 1, step: "activating", happened_at: back(1) });
+  const end = { step: "succeeded", running_path: built.paths.web, health: "healthy" };
+  await tell(fleet, "web", { ...run, ...end, sequence: 2, happened_at: back(2) });
+  const view = await show(fleet, "web");
+  expect([view.present.store_path, view.up_to_date, view.health]).toEqual([built.paths.web, true, "healthy"]);
+  await tell(fleet, "web", { step: "unchanged", health: "unhealthy", happened_at: back(1_000) });
+  expect((await show(fleet, "web")).health).toBe("unhealthy");
+
+  // A run that lasted a minute, told in a moment, was queued.
+  const queued = { run_id: newId(), store_path: `/nix/store/${randomHash()}-older` };
+  await tell(fleet, "web", { ...queued, sequence: 0, step: "started", happened_at: back(-120_000) });
+  const late = { step: "succeeded", running_path: queued.store_path, health: "healthy" };
+  await tell(fleet, "web", { ...queued, ...late, sequence: 1, happened_at: back(-60_000) });
+  expect(await show(fleet, "web")).toMatchObject({ present: { store_path: built.paths.web }, health: "unhealthy" });
 });
 
 test("what failed before it ran holds nothing; what failed after it does, also when the steps come late", async () => {
