@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import type { LostAttempts } from "../domain/failure.ts";
 import { AttemptKind, AttemptOutcome, AttemptReason } from "../domain/states.ts";
 import type { AttemptRow, Database } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
@@ -107,15 +108,17 @@ export async function countLostAttempts(
   db: Kysely<Database>,
   kind: number,
   subjectIds: readonly string[],
-): Promise<ReadonlyMap<string, number>> {
+): Promise<ReadonlyMap<string, LostAttempts>> {
   const column = kind === AttemptKind.Build ? "build_id" : "evaluation_id";
   const rows = await db
     .selectFrom("attempt")
-    .select([column, (eb) => eb.fn.countAll<number>().as("count")])
+    .select([column, sql<number>`count(*)::int`.as("count")])
+    // Of evaluations nobody records when they begin: a worker takes them when it has a place.
+    .select(sql<number>`count(*) filter (where started_at is null and kind = ${AttemptKind.Build})::int`.as("idle"))
     .where(column, "=", sql<string>`any(${subjectIds})`)
     .where("outcome", "=", AttemptOutcome.Aborted)
     .where("reason", "=", AttemptReason.Network)
     .groupBy(column)
     .execute();
-  return new Map(rows.map((row) => [row[column] as string, row.count]));
+  return new Map(rows.map((row) => [row[column] as string, { begun: row.count - row.idle, idle: row.idle }]));
 }

@@ -44,8 +44,17 @@ test("what a worker stopped for reasons of its own is given back, however often"
 });
 
 test("each tenth lost attempt is one too many", () => {
-  const tooOften = Array.from({ length: 31 }, (_, lost) => lost).filter(isLostTooOften);
-  expect(tooOften).toEqual([10, 20, 30]);
+  const numbers = Array.from({ length: 30 }, (_, index) => index + 1);
+  expect(numbers.filter((begun) => isLostTooOften({ begun, idle: 0 }, "begun"))).toEqual([10, 20, 30]);
+});
+
+test("ten attempts that were lost before they began are as many as one that had begun", () => {
+  const numbers = Array.from({ length: 300 }, (_, index) => index + 1);
+  expect(numbers.filter((idle) => isLostTooOften({ begun: 0, idle }, "idle"))).toEqual([100, 200, 300]);
+  expect(numbers.filter((idle) => isLostTooOften({ begun: 9, idle }, "idle"))).toEqual([10, 110, 210]);
+  expect(isLostTooOften({ begun: 10, idle: 5 }, "begun")).toBe(true);
+  // It was restarted after it was given up: the next one that stood by is no end.
+  expect(isLostTooOften({ begun: 10, idle: 5 }, "idle")).toBe(false);
 });
 
 test("the reason is recorded where the failure names one", () => {

@@ -12,13 +12,27 @@ export interface RetryPolicy {
 export const DEFAULT_RETRY_POLICY: RetryPolicy = { attemptsMax: 3, backoffMs: 30 * SECOND };
 
 const LOST_ATTEMPTS_MAX = 10;
+/** Of those that were lost before they began, as many count as one. */
+const IDLE_PER_ATTEMPT = 10;
+
+/** Attempts at one thing that workers lost. */
+export interface LostAttempts {
+  readonly begun: number;
+  /** Those that nobody saw begin: they stood behind others, whose fault it may be, or killed the worker at once. */
+  readonly idle: number;
+}
 
 /**
- * An attempt that a worker lost does not count as a failure, unless it happens ten times: then what was asked of the
- * workers is what kills them. Every tenth time, so that what is restarted after that has ten more.
+ * Whether it is given up with `last`, which is counted in `lost`. An attempt that a worker lost does not count as a
+ * failure, unless it happens ten times: then what was asked of the workers is what kills them. Every tenth time, so
+ * that what is restarted after that has ten more.
  */
-export function isLostTooOften(lostAttempts: number): boolean {
-  return lostAttempts > 0 && lostAttempts % LOST_ATTEMPTS_MAX === 0;
+export function isLostTooOften(lost: LostAttempts, last: keyof LostAttempts): boolean {
+  return timesGivenUp(lost) > timesGivenUp({ ...lost, [last]: lost[last] - 1 });
+}
+
+function timesGivenUp({ begun, idle }: LostAttempts): number {
+  return Math.floor((begun * IDLE_PER_ATTEMPT + idle) / (LOST_ATTEMPTS_MAX * IDLE_PER_ATTEMPT));
 }
 
 /** `give_back`: the worker stopped it for reasons of its own; it is offered again as if it had not been given out. */

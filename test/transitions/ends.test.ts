@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { markAttemptsStarted } from "#core/db/attempts.ts";
 import { lockToStop } from "#core/db/evaluation-stop.ts";
 import { databaseNow } from "#core/db/time.ts";
 import { EvaluationStatus } from "#core/domain/states.ts";
@@ -240,6 +241,7 @@ test("what ten workers were lost over fails, and may be restarted", async () => 
   const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
   const lose = async () => {
     const { attemptId } = await claimOne(world, "a");
+    await markAttemptsStarted(world.db, [{ id: attemptId, runningMs: 1_000 }]);
     await passTime(world, [attemptId]);
     await expireLeases(world.deps);
     await checkInvariants(world.db);
@@ -252,6 +254,25 @@ test("what ten workers were lost over fails, and may be restarted", async () => 
   await restartFailed(world.deps, id, null);
   await lose();
   expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created" });
+});
+
+test("what stood behind other work of lost workers is offered again, and given up after a hundred times", async () => {
+  const id = await evaluate(world, [node("a")]);
+  const lose = async () => {
+    const { attemptId } = await claimOne(world, "a");
+    await passTime(world, [attemptId]);
+    await expireLeases(world.deps);
+  };
+  for (let times = 0; times < 12; times++) await lose();
+  expect(await buildStates(world)).toEqual({ a: "Queued" });
+  await sql`
+    insert into attempt (id, kind, organization_id, build_id, worker_id, lease_expires_at, finished_at, outcome, reason)
+    select gen_random_uuid(), kind, organization_id, build_id, worker_id, lease_expires_at, finished_at, outcome, reason
+    from (select * from attempt where build_id is not null limit 1) one, generate_series(1, 87)`.execute(world.db);
+  expect(await buildStates(world)).toEqual({ a: "Queued" });
+  await lose();
+  expect(await buildStates(world)).toEqual({ a: "FailedPermanent" });
+  expect(await evaluationState(world, id)).toBe("Failed");
 });
 
 test("an evaluation that ten workers were lost over fails, and says so", async () => {

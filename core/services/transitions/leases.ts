@@ -145,8 +145,7 @@ async function giveBackBuilds(
   await endAttempts(trx, attemptIds, { outcome: AttemptOutcome.Aborted, ...why });
   for (const { organization_id } of attempts) wakeups.work(organization_id);
   const ids = attempts.flatMap(({ build_id }) => build_id ?? []);
-  const lost = await countLostAttempts(trx, AttemptKind.Build, ids);
-  const tooOftenIds = why.reason === null ? [] : ids.filter((id) => isLostTooOften(lost.get(id) ?? 0));
+  const tooOftenIds = why.reason === null ? [] : await lostTooOften(trx, attempts);
   // Also what fails with those: all at once, in id order.
   const above = tooOftenIds.length > 0 ? (await waitingAbove(tooOftenIds).execute(trx)).rows : [];
   const builds = await lockBuilds(trx, [...ids, ...above.map(({ build_id }) => build_id)]);
@@ -158,6 +157,16 @@ async function giveBackBuilds(
   const failed = await moveBuilds(trx, tooOftenIds, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
   const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
   await concludeBuilds(trx, wakeups, [...ids, ...failedAbove]);
+}
+
+/** Of the builds of attempts that end here, those that are given up with them. */
+async function lostTooOften(trx: Transaction<Database>, attempts: readonly OpenAttempt[]): Promise<string[]> {
+  const ids = attempts.flatMap(({ build_id }) => build_id ?? []);
+  const lost = await countLostAttempts(trx, AttemptKind.Build, ids);
+  return attempts.flatMap(({ build_id: id, started_at }) => {
+    const count = id === null ? undefined : lost.get(id);
+    return id !== null && count && isLostTooOften(count, started_at === null ? "idle" : "begun") ? [id] : [];
+  });
 }
 
 type LockAttempt = (trx: Transaction<Database>, id: string) => Promise<OpenAttempt | undefined>;
@@ -172,8 +181,8 @@ async function giveBackEvaluation(
   const evaluationId = evaluation_id as string;
   await transition(deps, async (trx, wakeups) => {
     const lost = await countLostAttempts(trx, AttemptKind.Evaluation, [evaluationId]);
-    const times = (lost.get(evaluationId) ?? 0) + 1;
-    const stops = why.reason !== null && isLostTooOften(times);
+    const times = (lost.get(evaluationId)?.begun ?? 0) + 1;
+    const stops = why.reason !== null && isLostTooOften({ begun: times, idle: 0 }, "begun");
     if (stops) await lockToStop(trx, evaluationId);
     const attempt = await lock(trx, id);
     if (!attempt) return;
