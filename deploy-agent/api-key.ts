@@ -10,7 +10,10 @@ const KEY_BYTES_MAX = 1_024;
 /** The key without space around it, such as the newline that editors leave. Throws `KeyFileError`. */
 export function readApiKey(path: string): { readonly apiKey: string; readonly warnings: readonly string[] } {
   try {
-    const { mode, size } = statSync(path);
+    const status = statSync(path);
+    const { mode, size } = status;
+    // Reading a pipe would wait for who may never write.
+    if (!status.isFile()) throw new KeyFileError(`the API key file ${path} is no regular file`);
     if (size > KEY_BYTES_MAX) throw new KeyFileError(`the API key file ${path} holds more than a key`);
     const apiKey = readFileSync(path, "utf8").trim();
     if (!/^[!-~]{8,512}$/.test(apiKey)) {

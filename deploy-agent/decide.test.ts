@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { decide, type Wanted } from "./decide.ts";
 import { newlyFailed } from "./health.ts";
 import { parseInhibitors } from "./inhibitors.ts";
-import { netrcText } from "./netrc.ts";
+import { netrcFor } from "./netrc.ts";
 import { classifyFailure, parseFetchPlan } from "./nix-output.ts";
 import { readState, StateFormError } from "./read-state.ts";
 import { REPORTS_MAX, type ReportFacts, withReport } from "./reports.ts";
@@ -12,6 +12,7 @@ import { BAD_BUILDS_MAX, emptyState, type QueuedReport, rememberBad } from "./st
 import { parseWanted, WantedError } from "./wanted.ts";
 
 const PATH = "/nix/store/11111111111111111111111111111111-nixos-system-h-2";
+const ID = "0199d1f5-0000-7000-8000-000000000002";
 const OTHER = "/nix/store/00000000000000000000000000000000-nixos-system-h-1";
 
 const wish = fc.record({ force: fc.boolean(), allowOlder: fc.boolean() });
@@ -107,7 +108,7 @@ describe("what is read from others", () => {
     reason: null,
     can_report: false,
     caches: [],
-    build: { store_path: PATH, build_id: "b", evaluation_id: "e", order: 1, commit: "c", nar_size: null, more: true },
+    build: { store_path: PATH, build_id: ID, evaluation_id: ID, order: 1, commit: "c", nar_size: null, more: true },
   };
 
   test("the server's answer by exact rules, with room for later fields", () => {
@@ -157,9 +158,26 @@ test("the key is sent to the server's machine alone", () => {
   const cache = { name: "c", publicKeys: [], isPrivate: true, priority: 1 };
   const told = { apiKey: "GRADkey", server: "https://ci.example.com", own: "machine x login y password z\n" };
   const ours = { ...cache, url: "https://ci.example.com/cache/c" };
-  expect(netrcText([ours], told)).toBe(`machine ci.example.com login gradient-deploy password GRADkey\n${told.own}`);
-  expect(netrcText([{ ...ours, isPrivate: false }], told)).toBe(told.own);
-  expect(netrcText([{ ...cache, url: "https://elsewhere.example.com/cache/c" }], told)).toBe(told.own);
+  const elsewhere = { ...cache, url: "https://elsewhere.example.com/cache/c" };
+  const text = `machine ci.example.com login gradient-deploy password GRADkey\n${told.own}`;
+  expect(netrcFor([ours, elsewhere], told)).toEqual({ ok: true, text });
+  for (const others of [{ ...ours, isPrivate: false }, elsewhere]) {
+    expect(netrcFor([others], told)).toEqual({ ok: true, text: told.own });
+  }
+});
+
+test("the key is not sent in clear, or to another port, to the machine of the server", () => {
+  const told = { apiKey: "GRADkey", server: "https://ci.example.com", own: "" };
+  const at = (url: string, isPrivate = true) => ({ name: "c", url, publicKeys: [], isPrivate, priority: 1 });
+  for (const url of ["http://ci.example.com/cache/c", "https://ci.example.com:8443/cache/c"]) {
+    for (const caches of [[at(url)], [at("https://ci.example.com/cache/d"), at(url, false)]]) {
+      const netrc = netrcFor(caches, told);
+      expect(netrc).toMatchObject({ ok: false, reason: expect.stringContaining("GRADIENT_SERVE_URL") });
+      expect(netrc).toMatchObject({ reason: expect.stringContaining(url) });
+    }
+    // Nothing of it needs the key.
+    expect(netrcFor([at(url, false)], told)).toEqual({ ok: true, text: "" });
+  }
 });
 
 test("what is kept has bounds, and last words are kept longest", () => {

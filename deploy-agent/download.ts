@@ -1,11 +1,11 @@
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SECOND } from "#core/lib/clock.ts";
 import { type CommandResult, lastWords, runCommand } from "./commands.ts";
 import type { WantedCache } from "./decide.ts";
 import type { Failure, WorkResult } from "./machine.ts";
-import { netrcText } from "./netrc.ts";
+import { netrcFor } from "./netrc.ts";
 import { classifyFailure, parseFetchPlan } from "./nix-output.ts";
 import type { DeploySettings } from "./read-settings.ts";
 
@@ -47,13 +47,24 @@ export async function download(
   try {
     rmSync(netrc, { force: true });
     const own = settings.netrcFile === null ? "" : await readFile(settings.netrcFile, "utf8").catch(() => "");
-    writeFileSync(netrc, netrcText(caches, { apiKey, server: settings.server, own }), { mode: 0o600, flag: "wx" });
-    return await fetchClosure(settings, storePath, { caches, netrc, signal });
+    const lines = netrcFor(caches, { apiKey, server: settings.server, own });
+    if (!lines.ok) return failed("bad-answer", lines.reason);
+    writeFileSync(netrc, lines.text, { mode: 0o600, flag: "wx" });
+    const fetched = await fetchClosure(settings, storePath, { caches, netrc, signal });
+    return fetched.ok ? (systemTrouble(settings, storePath) ?? fetched) : fetched;
   } catch (error) {
     return failed("download-failed", `the download could not be prepared: ${(error as Error).message}`);
   } finally {
     rmSync(netrc, { force: true });
   }
+}
+
+/** Before anything is touched: a path of a cache may be anything. */
+function systemTrouble({ storeRoot }: Settings, storePath: string): Failure | null {
+  const program = `${storePath}/bin/switch-to-configuration`;
+  // A link may lead from the store to itself, which has another place below the root.
+  if (lstatSync(`${storeRoot}${program}`, { throwIfNoEntry: false })) return null;
+  return failed("bad-answer", `${storePath} is no system of NixOS: it has no bin/switch-to-configuration`);
 }
 
 async function fetchClosure(

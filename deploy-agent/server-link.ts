@@ -5,7 +5,7 @@ import type { Wanted } from "./decide.ts";
 import { type Seen, type Server, ServerError } from "./ports.ts";
 import type { DeploySettings, Environment } from "./read-settings.ts";
 import { AGENT_VERSION } from "./version.ts";
-import { parseWanted, WantedError } from "./wanted.ts";
+import { parseWanted, printable, WantedError } from "./wanted.ts";
 
 type Settings = Pick<DeploySettings, "server" | "project" | "host" | "serverTimeoutSeconds">;
 
@@ -161,7 +161,7 @@ function reasonOf(error: unknown): string {
 function readEnvelope({ status, text }: Answer, { project, host }: Settings): unknown {
   const envelope = parseJson(text);
   if (status === 200 && envelope?.error === false) return envelope.message;
-  const said = typeof envelope?.message === "string" ? envelope.message.slice(0, 1_000) : `status ${status}`;
+  const said = typeof envelope?.message === "string" ? printable(envelope.message.slice(0, 1_000)) : `status ${status}`;
   const slug = `${project.organization}/${project.name}`;
   if (status === 401) throw new ServerError("unauthorized", `the server does not accept the API key: ${said}`, status);
   if (status === 403) throw new ServerError("unauthorized", `the API key may not do this: ${said}`, status);

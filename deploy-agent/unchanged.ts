@@ -13,9 +13,9 @@ type Unchanged = Extract<Decision, { readonly kind: "end" }>;
 const OWN_UNITS = ["gradient-deploy.service", "gradient-deploy-resume.service"];
 
 /**
- * The end of a run that found nothing to deploy. Where the wanted system runs, the host is looked at once, and the server
- * is told whether it is well: a build soaks on hosts that stay healthy, not on those that were so once. Nothing is
- * undone: what goes wrong later is not the switch's doing.
+ * The end of a run that found nothing to deploy. Where the wanted system runs, the host is looked at once, and the
+ * server is told whether it is well: a build soaks on hosts that stay healthy, not on those that were so once. Nothing
+ * is undone: what goes wrong later is not the switch's doing.
  */
 export async function endUnchanged(
   context: Context,

@@ -1,4 +1,5 @@
 import type { WantedBuild as BuildFields, DeployCache, WantedView } from "#core/api/hosts.ts";
+import { isUuid } from "#core/lib/ids.ts";
 import { parsePublicKey } from "#core/nix/signature.ts";
 import { parseStorePath } from "#core/nix/store-path.ts";
 import type { Wanted, WantedBuild, WantedCache } from "./decide.ts";
@@ -25,7 +26,7 @@ export function parseWanted(message: unknown): Wanted {
   }
   return {
     state,
-    reason: fields.reason === null ? null : textOf(fields, "reason"),
+    reason: fields.reason === null ? null : printable(textOf(fields, "reason")),
     build,
     caches: fields.caches.map(parseCache),
     canReport: booleanOf(fields, "can_report"),
@@ -40,11 +41,11 @@ function parseBuild(value: unknown): WantedBuild {
   if (storePath.endsWith(".drv")) throw new WantedError(`store_path ${shown(storePath)} is a derivation and no system`);
   return {
     storePath,
-    buildId: textOf(fields, "build_id"),
-    evaluationId: textOf(fields, "evaluation_id"),
-    order: integerOf(fields, "order"),
-    commit: textOf(fields, "commit"),
-    closureBytes: fields.nar_size == null ? null : integerOf(fields, "nar_size"),
+    buildId: uuidOf(fields, "build_id"),
+    evaluationId: uuidOf(fields, "evaluation_id"),
+    order: countOf(fields, "order"),
+    commit: commitOf(fields),
+    closureBytes: fields.nar_size == null ? null : countOf(fields, "nar_size"),
   };
 }
 
@@ -59,7 +60,7 @@ function parseCache(value: unknown): WantedCache {
     throw new WantedError("public_keys of a cache should be a list of keys such as name:base64");
   }
   return {
-    name: textOf(fields, "name"),
+    name: printable(textOf(fields, "name")),
     url,
     publicKeys: keys,
     isPrivate: booleanOf(fields, "private"),
@@ -89,6 +90,30 @@ function integerOf<Name extends string>(fields: Fields<Name>, name: Name): numbe
   const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value)) return value;
   throw new WantedError(`${name} should be a whole number`);
+}
+
+function countOf<Name extends string>(fields: Fields<Name>, name: Name): number {
+  const value = integerOf(fields, name);
+  if (value >= 0) return value;
+  throw new WantedError(`${name} should not be below zero`);
+}
+
+function uuidOf<Name extends string>(fields: Fields<Name>, name: Name): string {
+  const value = textOf(fields, name);
+  if (isUuid(value)) return value;
+  throw new WantedError(`${name} should be a UUID and is ${shown(value)}`);
+}
+
+/** Of git: SHA-1 or SHA-256, whole or short. */
+function commitOf(fields: Fields<"commit">): string {
+  const value = textOf(fields, "commit");
+  if (/^[0-9a-f]{1,64}$/.test(value)) return value;
+  throw new WantedError(`commit should be the hash of a commit and is ${shown(value)}`);
+}
+
+/** Texts of the server are printed for people, and must not steer their terminals or look like lines of the agent. */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}+/gu, " ");
 }
 
 function booleanOf<Name extends string>(fields: Fields<Name>, name: Name): boolean {
