@@ -142,7 +142,8 @@ const systems = {
   dated: withOptions(`dates = "weekly"; randomizedDelaySec = "45min";`),
   behindProxy: withDeploy(
     DOCUMENTED,
-    `{ networking.proxy.envVars.https_proxy = "http://me:a%20b@proxy.example.com:3128"; networking.hostName = "web1"; }`,
+    `{ networking.proxy.envVars.https_proxy = "http://me:a%20b@proxy.example.com:3128"; }`,
+    `{ networking.hostName = "web1"; }`,
   ),
   watching: withOptions("watch.enable = true;"),
   off: withDeploy(),

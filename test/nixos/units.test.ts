@@ -26,6 +26,12 @@ describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
   const evaluated = evaluateSystems({
     beside: withServer(MINIMAL, snippet("oidc"), snippet("worker-beside-server")),
     relay: withWorker(REMOTE_WORKER, RELAY),
+    behindProxy: withServer(
+      MINIMAL,
+      snippet("worker-beside-server"),
+      `networking.proxy.envVars.https_proxy = "http://me:a%20b@proxy.example.com:3128";
+       services.gradient.storage.sharedPath = "/mnt/gradient";`,
+    ),
     host: withModules(["deploy"], [`imports = [ ${snippet("deploy")} ]; system.gradient-deploy.watch.enable = true;`]),
   });
   const units: Readonly<Record<string, Service | undefined>> = {
@@ -46,6 +52,22 @@ describe.skipIf(!canEvaluate() || !systemd)("the units", () => {
       words.filter((line) => !unknownKeys.includes(/Unknown key (?:name )?'(\w+)'/.exec(line)?.[1] ?? "")),
     ).toEqual([]);
     expect(status).toBe(0);
+  });
+
+  test("server and worker hand the machine's proxy on to git and Nix, percent signs as they are", () => {
+    for (const name of ["gradient-server", "gradient-worker"]) {
+      // systemd makes one of two.
+      const given = sound(evaluated.behindProxy).services[name]?.environment.https_proxy;
+      expect(given).toBe("http://me:a%%20b@proxy.example.com:3128");
+      expect(units[name]?.environment).not.toHaveProperty("https_proxy");
+    }
+  });
+
+  test("the server does not start before the disks that it keeps things on", () => {
+    const required = (services: Readonly<Record<string, Service | undefined>>) =>
+      services["gradient-server"]?.unitConfig.RequiresMountsFor;
+    expect(required(units)).toEqual(["/var/lib/gradient"]);
+    expect(required(sound(evaluated.behindProxy).services)).toEqual(["/var/lib/gradient", "/mnt/gradient"]);
   });
 
   test("server and worker say by themselves that they are up and alive, and nobody else in their units", () => {

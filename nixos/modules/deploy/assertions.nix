@@ -5,7 +5,9 @@ let
   ends = if cfg.reboot.window == null then [ ] else lib.splitString "-" cfg.reboot.window;
   isPlain = cfg.server != null && lib.hasPrefix "http://" cfg.server;
   # As the agent has it: a key that leaves the machine needs https.
-  isHere = cfg.server != null && builtins.match "http://(localhost|127(\\.[0-9]+){3}|\\[::1])(:[0-9]+)?(/.*)?" cfg.server != null;
+  isHere =
+    cfg.server != null
+    && builtins.match "http://(localhost|127(\\.[0-9]+){3}|\\[::1])(:[0-9]+)?(/.*)?" cfg.server != null;
 in
 {
   config = lib.mkIf cfg.enable {

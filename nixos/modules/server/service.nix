@@ -88,13 +88,20 @@ let
 
   # What the server runs with, and the command that moves its storage beside it.
   process = {
+    unitConfig.RequiresMountsFor = [
+      cfg.baseDir
+    ]
+    ++ lib.optional (cfg.storage.sharedPath != null) storage;
+
     path = [
       pkgs.gitMinimal
       pkgs.openssh
     ];
 
     environment =
-      variables.environment (environment // ownDatabase)
+      # For git; the server's own requests go straight.
+      variables.escaped config.networking.proxy.envVars
+      // variables.environment (environment // ownDatabase)
       // variables.environmentOf settings.table cfg.settings
       // variables.environmentOf settings.logLevels cfg.settings.logLevel
       // lib.mapAttrs' (

@@ -74,7 +74,9 @@ in
       ];
 
       environment =
-        variables.environment {
+        # For git and Nix; the way to the server goes straight.
+        variables.escaped config.networking.proxy.envVars
+        // variables.environment {
           WORKER_SERVER_URL = cfg.serverUrl;
           WORKER_ID = cfg.workerId;
           WORKER_DATA_DIR = cfg.baseDir;
