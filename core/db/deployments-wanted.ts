@@ -1,6 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
-import { HOST_NAME_PATTERN } from "../api/hosts.ts";
-import { systemAttributes } from "../domain/deployment.ts";
+import { systemAttributes, WHOLE_HOST_NAME } from "../domain/deployment.ts";
 import type { Database } from "./schema.ts";
 import type { BuiltSystem } from "./tables/deployment.ts";
 
@@ -111,7 +110,7 @@ function newestWhole(project: RawBuilder<unknown>, branch: RawBuilder<unknown>):
 /** Whether the entry point `p` is the system of a host that can be addressed. */
 export const isSystem: RawBuilder<unknown> = sql`(p.attribute[1] = 'nixosConfigurations'
   and (cardinality(p.attribute) = 2 or p.attribute[3:] = '{config,system,build,toplevel}')
-  and p.attribute[2] ~ ${sql.lit(`^${HOST_NAME_PATTERN}$`)})`;
+  and p.attribute[2] ~ ${sql.lit(WHOLE_HOST_NAME)})`;
 
 /** Whether an evaluation of the branch has this host. */
 export async function isHostNamed(

@@ -55,7 +55,9 @@ export function systemAttributes(host: string): readonly (readonly string[])[] {
   ];
 }
 
-const HOST_NAME = new RegExp(`^${HOST_NAME_PATTERN}$`);
+/** As JavaScript and PostgreSQL read it. */
+export const WHOLE_HOST_NAME: string = `^${HOST_NAME_PATTERN}$`;
+const HOST_NAME = new RegExp(WHOLE_HOST_NAME);
 
 /** Names of hosts as they are addressed; what else Nix lets be an attribute is the name of no host. */
 export function isHostName(text: string): boolean {

@@ -1,7 +1,7 @@
 import type { WantedBuild } from "../api/hosts.ts";
 import { zonedTime } from "../api/times.ts";
 import { readDatabaseTime } from "../db/builds-read.ts";
-import { listHolds } from "../db/deployments.ts";
+import { type HoldRow, listHolds } from "../db/deployments.ts";
 import { type AskedRow, listAskedSystems } from "../db/deployments-asked.ts";
 import { type BranchOfProject, listWantedSystems, type WantedRow } from "../db/deployments-wanted.ts";
 import { listHostStates } from "../db/hosts.ts";
@@ -79,9 +79,13 @@ export async function loadFleet(
   const rows = branch === null ? [] : await listWantedSystems(db, { projectId: project.id, branch, hosts: needed });
   const decided = new Set(names);
   const evaluationIds = rows.flatMap((row) => (inWaves && decided.has(row.host) ? row.evaluation_id : []));
+  const byHost = new Map(rows.map((row) => [row.host, row]));
+  // What failed on a host before, and is not what it is to get, decides nothing.
+  const mayKeep = ({ host_name: host, store_path }: HoldRow) =>
+    host === null || byHost.get(host)?.store_path === store_path;
   return {
     nowMs: (await readDatabaseTime(db)).getTime(),
-    rows: new Map(rows.map((row) => [row.host, row])),
+    rows: byHost,
     fleet: {
       branch,
       wanted: new Map(rows.map((row) => [row.host, wantedOf(row)])),
@@ -92,7 +96,7 @@ export async function loadFleet(
         healthySince: host.healthy_since?.getTime() ?? null,
         lastContactAt: host.last_contact_at.getTime(),
       })),
-      holds: holds.map((hold) => ({
+      holds: holds.filter(mayKeep).map((hold) => ({
         host: hold.host_name,
         storePath: hold.store_path,
         commit: hold.commit_hash,
