@@ -48,8 +48,8 @@ export type ReportStanding = "known" | "late" | "newest";
 
 /**
  * Reports of one run are ordered by their sequence, runs by their first reports. A first report that came late is told
- * by the host's own clock, unless that jumped. A clock that was set back makes a whole run look late: its end is believed
- * nevertheless when it comes as it happens, and not from a queue.
+ * by the host's own clock, unless that jumped. A clock that was set back makes a whole run look late: its end is
+ * believed nevertheless when it comes as it happens, and not from a queue.
  */
 export function standingOf(host: HostView, run: RunView | null, report: ReportPlace): ReportStanding {
   const { runId, sequence, happenedAt } = report;
