@@ -40,9 +40,12 @@ export async function examine(
   {
     failedUnitsBefore,
     ignored = [],
+    hasAnswered = false,
   }: Pick<Journal, "failedUnitsBefore"> & {
     /** Units beside those that the settings name. */
     readonly ignored?: readonly string[];
+    /** The server was reached a moment ago. */
+    readonly hasAnswered?: boolean;
   },
 ): Promise<Finding> {
   const problems: string[] = [];
@@ -55,7 +58,7 @@ export async function examine(
     if (failedUnits.length > 0) problems.push(`units failed: ${failedUnits.slice(0, 20).join(", ")}`);
   }
   problems.push(...(await host.failedCommands()));
-  if (settings.healthServer) {
+  if (settings.healthServer && !hasAnswered) {
     try {
       await server.reach();
     } catch (error) {

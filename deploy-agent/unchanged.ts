@@ -51,7 +51,7 @@ async function look(context: Context, build: WantedBuild): Promise<Finding> {
       deployedFailedUnits: pendingBoot ? state.deployedFailedUnits : failedUnitsBefore,
     }));
   }
-  const finding = await examine(context, { failedUnitsBefore, ignored: OWN_UNITS });
+  const finding = await examine(context, { failedUnitsBefore, ignored: OWN_UNITS, hasAnswered: true });
   if (signal.aborted) throw new InterruptedError("interrupted while looking at the host's health");
   return finding;
 }
