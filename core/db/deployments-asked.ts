@@ -1,6 +1,6 @@
 import { type Kysely, sql } from "kysely";
 import type { BuildStatus } from "../domain/states.ts";
-import { isSystem } from "./deployments-wanted.ts";
+import { attributesOf } from "./deployments-wanted.ts";
 import type { Database } from "./schema.ts";
 
 /** What an evaluation asks for, of hosts. */
@@ -13,8 +13,11 @@ export interface AskedRow {
   readonly builds: readonly { readonly host: string; readonly status: BuildStatus }[];
 }
 
-/** The systems that these evaluations ask for, in whatever state their builds are. */
-export async function listAskedSystems(db: Kysely<Database>, evaluationIds: readonly string[]): Promise<AskedRow[]> {
+/** The systems of these hosts that the evaluations ask for, in whatever state their builds are. */
+export async function listAskedSystems(
+  db: Kysely<Database>,
+  { evaluationIds, hosts }: { readonly evaluationIds: readonly string[]; readonly hosts: readonly string[] },
+): Promise<AskedRow[]> {
   if (evaluationIds.length === 0) return [];
   const { rows } = await sql<AskedRow>`
     select e.ordinal, e.building_started_at is not null or e.status in (5, 6, 7) as is_whole,
@@ -24,12 +27,12 @@ export async function listAskedSystems(db: Kysely<Database>, evaluationIds: read
     cross join lateral (
       select coalesce(jsonb_agg(jsonb_build_object('host', n.host, 'status', n.status)), '[]') as builds
       from (
-        select distinct on (p.attribute[2]) p.attribute[2] as host, coalesce(l.outcome, b.status) as status
-        from entry_point p
+        select distinct on (h.name) h.name as host, coalesce(l.outcome, b.status) as status
+        from unnest(${hosts}::text[]) h (name)
+        join entry_point p on p.evaluation_id = e.id and p.attribute in (${attributesOf(sql`h.name`)})
         join evaluation_build l on l.evaluation_id = e.id and l.build_id = p.build_id
         join build b on b.id = p.build_id
-        where p.evaluation_id = e.id and ${isSystem}
-        order by p.attribute[2], coalesce(l.outcome, b.status) in (3, 7) desc,
+        order by h.name, coalesce(l.outcome, b.status) in (3, 7) desc,
           coalesce(l.outcome, b.status) in (0, 1, 2, 8) desc
       ) n
     ) s`.execute(db);

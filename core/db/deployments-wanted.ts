@@ -51,7 +51,7 @@ export async function listWantedSystems(
 }
 
 /** Where a host's system may stand in a flake; `host` is an expression for its name. */
-function attributesOf(host: RawBuilder<unknown>): RawBuilder<unknown> {
+export function attributesOf(host: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql.join(
     systemAttributes("").map((path) => {
       return sql`array[${sql.join(path.map((name) => (name === "" ? host : sql.lit(name))))}]`;
@@ -108,7 +108,7 @@ function newestWhole(project: RawBuilder<unknown>, branch: RawBuilder<unknown>):
 }
 
 /** Whether the entry point `p` is the system of a host that can be addressed. */
-export const isSystem: RawBuilder<unknown> = sql`(p.attribute[1] = 'nixosConfigurations'
+const isSystem = sql`(p.attribute[1] = 'nixosConfigurations'
   and (cardinality(p.attribute) = 2 or p.attribute[3:] = '{config,system,build,toplevel}')
   and p.attribute[2] ~ ${sql.lit(WHOLE_HOST_NAME)})`;
 

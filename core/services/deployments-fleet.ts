@@ -78,7 +78,8 @@ export async function loadFleet(
   const holds = await listHolds(db, project.id, { hosts: needed, limit: HOLDS_MAX });
   const rows = branch === null ? [] : await listWantedSystems(db, { projectId: project.id, branch, hosts: needed });
   const decided = new Set(names);
-  const evaluationIds = rows.flatMap((row) => (inWaves && decided.has(row.host) ? row.evaluation_id : []));
+  const evaluationIds = new Set(rows.flatMap((row) => (inWaves && decided.has(row.host) ? row.evaluation_id : [])));
+  const asked = await listAskedSystems(db, { evaluationIds: [...evaluationIds], hosts: needed });
   const byHost = new Map(rows.map((row) => [row.host, row]));
   // What failed on a host before, and is not what it is to get, decides nothing.
   const mayKeep = ({ host_name: host, store_path }: HoldRow) =>
@@ -89,7 +90,7 @@ export async function loadFleet(
     fleet: {
       branch,
       wanted: new Map(rows.map((row) => [row.host, wantedOf(row)])),
-      evaluations: evaluationsOf(await listAskedSystems(db, [...new Set(evaluationIds)])),
+      evaluations: evaluationsOf(asked),
       hosts: hosts.map((host) => ({
         name: host.name,
         runningPath: host.running_path,
