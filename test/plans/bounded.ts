@@ -12,6 +12,7 @@ const BOUNDED: Readonly<Record<string, string>> = {
   action_watch: "evaluations that go on, and those that ended a moment ago",
   output_loss: "a queue: what vanished and is not dealt with yet",
   recovery_need: "what waits to be recovered just now",
+  retention_sweep: "the sweeps of thirty days",
   nar_damage: "a row for each NAR that was ever found damaged",
 };
 
