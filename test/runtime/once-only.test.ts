@@ -5,7 +5,7 @@ import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
 import { withDatabase } from "#test/support/database.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
 
-const SOON = { timeout: 10_000, interval: 20 };
+const SOON = { timeout: 20_000, interval: 20 };
 
 interface Candidate extends AsyncDisposable {
   readonly works: () => boolean;
