@@ -55,8 +55,10 @@ async function runWhileHeld(
   if (!held) return;
   const lost = new AbortController();
   void held.ended.then(() => lost.abort());
+  const signal = AbortSignal.any([closing, lost.signal]);
   try {
-    await task(AbortSignal.any([closing, lost.signal]));
+    // Whoever was asked to end while it took the lock begins nothing: nobody tells a task of what was before it.
+    if (!signal.aborted) await task(signal);
   } finally {
     await held.release();
   }
