@@ -60,3 +60,12 @@ test("work that fails begins again", async () => {
   await expect.poll(() => tries, SOON).toBe(2);
   await running.close();
 });
+
+test("who is asked to end while it takes the lock begins nothing, and ends", async () => {
+  await using database = await withDatabase();
+  await using asked = candidate(database.address);
+
+  await asked[Symbol.asyncDispose]();
+
+  expect(asked.works()).toBe(false);
+});
