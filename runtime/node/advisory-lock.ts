@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { noLongerAnswers, PROBE_TIMEOUT_MS } from "./connection-probe.ts";
 import { type ConnectionTarget, clientConfig } from "./pool.ts";
@@ -30,9 +29,7 @@ export async function tryAdvisoryLock(target: ConnectionTarget, lock: AdvisoryLo
     client.on("end", () => resolve());
   });
   const release = async (): Promise<void> => {
-    // Of a connection that was cut while it was made nobody may ever say that it has ended.
-    const late = sleep(PROBE_TIMEOUT_MS, undefined, { ref: false });
-    await Promise.race([client.end().catch(() => {}), ended, late]);
+    await client.end().catch(() => {});
   };
   try {
     await client.connect();
