@@ -1,4 +1,4 @@
-import { type Insertable, type Kysely, sql, type Transaction } from "kysely";
+import { type Insertable, type Kysely, type SqlBool, sql, type Transaction } from "kysely";
 import type { NarHealer } from "../domain/nar-health.ts";
 import { recordNarHealed } from "./nar-health.ts";
 import type { Database, NarRow, NarTable } from "./schema.ts";
@@ -126,4 +126,15 @@ export async function listPathsOfNar(
   narHash: Uint8Array,
 ): Promise<{ cache_id: string; hash: string }[]> {
   return await db.selectFrom("cache_path").select(["cache_id", "hash"]).where("nar_hash", "=", narHash).execute();
+}
+
+/** Which of these objects NARs are stored in. */
+export async function listNarObjects(db: Kysely<Database>, objectKeys: readonly string[]): Promise<string[]> {
+  if (objectKeys.length === 0) return [];
+  const rows = await db
+    .selectFrom("nar")
+    .select("object_key")
+    .where(sql<SqlBool>`object_key = any(${objectKeys}::text[])`)
+    .execute();
+  return rows.map((row) => row.object_key);
 }

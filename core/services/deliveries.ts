@@ -1,6 +1,6 @@
 import type { Kysely, Transaction } from "kysely";
 import { failureKind } from "../db/failure.ts";
-import type { NewNar } from "../db/nars.ts";
+import { listNarObjects, type NewNar } from "../db/nars.ts";
 import { lockStoresForSigning } from "../db/organization-stores.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
@@ -126,7 +126,10 @@ async function recordDeliveries(
     const offers = await offerPaths(trx, deps, organizationId, paths);
     const offered = new Set(paths.map(({ path }) => storePathBaseName(path.storePath)));
     await endBuilds(trx, wakeups, deps, { ending, reported, offered });
-    return { outcomes, offers, refused: pathsOf("refused").map(({ object }) => object.object_key) };
+    const refused = pathsOf("refused").map(({ object }) => object.object_key);
+    // One whose outcome nobody heard comes again, and is refused; its objects were recorded the first time.
+    const kept = new Set(await listNarObjects(trx, refused));
+    return { outcomes, offers, refused: refused.filter((key) => !kept.has(key)) };
   });
   const { nars, commits } = done.offers;
   await settleRecorded(deps, { healed: nars.healed, superfluousKeys: [...nars.superfluousKeys, ...done.refused] });

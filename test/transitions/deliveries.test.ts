@@ -184,6 +184,15 @@ test("of two results of one attempt the first counts, also when both come in one
   expect(await statusOf(build)).toBe(BuildStatus.Completed);
 });
 
+test("a delivery that comes again because nobody heard of its commit is refused, and what it brought stays", async () => {
+  const build = await leased("again");
+  const delivery = await deliveryOf(build);
+
+  expect([await add(delivery), await add(delivery)]).toEqual(["recorded", "refused"]);
+
+  expect([await isOffered(build.output), await hasObject(delivery)]).toEqual([true, true]);
+});
+
 test("one NAR that several deliver is stored once", async () => {
   const nar = await fileNar(randomContent(32));
   const builds = await Promise.all(["a", "b"].map(leased));
