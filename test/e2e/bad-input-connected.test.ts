@@ -80,7 +80,8 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
     await gradient.daemon.restart();
 
     expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
-    expect(gradient.worker.output()).toContain('"name":"waits","status":"built"');
+    // Written before the result was sent, and read here after the answer at times.
+    await gradient.worker.waitFor('"name":"waits","status":"built"');
   });
 
   test("a server that stops does not wait for it, and what it built meanwhile is taken by the next one", async () => {

@@ -50,7 +50,7 @@ test.skipIf(!nix.ok)(`a worker that only listens builds for the server that dial
   const url = await commitFlake(join(gradient.folder, "site"), { "flake.nix": FLAKE }, "A commit");
   const evaluation = await gradient.api.evaluate(await addProject(gradient.api, "site", url, "packages.*"));
   expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
-  expect(worker.output()).toContain('"name":"thing","status":"built"');
+  await worker.waitFor('"name":"thing","status":"built"');
 
   await gradient.server.kill();
   await gradient.startServer();

@@ -184,7 +184,7 @@ test("of two results of one attempt the first counts, also when both come in one
   expect(await statusOf(build)).toBe(BuildStatus.Completed);
 });
 
-test("a delivery that comes again because nobody heard of its commit is refused, and what it brought stays", async () => {
+test("a delivery that comes again, as nobody heard of its commit, is refused, and what it brought stays", async () => {
   const build = await leased("again");
   const delivery = await deliveryOf(build);
 
