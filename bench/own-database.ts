@@ -16,16 +16,18 @@ export interface FilledInstallation extends AsyncDisposable {
 
 /**
  * Starts server and worker, runs `prepare`, ends the worker and fills the database; the server and PostgreSQL then stay
- * on the servers' CPU.
+ * on the servers' CPU, or have all of them.
  */
 export async function withFilledDatabase(
   settings: Readonly<Record<string, string>>,
   {
     prepare = async () => {},
     fill,
+    pinned = true,
   }: {
     readonly prepare?: (gradient: Gradient) => Promise<void>;
     readonly fill: (pool: Pool) => Promise<void>;
+    readonly pinned?: boolean;
   },
 ): Promise<FilledInstallation> {
   await using stack = new AsyncDisposableStack();
@@ -43,7 +45,7 @@ export async function withFilledDatabase(
   await gradient.worker.stop();
   const pool = openPool(postgres.address, { name: "bench", connectionsMax: 1 });
   await fill(pool).finally(() => pool.end());
-  for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
+  for (const pid of pinned ? [gradient.server.pid, postgres.pid] : []) await pinServer(pid);
   const running = stack.move();
   return { gradient, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }

@@ -22,6 +22,9 @@ export async function makeRepository(gradient: Gradient, name: string, flake: st
   await commit(flake);
   const url = `file://${folder}`;
   const project = await addProject(gradient.api, name, url, `packages.${SYSTEM}.*`);
+  // Commits of the other side are not ours to build: nothing looks at the repository by itself.
+  const triggers = await gradient.api.request<{ id: string }[]>("GET", `/projects/${project}/triggers`);
+  for (const { id } of triggers) await gradient.api.request("DELETE", `/projects/${project}/triggers/${id}`);
   return {
     url: `git+${url}`,
     project,

@@ -1,19 +1,31 @@
 import { type Insertable, type Kysely, type Selectable, sql } from "kysely";
+import type { NewAuditEvent } from "./audit-events.ts";
 import type { Database, SessionTable } from "./schema.ts";
 import { databaseNow, databaseNowPlus } from "./time.ts";
 
 export type SessionRow = Omit<Selectable<SessionTable>, "user_id" | "revoked_at">;
-type NewSession = Pick<Insertable<SessionTable>, "id" | "user_id" | "remember_me" | "user_agent" | "ip">;
+
+export interface NewSignIn {
+  readonly session: Pick<Insertable<SessionTable>, "id" | "user_id" | "remember_me" | "user_agent" | "ip">;
+  readonly lifetimeMs: number;
+  /** What tells of it; its user is the session's. */
+  readonly audit: NewAuditEvent;
+  /** The password it was proved by, as it was read; null: it was proved in another way. */
+  readonly passwordHash: string | null;
+}
 
 /** More than anyone has devices. The oldest go first. */
 const SESSIONS_MAX = 200;
 
-/** Starts a session that lasts `lifetimeMs`, and drops the user's expired ones and those above the limit. */
-export async function insertSession(
+/**
+ * Starts a session with its record in the audit log, notes when the user signed in last, and drops the user's expired
+ * sessions and those above the limit, all in one statement. Undefined, and nothing is done, when the user is gone or
+ * has another password by now.
+ */
+export async function insertSignIn(
   db: Kysely<Database>,
-  session: NewSession,
-  lifetimeMs: number,
-): Promise<{ readonly created_at: Date; readonly expires_at: Date }> {
+  { session, lifetimeMs, audit, passwordHash }: NewSignIn,
+): Promise<{ readonly created_at: Date; readonly expires_at: Date } | undefined> {
   const newest = db
     .selectFrom("session")
     .select("id")
@@ -21,14 +33,23 @@ export async function insertSession(
     .where("expires_at", ">", databaseNow)
     .orderBy("created_at", "desc")
     .limit(SESSIONS_MAX - 1);
-  return await db
-    .with("dropped", (query) =>
-      query.deleteFrom("session").where("user_id", "=", session.user_id).where("id", "not in", newest),
+  const { rows } = await sql<{ created_at: Date; expires_at: Date }>`
+    with person as (
+      update user_account set last_login_at = ${databaseNow}
+      where id = ${session.user_id} and (${passwordHash}::text is null or password_hash = ${passwordHash})
+      returning id, username
+    ), dropped as (
+      delete from session using person where session.user_id = person.id and session.id not in (${newest})
+    ), told as (
+      insert into audit_event (id, event, user_id, username, ip, user_agent, metadata)
+      select ${audit.id}::uuid, ${audit.event}, id, username, ${audit.ip}, ${audit.user_agent},
+        ${JSON.stringify(audit.metadata)}::jsonb from person
     )
-    .insertInto("session")
-    .values({ ...session, expires_at: databaseNowPlus(lifetimeMs) })
-    .returning(["created_at", "expires_at"])
-    .executeTakeFirstOrThrow();
+    insert into session (id, user_id, remember_me, user_agent, ip, expires_at)
+    select ${session.id}::uuid, id, ${session.remember_me}::boolean, ${session.user_agent}, ${session.ip},
+      ${databaseNowPlus(lifetimeMs)} from person
+    returning created_at, expires_at`.execute(db);
+  return rows[0];
 }
 
 /** Those that are neither revoked nor expired, the one used last first. */

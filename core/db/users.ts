@@ -1,6 +1,5 @@
 import { type Insertable, type Kysely, sql, type Transaction, type Updateable } from "kysely";
 import type { Database, UserAccountRow, UserAccountTable } from "./schema.ts";
-import { databaseNow } from "./time.ts";
 
 export type UserForLogin = Pick<
   UserAccountRow,
@@ -108,24 +107,6 @@ export async function insertUser(db: Kysely<Database>, user: Insertable<UserAcco
 export async function updateUser(db: Kysely<Database>, id: string, changes: UserChanges): Promise<void> {
   if (Object.keys(changes).length === 0) return;
   await db.updateTable("user_account").set(changes).where("id", "=", id).execute();
-}
-
-export async function noteLogin(db: Kysely<Database>, userId: string): Promise<void> {
-  await db.updateTable("user_account").set({ last_login_at: databaseNow }).where("id", "=", userId).execute();
-}
-
-/** The same of a sign-in by a password. False when the password was replaced meanwhile. */
-export async function notePasswordLogin(
-  db: Kysely<Database>,
-  { id, password_hash }: Pick<UserForLogin, "id" | "password_hash">,
-): Promise<boolean> {
-  const { numUpdatedRows } = await db
-    .updateTable("user_account")
-    .set({ last_login_at: databaseNow })
-    .where("id", "=", id)
-    .where("password_hash", "=", password_hash)
-    .executeTakeFirst();
-  return numUpdatedRows > 0n;
 }
 
 function accounts(db: Kysely<Database>, id: string) {

@@ -5,6 +5,7 @@ import {
   deleteOldAuditEvents,
   insertAuditEvent,
   listAuditExcess,
+  type NewAuditEvent,
 } from "../db/audit-events.ts";
 import type { Database } from "../db/schema.ts";
 import type { AuditMetadata } from "../db/tables/audit-event.ts";
@@ -54,10 +55,16 @@ const EXCESSES_MAX = 100;
  * record of what did not happen: `recordAudit(trx, { ...auditAuthor(actor), event: "project.delete", metadata })`.
  */
 export async function recordAudit(db: Kysely<Database>, record: AuditRecord): Promise<void> {
-  const { event, userId, client, keyId } = record;
+  const { event, userId } = record;
   if (FOREIGN.includes(event) && (await isOften(db, { event, userId }, FOREIGN_STEP))) return;
+  await insertAuditEvent(db, auditRow(record));
+}
+
+/** The row of a record, for a statement that writes it beside the deed itself. */
+export function auditRow(record: AuditRecord): NewAuditEvent {
+  const { event, userId, client, keyId } = record;
   const metadata = keyId ? { ...record.metadata, api_key_id: keyId } : (record.metadata ?? {});
-  await insertAuditEvent(db, {
+  return {
     id: uuidV7(systemClock.now()),
     event,
     user_id: userId,
@@ -66,7 +73,7 @@ export async function recordAudit(db: Kysely<Database>, record: AuditRecord): Pr
     ip: addressOf(client),
     user_agent: client?.userAgent ? clean(client.userAgent).slice(0, USER_AGENT_MAX_LENGTH) : null,
     metadata: cleanAll(metadata),
-  });
+  };
 }
 
 export function auditAuthor(actor: Actor): AuditAuthor {

@@ -10,7 +10,7 @@ import {
   takeAuthorizedDevice,
 } from "../db/device-logins.ts";
 import { inTransaction } from "../db/transaction.ts";
-import { findUserAccount, noteLogin } from "../db/users.ts";
+import { findUserAccount } from "../db/users.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import type { Actor, ActorClient } from "../domain/actor.ts";
 import { generateDeviceCode, generateUserCode, parseUserCode } from "../domain/device-code.ts";
@@ -71,9 +71,7 @@ export async function pollDeviceLogin(deps: DeviceDeps, deviceCode: string, clie
     const user = userId && (await findUserAccount(trx, userId));
     if (!user) return null;
     if (!user.active) throw new DomainError("forbidden", "This user account is deactivated");
-    await noteLogin(trx, user.id);
-    await recordAudit(trx, { event: "login.success", userId: user.id, client, metadata: { method: "device" } });
-    return await startSession({ ...deps, db: trx }, user.id, client, { remember: true });
+    return await startSession({ ...deps, db: trx }, { userId: user.id, method: "device" }, client, { remember: true });
   });
   return token ?? (await refusePoll(deps, hash));
 }

@@ -1,6 +1,7 @@
 import { errors, jwtVerify, SignJWT } from "jose";
 import type { Bytes } from "../lib/bytes.ts";
 import { HOUR, SECOND } from "../lib/clock.ts";
+import { hmacKey } from "../lib/hmac.ts";
 import { isUuid } from "../lib/ids.ts";
 
 const ALGORITHM = "HS256";
@@ -26,14 +27,14 @@ export async function signDownloadToken(secret: Bytes, claims: DownloadClaims, n
     .setExpirationTime(Math.floor((nowMs + TOKEN_MS) / SECOND))
     .setSubject(claims.userId)
     .setAudience(AUDIENCE)
-    .sign(secret);
+    .sign(await hmacKey(secret));
 }
 
 /** Null unless it is a download token that this secret signed and that has not expired. */
 export async function verifyDownloadToken(secret: Bytes, token: string, nowMs: number): Promise<DownloadClaims | null> {
   if (token.length > TOKEN_MAX_LENGTH) return null;
   try {
-    const { payload } = await jwtVerify(token, secret, {
+    const { payload } = await jwtVerify(token, await hmacKey(secret), {
       algorithms: [ALGORITHM],
       audience: AUDIENCE,
       currentDate: new Date(nowMs),

@@ -6,6 +6,7 @@ import { ADDRESS_LINK_MS, PASSWORD_LINK_MS } from "../domain/mail.ts";
 import { DomainError } from "../errors.ts";
 import { type Bytes, toHex, utf8 } from "../lib/bytes.ts";
 import { MINUTE } from "../lib/clock.ts";
+import { hmacKey } from "../lib/hmac.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import type { ServiceDeps } from "./deps.ts";
 
@@ -96,8 +97,7 @@ export async function askForMail(
  * mail makes the same. The words before the id are in no signed JWT.
  */
 export async function linkTokenText(jwtSecret: Bytes, id: string): Promise<string> {
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", jwtSecret, algorithm, false, ["sign"]);
+  const key = await hmacKey(jwtSecret);
   return toHex(new Uint8Array(await crypto.subtle.sign("HMAC", key, utf8(`account link ${id}`))));
 }
 

@@ -1,7 +1,6 @@
 import { generateRandomCodeVerifier, generateRandomNonce, generateRandomState } from "oauth4webapi";
 import { noteReturn } from "../db/identities.ts";
 import { inTransaction } from "../db/transaction.ts";
-import { noteLogin } from "../db/users.ts";
 import { uniqueViolation } from "../db/violations.ts";
 import type { ActorClient } from "../domain/actor.ts";
 import type { OidcProfile } from "../domain/oidc-claims.ts";
@@ -132,9 +131,9 @@ async function openSession(deps: OidcDeps, profile: OidcProfile, client: ActorCl
       deps.log.warn("the provider does not tell a user's groups: memberships stay", { user: found.user.username });
     }
     await applyGroups(trx, { ...author, username: found.user.username }, profile.groups);
-    await noteLogin(trx, found.user.id);
-    await recordAudit(trx, { ...author, event: "login.success", metadata: { method: "oidc" } });
-    return await startSession({ ...deps, db: trx }, found.user.id, client, { remember: false });
+    return await startSession({ ...deps, db: trx }, { userId: found.user.id, method: "oidc" }, client, {
+      remember: false,
+    });
   });
 }
 

@@ -1,5 +1,6 @@
 import { errors, jwtVerify, SignJWT } from "jose";
 import type { Bytes } from "../lib/bytes.ts";
+import { hmacKey } from "../lib/hmac.ts";
 import { isUuid } from "../lib/ids.ts";
 
 const ALGORITHM = "HS256";
@@ -24,14 +25,14 @@ export async function signSessionToken(secret: Bytes, claims: SessionClaims, tim
     .setIssuedAt(Math.floor(times.issuedAtMs / 1000))
     .setExpirationTime(Math.floor(times.expiresAtMs / 1000))
     .setJti(claims.sessionId)
-    .sign(secret);
+    .sign(await hmacKey(secret));
 }
 
 /** Null unless the token was signed with this secret, has not expired and names a session and a user. */
 export async function verifySessionToken(secret: Bytes, token: string, nowMs: number): Promise<SessionClaims | null> {
   if (token.length > TOKEN_MAX_LENGTH) return null;
   try {
-    const { payload } = await jwtVerify(token, secret, {
+    const { payload } = await jwtVerify(token, await hmacKey(secret), {
       algorithms: [ALGORITHM],
       clockTolerance: CLOCK_TOLERANCE_SECONDS,
       currentDate: new Date(nowMs),

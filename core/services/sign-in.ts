@@ -1,7 +1,7 @@
 import type { LoginBody } from "../api/auth.ts";
-import { insertSession, revokeSession } from "../db/sessions.ts";
-import { inTransaction } from "../db/transaction.ts";
-import { findUserForLogin, notePasswordLogin, type UserForLogin } from "../db/users.ts";
+import { insertSignIn, revokeSession } from "../db/sessions.ts";
+import { withRetries } from "../db/transaction.ts";
+import { findUserForLogin, type UserForLogin } from "../db/users.ts";
 import type { Actor, ActorClient } from "../domain/actor.ts";
 import { isPasswordLength } from "../domain/passwords.ts";
 import { DomainError } from "../errors.ts";
@@ -9,7 +9,7 @@ import { toHex } from "../lib/bytes.ts";
 import { DAY } from "../lib/clock.ts";
 import { systemRandom, uuidV7 } from "../lib/ids.ts";
 import type { PasswordHasher } from "../ports/password-hasher.ts";
-import { recordAudit } from "./audit.ts";
+import { auditRow, recordAudit } from "./audit.ts";
 import type { ServiceDeps } from "./deps.ts";
 import { requirePasswords } from "./password-mode.ts";
 import { signSessionToken, verifySessionToken } from "./session-token.ts";
@@ -44,12 +44,8 @@ export async function signIn(deps: SignInDeps, body: LoginBody, client: ActorCli
     await recordAudit(db, { event: "login.failure", userId: user?.id ?? null, client, metadata });
     throw refusal?.error ?? invalidCredentials();
   }
-  const token = await inTransaction(db, async (trx) => {
-    // A password that was replaced while it was checked opens no session any more.
-    if (!(await notePasswordLogin(trx, user))) throw invalidCredentials();
-    await recordAudit(trx, { event: "login.success", userId: user.id, client, metadata: { method: "password" } });
-    return await startSession({ ...deps, db: trx }, user.id, client, { remember: body.remember_me });
-  });
+  const proof = { userId: user.id, method: "password", passwordHash: user.password_hash } as const;
+  const token = await withRetries(() => startSession(deps, proof, client, { remember: body.remember_me }));
   return { token, cookieMaxAgeSeconds: body.remember_me ? REMEMBERED_SESSION_MS / 1000 : null };
 }
 
@@ -82,10 +78,21 @@ function invalidCredentials(): DomainError {
   return new DomainError("invalid_credentials", "The login name or the password is wrong");
 }
 
-/** A session's token for a user whose identity was proved in whatever way. */
+/** Who it is, and how that was proved. */
+interface IdentityProof {
+  readonly userId: string;
+  readonly method: "password" | "device" | "oidc";
+  /** As it was checked: one that was replaced meanwhile opens no session any more. */
+  readonly passwordHash?: string | null;
+}
+
+/**
+ * A session's token, with a record in the audit log. Throws `invalid_credentials` when the user is gone by now, or the
+ * password was replaced.
+ */
 export async function startSession(
   { db, clock, random, settings }: Omit<SignInDeps, "passwords">,
-  userId: string,
+  { userId, method, passwordHash = null }: IdentityProof,
   client: ActorClient,
   { remember }: { readonly remember: boolean },
 ): Promise<string> {
@@ -96,9 +103,18 @@ export async function startSession(
     user_agent: client.userAgent?.slice(0, USER_AGENT_MAX_LENGTH) ?? null,
     ip: client.address,
   };
-  const { created_at, expires_at } = await insertSession(db, session, remember ? REMEMBERED_SESSION_MS : SESSION_MS);
-  const times = { issuedAtMs: created_at.getTime(), expiresAtMs: expires_at.getTime() };
-  return await signSessionToken(settings.jwtSecret, { sessionId: session.id, userId }, times);
+  const audit = auditRow({ event: "login.success", userId, client, metadata: { method } });
+  const lifetimeMs = remember ? REMEMBERED_SESSION_MS : SESSION_MS;
+  const times = await insertSignIn(db, { session, lifetimeMs, audit, passwordHash });
+  if (!times) throw invalidCredentials();
+  return await signSessionToken(
+    settings.jwtSecret,
+    { sessionId: session.id, userId },
+    {
+      issuedAtMs: times.created_at.getTime(),
+      expiresAtMs: times.expires_at.getTime(),
+    },
+  );
 }
 
 /** Revokes the session of the request, or of a cookie that another credential overrode. Nothing to end is no error. */

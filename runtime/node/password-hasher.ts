@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { hash, verify } from "@node-rs/argon2";
 import { DomainError } from "#core/errors.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
@@ -5,8 +6,11 @@ import type { PasswordHasher } from "#core/ports/password-hasher.ts";
 
 /** OWASP's smallest recommended parameters for Argon2id: 19 MiB, two passes, one lane. */
 const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
-/** As many as Node has threads for them: 76 MiB. */
-const AT_ONCE_MAX = 4;
+/**
+ * Everybody else is served meanwhile: one processor is left to them where there are several, and one of the four
+ * threads that Node has for such work and for files.
+ */
+const AT_ONCE_MAX: number = Math.max(1, Math.min(3, availableParallelism() - 1));
 /** Some ten seconds of work. Whoever comes behind would wait for an answer that nobody stays for. */
 const WAITING_MAX = 500;
 

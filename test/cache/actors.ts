@@ -4,7 +4,7 @@ import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createKey, revokeKey } from "#core/services/keys.ts";
-import { startSession } from "#core/services/sign-in.ts";
+import { makeSession } from "#test/support/session.ts";
 import { type CacheBench, newId } from "./support.ts";
 
 export const JWT_SECRET = utf8("s".repeat(48));
@@ -34,8 +34,7 @@ export async function makePerson(
   await db.insertInto("user_account").values(account).execute();
   const settings = { jwtSecret: JWT_SECRET } as unknown as ServiceSettings;
   const deps = { db, clock: systemClock, random: systemRandom, settings };
-  const client = { address: "127.0.0.1", userAgent: "test" };
-  const session = await startSession(deps, id, client, { remember: false });
+  const session = await makeSession(deps, id);
   const actor: Actor = { user: { id, username, superuser }, key: null, sessionId: newId() };
   return {
     id,

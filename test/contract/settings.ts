@@ -2,10 +2,10 @@ import { insertCache } from "#core/db/caches.ts";
 import { toHex, utf8 } from "#core/lib/bytes.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { makeCacheKey } from "#core/services/cache-key.ts";
-import { startSession } from "#core/services/sign-in.ts";
 import { nodeHasher } from "#runtime/node/hasher.ts";
 import type { TestApp } from "#test/handlers/support.ts";
 import { newId } from "#test/support/rows.ts";
+import { makeSession } from "#test/support/session.ts";
 import { BLOB, BLOCKED, STORE_PATH, WORKER_ID } from "./names.ts";
 import type { People } from "./people.ts";
 
@@ -109,7 +109,7 @@ async function blobHashOf(text: string): Promise<string> {
 
 /** Another session of the admin, and a device that asks to be let in. */
 export async function makeSessions(app: TestApp, { admin }: People): Promise<Record<string, string>> {
-  await startSession(app.deps, admin.id, { address: "127.0.0.1", userAgent: "another" }, { remember: false });
+  await makeSession(app.deps, admin.id, "another");
   const session = await app.db
     .selectFrom("session")
     .select("id")

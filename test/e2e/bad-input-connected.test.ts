@@ -80,7 +80,7 @@ describe.skipIf(!nix.ok)(`what happens to a worker that is connected${reason}`, 
     await gradient.daemon.restart();
 
     expect(await gradient.api.waitForEnd(evaluation)).toMatchObject({ status: "Completed" });
-    // Written before the result was sent, and read here after the answer at times.
+    // The worker says so once the server has the result.
     await gradient.worker.waitFor('"name":"waits","status":"built"');
   });
 

@@ -13,7 +13,6 @@ import { UploadPlaces } from "#core/services/cache-upload-places.ts";
 import type { ServiceSettings } from "#core/services/deps.ts";
 import { createUser } from "#core/services/registration.ts";
 import { createSecretBox } from "#core/services/secret-box.ts";
-import { startSession } from "#core/services/sign-in.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { type AppDeps, createApp } from "#handlers/app.ts";
 import type { AppEnv } from "#handlers/env.ts";
@@ -23,6 +22,7 @@ import { expectPromised } from "#test/contract/observed.ts";
 import { type TestDatabase, withDatabase } from "#test/support/database.ts";
 import { memoryBlobs } from "#test/support/memory-blobs.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
+import { makeSession } from "#test/support/session.ts";
 
 export const PASSWORD = "Tr0ub4dor&3x";
 
@@ -101,8 +101,7 @@ export async function withApp(settings: Partial<ServiceSettings> = {}): Promise<
       const email = `${username}@example.com`;
       const id = await createUser(deps, { username, name: username, email, password: PASSWORD, superuser });
       const actor = { user: { id, username, superuser }, key: null, sessionId: null };
-      const client = { address: "127.0.0.1", userAgent: "test" };
-      return { id, username, actor, token: await startSession(deps, id, client, { remember: false }) };
+      return { id, username, actor, token: await makeSession(deps, id) };
     },
     [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
   };

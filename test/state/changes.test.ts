@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { startSession } from "#core/services/sign-in.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
+import { makeSession } from "#test/support/session.ts";
 import { apply, changesOf, everything, type Json, secretFor, WORKER } from "./support.ts";
 
 /** One after the other; what each does to the server. */
@@ -192,8 +192,7 @@ test("a new password of a user ends what was begun with the old one", async () =
   const file = { users: { alice: { email: "alice@example.com", password_file: "/run/secrets/alice" } } };
   await apply(app, file);
   const alice = await app.db.selectFrom("user_account").select("id").executeTakeFirstOrThrow();
-  const client = { address: "127.0.0.1", userAgent: "test" };
-  const token = await startSession(app.deps, alice.id, client, { remember: false });
+  const token = await makeSession(app.deps, alice.id);
   expect((await app.ask("GET", "/user", { token })).status).toBe(200);
 
   await apply(app, file, { secrets: { "/run/secrets/alice": otherHash(await secretFor("password_hash", "/x")) } });

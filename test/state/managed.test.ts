@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { startSession } from "#core/services/sign-in.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
+import { makeSession } from "#test/support/session.ts";
 import { apply, changesOf, everything, type Json, WORKER } from "./support.ts";
 
 type Edit = readonly [method: string, path: string, body?: Json];
@@ -106,6 +106,5 @@ async function aliceOf(app: TestApp): Promise<{ readonly token: string; readonly
         where p.active and t.type = 3) as trigger,
       (select id from project_action where name = 'mail') as action`);
   const ids = rows[0] ?? {};
-  const client = { address: "127.0.0.1", userAgent: "test" };
-  return { token: await startSession(app.deps, ids.alice ?? "", client, { remember: false }), ids };
+  return { token: await makeSession(app.deps, ids.alice ?? ""), ids };
 }

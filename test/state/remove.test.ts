@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { BuildStatus } from "#core/domain/states.ts";
-import { startSession } from "#core/services/sign-in.ts";
 import { type TestApp, withApp } from "#test/handlers/support.ts";
 import { insertAttempt, insertBuild, insertEvaluationRow, insertProjectRow, linkBuild } from "#test/support/rows.ts";
+import { makeSession } from "#test/support/session.ts";
 import { apply, BASE_WORKER, changesOf, everything, type Json, WORKER } from "./support.ts";
 
 /** One after the other; what each does to the server. */
@@ -116,7 +116,7 @@ test("without deleteState, what leaves the file stays and is its people's; worke
   expect(await listManaged(app)).toEqual([]);
 
   const alice = await app.db.selectFrom("user_account").select("id").where("username", "=", "alice").executeTakeFirst();
-  const token = await sessionOf(app, alice?.id ?? "");
+  const token = await makeSession(app.deps, alice?.id ?? "");
   const change = await app.ask("PATCH", "/projects/acme/web", { token, body: { description: "Ours now" } });
   expect(change.status).toBe(200);
   expect(changesOf(await apply(app, {}, { deleteUnlisted: true }))).toEqual([]);
@@ -150,10 +150,6 @@ test("what runs for a project that leaves the file is ended, and other projects'
   expect(await db.selectFrom("evaluation").select("id").execute()).toEqual([{ id: others }]);
   expect(app.notified).toContain(`abort ${attempt}`);
 });
-
-async function sessionOf(app: TestApp, userId: string): Promise<string> {
-  return await startSession(app.deps, userId, { address: "127.0.0.1", userAgent: "test" }, { remember: false });
-}
 
 async function countRows({ pool }: TestApp): Promise<Record<string, number>> {
   const { rows } = await pool.query<Record<string, number>>(`

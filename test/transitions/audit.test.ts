@@ -1,6 +1,5 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { insertSession } from "#core/db/sessions.ts";
 import { type AuditDeps, type AuditFindings, auditGraph, pruneSessions } from "#core/services/transitions/audit.ts";
 import { Upstreams } from "#core/services/upstreams.ts";
 import { keepAuditing } from "#runtime/node/audit-loop.ts";
@@ -190,11 +189,11 @@ test("sessions that ended long ago are removed, and no others", async () => {
   const userId = newId();
   const person = { id: userId, username: "ada", name: "Ada Lovelace", email: "ada@example.org", password_hash: null };
   await world.db.insertInto("user_account").values(person).execute();
-  const sessions = { user_id: userId, remember_me: false, user_agent: null, ip: null };
   const [old, live] = [newId(), newId()];
-  await insertSession(world.db, { ...sessions, id: live }, 60_000);
-  await insertSession(world.db, { ...sessions, id: old }, 60_000);
-  await sql`update session set expires_at = now() - interval '31 days' where id = ${old}`.execute(world.db);
+  await sql`
+    insert into session (id, user_id, expires_at)
+    values (${live}, ${userId}, now() + interval '1 minute'),
+      (${old}, ${userId}, now() - interval '31 days')`.execute(world.db);
   const connection = (id: string, closedDaysAgo: number | null) =>
     sql`
     insert into worker_connection (id, worker_id, organization_ids, description, disconnected_at)
