@@ -1,8 +1,10 @@
 import { spawn } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { generatedSystems, PROXY_NAME } from "#test/nixos/support/generated-proxy.ts";
+import { nginxConfiguration } from "#test/nixos/support/nginx.ts";
 import { asServer } from "./processes.ts";
 
 export interface StaticServer extends AsyncDisposable {
@@ -10,6 +12,8 @@ export interface StaticServer extends AsyncDisposable {
 }
 
 const START_MS_MAX = 5_000;
+/** Of both sides: nginx would end a connection after a thousand requests. */
+const KEPT_CONNECTIONS = "keepalive_requests 100000000;";
 
 /** For GRADIENT_NGINX_STORAGE_LOCATION. */
 export const STORAGE_LOCATION = "/internal-storage/";
@@ -21,48 +25,32 @@ export interface ProxiedServer {
 
 /** nginx with one worker on the servers' CPU, serving the folder's files without a log. */
 export async function startNginx(folder: string): Promise<StaticServer> {
-  return await start(`${folder}-nginx`, (port) => `server { listen 127.0.0.1:${port}; root ${folder}; }`);
+  const home = `${folder}-nginx`;
+  return await start(home, (port) => configuration(home, `server { listen 127.0.0.1:${port}; root ${folder}; }`));
 }
 
-/** The same before a server of ours, which names the file to send; public narinfos it keeps for a second. */
+/** The same before a server of ours, as the NixOS module configures it, but without TLS. */
 export async function startProxy(home: string, { url, storage }: ProxiedServer): Promise<StaticServer> {
-  return await start(
-    home,
-    (port) => `upstream gradient { server ${new URL(url).host}; keepalive 32; }
-  proxy_cache_path ${home}/micro keys_zone=gradient:10m max_size=64m inactive=10s;
-  map $upstream_http_cache_control $gradient_kept { default 0; "~*(^|[ ,])public" 1; }
-  map $gradient_kept $gradient_unkept { default 1; 1 ""; }
-  open_file_cache max=1000 inactive=20s;
-  server {
-    listen 127.0.0.1:${port};
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_set_header X-Sendfile-Type X-Accel-Redirect;
-    location / {
-      proxy_pass http://gradient;
-    }
-    location ~ ^/cache/[^/]+/(?:[0-9a-z]+\\.narinfo|nix-cache-info)$ {
-      proxy_pass http://gradient;
-      proxy_cache gradient;
-      proxy_cache_valid 200 1s;
-      proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
-      proxy_no_cache $http_authorization $http_cookie $gradient_unkept;
-      proxy_cache_bypass $http_authorization $http_cookie;
-    }
-    location ${STORAGE_LOCATION} {
-      internal;
-      alias ${storage}/;
-      etag off;
-      add_header ETag $upstream_http_etag;
-    }
-  }`,
+  await using started = new AsyncDisposableStack();
+  // On a NixOS it is below /run, in memory.
+  const memory = await mkdtemp("/dev/shm/gradient-bench-");
+  started.defer(() => rm(memory, { recursive: true, force: true }));
+  const { nginx } = generatedSystems(Number(new URL(url).port)).nginx;
+  const server = started.use(
+    await start(home, (port) =>
+      nginxConfiguration(nginx, PROXY_NAME, home, { user: "root", listen: `127.0.0.1:${port}`, http: KEPT_CONNECTIONS })
+        .replace(`proxy_cache_path ${home}`, `proxy_cache_path ${memory}`)
+        .replaceAll("/var/lib/gradient/storage", storage),
+    ),
   );
+  const running = started.move();
+  return { url: server.url, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
-async function start(home: string, servers: (port: number) => string): Promise<StaticServer> {
+async function start(home: string, configured: (port: number) => string): Promise<StaticServer> {
   await mkdir(home);
   const port = await freePort();
-  await writeFile(join(home, "nginx.conf"), configuration(home, servers(port)));
+  await writeFile(join(home, "nginx.conf"), configured(port));
   const arguments_ = ["-p", home, "-c", join(home, "nginx.conf"), "-e", join(home, "error.log")];
   const child = spawn(...asServer("nginx", arguments_), { stdio: "ignore" });
   const ended = new Promise((resolve) => child.once("close", resolve));
@@ -99,7 +87,7 @@ http {
   access_log off;
   sendfile on;
   tcp_nopush on;
-  keepalive_requests 100000000;
+  ${KEPT_CONNECTIONS}
   default_type application/octet-stream;
   ${temporary.join("\n  ")}
   ${servers}

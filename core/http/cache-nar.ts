@@ -9,7 +9,14 @@ import { answerBytes } from "./byte-answer.ts";
 import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
-import { answerElsewhere, type NarElsewhere } from "./nar-elsewhere.ts";
+import {
+  answerElsewhere,
+  answerNoPlace,
+  answerPlace,
+  type NarElsewhere,
+  PLACE_ONLY,
+  PROXY_HEADER,
+} from "./nar-elsewhere.ts";
 import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
@@ -36,9 +43,10 @@ const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst$/;
 export function narFromMemory(
   { nars, traffic }: Pick<CacheNarDeps, "nars" | "traffic">,
   door: CacheDoor,
-  { method, target, ifNoneMatch, range }: PlainRequest,
+  { method, target, ifNoneMatch, range, sendfileType }: PlainRequest,
 ): PlainAnswer | null {
   if (!target || method !== "GET" || ifNoneMatch !== undefined || range !== undefined) return null;
+  if (sendfileType === PLACE_ONLY) return null;
   const [, cacheName, name] = TARGET.exec(target) ?? [];
   const cache = cacheName !== undefined && door.remembered(cacheName);
   if (!cache || name === undefined) return null;
@@ -54,11 +62,14 @@ export function narFromMemory(
 /**
  * A NAR file. The whole of it is proven while it streams: a body that is not what was stored is cut before its last
  * chunk (and answered 404 when it is of one chunk), and 404 from then on. A range is served as it is stored: nothing
- * short of the whole can be proven, and whoever puts parts together checks the NAR's hash.
+ * short of the whole can be proven, and whoever puts parts together checks the NAR's hash. A proxy that asks where the
+ * file lies is told.
  */
 export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
   const { request, cache, fileHash } = asked;
-  const known = await findNar(deps, asked);
+  const isPlaceOnly = request.headers.get(PROXY_HEADER) === PLACE_ONLY;
+  const known = await findNar(deps, asked, { withFile: !isPlaceOnly });
+  if (!known && isPlaceOnly) return answerNoPlace();
   if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
   const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
@@ -67,6 +78,11 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);
   const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
+  if (isPlaceOnly) {
+    const place = named ? await answerPlace(deps, elsewhere) : answerNoPlace();
+    if (place.headers.has("x-accel-redirect") && request.method === "GET") deps.traffic?.sent(cache.id, nar.fileSize);
+    return place;
+  }
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
   if (sentElsewhere) {
@@ -91,7 +107,11 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
 }
 
 /** Of what is kept in memory a whole GET reads the file, too. */
-async function findNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequest): Promise<KnownNar | null> {
+async function findNar(
+  deps: CacheNarDeps,
+  { request, cache, fileHash }: NarRequest,
+  { withFile }: { readonly withFile: boolean },
+): Promise<KnownNar | null> {
   const { nars } = deps;
   const place = { cacheId: cache.id, name: encodeBase32(fileHash) };
   const remembered = nars.get(place.cacheId, place.name);
@@ -99,7 +119,8 @@ async function findNar(deps: CacheNarDeps, { request, cache, fileHash }: NarRequ
   const generation = nars.generation;
   const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
   if (!found) return null;
-  const isWanted = request.method === "GET" && isKept(found.nar) && !request.headers.has("if-none-match");
+  const isWhole = request.method === "GET" && !request.headers.has("if-none-match");
+  const isWanted = withFile && isWhole && isKept(found.nar);
   const file = isWanted ? await readFile(deps, found.nar) : null;
   const known = { ...found, name: encodeBase32(found.nar.fileHash.digest), file };
   if (known.file || !remembered) nars.put(place, known, generation);

@@ -11,8 +11,10 @@ export interface NarElsewhere {
 }
 
 /** nginx is told in its own configuration to say this of itself: whoever reaches us past it gets the bytes. */
-const PROXY_HEADER = "x-sendfile-type";
+export const PROXY_HEADER = "x-sendfile-type";
 const PROXY_VALUE = "X-Accel-Redirect";
+/** It asks for nothing but the file's place, which it may remember for others. */
+export const PLACE_ONLY = "X-Accel-Redirect-Only";
 /** A client follows at once; the rest is for clocks that differ. Whoever resumes asks us again. */
 const URL_LIFETIME_MS = 300_000;
 
@@ -36,6 +38,21 @@ export async function answerElsewhere(
   const location = await blobs.locate(nar.objectKey, URL_LIFETIME_MS);
   if (location?.size !== nar.fileSize) return null;
   return answerAt(location, elsewhere, { isBehindProxy, headers });
+}
+
+/** For who asks for the place only: 204, without one where we must answer ourselves. Any other answer does as well. */
+export async function answerPlace(
+  { blobs, elsewhere }: { readonly blobs: BlobStore; readonly elsewhere?: NarElsewhere },
+  { nar, headers }: { readonly nar: Nar; readonly headers: Readonly<Record<string, string>> },
+): Promise<Response> {
+  const path = elsewhere?.proxyPath;
+  const location = path ? await blobs.locate?.(nar.objectKey, URL_LIFETIME_MS) : null;
+  if (!path || !location || "url" in location || location.size !== nar.fileSize) return answerNoPlace();
+  return new Response(null, { status: 204, headers: { ...headers, "x-accel-redirect": path + location.path } });
+}
+
+export function answerNoPlace(): Response {
+  return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
 }
 
 function answerAt(

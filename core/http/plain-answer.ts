@@ -15,6 +15,8 @@ export interface PlainRequest {
   readonly target: string | undefined;
   readonly ifNoneMatch: string | undefined;
   readonly range: string | undefined;
+  /** What a proxy says of itself: `PROXY_HEADER`. */
+  readonly sendfileType: string | undefined;
 }
 
 /** How all targets of caches begin. */

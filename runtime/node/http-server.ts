@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { classifyCacheTarget } from "#core/http/cache-class.ts";
+import { PROXY_HEADER } from "#core/http/nar-elsewhere.ts";
 import type { PlainAnswer } from "#core/http/plain-answer.ts";
 import { takeBody } from "#core/lib/block-stream.ts";
 import type { Logger } from "#core/ports/logger.ts";
@@ -88,6 +89,7 @@ function answerFromMemory(
     target,
     ifNoneMatch: rawHeader(rawHeaders, IF_NONE_MATCH),
     range: rawHeader(rawHeaders, RANGE),
+    sendfileType: rawHeader(rawHeaders, PROXY_HEADER),
   };
   const answer = fromMemory(asked);
   if (!answer) return null;

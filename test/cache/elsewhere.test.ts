@@ -70,6 +70,31 @@ test("nginx is told where the file is, by its own word only, and whoever passes 
   expect((await ask(urlOf(path), { headers: { ...BEHIND_NGINX.headers, "if-none-match": etag } })).status).toBe(304);
 });
 
+test("nginx that asks for the place only gets it without a body, or no place whenever the answer is ours", async () => {
+  const ask = await onDisk();
+  const [path, other] = [await storedPath(), await storedPath()];
+  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
+  const small = await storeFile({ deps: bench.deps }, "small", { content: randomContent(100) });
+  await bench.commit([cache.id], [small]);
+
+  const told = await ask(urlOf(path), only);
+  const named = await ask(urlOf(path), BEHIND_NGINX);
+  expect([told.status, told.body]).toEqual([204, null]);
+  for (const name of ["x-accel-redirect", "etag", "cache-control"]) {
+    expect(told.headers.get(name)).toBe(named.headers.get(name));
+  }
+  expect((await ask(urlOf(small), only)).headers.get("x-accel-redirect")).toMatch(/^\/internal-storage\//);
+  expect((await ask(urlOf(path, privateCache), only)).status).toBe(401);
+
+  const file = (await bench.objectFiles()).find((name) => name.includes(other.nar.objectKey.split("/").at(-1) ?? "-"));
+  await truncate(file as string, 10);
+  const absent = urlOf(path).replace(/nar\/.{52}/, `nar/${"0".repeat(52)}`);
+  for (const url of [absent, urlOf(other)]) {
+    const { status, headers } = await ask(url, only);
+    expect([status, headers.get("x-accel-redirect"), headers.get("cache-control")]).toEqual([204, null, "no-store"]);
+  }
+});
+
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {
   const ask = await onDisk();
   const path = await storedPath();

@@ -12,7 +12,7 @@ import { type CacheBench, randomContent, type StoredPath, type TestCache, withCa
 import { offerTree, type Tree } from "./trees.ts";
 
 const ORIGIN = "https://cache.example.org";
-const UNCONDITIONAL = { method: "GET", ifNoneMatch: undefined, range: undefined } as const;
+const UNCONDITIONAL = { method: "GET", ifNoneMatch: undefined, range: undefined, sendfileType: undefined } as const;
 const BUILD_ID = `ab${"cd".repeat(19)}`;
 
 const SITE: Tree = {
@@ -414,7 +414,9 @@ describe("what programs ask", () => {
     const headers = Array.from({ length: 6 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []);
     expect(Object.fromEntries(headers)).toEqual(Object.fromEntries(response.headers));
     const others = [{ method: "HEAD" }, { method: "PUT" }, { ifNoneMatch: "*" }, { range: "bytes=0-1" }];
-    for (const other of others) expect(surface.fromMemory({ ...UNCONDITIONAL, target, ...other })).toBeNull();
+    const proxied = { sendfileType: "X-Accel-Redirect-Only" };
+    for (const other of [...others, proxied])
+      expect(surface.fromMemory({ ...UNCONDITIONAL, target, ...other })).toBeNull();
     for (const other of [`${target}?`, target.replace(".zst", ""), target.replace("/nar/", "/nar//")]) {
       expect(surface.fromMemory({ ...UNCONDITIONAL, target: other })).toBeNull();
     }

@@ -75,8 +75,17 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     server = createServer(async (request, response) => {
       seen.push(request);
       const { pathname } = new URL(request.url ?? "", "http://server");
-      if (pathname === "/cache/main/nar/object.nar") {
-        response.writeHead(200, { "X-Accel-Redirect": "/internal-storage/object", ETag: '"ours"' }).end();
+      const name = /^\/cache\/(open|shut|own)\/nar\/(\w+)\.nar\.zst$/.exec(pathname);
+      if (name) {
+        const named = { ETag: '"ours"', "Cache-Control": name[1] === "open" ? "public, immutable" : "private" };
+        const place = { ...named, "X-Accel-Redirect": "/internal-storage/object" };
+        const only = request.headers["x-sendfile-type"] === "X-Accel-Redirect-Only";
+        if (name[1] === "shut" && !request.headers.authorization) response.writeHead(401).end("who are you?");
+        else if (name[2] !== "object") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
+        else if (only) response.writeHead(204, place).end();
+        else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
+        else if (name[1] === "own") response.writeHead(200, place).end();
+        else response.writeHead(500).end(`${request.method} came to the server`);
         return;
       }
       if (pathname.endsWith(".narinfo")) {
@@ -157,9 +166,47 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
   });
 
   test("nginx sends what the server names, under the server's tag, and nobody else reaches it", async () => {
-    const { status, headers, body } = await ask(origin, "/cache/main/nar/object.nar");
-    expect({ status, body, tag: headers.etag }).toEqual({ status: 200, body: "the NAR", tag: '"ours"' });
+    const { status, headers, body } = await ask(origin, "/cache/open/nar/object.nar.zst");
+    expect({ status, body }).toEqual({ status: 200, body: "the NAR" });
+    expect(headers).toMatchObject({
+      etag: '"ours"',
+      "cache-control": "public, immutable",
+      "content-type": "application/x-nix-nar",
+      "content-length": "7",
+    });
+    const part = await ask(origin, "/cache/open/nar/object.nar.zst", { range: "bytes=4-6" });
+    expect([part.status, part.body]).toEqual([206, "NAR"]);
     expect((await ask(origin, "/internal-storage/object")).status).toBe(404);
+    const located = await ask(origin, "/gradient-located");
+    expect([located.status, located.body]).toEqual([204, ""]);
+  });
+
+  test("where a public NAR lies is asked once a second, and of who shows credentials each time", async () => {
+    const url = "/cache/open/nar/object.nar.zst";
+    const asked = async (headers: Record<string, string>) => {
+      const before = seen.length;
+      const answers = await Promise.all(Array.from({ length: 5 }, async () => await ask(origin, url, headers)));
+      expect(answers.map(({ body }) => body)).toEqual(answers.map(() => "the NAR"));
+      return seen.length - before;
+    };
+    await ask(origin, url);
+
+    expect(await asked({})).toBeLessThan(5);
+    expect(await asked({ authorization: "Bearer token" })).toBe(5);
+  });
+
+  test("when the server names no NAR its own words are the answer", async () => {
+    const own = { authorization: "Bearer token" };
+    const absent = await ask(origin, "/cache/open/nar/absent.nar.zst");
+    expect([absent.status, absent.body]).toEqual([404, "no such NAR"]);
+    const shut = "/cache/shut/nar/object.nar.zst";
+    expect((await ask(origin, shut, own)).body).toBe("the NAR");
+    const stranger = await ask(origin, shut);
+    expect([stranger.status, stranger.body]).toEqual([401, "who are you?"]);
+
+    const url = "/cache/open/nar/object.nar.zst";
+    expect((await ask(origin, url, { "if-none-match": '"ours"' })).status).toBe(304);
+    expect((await ask(origin, url, {}, "a NAR")).body).toBe("POST came to the server");
   });
 
   test("only what the server calls public is answered of memory, and only to who shows no credentials", async () => {

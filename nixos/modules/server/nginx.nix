@@ -10,7 +10,8 @@ let
   cfg = config.services.gradient;
   proxy = cfg.reverseProxy.nginx;
   localAddress = import ../local-address.nix { inherit lib; };
-  server = "http://${localAddress cfg.listenAddr cfg.port}";
+  address = localAddress cfg.listenAddr cfg.port;
+  server = "http://gradient-server";
   withTls = cfg.useTls && proxy.manageTls;
   storage = "${cfg.baseDir}/storage";
 
@@ -25,6 +26,10 @@ let
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection $gradient_connection;
+  '';
+
+  # Who may not have a file is told so by the server; of all others it only names the file.
+  named = ''
     proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect" else "\"\""};
   '';
 
@@ -32,6 +37,7 @@ let
   # pass through as they come: a NAR is not written to nginx's disk first, and a live log is live.
   streamed = ''
     ${headers}
+    ${named}
     client_max_body_size 0;
     proxy_request_buffering off;
     proxy_buffering off;
@@ -51,16 +57,43 @@ let
 
   # What the server calls public is answered of memory for a second, to who shows no credentials. Without a lock: what
   # is not in memory would wait in line there, though the server answers a crowd at once.
-  remembered = ''
-    ${headers}
+  forASecond = ''
     proxy_cache gradient;
     proxy_cache_key $scheme$host$request_uri;
-    proxy_cache_valid 200 1s;
-    proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
+    proxy_cache_valid 200 204 1s;
+    proxy_ignore_headers Cache-Control Expires Set-Cookie Vary X-Accel-Redirect;
     proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
     proxy_cache_bypass $http_authorization $http_cookie;
     proxy_connect_timeout 10s;
     proxy_read_timeout 1h;
+  '';
+
+  remembered = ''
+    ${headers}
+    ${forASecond}
+  '';
+
+  # The server is asked where the file lies, which counts for a second too: what many fetch at the same moment costs it
+  # one answer. Whenever it names no file, for whatever reason, the request itself goes to it and gets its words.
+  nar = ''
+    auth_request /gradient-located;
+    auth_request_set $gradient_located $upstream_http_x_accel_redirect;
+    auth_request_set $gradient_etag $upstream_http_etag;
+    auth_request_set $gradient_cache_control $upstream_http_cache_control;
+    root ${storage};
+    try_files /. $gradient_nar;
+  '';
+
+  located = ''
+    internal;
+    ${headers}
+    ${forASecond}
+    proxy_method $gradient_read;
+    proxy_pass_request_body off;
+    proxy_set_header Content-Length "";
+    proxy_set_header X-Sendfile-Type X-Accel-Redirect-Only;
+    proxy_intercept_errors on;
+    error_page 400 401 403 404 405 410 412 413 416 429 500 501 502 503 504 = @gradient-unlocated;
   '';
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
@@ -69,7 +102,10 @@ let
     sendfile on;
     tcp_nopush on;
     etag off;
-    add_header ETag $upstream_http_etag;
+    types { }
+    default_type application/x-nix-nar;
+    add_header ETag $upstream_http_etag$gradient_etag;
+    add_header Cache-Control $gradient_cache_control;
     add_header Last-Modified "";
   '';
 
@@ -105,11 +141,25 @@ in
     services.nginx = {
       enable = true;
 
+      # nginx ends idle connections after 60 s, and the server after 75: it never asks on one that is being closed.
+      upstreams.gradient-server = {
+        servers.${address} = { };
+        extraConfig = "keepalive 64;";
+      };
+
+      # In memory: what is kept for a second costs a disk more than it saves.
       appendHttpConfig = ''
-        proxy_cache_path /var/cache/nginx/gradient keys_zone=gradient:10m max_size=64m inactive=10s;
-        map $http_upgrade $gradient_connection { default upgrade; "" close; }
+        proxy_cache_path /run/nginx/gradient keys_zone=gradient:10m max_size=64m inactive=10s use_temp_path=off;
+        map $http_upgrade $gradient_connection { default upgrade; "" ""; }
         map $upstream_http_cache_control $gradient_public { default 0; "~*(^|[ ,])public" 1; }
         map $gradient_public $gradient_not_public { default 1; 1 ""; }
+      ''
+      + lib.optionalString cfg.nginxReadsStorage ''
+        map $request_method $gradient_read { default GET; HEAD HEAD; }
+        map "$request_method $http_if_none_match $gradient_located" $gradient_nar {
+          default @gradient;
+          "~^(?:GET|HEAD)  (?<gradient_file>/.+)$" $gradient_file;
+        }
       '';
 
       virtualHosts.${cfg.domain} = {
@@ -128,6 +178,12 @@ in
           "= /metrics".return = "404";
         }
         // lib.optionalAttrs cfg.nginxReadsStorage {
+          "~ ^/cache/[^/]+/nar/[0-9a-z]+\\.nar\\.zst$".extraConfig = nar;
+          "= /gradient-located" = locationOf located // {
+            proxyPass = "${server}$request_uri";
+          };
+          "@gradient-unlocated".return = "204";
+          "@gradient" = locationOf streamed;
           ${cfg.nginxStorageLocation} = {
             alias = "${storage}/";
             extraConfig = read;

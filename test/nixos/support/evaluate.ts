@@ -55,6 +55,7 @@ export interface System {
   readonly nginx: {
     readonly enable: boolean;
     readonly appendHttpConfig: string;
+    readonly upstreams: Readonly<Record<string, { readonly servers: object; readonly extraConfig: string }>>;
     readonly virtualHosts: Readonly<Record<string, VirtualHost>>;
   };
   readonly caddy: {

@@ -5,11 +5,16 @@ export interface NginxPlace {
   readonly user?: string;
   /** A line for each request. */
   readonly accessLog?: string;
+  /** What `listen` is told. */
+  readonly listen?: string;
+  /** More of the level `http`. */
+  readonly http?: string;
 }
 
-/** Protocol, method and path of a request, its status, whether the memory answered (`HIT`), the file it was sent. */
-const LOG_FORMAT =
-  "$server_protocol $request_method $request_uri $status $upstream_cache_status $upstream_http_x_accel_redirect";
+/** Protocol, method and path of a request, its status, and whether the memory answered (`HIT`). */
+const LOG_FORMAT = "$server_protocol $request_method $request_uri $status $upstream_cache_status";
+/** The file that it was sent, where nginx sends any. */
+const FILE = "$gradient_located";
 
 /**
  * nginx's whole configuration as NixOS would write it from these options, with all files in a folder, and with the
@@ -19,10 +24,11 @@ export function nginxConfiguration(
   nginx: System["nginx"],
   domain: string,
   folder: string,
-  { user = "nobody nogroup", accessLog }: NginxPlace = {},
+  { user = "nobody nogroup", accessLog, listen, http = "" }: NginxPlace = {},
 ): string {
   const host = nginx.virtualHosts[domain];
   if (!host) throw new Error(`there is no virtual host ${domain}`);
+  const sendsFiles = nginx.appendHttpConfig.includes(FILE);
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `
 ${process.getuid?.() === 0 ? `user ${user};` : ""}
@@ -30,19 +36,25 @@ daemon off;
 pid ${folder}/pid;
 events { }
 http {
-  log_format requests '${LOG_FORMAT}';
+  log_format requests '${LOG_FORMAT}${sendsFiles ? ` ${FILE}` : ""}';
   access_log ${accessLog === undefined ? "off" : `${accessLog} requests`};
 ${temporary.map((name) => `  ${name}_temp_path ${folder}/${name};`).join("\n")}
+  ${http}
+${Object.entries(nginx.upstreams)
+  .map(([name, { servers, extraConfig }]) => {
+    const lines = Object.keys(servers).map((address) => `server ${address};`);
+    return `  upstream ${name} { ${lines.join(" ")} ${extraConfig} }`;
+  })
+  .join("\n")}
   server {
-    listen 127.0.0.1:8443 ssl ${host.http2 ? "http2" : ""};
+    listen ${listen ?? `127.0.0.1:8443 ssl ${host.http2 ? "http2" : ""}`};
     server_name ${domain};
-    ssl_certificate ${folder}/tls.pem;
-    ssl_certificate_key ${folder}/tls.key;
+${listen === undefined ? `    ssl_certificate ${folder}/tls.pem;\n    ssl_certificate_key ${folder}/tls.key;` : ""}
 ${Object.entries(host.locations)
   .map(([path, location]) => locationText(path, location))
   .join("\n")}
   }
-  ${nginx.appendHttpConfig.replaceAll("/var/cache/nginx", folder)}
+  ${nginx.appendHttpConfig.replaceAll("/run/nginx", folder)}
 }
 `;
 }

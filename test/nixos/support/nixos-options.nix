@@ -88,6 +88,10 @@ in
       enable = flag false;
       user = with' types.str "nginx";
       appendHttpConfig = words;
+      upstreams = sets {
+        servers = sets { };
+        extraConfig = words;
+      };
       virtualHosts = sets {
         http2 = flag true;
         enableACME = flag false;
