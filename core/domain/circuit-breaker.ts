@@ -28,10 +28,14 @@ export class CircuitBreaker {
     return this.#opensAt === null;
   }
 
+  /** What `enter` would answer. */
+  get mayEnter(): boolean {
+    return this.#opensAt === null || (!this.#trying && this.#now() >= this.#opensAt);
+  }
+
   enter(): boolean {
-    if (this.#opensAt === null) return true;
-    if (this.#trying || this.#now() < this.#opensAt) return false;
-    this.#trying = true;
+    if (!this.mayEnter) return false;
+    this.#trying = this.#opensAt !== null;
     return true;
   }
 

@@ -37,6 +37,11 @@ export class UpstreamLines {
     return this.#line(upstream);
   }
 
+  /** False while the upstream is left alone because it did not answer. */
+  mayBeAsked(upstream: RemoteUpstream): boolean {
+    return this.#line(upstream).breaker.mayEnter;
+  }
+
   /**
    * Runs a request to the upstream, up to three times while it fails and may still succeed; a time that ran out is not
    * waited for again. Throws the last failure; `OutboundError` at once while the upstream is left alone because it did

@@ -178,9 +178,12 @@ export class Upstreams {
     question: UpstreamQuestion,
     answers: UpstreamAnswer[],
   ): Promise<RemotePath | "unknown" | null> {
+    // Without the errors of attempts that would be refused: everybody asks while an upstream is away.
+    const answering = upstreams.filter((upstream) => this.#lines.mayBeAsked(upstream));
+    let unknown = answering.length < upstreams.length;
+    if (answering.length === 0) return unknown ? "unknown" : null;
     const found = new AbortController();
-    let unknown = false;
-    const probes = upstreams.map(async (upstream) => {
+    const probes = answering.map(async (upstream) => {
       try {
         const seen = await this.#probe(upstream, question, found.signal);
         answers.push(seen ? recordOf(upstream.id, seen) : { upstream_id: upstream.id, hash: question.hash });
