@@ -102,15 +102,15 @@ function takeBest(queues: Map<string, Queue>, shares: Shares): Candidate {
 }
 
 function bestPlace(candidate: Candidate, places: readonly Place[]): Place | null {
-  const open = places
-    .filter(({ free }) => free > 0)
-    .map((place) => ({
-      place,
-      id: place.worker.workerId,
-      points: placePoints(candidate.job, placeFacts(candidate, place)),
-    }));
-  if (open.length === 0) return null;
-  return open.reduce((best, one) => (isAhead(one, best) ? one : best)).place;
+  let best: (Ranked & { readonly place: Place }) | null = null;
+  // Each build that is given out looks at each worker: no lists in between.
+  for (const place of places) {
+    if (place.free === 0) continue;
+    const points = placePoints(candidate.job, placeFacts(candidate, place));
+    const one = { id: place.worker.workerId, points, place };
+    if (best === null || isAhead(one, best)) best = one;
+  }
+  return best?.place ?? null;
 }
 
 interface Ranked {

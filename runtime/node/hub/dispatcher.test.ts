@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { expect, test } from "vitest";
+import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { type HubBench, withHub } from "#test/support/hub.ts";
 
 /** Sooner than the poll interval would see to it. */
@@ -55,4 +56,40 @@ test("other servers are told whose workers have come, changed and gone", async (
   await told("changed");
   worker.connection.close(1001, "goes");
   await told("gone");
+});
+
+test("what asks for builds right after some were given out is served by one pass", async () => {
+  const waiting: (() => void)[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    // However long a pass takes here, it took no time.
+    monotonic: () => 0,
+    schedule: (ms, action) => {
+      if (ms !== 15) return systemClock.schedule(ms, action);
+      waiting.push(action);
+      return () => {};
+    },
+  };
+  await using bench = await withHub({ clock });
+  const worker = await bench.registered({ builds: 3 });
+  for (const name of ["one", "two", "three"]) await bench.addBuild(name);
+  worker.send({ type: "request_job", kind: "build", free: 1 });
+  const first = await worker.next("assign_job");
+  await expect.poll(() => waiting.length, SOON).toBe(1);
+
+  worker.send({ type: "request_job", kind: "build", free: 1 });
+  worker.send({ type: "request_job", kind: "build", free: 1 });
+  const others = [worker.next("assign_job"), worker.next("assign_job")];
+  // Both have been heard by then.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  waiting[0]?.();
+  const attempts = (await Promise.all(others)).map(({ attempt }) => attempt);
+  const rows = await bench.db
+    .selectFrom("attempt")
+    .select(["id", "assigned_at"])
+    .where("id", "in", [first.attempt, ...attempts])
+    .execute();
+  const times = new Map(rows.map(({ id, assigned_at }) => [id, Number(assigned_at)]));
+  expect(times.get(attempts[0] ?? "")).toBe(times.get(attempts[1] ?? ""));
+  expect(times.get(attempts[0] ?? "")).toBeGreaterThan(times.get(first.attempt) ?? Number.POSITIVE_INFINITY);
 });

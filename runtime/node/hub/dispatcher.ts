@@ -1,5 +1,6 @@
 import { offerOf } from "#core/db/connected-workers.ts";
 import type { FreeWorker } from "#core/domain/scheduling/choose.ts";
+import { sleep } from "#core/lib/clock.ts";
 import { dispatchBuilds, dispatchEvaluations } from "#core/services/transitions/dispatch.ts";
 import { InputOrigins } from "#core/services/transitions/input-origins.ts";
 import type { HubDeps } from "./deps.ts";
@@ -10,13 +11,15 @@ import type { WorkerJobs } from "./worker-jobs.ts";
 
 /** When others took what was chosen, or hold it locked: it is looked at again after this. */
 const CONTENDED_PAUSE_MS = 50;
+/** A pass looks at some builds more than it gives out: a pass for each that becomes free would cost twice as much. */
+const APART_MS = 15;
 
 type Known = Pick<WorkerJobs, "description" | "grants">;
 
 /**
  * Fills the free places of the workers of this server, and keeps what evaluations say they wait for. One pass runs at a
- * time; a kick during a pass starts another. Several servers may do this at once on one database: each row is claimed
- * by one.
+ * time; a kick during a pass starts another, 15 ms after a pass that gave out builds. Several servers may do this at
+ * once on one database: each row is claimed by one.
  */
 export class Dispatcher {
   readonly #deps: HubDeps;
@@ -28,6 +31,7 @@ export class Dispatcher {
   /** Something may be there that was not there before. Else it is only that a place for a build is free. */
   #changed = false;
   #running: Promise<void> | null = null;
+  readonly #closing = new AbortController();
   /** What the sessions could do at the last pass. */
   #known = new Map<WorkerSession, Known>();
 
@@ -54,18 +58,24 @@ export class Dispatcher {
 
   /** Starts nothing any more. Resolves when what is under way has ended. */
   async close(): Promise<void> {
+    this.#closing.abort();
     this.#reasons.close();
     await this.#running;
+    await this.#upkeep.close();
   }
 
   async #run(): Promise<void> {
     // Lets the messages that have arrived with the one that kicked be counted too.
     await Promise.resolve();
     while (this.#kicked) {
-      this.#kicked = false;
       try {
-        while (await this.#pass());
-        await this.#upkeep.look();
+        for (;;) {
+          const nextMs = this.#deps.clock.monotonic() + APART_MS;
+          if (!(await this.#pass())) break;
+          const leftMs = nextMs - this.#deps.clock.monotonic();
+          if (leftMs > 0) await sleep(this.#deps.clock, leftMs, this.#closing.signal);
+        }
+        this.#upkeep.look();
       } catch (error) {
         // The poll interval brings the next pass.
         this.#changed = true;
@@ -76,6 +86,8 @@ export class Dispatcher {
 
   /** True when there may be more to do at once. */
   async #pass(): Promise<boolean> {
+    // Whoever kicked until now is seen by this pass.
+    this.#kicked = false;
     this.#announceChanges();
     const jobsByKey = new Map<string, WorkerJobs>();
     for (const { id, jobs, connection } of this.#sessions()) {
