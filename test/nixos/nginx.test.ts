@@ -206,7 +206,9 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
 
     const url = "/cache/open/nar/object.nar.zst";
     expect((await ask(origin, url, { "if-none-match": '"ours"' })).status).toBe(304);
-    expect((await ask(origin, url, {}, "a NAR")).body).toBe("POST came to the server");
+    const uploaded = "a NAR".repeat(1_000_000);
+    const answer = await ask(origin, url, { "content-length": String(uploaded.length) }, uploaded);
+    expect(answer.body).toBe("POST came to the server");
   });
 
   test("only what the server calls public is answered of memory, and only to who shows no credentials", async () => {

@@ -80,6 +80,7 @@ let
     auth_request_set $gradient_located $upstream_http_x_accel_redirect;
     auth_request_set $gradient_etag $upstream_http_etag;
     auth_request_set $gradient_cache_control $upstream_http_cache_control;
+    client_max_body_size 0;
     root ${storage};
     try_files /. $gradient_nar;
   '';
