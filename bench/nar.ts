@@ -25,8 +25,9 @@ const NOTES = [
     (PINNING ? "servers and client each on a CPU of their own. " : "servers and client share the only CPU. ") +
     `4 KB: \`wrk -t1 -c32\`, ${WRK_SECONDS} s. 1 MB and 200 MB: one curl, one connection, to /dev/null. Without a ` +
     "proxy the server hashes what it sends and cuts a body that does not match; `node pipe` is " +
-    "`createReadStream(path).pipe(response)`, unchecked. Behind nginx the server names the file, and nginx sends it, " +
-    "as it sends the same files without a server: with sendfile, unchecked.",
+    "`createReadStream(path).pipe(response)`, unchecked. Behind nginx, as the NixOS module configures it, the server " +
+    "names the file, which counts for a second, and nginx sends it, as it sends the same files without a server: with " +
+    "sendfile, unchecked.",
 ];
 
 /** Bytes of NARs per second, in sizes that Nix users meet. */
