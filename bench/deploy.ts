@@ -5,7 +5,7 @@ import { putBack } from "#test/deploy/support/kill-points.ts";
 import { commitSystems, type SystemsCommit } from "#test/deploy/support/system-flake.ts";
 import { CACHE } from "#test/e2e/gradient.ts";
 import { nixOutput } from "#test/support/nix.ts";
-import { measureAgent } from "./deploy-process.ts";
+import { type Agent, packedAgent } from "./deploy-process.ts";
 import type { Figure, PartResult } from "./figures.ts";
 import { interleave, median, timed } from "./measure.ts";
 
@@ -23,7 +23,7 @@ const LINE_BYTES_PER_SECOND = 125 * MEGA;
 const HOST = "alpha";
 
 const NOTES = [
-  "`deploy`: the agent as a process of its own against a host with a nix-daemon of its own, a fake root and a switch " +
+  "`deploy`: the agent, in the one file that its package has, as a process of its own against a host with a nix-daemon of its own, a fake root and a switch " +
     "script that only sets links. A check is a whole run that finds nothing new; its CPU time is that of the agent " +
     "and of all that it starts, its memory the agent's peak (VmHWM), Node included.",
   "An update is a whole run - question, download, profile, switch, one look at the health without settling time, " +
@@ -42,11 +42,12 @@ export async function benchDeploy(settings: Readonly<Record<string, string>>): P
   const old = await fleet.evaluate();
   const small = await fleet.publish({ ...commit, label: "small" });
   const host = await fleet.hostWith(HOST, pathOf(old));
-  const smallFigure = await updateFigure(fleet, host, { old, wanted: small });
-  const checks = await checkFigures(host);
+  const agent = await packedAgent(host.daemon.folder);
+  const smallFigure = await updateFigure(fleet, { host, agent }, { old, wanted: small });
+  const checks = await checkFigures({ host, agent });
   const large = await fleet.publish({ ...commit, label: "large", packages: LARGE });
-  const largeFigure = await updateFigure(fleet, host, { old, wanted: large });
-  const lineFigure = await onTheLine(fleet, host, () => updateFigure(fleet, host, { old, wanted: large }));
+  const largeFigure = await updateFigure(fleet, { host, agent }, { old, wanted: large });
+  const lineFigure = await onTheLine(fleet, host, () => updateFigure(fleet, { host, agent }, { old, wanted: large }));
   const figures: Figure[] = [
     ...checks,
     {
@@ -70,6 +71,11 @@ export async function benchDeploy(settings: Readonly<Record<string, string>>): P
     await pushFigure(fleet, host),
   ];
   return { figures, notes: NOTES };
+}
+
+interface Updated {
+  readonly host: Host;
+  readonly agent: Agent;
 }
 
 function pathOf({ systems }: Published): string {
@@ -96,7 +102,7 @@ async function onTheLine<Result>(fleet: Fleet, host: Host, work: () => Promise<R
 /** Leaves the host on the wanted system. */
 async function updateFigure(
   fleet: Fleet,
-  host: Host,
+  { host, agent }: Updated,
   { old, wanted }: { readonly old: Published; readonly wanted: Published },
 ): Promise<Figure> {
   const [from, to] = [pathOf(old), pathOf(wanted)];
@@ -106,7 +112,7 @@ async function updateFigure(
   const values = await interleave(ROUNDS, {
     ours: async () => {
       await putBack(host, from);
-      return await timed(() => deployed(host));
+      return await timed(() => deployed({ host, agent }));
     },
     nix: async () => {
       await putBack(host, from);
@@ -114,7 +120,7 @@ async function updateFigure(
     },
   });
   await putBack(host, from);
-  await deployed(host);
+  await deployed({ host, agent });
   return {
     part: "deploy",
     what: "",
@@ -126,14 +132,14 @@ async function updateFigure(
   };
 }
 
-async function deployed(host: Host): Promise<void> {
-  const { end, output } = await host.run();
+async function deployed({ host, agent }: Updated): Promise<void> {
+  const { end, output } = await agent.run(host);
   if (end !== "deployed") throw new Error(`the host was not updated: ${output}`);
 }
 
-async function checkFigures(host: Host): Promise<Figure[]> {
+async function checkFigures({ host, agent }: Updated): Promise<Figure[]> {
   const used: { readonly cpuMs: number; readonly peakBytes: number }[] = [];
-  for (let i = 0; i < CHECKS; i++) used.push(await measureAgent(host));
+  for (let i = 0; i < CHECKS; i++) used.push(await agent.measure(host));
   const figure = { part: "deploy", other: null, samples: CHECKS } as const;
   return [
     {

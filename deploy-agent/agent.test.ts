@@ -50,7 +50,7 @@ describe("a new build", () => {
     const call = root
       .read("calls")
       .split("\n")
-      .find((line) => line.startsWith("nix-store --realise") && !line.includes("--dry-run"));
+      .find((line) => line.startsWith(`nix-store --realise ${NEW}`) && !line.includes("--dry-run"));
     expect(call).not.toContain(".drv");
     for (const option of ["require-sigs true", "fallback false", "builders "])
       expect(call).toContain(`--option ${option}`);

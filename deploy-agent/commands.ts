@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { printable } from "./printable.ts";
 
 export interface CommandOptions {
   readonly timeoutMs: number;
@@ -101,5 +102,5 @@ export function lastWords(text: string, lengthMax = 500): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colours of terminals begin with an escape
   const plain = text.replace(/\u001b\[[0-9;]*[A-Za-z]/g, "");
   const lines = plain.split("\n").filter((line) => line.trim() !== "");
-  return lines.slice(-5).join(" | ").slice(-lengthMax).trim();
+  return printable(lines.slice(-5).join(" | ").slice(-lengthMax)).trim();
 }

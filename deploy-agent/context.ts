@@ -38,7 +38,7 @@ export class InterruptedError extends Error {
   override readonly name = "InterruptedError";
 }
 
-/** What is remembered, and each change of it written down before anything else happens. */
+/** What is remembered, and each change of it that matters written down before anything else happens. */
 export class StateKeeper {
   readonly #memory: Memory;
   #state: AgentState;
@@ -58,6 +58,11 @@ export class StateKeeper {
     this.#memory.write(next);
     this.#state = next;
     return next;
+  }
+
+  /** Written down with the next `update`. Only for what does no harm when it is forgotten. */
+  updateLater(change: (state: AgentState) => AgentState): void {
+    this.#state = change(this.#state);
   }
 }
 

@@ -43,7 +43,8 @@ class Machine implements Memory {
 
   moment(): void {
     this.moments++;
-    if (--this.momentsLeft === 0) throw new Died();
+    // Who is dead does nothing more, also not what was under way beside it.
+    if (--this.momentsLeft <= 0) throw new Died();
   }
 
   read(): AgentState {

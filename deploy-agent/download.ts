@@ -22,9 +22,12 @@ type Settings = Pick<
   | "commands"
 >;
 
-/** The new system's root while it is being deployed, and that of the system before. */
-export const NEXT_ROOT = "next";
-export const BEFORE_ROOT = "before";
+/** Where Nix puts a garbage collector root: of the new system while it is being deployed, or of the system before. */
+export function rootPlace({ stateDir }: Pick<DeploySettings, "stateDir">, name: "next" | "before"): string {
+  const folder = join(stateDir, "roots");
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return join(folder, name);
+}
 
 /**
  * Fetches the closure by Nix with signatures on, and never builds. What Nix has fetched stays valid when this is
@@ -88,8 +91,7 @@ async function fetchClosure(
   if (plan.missing.length > 0) return missing(plan.missing, caches);
   const full = diskTrouble(settings, plan.unpackedBytes);
   if (full) return failed("disk-full", full);
-  const root = join(settings.stateDir, "roots", NEXT_ROOT);
-  mkdirSync(join(settings.stateDir, "roots"), { recursive: true, mode: 0o700 });
+  const root = rootPlace(settings, "next");
   const result = await runCommand(settings.commands.nixStore, [...common, "--add-root", root, "--indirect"], options);
   return result.code === 0 ? { ok: true } : explain(result, storePath, caches);
 }

@@ -51,10 +51,10 @@ export async function examine(
   const problems: string[] = [];
   let failedUnits: readonly string[] = [];
   if (settings.healthUnits) {
-    failedUnits = newlyFailed(failedUnitsBefore, await host.failedUnits(), [
-      ...settings.healthIgnoredUnits,
-      ...ignored,
-    ]);
+    const after = await host.failedUnits();
+    failedUnits = newlyFailed(failedUnitsBefore, after, [...settings.healthIgnoredUnits, ...ignored]);
+    // It could be asked before: a system that took systemd's bus away is not healthy.
+    if (failedUnitsBefore && !after) problems.push("systemd does not say which units have failed");
     if (failedUnits.length > 0) problems.push(`units failed: ${failedUnits.slice(0, 20).join(", ")}`);
   }
   problems.push(...(await host.failedCommands()));

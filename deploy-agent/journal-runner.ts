@@ -45,7 +45,7 @@ export async function runJournal(context: Context, first: Journal, caches: reado
   for (;;) {
     if (context.signal.aborted) throw new InterruptedError(`interrupted before the phase ${journal.phase}`);
     journal = await beginPhase(context, journal);
-    const step = await stepAfter(context, journal, await doWork(context, journal, caches));
+    const step = await stepAfter(context, journal, await workAndTell(context, journal, caches));
     if (step.kind === "end") return finish(context, journal, step.outcome);
     journal = moveOn(context, journal, step);
   }
@@ -64,7 +64,7 @@ export async function resumeJournal(context: Context, found: Journal): Promise<O
   return runJournal(context, moveOn(context, found, step), []);
 }
 
-/** Writes down that the phase's work begins, and tells it. */
+/** Writes down that the phase's work begins, with what is to be told of it. */
 async function beginPhase(context: Context, journal: Journal): Promise<Journal> {
   const { keeper, host, random } = context;
   const isSwitch = journal.phase === "switching" || journal.phase === "restoring-system";
@@ -80,8 +80,24 @@ async function beginPhase(context: Context, journal: Journal): Promise<Journal> 
       journal: begun,
     }),
   );
-  if (told) await sendReports(context);
   return keeper.state.journal ?? begun;
+}
+
+/**
+ * Does the work of a phase while the server is told of it. A switch may cut the host off: of that one the server hears
+ * before. Both are over when this returns, also where one of them failed: the lock is held until then.
+ */
+async function workAndTell(context: Context, journal: Journal, caches: readonly WantedCache[]): Promise<WorkResult> {
+  const told = stepOfPhase(journal);
+  if (told === null) return doWork(context, journal, caches);
+  if (told === "activating") {
+    await sendReports(context);
+    return doWork(context, journal, caches);
+  }
+  const [work, telling] = await Promise.allSettled([doWork(context, journal, caches), sendReports(context)]);
+  if (work.status === "rejected") throw work.reason;
+  if (telling.status === "rejected") throw telling.reason;
+  return work.value;
 }
 
 async function doWork(context: Context, journal: Journal, caches: readonly WantedCache[]): Promise<WorkResult> {
@@ -93,7 +109,6 @@ async function doWork(context: Context, journal: Journal, caches: readonly Wante
       return downloadAndWait(context, journal, caches);
     case "set-profile":
       narrator.info(`setting the profile to ${work.systemPath}`);
-      await host.pin(journal.before);
       return host.setProfile(work.systemPath, work.generation);
     case "check":
       narrator.info("checking the host's health");
@@ -106,10 +121,11 @@ async function doWork(context: Context, journal: Journal, caches: readonly Wante
 /** Fetching disturbs nobody, switching may: so a busy host has everything ready when it is free. */
 async function downloadAndWait(
   context: Context,
-  { target, mode }: Journal,
+  { target, mode, before }: Journal,
   caches: readonly WantedCache[],
 ): Promise<WorkResult> {
-  const fetched = await context.host.download(target, caches);
+  const { host } = context;
+  const [fetched] = await Promise.all([host.download(target, caches), host.pin(before)]);
   if (!fetched.ok || (mode !== "switch" && mode !== "test")) return fetched;
   const busy = await waitUntilFree(context);
   return busy === null ? fetched : { ok: false, end: "busy", reason: busy };

@@ -2,7 +2,7 @@ import type { Context } from "./context.ts";
 import { timeText } from "./context.ts";
 import { ServerError } from "./ports.ts";
 import { type Health, type ReportStep, withReport } from "./reports.ts";
-import { type AgentState, confirmBad, type Journal } from "./state.ts";
+import { type AgentState, confirmBad, type Journal, type QueuedReport } from "./state.ts";
 
 export interface Telling {
   readonly step: ReportStep;
@@ -42,10 +42,10 @@ export async function sendReports(context: Context): Promise<void> {
   const { keeper, server, narrator } = context;
   if (!context.settings.report) return;
   while (keeper.state.reports.length > 0) {
-    const [report] = keeper.state.reports as [AgentState["reports"][number]];
+    const [report] = keeper.state.reports as [QueuedReport];
     try {
       await server.report(report.body);
-      keeper.update((state) => confirmed({ ...state, reports: state.reports.slice(1) }, report.body));
+      strikeOff(context, report);
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
       if (error.status === 403) return withoutPermission(context);
@@ -54,14 +54,25 @@ export async function sendReports(context: Context): Promise<void> {
         return;
       }
       narrator.warn(`the server refused a report: ${error.message}`);
-      keeper.update((state) => ({ ...state, reports: state.reports.slice(1) }));
+      keeper.updateLater((state) => without(state, report));
     }
   }
 }
 
-function confirmed(state: AgentState, body: Readonly<Record<string, unknown>>): AgentState {
-  const isFailure = body.step === "failed" || body.step === "rolled_back";
-  return isFailure ? confirmBad(state, body.store_path) : state;
+/**
+ * A report that was sent and is still in the file is sent again, which the server knows by its number: that is no
+ * reason to wait for the disk. That the server knows of a failure is.
+ */
+function strikeOff({ keeper }: Context, report: QueuedReport): void {
+  const { step, store_path } = report.body;
+  if (step === "failed" || step === "rolled_back") {
+    keeper.update((state) => confirmBad(without(state, report), store_path));
+  } else keeper.updateLater((state) => without(state, report));
+}
+
+/** Others may have been put there or given way meanwhile. */
+function without(state: AgentState, report: QueuedReport): AgentState {
+  return { ...state, reports: state.reports.filter((one) => one !== report) };
 }
 
 /** Said once; the host does not depend on it. */

@@ -7,11 +7,12 @@ export interface FetchPlan {
   readonly missing: readonly string[];
 }
 
-const MEBIBYTE = 1_048_576;
+/** Nix before 2.17 says all sizes in MiB; later ones take the unit that fits. */
+const UNITS: readonly string[] = ["", "K", "M", "G", "T", "P", "E"];
 
 /** Of standard error; a Nix that says nothing has everything. */
 export function parseFetchPlan(text: string): FetchPlan {
-  const unpacked = /will be fetched \([\d.]+ MiB download, ([\d.]+) MiB unpacked\)/.exec(text);
+  const unpacked = /will be fetched \([\d.]+ ?\S+ download, ([\d.]+) ?([KMGTPE]?)i?B unpacked\)/.exec(text);
   const missing: string[] = [];
   let inMissing = false;
   for (const line of text.split("\n")) {
@@ -19,7 +20,8 @@ export function parseFetchPlan(text: string): FetchPlan {
     if (path && inMissing) missing.push(path);
     else if (!path) inMissing = /don't know how to build these paths/.test(line);
   }
-  return { unpackedBytes: Math.ceil(Number(unpacked?.[1] ?? 0) * MEBIBYTE), missing };
+  const [, size = "0", unit = ""] = unpacked ?? [];
+  return { unpackedBytes: Math.ceil(Number(size) * 1_024 ** UNITS.indexOf(unit)), missing };
 }
 
 /** What went wrong with `nix-store --realise`, by the words that Nix has for it. */

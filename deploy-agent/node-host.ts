@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, readlinkSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { type Clock, MINUTE, SECOND } from "#core/lib/clock.ts";
 import { lastWords, runCommand } from "./commands.ts";
 import type { WantedCache } from "./decide.ts";
-import { BEFORE_ROOT, download } from "./download.ts";
+import { download, rootPlace } from "./download.ts";
 import { parseInhibitors } from "./inhibitors.ts";
 import type { SwitchStep, WorkResult } from "./machine.ts";
 import type { Host } from "./ports.ts";
@@ -90,15 +90,20 @@ export class NodeHost implements Host {
   async pin({ profilePath, runningPath }: SystemView): Promise<void> {
     const path = profilePath ?? runningPath;
     if (path === null) return;
-    const root = join(this.#settings.stateDir, "roots", BEFORE_ROOT);
-    // Its generation keeps it as well, so that it does no harm where this does not work.
-    await runCommand(
-      this.#settings.commands.nixStore,
-      ["--realise", path, "--max-jobs", "0", "--add-root", root, "--indirect"],
-      {
-        timeoutMs: COMMAND_TIMEOUT_MS,
-      },
-    );
+    try {
+      const words = [
+        "--realise",
+        path,
+        "--max-jobs",
+        "0",
+        "--add-root",
+        rootPlace(this.#settings, "before"),
+        "--indirect",
+      ];
+      await runCommand(this.#settings.commands.nixStore, words, { timeoutMs: COMMAND_TIMEOUT_MS });
+    } catch {
+      // Its generation keeps it as well, so that it does no harm where this does not work.
+    }
   }
 
   async setProfile(systemPath: string, generation: number | null): Promise<WorkResult> {
@@ -140,15 +145,21 @@ export class NodeHost implements Host {
   async busyReason(purpose: "switch" | "reboot"): Promise<string | null> {
     const { busyCommand, waitForInhibitors } = this.#settings;
     if (busyCommand !== null) {
-      const { code } = await this.#shell(busyCommand, COMMAND_TIMEOUT_MS);
-      if (code === 0) return `the host is busy, says \`${busyCommand.slice(0, 200)}\``;
+      const { code, trouble } = await this.#shell(busyCommand, COMMAND_TIMEOUT_MS);
+      const shown = `\`${busyCommand.slice(0, 200)}\``;
+      if (code === 0) return `the host is busy, says ${shown}`;
+      if (code === null) return `nobody knows whether the host is busy: ${shown} ${trouble}`;
     }
     if (purpose === "switch" && !waitForInhibitors) return null;
-    const { stdout } = await runCommand(
+    const { code, trouble, stdout, stderr } = await runCommand(
       this.#settings.commands.systemdInhibit,
       ["--list", "--no-legend", "--no-pager"],
       { timeoutMs: COMMAND_TIMEOUT_MS },
     );
+    if (code !== 0) {
+      const words = trouble ?? (lastWords(stderr) || `it ended with ${code}`);
+      return `nobody knows whether a shutdown is inhibited: systemd-inhibit: ${words}`;
+    }
     const [holder] = parseInhibitors(stdout);
     return holder === undefined ? null : `a shutdown is inhibited: ${holder}`;
   }

@@ -1,4 +1,5 @@
 import type { HostReportBody } from "#core/api/hosts.ts";
+import { printable } from "./printable.ts";
 import type { Mode } from "./settings.ts";
 import type { Journal, Phase, QueuedReport, SystemView } from "./state.ts";
 import { AGENT_VERSION } from "./version.ts";
@@ -50,8 +51,10 @@ export function reportBody(facts: ReportFacts): Readonly<HostReportBody> {
     booted_path: view.bootedPath,
     generation: view.generation,
     health: facts.health,
-    reason: facts.reason?.slice(0, REASON_LENGTH_MAX) ?? null,
-    failed_units: (facts.failedUnits ?? []).slice(0, FAILED_UNITS_MAX).map((unit) => unit.slice(0, UNIT_LENGTH_MAX)),
+    reason: facts.reason == null ? null : printable(facts.reason).slice(0, REASON_LENGTH_MAX),
+    failed_units: (facts.failedUnits ?? [])
+      .slice(0, FAILED_UNITS_MAX)
+      .map((unit) => printable(unit).slice(0, UNIT_LENGTH_MAX)),
     exit_code: facts.exitCode ?? null,
     agent_version: AGENT_VERSION,
     happened_at: facts.happenedAt,

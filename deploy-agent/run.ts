@@ -99,11 +99,9 @@ async function deploy(
   wanted: Wanted,
   { target }: Extract<Decision, { readonly kind: "deploy" }>,
 ): Promise<Omit<RunEnd, "wanted">> {
-  const { keeper, settings } = context;
-  const { mode } = settings;
+  const { mode } = context.settings;
   const before = viewBefore(context);
   const journal = newJournal(context, { goal: "deploy", phase: "downloading", cause: null, mode, target, before });
-  keeper.update((state) => ({ ...state, journal }));
   return runJournal(context, journal, wanted.caches);
 }
 

@@ -3,6 +3,7 @@ import { isUuid } from "#core/lib/ids.ts";
 import { parsePublicKey } from "#core/nix/signature.ts";
 import { parseStorePath } from "#core/nix/store-path.ts";
 import type { Wanted, WantedBuild, WantedCache } from "./decide.ts";
+import { printable } from "./printable.ts";
 
 /** The answer is not what this agent understands; the message says which part. */
 export class WantedError extends Error {
@@ -54,6 +55,10 @@ function parseCache(value: unknown): WantedCache {
   const url = textOf(fields, "url");
   if (!/^https?:\/\/[^\s"'\\]+$/.test(url) || !URL.canParse(url)) {
     throw new WantedError(`the address ${shown(url)} of a cache is none that Nix could ask`);
+  }
+  // What follows a question mark are settings of Nix, such as `trusted=true`, which takes paths without signatures.
+  if (/[?#@]/.test(url)) {
+    throw new WantedError(`the address ${shown(url)} of a cache should have no user, query and fragment`);
   }
   const keys = fields.public_keys;
   if (!Array.isArray(keys) || keys.length > KEYS_MAX || !keys.every(isPublicKey)) {
@@ -109,11 +114,6 @@ function commitOf(fields: Fields<"commit">): string {
   const value = textOf(fields, "commit");
   if (/^[0-9a-f]{1,64}$/.test(value)) return value;
   throw new WantedError(`commit should be the hash of a commit and is ${shown(value)}`);
-}
-
-/** Texts of the server are printed for people, and must not steer their terminals or look like lines of the agent. */
-export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, " ");
 }
 
 function booleanOf<Name extends string>(fields: Fields<Name>, name: Name): boolean {

@@ -1,6 +1,11 @@
-/** Each call of a tool has a moment before and one after its work, at which the agent can be killed. */
+/**
+ * Each call of a tool has a moment before and one after its work, at which the agent can be killed; two tools may run
+ * at a time, and count one after the other.
+ */
 const MOMENT = `moment() {
+  exec 9> "$root/moments.lock"; flock 9
   count=$(($(cat "$root/moments") + 1)); echo "$count" > "$root/moments"
+  exec 9>&-
   if [ "$count" = "$(cat "$root/kill-at")" ]; then kill -9 "$PPID"; fi
 }
 moment; trap moment EXIT
