@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock } from "#core/lib/clock.ts";
 import { streamOf } from "#core/lib/streams.ts";
+import { parseDerivation } from "#core/nix/derivation.ts";
+import type { StorePath } from "#core/nix/store-path.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import { Agent } from "#worker/agent.ts";
@@ -39,8 +41,9 @@ const log: Logger = {
   with: () => log,
 };
 
-const graph: Graph = await makeGraph(order.nodes);
-const byPath = new Map<string, GraphNode>(graph.nodes.map((node) => [node.drvPath, node]));
+let graph: Graph | null = await makeGraph(order.nodes);
+/** What is to be uploaded. */
+const byPath = new Map<string, GraphNode>(order.uploads ? graph.nodes.map((node) => [node.drvPath, node]) : []);
 const channel = new Channel(connect(order.socketPath), () => {
   throw new Error("the server opens no sockets");
 });
@@ -62,17 +65,17 @@ function startAgent(workerId: string, kind: "evaluator" | "builder", open: () =>
     dataDir: join(order.folder, workerId),
     connect: async () => open(),
     tokensFor: async (peers) => peers.map((peer) => ({ peer, token: order.token })),
-    build: async (job, _aterm, link) => {
-      const { outputs } = byPath.get(job.drv_path) as GraphNode;
+    build: async (job, aterm, link) => {
       link.phase("building");
       if (order.buildMs > 0) await sleep(order.buildMs * (0.5 + Math.random()));
       link.builderEnded();
-      if (order.uploads) for (const output of outputs) await upload(output, link);
-      const made = outputs.map(({ name, path }) => ({ name, path }));
+      for (const output of byPath.get(job.drv_path)?.outputs ?? []) await upload(output, link);
+      const { outputs } = parseDerivation(aterm);
+      const made = Array.from(outputs, ([name, { path }]) => ({ name, path: path as StorePath }));
       return { kind: "build", status: "built", outputs: made, failure: null, build_ms: 1 };
     },
     evaluate: async (_job, link) => {
-      await report(link);
+      if (graph) await report(link, graph);
       return { kind: "evaluation", status: "completed", failure: null };
     },
     clock: systemClock,
@@ -86,7 +89,7 @@ async function upload({ info, zstd }: GraphNode["outputs"][number], link: Attemp
   await link.pushNar({ target: "output", info, compression: "zstd", open: () => streamOf(zstd) });
 }
 
-async function report(link: AttemptLink): Promise<void> {
+async function report(link: AttemptLink, graph: Graph): Promise<void> {
   const points = new Map(graph.attributes.map((point) => [point.drvPath, point]));
   for (let at = 0; at < graph.nodes.length; at += BATCH_NODES) {
     const nodes = graph.nodes.slice(at, at + BATCH_NODES);
@@ -105,6 +108,9 @@ async function ingest(): Promise<number> {
   await acknowledged;
   const ms = performance.now() - startedAt;
   await agent.drain();
+  // Workers know no graph. Looking through one of 100,000 for garbage, every ten seconds, took V8 0.4 s of both
+  // processors.
+  graph = null;
   return ms;
 }
 
@@ -133,4 +139,4 @@ process.on("message", (command: "ingest" | "drain" | "events") => {
   );
 });
 process.on("SIGTERM", () => process.exit(0));
-process.send?.({ edges: graph.edges, bytes: graph.nodes.reduce((sum, { aterm }) => sum + aterm.length, 0) });
+process.send?.({ edges: graph.edges });
