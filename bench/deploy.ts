@@ -25,7 +25,8 @@ const HOST = "alpha";
 const NOTES = [
   "`deploy`: the agent, in the one file that its package has, as a process of its own against a host with a " +
     "nix-daemon of its own, a fake root and a switch script that only sets links. A check is a whole run " +
-    "that finds nothing new; its CPU time is that of the agent and of all that it starts, its memory the agent's peak (VmHWM), Node included.",
+    "that finds nothing new; its CPU time is that of the agent and of all that it starts, its memory " +
+    "the agent's peak (VmHWM), Node included.",
   "An update is a whole run - question, download, profile, switch, one look at the health without settling time, " +
     "reports -, beside `nix-store --realise` of the same path from the same cache into the same, emptied store: of " +
     `${LARGE.count} outputs of ${LARGE.bytes / MEGA} MB random bytes, and of a system with nothing but itself. ` +
