@@ -90,6 +90,8 @@ in
       system.gradient-deploy = {
         enable = true;
         server = "http://${domain}";
+        # The test's own network.
+        allowHttp = true;
         apiKeyFile = "/var/lib/gradient-deploy/api-key";
         project = "acme/fleet";
         health.settleSec = 1;
@@ -148,8 +150,16 @@ in
         publish("sick")
         host.fail("gradient-update")
         runs("good")
-        host.succeed("gradient-update")
+        # It says that it does not try that one again.
+        host.succeed("gradient-update || test 13 = $?")
         host.succeed("test 1 = $(grep -c 'switch sick' /var/log/switches)")
+
+    with subtest("a word is for one run, and what was forced is undone, too"):
+        host.fail("gradient-update --force")
+        runs("good")
+        host.succeed("test 2 = $(grep -c 'switch sick' /var/log/switches)")
+        host.succeed("gradient-update || test 13 = $?")
+        host.succeed("test 2 = $(grep -c 'switch sick' /var/log/switches)")
 
     with subtest("a better one is deployed by the timer's unit"):
         publish("better")

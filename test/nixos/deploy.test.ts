@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { isHostName } from "#core/domain/deployment.ts";
@@ -9,7 +9,7 @@ import { SETTINGS, type SettingSpec } from "#deploy-agent/settings.ts";
 import { parseHost } from "#deploy-agent/settings-values.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { canEvaluate, evaluateSystems } from "./support/evaluate.ts";
-import { credentialsOf, snippet, sound, startedEnvironment, unitOf } from "./support/systems.ts";
+import { snippet, sound, startedEnvironment, unitOf } from "./support/systems.ts";
 
 const FLAKE_MODULE = "inputs.gradient.nixosModules.deploy";
 const DOCUMENTED = snippet("deploy");
@@ -17,6 +17,8 @@ const withDeploy = (...texts: readonly string[]) =>
   `({ inputs, lib, ... }: { imports = [ ${FLAKE_MODULE} ${texts.join(" ")} ]; })`;
 const withOptions = (text: string) =>
   withDeploy(DOCUMENTED, `({ lib, ... }: { system.gradient-deploy = { ${text} }; })`);
+
+const KEY = `${"A".repeat(43)}=`;
 
 /** What is set, and what comes of it in the agent. */
 const OPTIONS: readonly (readonly [string, (settings: DeploySettings) => unknown, unknown])[] = [
@@ -56,6 +58,8 @@ const OPTIONS: readonly (readonly [string, (settings: DeploySettings) => unknown
     (s) => s.rebootWindow,
     { fromMinute: 23 * 60 + 30, toMinute: 300 },
   ],
+  ["allowHttp = true;", (s) => s.allowHttp, true],
+  [`trustedPublicKeys = [ "a-1:${KEY}" "b-2:${KEY}" ];`, (s) => s.trustedPublicKeys, [`a-1:${KEY}`, `b-2:${KEY}`]],
   ["report = false;", (s) => s.report, false],
   ["watch.waitSec = 20;", (s) => s.watchWaitSeconds, 20],
   [`caFile = "/etc/ssl/ca.pem";`, (s) => s.caFile, "/etc/ssl/ca.pem"],
@@ -79,6 +83,31 @@ const REFUSED: readonly (readonly [words: string, text: string])[] = [
     "system.gradient-deploy.health.commands takes at most 20 commands.",
     'health.commands = builtins.genList (_: "true") 21;',
   ],
+  ["system.gradient-deploy.health.commands holds an empty command.", 'health.commands = [ "true" "  " ];'],
+  [
+    "system.gradient-deploy.health.ignoredUnits takes at most 100 names; * in one stands for anything.",
+    'health.ignoredUnits = builtins.genList (_: "a.service") 101;',
+  ],
+  [
+    "system.gradient-deploy.server has the port 99999: ports end at 65535.",
+    'server = lib.mkForce "https://g.example.com:99999";',
+  ],
+  [
+    "system.gradient-deploy.server has the port 65536: ports end at 65535.",
+    'server = lib.mkForce "https://[2001:db8::1]:65536/x";',
+  ],
+  ...["http://gradient.example.com", "http://localhost.evil.example", "http://127.0.0.1.evil.example:80"].map(
+    (server): readonly [string, string] => [
+      "system.gradient-deploy.server is asked by http: the keys of the caches come in its answer, so whoever is on " +
+        "the way would be root on this host. Use https, or accept that with system.gradient-deploy.allowHttp = true.",
+      `server = lib.mkForce "${server}";`,
+    ],
+  ),
+  ...["[ ]", '""', '[ "" ]'].map((dates): readonly [string, string] => [
+    "system.gradient-deploy.dates names no time. For a host without the timer (watch.enable, gradient-update): " +
+      "systemd.timers.gradient-deploy.enable = false.",
+    `dates = ${dates};`,
+  ]),
 ];
 
 /** What is of no right type: the evaluation ends there. */
@@ -86,6 +115,7 @@ const NO_VALUES = [
   `project = lib.mkForce "x";`,
   `server = lib.mkForce "gradient.example.com";`,
   `server = lib.mkForce "https://user@gradient.example.com";`,
+  `trustedPublicKeys = [ "main-1" ];`,
   `mode = "reboot";`,
   `deployFor = "two words";`,
   `deployFor = "it's";`,
@@ -111,14 +141,6 @@ const WARNED: readonly (readonly [words: string, text: string])[] = [
   [
     'system.gradient-deploy.reboot.window has no effect while system.gradient-deploy.reboot.policy is "never".',
     'reboot.window = "02:00-05:00";',
-  ],
-  [
-    "system.gradient-deploy.server is asked by http: the API key crosses the network unprotected.",
-    'server = lib.mkForce "http://gradient.example.com";',
-  ],
-  [
-    "system.gradient-deploy.server is asked by http: the API key crosses the network unprotected.",
-    'server = lib.mkForce "http://localhost.evil.example";',
   ],
 ];
 
@@ -146,6 +168,12 @@ const systems = {
     `{ networking.hostName = "web1"; }`,
   ),
   watching: withOptions("watch.enable = true;"),
+  unnamed: withDeploy(DOCUMENTED, `{ networking.hostName = ""; }`),
+  unchecked: withOptions("validateSettings = false;"),
+  onLastPort: withOptions(`server = lib.mkForce "https://[2001:db8::1]:65535/x";`),
+  byHttp: withOptions(`allowHttp = true; server = lib.mkForce "http://gradient.example.com";`),
+  atHome: withOptions(`server = lib.mkForce "http://[::1]:3000";`),
+  longProject: withOptions(`project = lib.mkForce "acme/${"a".repeat(200)}";`),
   off: withDeploy(),
   everything: `({ inputs, ... }: {
     imports = with inputs.gradient.nixosModules; [ default gradient-worker deploy ${DOCUMENTED} ];
@@ -177,11 +205,49 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
       server: "https://gradient.example.com",
       project: { organization: "myorg", name: "myproject" },
       host: "host",
-      apiKeyFile: join(folder.path, "credentials", "api-key"),
+      apiKeyFile: "/var/lib/gradient-deploy/api-key",
     });
-    expect(credentialsOf(unit("plain"))).toEqual({ "api-key": "/var/lib/gradient-deploy/api-key" });
     expect(sound(system("plain")).warnings).toEqual([]);
-    expect(Object.keys(sound(system("plain")).services)).toEqual(["gradient-deploy", "gradient-deploy-resume"]);
+    expect(Object.keys(sound(system("plain")).services)).toEqual([
+      "gradient-deploy",
+      "gradient-deploy-resume",
+      "gradient-deploy@",
+    ]);
+  });
+
+  test("a machine without a name of its own asks as what it is called when the agent runs", () => {
+    expect(started("unnamed").settings.host).toBe("machine");
+  });
+
+  test("the last port there is may be the server's", () => {
+    expect(started("onLastPort").settings.server).toBe("https://[2001:db8::1]:65535/x");
+  });
+
+  test("http is for this machine, and for who accepts what it means", () => {
+    expect(started("byHttp").settings).toMatchObject({ server: "http://gradient.example.com", allowHttp: true });
+    expect(started("atHome").settings).toMatchObject({ server: "http://[::1]:3000", allowHttp: false });
+  });
+
+  test("a system is not built whose agent could not read its settings", () => {
+    const check = (name: string) => {
+      const out = join(folder.path, `checked-${name}`);
+      const main = join(import.meta.dirname, "../../deploy-agent/main.ts");
+      const script = (sound(system(name)).checks[0] ?? "").replace(
+        /^\S+\/bin\/gradient-deploy /m,
+        `${process.execPath} ${main} `,
+      );
+      const { status, stdout, stderr } = spawnSync("/bin/sh", ["-e", "-c", script], {
+        encoding: "utf8",
+        env: { PATH: process.env.PATH, out },
+      });
+      return { status, said: stdout + stderr, isBuilt: existsSync(out) };
+    };
+    expect(check("plain")).toMatchObject({ status: 0, isBuilt: true });
+    expect(check("unnamed")).toMatchObject({ status: 0, isBuilt: true });
+    const refused = check("longProject");
+    expect(refused).toMatchObject({ status: 2, isBuilt: false });
+    expect(refused.said).toContain("GRADIENT_DEPLOY_PROJECT=acme/aaa");
+    expect(sound(system("unchecked")).checks).toEqual([]);
   });
 
   test("the documentation's flake makes the same of it", () => {
@@ -244,7 +310,7 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
 
   test("a switch neither restarts nor stops the units that make it", () => {
     const units = Object.values(sound(system("watching")).services);
-    expect(units.length).toBe(3);
+    expect(units.length).toBe(4);
     for (const { restartIfChanged, unitConfig } of units) {
       expect(restartIfChanged).toBe(false);
       expect(unitConfig["X-StopOnRemoval"]).toBe(false);
@@ -265,7 +331,7 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
 
   test("what may be better in a while is tried again, and a build that failed is not", () => {
     const { serviceConfig } = unit("plain");
-    const passing = ["state", "unreachable", "bad-answer", "download-failed", "interrupted"];
+    const passing = ["state", "unreachable", "bad-answer", "download-failed", "rollback-failed", "interrupted"];
     const final = Object.entries(ENDS).filter(([name, end]) => !end.expected && !passing.includes(name));
     expect(String(serviceConfig.RestartPreventExitStatus)).toBe(final.map(([, end]) => end.exitCode).join(" "));
     expect(serviceConfig).toMatchObject({ Type: "oneshot", Restart: "on-failure" });
@@ -284,10 +350,19 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(isHostName(name)).toBe(isOne);
   });
 
-  test("what a reboot or a loss of power has left is looked at a minute after the boot, once there is a key", () => {
+  test("no unit needs the key's file to start: what was under way is finished or undone without it", () => {
+    for (const { serviceConfig, environment } of Object.values(sound(system("watching")).services)) {
+      expect(serviceConfig).not.toHaveProperty("LoadCredential");
+      expect(environment.GRADIENT_DEPLOY_API_KEY_FILE).toBe("/var/lib/gradient-deploy/api-key");
+    }
+  });
+
+  test("what a reboot or a loss of power has left is looked at a minute after the boot, also without a key", () => {
     const { serviceConfig, unitConfig, wantedBy } = unit("plain", "gradient-deploy-resume");
     expect(serviceConfig.ExecStart).toMatch(/\/bin\/gradient-deploy resume$/);
-    expect(unitConfig.ConditionPathExists).toBe("/var/lib/gradient-deploy/api-key");
+    expect(unitConfig.ConditionPathExists).toBe("/var/lib/gradient-deploy/state.json");
+    expect(serviceConfig.RestartPreventExitStatus).toBe(unit("plain").serviceConfig.RestartPreventExitStatus);
+    expect(serviceConfig).toMatchObject({ Restart: "on-failure", RestartSec: 300, RestartMaxDelaySec: 3600 });
     // A switch must not start it: it would wait for the very run that switches.
     expect(wantedBy).toEqual([]);
     expect(sound(system("plain")).timers["gradient-deploy-resume"]?.timerConfig).toEqual({ OnBootSec: "1min" });
@@ -298,9 +373,15 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(watching.serviceConfig.ExecStart).toMatch(/\/bin\/gradient-deploy watch$/);
     expect(watching.serviceConfig.Restart).toBe("always");
     expect(watching.wantedBy).toEqual(["multi-user.target"]);
-    const { GRADIENT_UPDATE_ARGUMENTS: _, ...settings } = unit("watching").environment;
-    expect(watching.environment).toEqual(settings);
+    expect(watching.environment).toEqual(unit("watching").environment);
     expect(sound(system("plain")).services).not.toHaveProperty("gradient-deploy-watch");
+  });
+
+  test("watch starts at once after each update, and ever more rarely while it cannot, as without a key", () => {
+    const { serviceConfig } = unit("watching", "gradient-deploy-watch");
+    expect(serviceConfig).toMatchObject({ RestartSec: 5, RestartSteps: 6, RestartMaxDelaySec: 300 });
+    // Its counter of restarts is put back by this.
+    expect(serviceConfig.ExecStopPost).toContain("gradient-deploy-watched");
   });
 
   test("without enable nothing is set up, and the three modules go together", () => {
@@ -326,102 +407,14 @@ describe.skipIf(!canEvaluate())("system.gradient-deploy", () => {
     expect(sound(system("plain")).undocumented).toEqual([]);
   });
 
-  test("gradient-update runs the unit, tells what it said, and ends as it did", async () => {
-    await using place = await withTemporaryFolder();
-    const run = prepareUpdate(place.path, sound(system("plain")).commands["gradient-update"] ?? "");
-
-    const started = (words: readonly string[], more?: UpdateSituation) =>
-      run(words, more).calls.find((call) => call.startsWith("systemctl start"));
-    const plain = run([]);
-    expect(plain).toMatchObject({ status: 0, stdout: "deployed\n" });
-    expect(plain.calls.filter((call) => !/--value gradient-deploy|ActiveState|SubState/.test(call))).toEqual([
-      "systemctl reset-failed gradient-deploy.service",
-      "systemctl start gradient-deploy.service, with ",
-      "journalctl --quiet --no-pager --output cat _SYSTEMD_INVOCATION_ID=4711 + INVOCATION_ID=4711",
-    ]);
-
-    // For this run alone.
-    expect(started(["--allow-older", "--force"])).toBe(
-      "systemctl start gradient-deploy.service, with GRADIENT_UPDATE_ARGUMENTS=--allow-older --force",
-    );
-    expect(started([])).toBe("systemctl start gradient-deploy.service, with ");
-
-    expect(run([], { startStatus: "1" })).toMatchObject({ status: 1, stdout: "deployed\n" });
-    expect(run(["--server"])).toMatchObject({ status: 2, calls: [] });
-  });
-
-  test("gradient-update says when it comes too late to force anything, and does not wait for a retry", async () => {
-    await using place = await withTemporaryFolder();
-    const run = prepareUpdate(place.path, sound(system("plain")).commands["gradient-update"] ?? "");
-    const atWork = { active: "activating", sub: "start" };
-    const refused = run(["--force"], atWork);
-    expect(refused.status).toBe(15);
-    expect(refused.stderr).toContain("is at work, which --force cannot change");
-    expect(refused.calls.filter((call) => !call.startsWith("systemctl show"))).toEqual([]);
-    expect(existsSync(join(place.path, "gradient-update.env"))).toBe(false);
-
-    expect(run([], atWork)).toMatchObject({ status: 0, stdout: "deployed\n" });
-
-    const retrying = run(["--force"], { active: "activating", sub: "auto-restart" });
-    expect(retrying).toMatchObject({ status: 0, stdout: "deployed\n" });
-    const calls = retrying.calls.filter((call) => /systemctl (stop|start)/.test(call));
-    expect(calls).toEqual([
-      "systemctl stop gradient-deploy.service",
-      "systemctl start gradient-deploy.service, with GRADIENT_UPDATE_ARGUMENTS=--force",
-    ]);
-  });
-
-  test("what a gradient-update that was killed has left is for one run only", () => {
-    const { EnvironmentFile, ExecStopPost } = unit("plain").serviceConfig;
-    expect(EnvironmentFile).toBe("-/run/gradient-update.env");
-    expect(ExecStopPost).toMatch(/\/bin\/rm -f \/run\/gradient-update\.env$/);
-  });
-
-  test("gradient-deploy of the command line has the settings of the unit, and the file of the key itself", async () => {
+  test("gradient-deploy of the command line has the settings of the unit, and the key", async () => {
     const text = `health.commands = [ "curl -w '100%' http://localhost" ''test "$HOME" = "a b"'' ];`;
     const script = sound(system(text)).commands["gradient-deploy"] ?? "";
     const shown = script.replace(/exec \S+/, "env -0 #");
     const { stdout } = spawnSync("/bin/sh", ["-c", shown], { encoding: "utf8", env: { PATH: process.env.PATH } });
     const seen = Object.fromEntries(stdout.split("\0").map((line) => line.split(/=(.*)/s).slice(0, 2)));
     const { settings } = readSettings(seen, { machineName: "machine" });
-    expect(settings).toEqual({ ...started(text).settings, apiKeyFile: "/var/lib/gradient-deploy/api-key" });
+    expect(settings).toEqual(started(text).settings);
     expect(script).toContain('/bin/gradient-deploy "$@"');
   });
 });
-
-interface UpdateSituation {
-  readonly startStatus?: string;
-  /** Of the unit. */
-  readonly active?: string;
-  readonly sub?: string;
-}
-
-/** The script with a systemctl and a journalctl that write down how they are called, and a run folder of its own. */
-function prepareUpdate(folder: string, script: string) {
-  const log = join(folder, "calls");
-  const file = join(folder, "gradient-update.env");
-  const programs = join(folder, "bin");
-  mkdirSync(programs);
-  const write = (name: string, text: string) => {
-    writeFileSync(join(programs, name), `#!/bin/sh\n${text}\n`);
-    chmodSync(join(programs, name), 0o755);
-  };
-  write(
-    "systemctl",
-    `case $1 in
-       start) echo "systemctl $*, with $(cat ${file} 2>/dev/null)" >> ${log}; exit "$START_STATUS" ;;
-       show) case $3 in ActiveState) echo "$ACTIVE" ;; SubState) echo "$SUB" ;; *) echo 4711 ;; esac ;;
-     esac
-     echo "systemctl $*" >> ${log}`,
-  );
-  write("journalctl", `echo "journalctl $*" >> ${log}; echo deployed`);
-  const text = script.replaceAll("/run/gradient-update.env", file);
-  return (args: readonly string[], { startStatus = "0", active = "inactive", sub = "dead" }: UpdateSituation = {}) => {
-    writeFileSync(log, "");
-    const { status, stdout, stderr } = spawnSync("/bin/sh", ["-c", text, "gradient-update", ...args], {
-      encoding: "utf8",
-      env: { PATH: `${programs}:${process.env.PATH}`, START_STATUS: startStatus, ACTIVE: active, SUB: sub },
-    });
-    return { status, stdout, stderr, calls: readFileSync(log, "utf8").split("\n").filter(Boolean) };
-  };
-}

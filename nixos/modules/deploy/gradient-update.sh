@@ -1,43 +1,69 @@
-# Deploys now what Gradient built for this host, and prints what the run said.
+# Deploys now what Gradient built for this host, prints what the run said, and ends with the run's exit code.
 #
-#   gradient-update [--allow-older] [--force]
+#   gradient-update [--allow-older | --force]
 set -u
 
-for word in "$@"; do
-  case $word in
-    --allow-older | --force) ;;
+word=
+for given in "$@"; do
+  case $given in
+    # It takes also what is older.
+    --force) word=$given ;;
+    --allow-older) word=${word:-$given} ;;
     *)
-      echo "usage: gradient-update [--allow-older] [--force]" >&2
+      echo "usage: gradient-update [--allow-older | --force]" >&2
       @agent@ --help | grep --after-context=1 --extended-regexp '^ *--(allow-older|force)$' >&2
       exit 2
       ;;
   esac
 done
 
-state=$(systemctl show --property ActiveState --value gradient-deploy.service)
-step=$(systemctl show --property SubState --value gradient-deploy.service)
-if [ "$step" = auto-restart ]; then
+unit=gradient-deploy${word:+@$word}.service
+of_unit() {
+  systemctl show --property "$1" --value "$unit"
+}
+
+case $(of_unit ActiveState)/$(of_unit SubState) in
   # It waits to try again; a start would only wait with it.
-  systemctl stop gradient-deploy.service
-elif [ "$state" = activating ] || [ "$state" = deactivating ]; then
-  if [ $# -gt 0 ]; then
-    echo "gradient-update: a run of gradient-deploy.service is at work, which $* cannot change." >&2
-    echo "Try again when it has ended, or end it with: systemctl stop gradient-deploy.service" >&2
-    exit 15
-  fi
-  echo "gradient-update: a run is at work already; waiting for its end" >&2
+  */auto-restart*) systemctl stop "$unit" ;;
+  activating/* | deactivating/*) echo "gradient-update: a run is at work already; waiting for its end" >&2 ;;
+esac
+
+# Runs that failed before do not count against who looks after the host.
+systemctl reset-failed "$unit" 2> /dev/null
+since=$(date +%s)
+systemctl start "$unit"
+started=$?
+# To systemd, a build that is held back or a host that is busy is a success, and to who asked it is none.
+code=$started
+ended=$(of_unit ExecMainStatus)
+case $(of_unit ExecMainCode)/$ended in
+  1/0) ;;
+  1/*) code=$ended ;;
+  # A signal, and no code.
+  [23]/*) code=1 ;;
+esac
+
+# What the run said, and what systemd said of it.
+journalctl --sync 2> /dev/null
+run=$(of_unit InvocationID)
+if [ -n "$run" ]; then
+  journalctl --quiet --no-pager --output cat "_SYSTEMD_INVOCATION_ID=$run" + "INVOCATION_ID=$run"
+else
+  # An instance that has succeeded is forgotten.
+  journalctl --quiet --no-pager --output cat --unit "$unit" --since "@$since"
 fi
 
-file=/run/gradient-update.env
-trap 'rm -f "$file"' EXIT
-if [ $# -gt 0 ]; then
-  echo "GRADIENT_UPDATE_ARGUMENTS=$*" > "$file" || exit 1
+case $code in
+  0) ;;
+  15)
+    echo "gradient-update: another run is at work, which this one cannot change (exit code 15)." >&2
+    echo "Try again when it has ended; this shows it: systemctl status 'gradient-deploy*'" >&2
+    ;;
+  1[0-6]) echo "gradient-update: nothing was deployed; the last line above says why (exit code $code)." >&2 ;;
+  *) echo "gradient-update: the run failed (exit code $code)." >&2 ;;
+esac
+# The failure was told: an instance that is left failed would be one more to look at.
+if [ -n "$word" ]; then
+  systemctl reset-failed "$unit" 2> /dev/null
 fi
-# Runs that failed before do not count against who looks after the host.
-systemctl reset-failed gradient-deploy.service 2> /dev/null
-systemctl start gradient-deploy.service
-code=$?
-run=$(systemctl show --property InvocationID --value gradient-deploy.service)
-# What the run said, and what systemd said of it.
-journalctl --quiet --no-pager --output cat "_SYSTEMD_INVOCATION_ID=$run" + "INVOCATION_ID=$run"
-exit $code
+exit "$code"

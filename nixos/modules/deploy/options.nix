@@ -40,16 +40,40 @@ in
       default = null;
       example = "/var/lib/gradient-deploy/api-key";
       description = ''
-        File with an API key that may read the project. Required. It reaches the agent as a systemd credential.
+        File with an API key that may read the project, readable by root alone. Required. Without it nothing new is
+        deployed, and what was under way is finished or undone.
       '';
     };
 
     deployFor = mkOption {
-      type = types.strMatching "[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}";
-      default = config.networking.hostName;
+      type = types.nullOr (types.strMatching "[A-Za-z0-9_][A-Za-z0-9._@+-]{0,252}");
+      # A machine may get its name elsewhere.
+      default = if config.networking.hostName == "" then null else config.networking.hostName;
       defaultText = lib.literalExpression "config.networking.hostName";
       example = "mymachine";
-      description = "The name of this host among the project's `nixosConfigurations`.";
+      description = ''
+        The name of this host among the project's `nixosConfigurations`. Null is what the machine is called when the
+        agent runs.
+      '';
+    };
+
+    trustedPublicKeys = mkOption {
+      type = types.listOf (types.strMatching "[^:[:space:]]+:[A-Za-z0-9+/]{43}=");
+      default = [ ];
+      example = [ "gradient.example.com-main:2N0cV2Gk8pUBz3DXrdjD2PxP9hGZ5hmyTpvJbAfYV1Y=" ];
+      description = ''
+        Public keys of caches. With any, a path is taken only when one of them signed it, whatever the server says;
+        without, the server names the keys.
+      '';
+    };
+
+    validateSettings = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether the agent reads its settings while the system is built. Off, to build for another kind of machine.
+      '';
     };
 
     dates = mkOption {

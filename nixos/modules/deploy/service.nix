@@ -14,8 +14,17 @@ let
   # How runs end that neither host nor agent is to blame for.
   expectedEnds = "10 11 12 13 14 15 16";
   # What is no better in a while. Left are: a full disk below the state, no server, an answer that is none, no download,
-  # and a run that was killed.
-  finalEnds = "1 2 3 21 22 30 31 32 40 41 42 43 44 45 46 47 48";
+  # a way back that failed, which leaves the host half made, and a run that was killed.
+  finalEnds = "1 2 3 21 22 30 31 32 40 41 42 44 45 46 47 48";
+  # What has failed for good stays so, for whoever looks at failed units; all else is tried again, after five minutes at
+  # first, and an hour in the end.
+  patience = {
+    Restart = "on-failure";
+    RestartPreventExitStatus = finalEnds;
+    RestartSec = 300;
+    RestartSteps = 5;
+    RestartMaxDelaySec = 3600;
+  };
 
   of = table: variables.environmentOf table;
   environment =
@@ -24,10 +33,14 @@ let
       DEPLOY_SERVER = cfg.server;
       DEPLOY_PROJECT = cfg.project;
       DEPLOY_HOST = cfg.deployFor;
+      # Not a credential: systemd starts nothing while a credential's file is missing, and what an earlier run has left
+      # is to be finished or undone all the same. The agent is root and says so where others can read the file.
+      DEPLOY_API_KEY_FILE = cfg.apiKeyFile;
       DEPLOY_BUSY_COMMAND = cfg.busyCommand;
       DEPLOY_NETRC_FILE = toString cfg.netrcFile;
       DEPLOY_HEALTH_COMMANDS = builtins.toJSON cfg.health.commands;
       DEPLOY_HEALTH_IGNORED_UNITS = lib.concatStringsSep " " cfg.health.ignoredUnits;
+      DEPLOY_TRUSTED_PUBLIC_KEYS = lib.concatStringsSep " " cfg.trustedPublicKeys;
     }
     // of settings.top cfg
     // of settings.rollback cfg.rollback
@@ -54,12 +67,9 @@ let
       config.nix.package
       "/run/current-system/sw"
     ];
-    environment = environment // {
-      GRADIENT_DEPLOY_API_KEY_FILE = "%d/api-key";
-    };
+    inherit environment;
     serviceConfig = {
       ExecStart = "${agent} ${command}";
-      LoadCredential = [ "api-key:${toString cfg.apiKeyFile}" ];
       StateDirectory = baseNameOf folder;
       StateDirectoryMode = "0700";
       WorkingDirectory = folder;
@@ -70,18 +80,34 @@ let
     };
   };
 
+  exported = lib.concatStrings (
+    lib.mapAttrsToList (name: value: ''
+      export ${name}=${lib.escapeShellArg (lib.replaceStrings [ "%%" ] [ "%" ] value)}
+    '') (removeAttrs environment [ "HOME" ])
+  );
+
   # Root's own calls (`gradient-deploy status`, `gradient-deploy rollback`) take the settings of the unit.
   command = pkgs.writeShellScriptBin "gradient-deploy" (
-    lib.concatStrings (
-      lib.mapAttrsToList (name: value: ''
-        export ${name}=${lib.escapeShellArg (lib.replaceStrings [ "%%" ] [ "%" ] value)}
-      '') (removeAttrs environment [ "HOME" ])
-    )
+    exported
     + ''
-      export GRADIENT_DEPLOY_API_KEY_FILE=${lib.escapeShellArg (toString cfg.apiKeyFile)}
       exec ${agent} "$@"
     ''
   );
+
+  # To the agent at work, a system whose own agent cannot read its settings looks healthy: and it is the last one.
+  checked = pkgs.runCommand "gradient-deploy-settings" { } (
+    exported
+    + ''
+      ${agent} read-settings
+      touch $out
+    ''
+  );
+
+  watched = pkgs.writeShellScript "gradient-deploy-watched" ''
+    if [ "$SERVICE_RESULT" = success ]; then
+      systemctl reset-failed gradient-deploy-watch.service
+    fi
+  '';
 
   update = pkgs.writeShellScriptBin "gradient-update" (
     lib.replaceStrings [ "@agent@" ] [ agent ] (builtins.readFile ./gradient-update.sh)
@@ -97,30 +123,35 @@ in
       update
     ];
 
+    system.checks = lib.optional cfg.validateSettings checked;
+
     systemd.services.gradient-deploy =
       let
-        base = service "Takes what Gradient built for this host" "run $GRADIENT_UPDATE_ARGUMENTS";
+        base = service "Takes what Gradient built for this host" "run";
       in
       base
       // {
-        environment = base.environment // {
-          GRADIENT_UPDATE_ARGUMENTS = "";
-        };
         # It would count runs that went well, too, and end a timer of every few minutes.
         startLimitIntervalSec = 0;
-        serviceConfig = base.serviceConfig // {
+        serviceConfig =
+          base.serviceConfig
+          // patience
+          // {
+            Type = "oneshot";
+          };
+      };
+
+    # Of `gradient-update` with a word, which is the instance: nothing is left of it for other runs.
+    systemd.services."gradient-deploy@" =
+      let
+        base = service "Takes what Gradient built for this host, as it was told to" "run %i";
+      in
+      base
+      // {
+        startLimitIntervalSec = 0;
+        # systemd forgets an instance that succeeded, and how it ended: only 0 is a success.
+        serviceConfig = removeAttrs base.serviceConfig [ "SuccessExitStatus" ] // {
           Type = "oneshot";
-          # Of `gradient-update`, for one run.
-          EnvironmentFile = "-/run/gradient-update.env";
-          # What has failed for good stays so, for whoever looks at failed units.
-          Restart = "on-failure";
-          RestartPreventExitStatus = finalEnds;
-          RestartSec = 300;
-          # Five minutes at first, and an hour in the end.
-          RestartSteps = 5;
-          RestartMaxDelaySec = 3600;
-          # Of a `gradient-update` that was killed.
-          ExecStopPost = "${pkgs.coreutils}/bin/rm -f /run/gradient-update.env";
         };
       };
 
@@ -131,13 +162,16 @@ in
       in
       base
       // {
-        # Without a key nothing has been deployed.
+        # Without it nothing has been deployed.
         unitConfig = base.unitConfig // {
-          ConditionPathExists = cfg.apiKeyFile;
+          ConditionPathExists = "${folder}/state.json";
         };
-        serviceConfig = base.serviceConfig // {
-          Type = "oneshot";
-        };
+        serviceConfig =
+          base.serviceConfig
+          // patience
+          // {
+            Type = "oneshot";
+          };
       };
 
     systemd.services.gradient-deploy-watch = lib.mkIf cfg.watch.enable (
@@ -150,9 +184,14 @@ in
         startLimitIntervalSec = 0;
         serviceConfig = base.serviceConfig // {
           Type = "exec";
-          # It ends after each update, so that the agent of the new system goes on.
+          # It ends after each update, so that the agent of the new system goes on: at once. What fails, such as a start
+          # without a key, is tried ever more rarely.
           Restart = "always";
           RestartSec = 5;
+          RestartSteps = 6;
+          RestartMaxDelaySec = 300;
+          # systemd counts restarts after a success, too.
+          ExecStopPost = "${watched}";
         };
       }
     );

@@ -53,6 +53,11 @@ in
     report = flag "DEPLOY_REPORT" true ''
       Whether the server is told every step. Without the permission to report, the agent says so once and goes on.
     '';
+    allowHttp = flag "DEPLOY_ALLOW_HTTP" false ''
+      Whether `server` may be an http address of another machine. The keys of the caches come in its answer: whoever is
+      on the way can then put a system of their own in the place of yours, and is root here. Also the API key crosses
+      the network unprotected.
+    '';
     caFile = optionalFile "DEPLOY_CA_FILE" null "/etc/ssl/certs/our-ca.pem" ''
       Certificates to trust beside the usual ones.
     '';

@@ -18,6 +18,7 @@ let
     openssh = derivation "openssh";
     callPackage = file: _: derivation "gradient-${builtins.replaceStrings [ ".nix" ] [ "" ] (baseNameOf file)}";
     writeText = name: text: derivation name // { inherit text; };
+    writeShellScript = name: text: derivation name // { inherit text; };
     writeShellScriptBin = name: text: derivation name // { inherit text; };
     runCommand = name: _: text: derivation name // { inherit text; };
   };
@@ -61,6 +62,7 @@ let
           value = command.text or "";
         }) config.environment.systemPackages
       );
+      checks = map (check: check.text) config.system.checks;
       tmpfiles = config.systemd.tmpfiles.rules;
       inherit (config.users) users groups;
       inherit (config.services) nginx caddy postgresql;

@@ -49,6 +49,8 @@ export interface System {
   readonly timers: Readonly<Record<string, { readonly timerConfig: Readonly<Record<string, unknown>> }>>;
   /** What is installed for everybody: scripts by their names. */
   readonly commands: Readonly<Record<string, string>>;
+  /** Scripts that the system is not built without. */
+  readonly checks: readonly string[];
   readonly tmpfiles: readonly string[];
   readonly users: Readonly<Record<string, { readonly group: string | null; readonly isSystemUser: boolean }>>;
   readonly groups: Readonly<Record<string, { readonly members: readonly string[] }>>;

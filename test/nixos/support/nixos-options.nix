@@ -52,6 +52,7 @@ in
     warnings = list;
     nixpkgs.overlays = with' (types.listOf types.raw) [ ];
     environment.systemPackages = with' (types.listOf types.anything) [ ];
+    system.checks = with' (types.listOf types.anything) [ ];
     networking.hostName = with' types.str "host";
     networking.proxy.envVars = set types.str;
 

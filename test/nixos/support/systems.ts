@@ -47,7 +47,8 @@ export function unitOf(system: System | null, name: string): Service {
 }
 
 export function credentialsOf({ serviceConfig }: Service): Record<string, string> {
-  const entries = (serviceConfig.LoadCredential as readonly string[]).map((entry) => entry.split(/:(.*)/s).slice(0, 2));
+  const written = (serviceConfig.LoadCredential ?? []) as readonly string[];
+  const entries = written.map((entry) => entry.split(/:(.*)/s).slice(0, 2));
   return Object.fromEntries(entries) as Record<string, string>;
 }
 
