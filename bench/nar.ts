@@ -26,8 +26,8 @@ const NOTES = [
     `4 KB: \`wrk -t1 -c32\`, ${WRK_SECONDS} s. 1 MB and 200 MB: one curl, one connection, to /dev/null. Without a ` +
     "proxy the server hashes what it sends and cuts a body that does not match; `node pipe` is " +
     "`createReadStream(path).pipe(response)`, unchecked. Behind nginx, as the NixOS module configures it, the server " +
-    "names the file, which counts for a second, and nginx sends it, as it sends the same files without a server: with " +
-    "sendfile, unchecked.",
+    "names the file, which counts for a second, and nginx sends it, as it sends the same files without a server: " +
+    "with sendfile, unchecked.",
 ];
 
 /** Bytes of NARs per second, in sizes that Nix users meet. */

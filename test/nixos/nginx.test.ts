@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
@@ -49,6 +49,35 @@ async function ask(origin: string, path: string, headers: Record<string, string>
   }
 }
 
+/** The server behind nginx. What it was asked is remembered in `seen`. */
+async function answer(request: IncomingMessage, response: ServerResponse, seen: IncomingMessage[]): Promise<void> {
+  seen.push(request);
+  const { pathname } = new URL(request.url ?? "", "http://server");
+  if (pathname.includes("/nar/")) return answerNar(request, response, pathname);
+  if (pathname.endsWith(".narinfo")) {
+    response.setHeader("Cache-Control", pathname.includes("open") ? "public, max-age=60" : "private");
+    response.end(`answer ${seen.length}`);
+    return;
+  }
+  const received = await text(request);
+  response.setHeader("Content-Type", "application/json");
+  response.end(JSON.stringify({ length: received.length }));
+}
+
+/** Of the caches open, shut (credentials are wanted) and late (it names the file only to the request itself). */
+function answerNar(request: IncomingMessage, response: ServerResponse, pathname: string): void {
+  const [, cache, file] = /^\/cache\/(open|shut|late)\/nar\/(\w+)\.nar\.zst$/.exec(pathname) ?? [];
+  const named = { ETag: '"ours"', "Cache-Control": cache === "open" ? "public, immutable" : "private" };
+  const place = { ...named, "X-Accel-Redirect": "/internal-storage/object" };
+  const only = request.headers["x-sendfile-type"] === "X-Accel-Redirect-Only";
+  if (cache === "shut" && !request.headers.authorization) response.writeHead(401).end("who are you?");
+  else if (file !== "object") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
+  else if (only) response.writeHead(204, cache === "late" ? {} : place).end();
+  else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
+  else if (cache === "late") response.writeHead(200, place).end();
+  else response.writeHead(500).end(`${request.method} came to the server`);
+}
+
 /** What the module writes for nginx, with the files of this machine in the places of those of a NixOS. */
 describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module configures it", () => {
   const seen: IncomingMessage[] = [];
@@ -72,31 +101,7 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     writeFileSync(join(folder.path, "tls.pem"), certificate);
     writeFileSync(join(folder.path, "tls.key"), key);
 
-    server = createServer(async (request, response) => {
-      seen.push(request);
-      const { pathname } = new URL(request.url ?? "", "http://server");
-      const name = /^\/cache\/(open|shut|own)\/nar\/(\w+)\.nar\.zst$/.exec(pathname);
-      if (name) {
-        const named = { ETag: '"ours"', "Cache-Control": name[1] === "open" ? "public, immutable" : "private" };
-        const place = { ...named, "X-Accel-Redirect": "/internal-storage/object" };
-        const only = request.headers["x-sendfile-type"] === "X-Accel-Redirect-Only";
-        if (name[1] === "shut" && !request.headers.authorization) response.writeHead(401).end("who are you?");
-        else if (name[2] !== "object") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
-        else if (only) response.writeHead(204, place).end();
-        else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
-        else if (name[1] === "own") response.writeHead(200, place).end();
-        else response.writeHead(500).end(`${request.method} came to the server`);
-        return;
-      }
-      if (pathname.endsWith(".narinfo")) {
-        response.setHeader("Cache-Control", pathname.includes("open") ? "public, max-age=60" : "private");
-        response.end(`answer ${seen.length}`);
-        return;
-      }
-      const received = await text(request);
-      response.setHeader("Content-Type", "application/json");
-      response.end(JSON.stringify({ length: received.length }));
-    });
+    server = createServer((request, response) => void answer(request, response, seen));
     const sockets = new WebSocketServer({ server });
     sockets.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
     server.listen(0, "127.0.0.1");
@@ -201,6 +206,8 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect([absent.status, absent.body]).toEqual([404, "no such NAR"]);
     const shut = "/cache/shut/nar/object.nar.zst";
     expect((await ask(origin, shut, own)).body).toBe("the NAR");
+    const late = await ask(origin, "/cache/late/nar/object.nar.zst");
+    expect([late.status, late.body, late.headers.etag]).toEqual([200, "the NAR", '"ours"']);
     const stranger = await ask(origin, shut);
     expect([stranger.status, stranger.body]).toEqual([401, "who are you?"]);
 
