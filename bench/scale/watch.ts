@@ -52,7 +52,8 @@ export class Watch {
       const build = ASSIGNED.exec(text)?.[1];
       if (build === undefined) return;
       if (this.firstAssignedAt === 0) this.firstAssignedAt = performance.now();
-      this.events.push({ at: now(), worker, build });
+      // Copied: cut out of it, the id would keep the whole message.
+      this.events.push({ at: now(), worker, build: Buffer.from(build, "latin1").toString("latin1") });
     } else if (text.startsWith('{"type":"job_result_ack"') && --this.#missing === 0) this.#onAll();
   }
 }

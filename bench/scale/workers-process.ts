@@ -41,13 +41,26 @@ const log: Logger = {
   with: () => log,
 };
 
-let graph: Graph | null = await makeGraph(order.nodes);
-/** What is to be uploaded. */
-const byPath = new Map<string, GraphNode>(order.uploads ? graph.nodes.map((node) => [node.drvPath, node]) : []);
+const memory = await remember();
 const channel = new Channel(connect(order.socketPath), () => {
   throw new Error("the server opens no sockets");
 });
 const watch = new Watch();
+
+interface Memory {
+  readonly edges: number;
+  /** What is to be reported. */
+  graph: Graph | null;
+  /** What is to be uploaded. */
+  readonly byPath: ReadonlyMap<string, GraphNode>;
+}
+
+/** In an object that a suspended module cannot keep alive when its content is dropped. */
+async function remember(): Promise<Memory> {
+  const graph = await makeGraph(order.nodes);
+  const byPath = new Map<string, GraphNode>(order.uploads ? graph.nodes.map((node) => [node.drvPath, node]) : []);
+  return { edges: graph.edges, graph, byPath };
+}
 
 function startAgent(workerId: string, kind: "evaluator" | "builder", open: () => Socket): Agent {
   const builds = kind === "builder";
@@ -69,13 +82,13 @@ function startAgent(workerId: string, kind: "evaluator" | "builder", open: () =>
       link.phase("building");
       if (order.buildMs > 0) await sleep(order.buildMs * (0.5 + Math.random()));
       link.builderEnded();
-      for (const output of byPath.get(job.drv_path)?.outputs ?? []) await upload(output, link);
+      for (const output of memory.byPath.get(job.drv_path)?.outputs ?? []) await upload(output, link);
       const { outputs } = parseDerivation(aterm);
       const made = Array.from(outputs, ([name, { path }]) => ({ name, path: path as StorePath }));
       return { kind: "build", status: "built", outputs: made, failure: null, build_ms: 1 };
     },
     evaluate: async (_job, link) => {
-      if (graph) await report(link, graph);
+      if (memory.graph) await report(link, memory.graph);
       return { kind: "evaluation", status: "completed", failure: null };
     },
     clock: systemClock,
@@ -110,7 +123,7 @@ async function ingest(): Promise<number> {
   await agent.drain();
   // Workers know no graph. Looking through one of 100,000 for garbage, every ten seconds, took V8 0.4 s of both
   // processors.
-  graph = null;
+  memory.graph = null;
   return ms;
 }
 
@@ -139,4 +152,4 @@ process.on("message", (command: "ingest" | "drain" | "events") => {
   );
 });
 process.on("SIGTERM", () => process.exit(0));
-process.send?.({ edges: graph.edges });
+process.send?.({ edges: memory.edges });
