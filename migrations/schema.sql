@@ -723,7 +723,6 @@ CREATE INDEX deployment_history_idx ON deployment (host_id, started_at DESC, id 
 create table deployment_hold (
   id uuid not null,
   project_id uuid not null,
-  host_id uuid,
   store_path text,
   commit_hash text,
   evaluation_id uuid,
@@ -734,12 +733,11 @@ create table deployment_hold (
   created_at timestamp with time zone not null default gradient_now(),
   constraint deployment_hold_pkey PRIMARY KEY (id),
   constraint deployment_hold_held_by_fkey FOREIGN KEY (held_by) REFERENCES user_account(id) ON DELETE SET NULL,
-  constraint deployment_hold_host_id_fkey FOREIGN KEY (host_id) REFERENCES host(id) ON DELETE CASCADE,
   constraint deployment_hold_project_id_fkey FOREIGN KEY (project_id) REFERENCES project(id) ON DELETE CASCADE
 );
-CREATE UNIQUE INDEX deployment_hold_commit_key ON deployment_hold (project_id, commit_hash) WHERE (host_id IS NULL);
+CREATE UNIQUE INDEX deployment_hold_commit_key ON deployment_hold (project_id, commit_hash) WHERE (store_path IS NULL);
 CREATE INDEX deployment_hold_held_by_idx ON deployment_hold (held_by) WHERE (held_by IS NOT NULL);
-CREATE UNIQUE INDEX deployment_hold_host_key ON deployment_hold (host_id, store_path) WHERE (host_id IS NOT NULL);
+CREATE UNIQUE INDEX deployment_hold_host_key ON deployment_hold (project_id, failed_host, store_path) WHERE (store_path IS NOT NULL);
 CREATE INDEX deployment_hold_project_idx ON deployment_hold (project_id, created_at DESC, id DESC);
 
 create table device_login (

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { isUuid } from "../lib/ids.ts";
 import { parseStorePath } from "../nix/store-path.ts";
-import { text, wholeNumber } from "./text.ts";
+import { printedText, text, wholeNumber } from "./text.ts";
 
 /**
  * A host's whole name, as a regular expression without anchors that JavaScript, PostgreSQL and Nix read alike: what an
@@ -63,10 +63,10 @@ export const HostReportBody = v.object({
   booted_path: optional(path),
   generation: optional(wholeNumber(0, GENERATION_MAX)),
   health: v.optional(v.picklist(HOST_HEALTH, `must be one of ${HOST_HEALTH.join(", ")}`), "unknown"),
-  reason: optional(text(4_096)),
-  failed_units: v.optional(v.pipe(v.array(text(256)), v.maxLength(UNITS_MAX)), []),
+  reason: optional(printedText(4_096)),
+  failed_units: v.optional(v.pipe(v.array(printedText(256)), v.maxLength(UNITS_MAX)), []),
   exit_code: optional(wholeNumber(-1_000, 1_000)),
-  agent_version: v.optional(text(100), ""),
+  agent_version: v.optional(printedText(100), ""),
   happened_at: time,
 });
 export type HostReportBody = v.InferOutput<typeof HostReportBody>;

@@ -9,6 +9,18 @@ export function text(max: number): v.GenericSchema<string> {
   );
 }
 
+/**
+ * The same for what a program printed: what no text can hold is replaced, as nobody is there who could send it again
+ * without.
+ */
+export function printedText(max: number): v.GenericSchema<string> {
+  return v.pipe(
+    v.string(),
+    v.maxLength(max, `is longer than the ${max} characters that are allowed`),
+    v.transform((value) => value.replaceAll("\0", "\uFFFD").toWellFormed()),
+  );
+}
+
 export function isWithoutNul(value: string): boolean {
   return !value.includes("\0");
 }

@@ -124,20 +124,47 @@ export async function isHostNamed(
   return rows.length > 0;
 }
 
-/** Where the system of a host was built last, by its path; of evaluations that are there still. */
+/** A system of a host, and where it may have been built. */
+export interface SoughtSystem {
+  readonly projectId: string;
+  readonly host: string;
+  /** Base name. */
+  readonly storePath: string;
+}
+
+/** The system that a build of the API is, if it is this one, and of an evaluation that may deploy. */
+export async function findOfferedSystem(
+  db: Kysely<Database>,
+  sought: SoughtSystem,
+  linkId: string,
+): Promise<BuiltSystem | null> {
+  return await findSystemWhere(db, sought, sql`l.id = ${linkId}`);
+}
+
+/** Where it was built last on this branch; of evaluations that may deploy and are there still. */
 export async function findBuiltSystem(
   db: Kysely<Database>,
-  { projectId, host, storePath }: { readonly projectId: string; readonly host: string; readonly storePath: string },
+  sought: SoughtSystem,
+  branch: string,
+): Promise<BuiltSystem | null> {
+  return await findSystemWhere(db, sought, sql`e.branch = ${branch}`);
+}
+
+/** The path alone does not tell: other branches and pull requests may have built the same. */
+async function findSystemWhere(
+  db: Kysely<Database>,
+  { projectId, host, storePath }: SoughtSystem,
+  where: RawBuilder<unknown>,
 ): Promise<BuiltSystem | null> {
   const { rows } = await sql<BuiltSystem>`
     select l.id as build_id, e.id as evaluation_id, e.ordinal::float8 as "order", e.commit_hash as commit,
       split_part(e.commit_message, E'\n', 1) as commit_message, e.branch
     from build_output o
     join evaluation_build l on l.build_id = o.build_id
-    join evaluation e on e.id = l.evaluation_id and e.project_id = ${projectId}
+    join evaluation e on e.id = l.evaluation_id and e.project_id = ${projectId} and e.deploys and e.trusted
     join entry_point p on p.evaluation_id = e.id and p.build_id = o.build_id
       and p.attribute in (${attributesOf(sql`${host}::text`)})
-    where o.store_path = ${storePath}
+    where o.store_path = ${storePath} and ${where}
     order by e.ordinal desc limit 1`.execute(db);
   return rows[0] ?? null;
 }

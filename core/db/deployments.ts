@@ -93,39 +93,61 @@ export type NewHold = Omit<DeploymentHoldRow, "created_at">;
 
 /** What is held already stays as it is: of a failure. Somebody's own word takes the place of any. */
 export async function insertHold(trx: Transaction<Database>, hold: NewHold): Promise<void> {
-  const { host_id } = hold;
   await trx
     .insertInto("deployment_hold")
     .values(hold)
     .onConflict((conflict) =>
-      host_id !== null || hold.failed_host !== null
+      hold.failed_host !== null
         ? conflict.doNothing()
         : conflict
             .columns(["project_id", "commit_hash"])
-            .where("host_id", "is", null)
+            .where("store_path", "is", null)
             .doUpdateSet({ failed_host: null, reason: hold.reason, held_by: hold.held_by }),
     )
     .execute();
 }
 
+/** What is kept from one host. */
+export interface HoldsOfHost {
+  readonly projectId: string;
+  /** Its name. */
+  readonly host: string;
+}
+
 /** Of failures the oldest beyond so many go: of the project, and of the host. */
 export async function trimHolds(
   trx: Transaction<Database>,
-  { projectId, hostId }: { readonly projectId: string; readonly hostId: string },
+  { projectId, host }: HoldsOfHost,
   { ofProjectMax, ofHostMax }: { readonly ofProjectMax: number; readonly ofHostMax: number },
 ): Promise<void> {
   await sql`
     delete from deployment_hold where id in (
       select id from deployment_hold
-      where project_id = ${projectId} and host_id is null and failed_host is not null
+      where project_id = ${projectId} and store_path is null and failed_host is not null
       order by created_at desc, id desc offset ${ofProjectMax})`.execute(trx);
   await sql`
     delete from deployment_hold where id in (
-      select id from deployment_hold where host_id = ${hostId}
+      select id from deployment_hold
+      where project_id = ${projectId} and failed_host = ${host} and store_path is not null
       order by created_at desc, id desc offset ${ofHostMax})`.execute(trx);
 }
 
+/** Of what failed on hosts that are forgotten, the oldest beyond so many go. */
+export async function trimForgottenHolds(
+  trx: Transaction<Database>,
+  projectId: string,
+  holdsMax: number,
+): Promise<void> {
+  await sql`
+    delete from deployment_hold where id in (
+      select d.id from deployment_hold d
+      where d.project_id = ${projectId} and d.store_path is not null
+        and not exists (select from host h where h.project_id = d.project_id and h.name = d.failed_host)
+      order by d.created_at desc, d.id desc offset ${holdsMax})`.execute(trx);
+}
+
 export interface HoldRow extends DeploymentHoldRow {
+  /** It is kept from this host alone. */
   readonly host_name: string | null;
   readonly held_by_name: string | null;
 }
@@ -137,11 +159,10 @@ export async function listHolds(
   { hosts, limit }: { readonly hosts: readonly string[]; readonly limit: number },
 ): Promise<HoldRow[]> {
   const { rows } = await sql<HoldRow>`
-    select d.*, h.name as host_name, u.username as held_by_name
+    select d.*, case when d.store_path is not null then d.failed_host end as host_name, u.username as held_by_name
     from deployment_hold d
-    left join host h on h.id = d.host_id
     left join user_account u on u.id = d.held_by
-    where d.project_id = ${projectId} and (d.host_id is null or h.name = any(${hosts}::text[]))
+    where d.project_id = ${projectId} and (d.store_path is null or d.failed_host = any(${hosts}::text[]))
     order by d.created_at desc, d.id desc limit ${limit}`.execute(db);
   return rows;
 }
@@ -155,7 +176,7 @@ export async function listCommitHolds(
   const { rows } = await sql<HoldRow>`
     select d.*, null as host_name, u.username as held_by_name
     from deployment_hold d left join user_account u on u.id = d.held_by
-    where d.project_id = ${projectId} and d.host_id is null
+    where d.project_id = ${projectId} and d.store_path is null
     order by d.created_at desc, d.id desc limit ${limit} offset ${offset}`.execute(db);
   return rows;
 }
@@ -165,7 +186,7 @@ export async function countCommitHolds(db: Kysely<Database>, projectId: string):
     .selectFrom("deployment_hold")
     .select(sql<number>`count(*)::int`.as("count"))
     .where("project_id", "=", projectId)
-    .where("host_id", "is", null)
+    .where("store_path", "is", null)
     .executeTakeFirstOrThrow();
   return count;
 }
@@ -175,17 +196,23 @@ export async function releaseCommit(db: Kysely<Database>, projectId: string, com
   const { numDeletedRows } = await db
     .deleteFrom("deployment_hold")
     .where("project_id", "=", projectId)
-    .where("host_id", "is", null)
+    .where("store_path", "is", null)
     .where("commit_hash", "=", commit)
     .executeTakeFirst();
   return Number(numDeletedRows);
 }
 
 /** Of one path of the host, or of all. How many there were. */
-export async function releaseHost(db: Kysely<Database>, hostId: string, storePath: string | null): Promise<number> {
+export async function releaseHost(
+  db: Kysely<Database>,
+  { projectId, host }: HoldsOfHost,
+  storePath: string | null,
+): Promise<number> {
   const { numDeletedRows } = await db
     .deleteFrom("deployment_hold")
-    .where("host_id", "=", hostId)
+    .where("project_id", "=", projectId)
+    .where("failed_host", "=", host)
+    .where("store_path", "is not", null)
     .$if(storePath !== null, (query) => query.where("store_path", "=", storePath))
     .executeTakeFirst();
   return Number(numDeletedRows);

@@ -6,6 +6,8 @@ export interface RootScope {
   readonly cacheId: string;
   /** Those that the cache is for: what others build keeps nothing in it. */
   readonly organizationIds: readonly string[];
+  /** Those of them that own the cache or are subscribed to it: both sides agreed. The others may only read it. */
+  readonly agreedOrganizationIds: readonly string[];
   /** The cache itself, and those whose paths may refer to paths that only this one holds. */
   readonly referringCacheIds: readonly string[];
 }
@@ -69,12 +71,16 @@ export const ROOT_SOURCES: readonly RootSource[] = [
       where r.cache_id = ${cacheId}`,
   },
   {
-    // What it runs, was started from, is about to get, and could go back to.
+    // What it runs, was started from, is about to get, and could go back to. A host may say what it likes: whoever only
+    // reads the cache keeps nothing in it but what its own builds came to.
     kind: "host",
-    relation: ({ organizationIds }) => sql`
+    relation: ({ organizationIds, agreedOrganizationIds }) => sql`
       select s.store_path, h.name as label
       from host_path s join host h on h.id = s.host_id join project p on p.id = h.project_id
-      where h.kept_until > gradient_now() and p.organization_id = any(${organizationIds}::uuid[])`,
+      where h.kept_until > gradient_now() and p.organization_id = any(${organizationIds}::uuid[])
+        and (p.organization_id = any(${agreedOrganizationIds}::uuid[]) or exists (
+          select from build_output o join build b on b.id = o.build_id
+          where o.store_path = s.store_path and b.organization_id = p.organization_id))`,
   },
 ];
 
@@ -90,22 +96,32 @@ export function isRootOf(source: RootSource, scope: RootScope, storePath: RawBui
 
 /** Caches that have the cache as an upstream, and organizations that own one of all these, write to it or read it. */
 export async function readRootScope(db: Kysely<Database>, cacheId: string): Promise<RootScope> {
-  const { rows } = await sql<{ organizations: string[]; caches: string[] }>`
+  const { rows } = await sql<{ organizations: string[]; agreed: string[]; caches: string[] }>`
     with named as (
       select ${cacheId}::uuid as id
       union
       select cache_id from cache_upstream where upstream_cache_id = ${cacheId}
+    ), agreed as (
+      select organization_id as id from organization_cache where cache_id = ${cacheId}
+      union
+      select organization_id from cache where id = ${cacheId} and organization_id is not null
     ), organizations as (
       select organization_id as id from organization_cache where cache_id in (select id from named)
       union
-      select organization_id from cache where id = ${cacheId} and organization_id is not null
+      select id from agreed
     )
-    select array(select id from organizations) as organizations, array(
+    select array(select id from organizations) as organizations, array(select id from agreed) as agreed, array(
       select id from named
       union
       select id from cache where kind = 1 and organization_id in (select id from organizations)
     ) as caches`.execute(db);
-  return { cacheId, organizationIds: rows[0]?.organizations ?? [], referringCacheIds: rows[0]?.caches ?? [cacheId] };
+  const [row] = rows;
+  return {
+    cacheId,
+    organizationIds: row?.organizations ?? [],
+    agreedOrganizationIds: row?.agreed ?? [],
+    referringCacheIds: row?.caches ?? [cacheId],
+  };
 }
 
 /** Whether another path refers to the row `p` of `cache_path`. */

@@ -47,10 +47,10 @@ export interface Fleet {
   readonly evaluations: ReadonlyMap<number, AskedSystems>;
   readonly hosts: readonly KnownHost[];
   readonly holds: readonly Hold[];
-  readonly settings: DeploySettings;
+  readonly settings: FleetSettings;
 }
 
-export interface DeploySettings {
+export interface FleetSettings {
   /** A failure on one host keeps the commit from the others. */
   readonly hold: boolean;
   /** From 1 to 100. */

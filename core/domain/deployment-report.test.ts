@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { DAY, HOUR, SECOND } from "../lib/clock.ts";
-import { type HostView, healthySince, type RunView, rollbackPaths, standingOf } from "./deployment-report.ts";
+import { healthySince, type ReportedHost, type RunView, reportStanding, rollbackPaths } from "./deployment-report.ts";
 
-const host = (more: Partial<HostView> = {}): HostView => ({
+const host = (more: Partial<ReportedHost> = {}): ReportedHost => ({
   runId: "run-2",
   sequence: 4,
   seenAt: 100 * DAY,
@@ -24,24 +24,39 @@ const report = (runId: string, sequence: number, happenedAt = 100 * DAY) => ({
   happenedAt,
   cameAt: 100 * DAY,
   isEnd: false,
+  isAlone: false,
+  isUnhealthy: false,
 });
 
 test("what came before changes nothing, however often it is sent", () => {
-  expect(standingOf(host(), run(0, 4), report("run-2", 4))).toBe("known");
-  expect(standingOf(host(), run(0, 1), report("run-1", 1))).toBe("known");
+  expect(reportStanding(host(), run(0, 4), report("run-2", 4))).toBe("known");
+  expect(reportStanding(host(), run(0, 1), report("run-1", 1))).toBe("known");
   // A run that only said that all is well has no history to look into.
-  expect(standingOf(host(), null, report("run-2", 4))).toBe("known");
+  expect(reportStanding(host(), null, report("run-2", 4))).toBe("known");
 });
 
 test("a newer step is the host's state; an older one of the same or another run only fills the history", () => {
-  expect(standingOf(host({ runId: null, seenAt: null }), null, report("run-1", 0))).toBe("newest");
-  expect(standingOf(host(), run(0, 4), report("run-2", 5))).toBe("newest");
-  expect(standingOf(host(), run(0, 4), report("run-2", 3))).toBe("late");
-  expect(standingOf(host(), run(0, 1), report("run-1", 9))).toBe("late");
-  expect(standingOf(host(), null, report("run-3", 0))).toBe("newest");
-  expect(standingOf(host(), null, report("run-0", 0, 100 * DAY - HOUR))).toBe("late");
+  expect(reportStanding(host({ runId: null, seenAt: null }), null, report("run-1", 0))).toBe("newest");
+  expect(reportStanding(host(), run(0, 4), report("run-2", 5))).toBe("newest");
+  expect(reportStanding(host(), run(0, 4), report("run-2", 3))).toBe("late");
+  expect(reportStanding(host(), run(0, 1), report("run-1", 9))).toBe("late");
+  expect(reportStanding(host(), null, report("run-3", 0))).toBe("newest");
+  expect(reportStanding(host(), null, report("run-0", 0, 100 * DAY - HOUR))).toBe("late");
   // A machine whose clock began anew.
-  expect(standingOf(host(), null, report("run-3", 0, 0))).toBe("newest");
+  expect(reportStanding(host(), null, report("run-3", 0, 0))).toBe("newest");
+});
+
+test("what a host says of itself alone stands, however far its clock is behind; what was sent twice does not", () => {
+  const alone = (behind: number, isUnhealthy: boolean) =>
+    reportStanding(host(), null, {
+      ...report("run-3", 0, 100 * DAY - behind),
+      ...{ isEnd: true, isAlone: true, isUnhealthy },
+    });
+  for (const behind of [60 * SECOND, HOUR, 3 * DAY, 30 * DAY]) expect(alone(behind, false)).toBe("newest");
+  expect(alone(59 * SECOND, false)).toBe("late");
+  // An illness is believed in any case.
+  expect(alone(59 * SECOND, true)).toBe("newest");
+  expect(reportStanding(host(), null, { ...report("run-2", 4), isAlone: true, isUnhealthy: true })).toBe("known");
 });
 
 test("in whatever order the steps of a run come, the last one stands", () => {
@@ -50,7 +65,7 @@ test("in whatever order the steps of a run come, the last one stands", () => {
       let view = host({ runId: null, sequence: 0, seenAt: null });
       const seen: number[] = [];
       for (const sequence of sequences) {
-        const standing = standingOf(view, seen.length > 0 ? run(...seen) : null, report("run", sequence));
+        const standing = reportStanding(view, seen.length > 0 ? run(...seen) : null, report("run", sequence));
         expect(standing === "known").toBe(seen.includes(sequence));
         if (standing === "newest") view = { ...view, runId: "run", sequence };
         if (standing !== "known") seen.push(sequence);
@@ -66,6 +81,8 @@ interface Told {
   readonly cameAt: number;
 }
 
+const IN_A_RUN = { isAlone: false, isUnhealthy: false };
+
 /** A server that knows of one host, as it takes down what comes. */
 function serverOf() {
   let view = host({ runId: null, sequence: 0, seenAt: null });
@@ -74,8 +91,8 @@ function serverOf() {
     steps.map(({ sequence, happenedAt: stamp, cameAt }, index) => {
       const happenedAt = Math.min(stamp, cameAt);
       const known = runs.get(runId) ?? null;
-      const place = { runId, sequence, happenedAt, cameAt, isEnd: index === steps.length - 1 };
-      const standing = standingOf(view, known, place);
+      const place = { runId, sequence, happenedAt, cameAt, isEnd: index === steps.length - 1, ...IN_A_RUN };
+      const standing = reportStanding(view, known, place);
       const first = known ?? { beganAt: happenedAt, firstCameAt: cameAt, sequences: [] };
       runs.set(runId, { ...first, sequence, sequences: [...first.sequences, sequence] });
       if (standing === "newest") view = { ...view, runId, sequence, seenAt: happenedAt };

@@ -8,7 +8,7 @@ const QUEUED_MS_MIN: number = 2 * SECOND;
 const DELAY_MS_MAX: number = 60 * SECOND;
 
 /** What is known of the host by its newest report. */
-export interface HostView {
+export interface ReportedHost {
   readonly runId: string | null;
   readonly sequence: number;
   /** Milliseconds; never later than the report came. */
@@ -37,6 +37,9 @@ export interface ReportPlace {
   readonly cameAt: number;
   /** The run is over with it. */
   readonly isEnd: boolean;
+  /** It found nothing to do: of such a run there is no other report. */
+  readonly isAlone: boolean;
+  readonly isUnhealthy: boolean;
 }
 
 /**
@@ -50,9 +53,13 @@ export type ReportStanding = "known" | "late" | "newest";
  * Reports of one run are ordered by their sequence, runs by their first reports. A first report that came late is told
  * by the host's own clock, unless that jumped. A clock that was set back makes a whole run look late: its end is
  * believed nevertheless when it comes as it happens, and not from a queue.
+ *
+ * Of what stands alone no other report tells whether it comes as it happens. A host sends in order what has waited, so
+ * only one that was sent twice comes after what is newer, and soon after: what seems older than that is of a clock that
+ * was set back. And who says that it is ill is believed in any case: a wave that waits in vain does less harm.
  */
-export function standingOf(host: HostView, run: RunView | null, report: ReportPlace): ReportStanding {
-  const { runId, sequence, happenedAt } = report;
+export function reportStanding(host: ReportedHost, run: RunView | null, report: ReportPlace): ReportStanding {
+  const { runId, sequence, happenedAt, isAlone, isUnhealthy } = report;
   if (run?.sequences.includes(sequence)) return "known";
   if (host.runId === runId) {
     if (sequence > host.sequence) return "newest";
@@ -60,12 +67,13 @@ export function standingOf(host: HostView, run: RunView | null, report: ReportPl
     return run === null ? "known" : "late";
   }
   if (run !== null) return endsLive(host, run, report) ? "newest" : "late";
+  if (isAlone && isUnhealthy) return "newest";
   const lateMs = (host.seenAt ?? happenedAt) - happenedAt;
-  return lateMs > 0 && lateMs < LATE_MS_MAX ? "late" : "newest";
+  return lateMs > 0 && lateMs < (isAlone ? DELAY_MS_MAX : LATE_MS_MAX) ? "late" : "newest";
 }
 
 /** Whether the report ends its run at this moment, though something else was taken for newer when the run began. */
-function endsLive(host: HostView, run: RunView, { sequence, happenedAt, cameAt, isEnd }: ReportPlace): boolean {
+function endsLive(host: ReportedHost, run: RunView, { sequence, happenedAt, cameAt, isEnd }: ReportPlace): boolean {
   if (!isEnd || sequence < run.sequence) return false;
   // The clock was put right meanwhile.
   if (host.seenAt !== null && happenedAt > host.seenAt) return true;
@@ -79,7 +87,7 @@ export interface Condition {
 }
 
 /** Since when the host has been healthy on the system that it runs; null while it is not, or does not say. */
-export function healthySince(before: HostView, { runningPath, health }: Condition, now: Date): Date | null {
+export function healthySince(before: ReportedHost, { runningPath, health }: Condition, now: Date): Date | null {
   const isSame = runningPath === null || runningPath === before.runningPath;
   if (health === "unhealthy") return null;
   if (health === "unknown") return isSame ? before.healthySince : null;

@@ -10,13 +10,17 @@ export const NOT_TAKEN_MS: number = 48 * HOUR;
 /** What keeps a host's wave from beginning. */
 export type WaveObstacle =
   | { readonly kind: "evaluating" }
-  | { readonly kind: "wave"; readonly host: string; readonly problem: "not_there" | "not_healthy" | "soaking" };
+  | { readonly kind: "wave"; readonly host: string; readonly problem: WaveProblem };
+
+/** `silent`: the soak time is over, and nobody heard since whether the host is well still. */
+export type WaveProblem = "not_there" | "not_healthy" | "soaking" | "silent";
 
 /**
  * Wave `k` is the first `n * percent * k / 100` hosts, rounded up, in the order of their names: of all that the
  * evaluation names, whether their systems are built already or not, so that no order in which builds end lets more of
  * them begin. A wave begins when all hosts before it run what they are to run, of this evaluation or a newer one, and
- * have been healthy on it for the soak time. Who never told of itself comes last.
+ * have been healthy on it for the soak time, of which the last word came when it was over: a host that died meanwhile
+ * says nothing. Who never told of itself comes last.
  *
  * A host whose build has failed for good, or on which its system has failed, has no part in it. One that could take its
  * system and does not holds up the others for `NOT_TAKEN_MS`; one that is not healthy on it for as long as it says so.
@@ -47,7 +51,7 @@ export function waveObstacle(
       const wanted = fleet.wanted.get(host.name);
       // What it has of older evaluations is not what the others wait for.
       const target = wanted && wanted.order >= order ? wanted : null;
-      const { until, problem } = standingOf(host, target, { openedAt, soakMs: soakSeconds * SECOND });
+      const { until, problem } = holdUpOf(host, target, { openedAt, soakMs: soakSeconds * SECOND, nowMs });
       if (until > nowMs) return { kind: "wave", host: host.name, problem };
       doneAt = Math.max(doneAt, until);
     }
@@ -66,15 +70,17 @@ export function waveEnds(count: number, percent: number): number[] {
 }
 
 /** Until when, in milliseconds, and why the host holds up the waves after its own. */
-function standingOf(
+function holdUpOf(
   host: KnownHost,
   target: WantedSystem | null,
-  { openedAt, soakMs }: { readonly openedAt: number; readonly soakMs: number },
-) {
+  { openedAt, soakMs, nowMs }: { readonly openedAt: number; readonly soakMs: number; readonly nowMs: number },
+): { readonly until: number; readonly problem: WaveProblem } {
   if (target === null || host.runningPath !== target.storePath) {
     const mayTakeAt = Math.max(openedAt, target?.builtAt ?? openedAt);
-    return { until: mayTakeAt + NOT_TAKEN_MS, problem: "not_there" } as const;
+    return { until: mayTakeAt + NOT_TAKEN_MS, problem: "not_there" };
   }
-  if (host.healthySince === null) return { until: Number.POSITIVE_INFINITY, problem: "not_healthy" } as const;
-  return { until: host.healthySince + soakMs, problem: "soaking" } as const;
+  if (host.healthySince === null) return { until: Number.POSITIVE_INFINITY, problem: "not_healthy" };
+  const until = host.healthySince + soakMs;
+  if (nowMs < until || host.lastContactAt >= until) return { until, problem: "soaking" };
+  return { until: Number.POSITIVE_INFINITY, problem: "silent" };
 }

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { TRIGGER_TYPES, type TriggerConfig } from "../api/triggers.ts";
+import { DAY } from "../lib/clock.ts";
 import { decideFor, deployBranchOf, hasFailed, isHostName, mayDeploy, systemAttributes } from "./deployment.ts";
 import type { AskedSystems, Fleet, KnownHost } from "./deployment-fleet.ts";
 import { NOT_TAKEN_MS, SILENT_MS, waveEnds } from "./deployment-waves.ts";
@@ -133,6 +134,23 @@ test("a wave waits for those before it: to be there, to be well, and to stay so"
   // One that was not heard of for two days holds up nobody, and itself goes on where it was.
   const silent = with_a(known("a", { lastContactAt: NOW - SILENT_MS }));
   expect(["a", "b", "c"].map((name) => stateOf(silent, name))).toEqual(["deploy", "deploy", "waiting"]);
+});
+
+test("a host that died while its system had to prove itself has not proved it, until nobody waits for it", () => {
+  const settings = { hold: true, wavePercent: 50, soakSeconds: 60 };
+  const healthySince = NOW - DAY;
+  const fleet = (lastContactAt: number) =>
+    fleetOf([{ ...arrived("a", healthySince), lastContactAt }, known("b")], { settings });
+  const why = (lastContactAt: number) => decideFor(fleet(lastContactAt), "b", NOW).why;
+  expect(why(healthySince)).toEqual({ kind: "wave", host: "a", problem: "silent" });
+  expect(why(healthySince + 59_999)).toEqual({ kind: "wave", host: "a", problem: "silent" });
+  expect(why(healthySince + 60_000)).toBe(null);
+  const later = healthySince + SILENT_MS;
+  const bHeard = {
+    ...fleet(healthySince),
+    hosts: fleet(healthySince).hosts.map((host) => (host.name === "b" ? { ...host, lastContactAt: later } : host)),
+  };
+  expect([decideFor(bHeard, "b", later - 1).state, decideFor(bHeard, "b", later).state]).toEqual(["waiting", "deploy"]);
 });
 
 test("a host that never told of itself comes after all that have", () => {

@@ -9,6 +9,7 @@ import type { ProjectRow } from "../db/schema.ts";
 import { listTriggers, listTriggersOf } from "../db/triggers.ts";
 import { type Decision, deployBranchOf } from "../domain/deployment.ts";
 import type { AskedSystems, Fleet } from "../domain/deployment-fleet.ts";
+import type { WaveProblem } from "../domain/deployment-waves.ts";
 import { type BuildStatus, OPEN_BUILD, SUCCESSFUL_BUILD } from "../domain/states.ts";
 import { formatAttributePath } from "../nix/attribute-path.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
@@ -189,4 +190,5 @@ const WAVE_PROBLEMS = {
   not_there: "does not run what it is to run yet",
   not_healthy: "is not healthy on it",
   soaking: "has not been healthy on it for long enough",
-} as const;
+  silent: "was not heard of after the time for which it has to stay healthy",
+} as const satisfies Record<WaveProblem, string>;

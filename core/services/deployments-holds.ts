@@ -10,12 +10,13 @@ import {
   type RunFields,
   releaseCommit,
   releaseHost,
+  trimForgottenHolds,
   trimHolds,
 } from "../db/deployments.ts";
 import { findEvaluationOfBuild } from "../db/deployments-wanted.ts";
 import { deleteHost, lockHost } from "../db/hosts.ts";
 import type { Database, ProjectRow } from "../db/schema.ts";
-import type { HostRow } from "../db/tables/deployment.ts";
+import type { BuiltSystem, HostRow } from "../db/tables/deployment.ts";
 import { inTransaction } from "../db/transaction.ts";
 import { type Actor, requireUser } from "../domain/actor.ts";
 import { hasFailed } from "../domain/deployment.ts";
@@ -25,6 +26,7 @@ import { requireProject } from "./access.ts";
 import { auditAuthor, recordAudit } from "./audit.ts";
 import { type HostAddress, requireHostName } from "./deployments-wanted.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { findNewestSystem } from "./hosts-report-system.ts";
 import type { ProjectName } from "./projects.ts";
 
 export type HoldDeps = Pick<ServiceDeps, "db" | "clock" | "random" | "notifier">;
@@ -32,6 +34,8 @@ export type HoldDeps = Pick<ServiceDeps, "db" | "clock" | "random" | "notifier">
 /** Nobody releases so many; of what is older, there are newer commits. */
 const COMMIT_HOLDS_MAX = 200;
 const HOST_HOLDS_MAX = 50;
+/** Of hosts that somebody forgot; most of them never come back. */
+const FORGOTTEN_HOLDS_MAX = 1_000;
 
 /** Commits that are kept from hosts, the newest first. */
 export async function listProjectHolds(
@@ -77,7 +81,6 @@ export async function holdDeployment(
       await insertHold(trx, {
         id: uuidV7(deps.clock.now(), deps.random),
         project_id: project.id,
-        host_id: null,
         store_path: null,
         commit_hash,
         evaluation_id: evaluationId,
@@ -111,51 +114,43 @@ export async function releaseDeployment(deps: HoldDeps, actor: Actor, address: D
   deps.notifier.notify("deployment", project.id);
 }
 
-/** Lets the host try again what failed on it. */
+/** Lets the host try again what failed on it; also one that was forgotten since. */
 export async function releaseFailedHost(deps: HoldDeps, actor: Actor, address: HostAddress): Promise<void> {
-  await changeHost(deps, actor, address, {
-    need: "triggerEvaluation",
-    change: async (trx, host, project) => {
-      if ((await releaseHost(trx, host.id, null)) === 0) return;
-      await record(trx, actor, "host.release", project, { host: host.name });
-    },
-  });
-}
-
-/** With its history. It is known again by its next report. */
-export async function forgetHost(deps: HoldDeps, actor: Actor, address: HostAddress): Promise<void> {
-  await changeHost(deps, actor, address, {
-    need: "editProject",
-    change: async (trx, host, project) => {
-      await deleteHost(trx, host.id);
-      await record(trx, actor, "host.delete", project, { host: host.name });
-    },
-  });
-}
-
-interface HostChange {
-  readonly need: "triggerEvaluation" | "editProject";
-  readonly change: (trx: Transaction<Database>, host: HostRow, project: ProjectRow) => Promise<void>;
-}
-
-async function changeHost(
-  deps: HoldDeps,
-  actor: Actor,
-  address: HostAddress,
-  { need, change }: HostChange,
-): Promise<void> {
-  const { project } = await requireProject(deps, actor, address, need);
+  const { project } = await requireProject(deps, actor, address, "triggerEvaluation");
   const name = requireHostName(address.host);
   await inTransaction(
     deps.db,
     async (trx) => {
       const host = await lockHost(trx, project.id, name);
-      if (!host) throw new DomainError("not_found", "Host not found: it has never told of itself");
-      await change(trx, host, project);
+      if ((await releaseHost(trx, { projectId: project.id, host: name }, null)) > 0) {
+        await record(trx, actor, "host.release", project, { host: name });
+      } else if (!host) throw hostNotFound();
     },
     deps,
   );
   deps.notifier.notify("deployment", project.id);
+}
+
+/** With its history. It is known again by its next report. What failed on it is kept from it all the same. */
+export async function forgetHost(deps: HoldDeps, actor: Actor, address: HostAddress): Promise<void> {
+  const { project } = await requireProject(deps, actor, address, "editProject");
+  const name = requireHostName(address.host);
+  await inTransaction(
+    deps.db,
+    async (trx) => {
+      const host = await lockHost(trx, project.id, name);
+      if (!host) throw hostNotFound();
+      await deleteHost(trx, host.id);
+      await trimForgottenHolds(trx, project.id, FORGOTTEN_HOLDS_MAX);
+      await record(trx, actor, "host.delete", project, { host: name });
+    },
+    deps,
+  );
+  deps.notifier.notify("deployment", project.id);
+}
+
+function hostNotFound(): DomainError {
+  return new DomainError("not_found", "Host not found: it has never told of itself");
 }
 
 async function requireEvaluationOf({ db }: Pick<HoldDeps, "db">, projectId: string, buildId: string) {
@@ -166,7 +161,8 @@ async function requireEvaluationOf({ db }: Pick<HoldDeps, "db">, projectId: stri
 
 /**
  * Holds back what a run of a host brought, when it is bad: its system from the host itself, and its commit from the
- * others. Answers whether the run has failed so.
+ * others; also the newest commit of the deploy branch where that has come to the same system meanwhile. Answers whether
+ * the run has failed so.
  */
 export async function holdFailure(
   trx: Transaction<Database>,
@@ -177,22 +173,24 @@ export async function holdFailure(
   // What was released meanwhile is not held anew by what comes late.
   if (run.failed || !hasFailed(steps, DEPLOYMENT_MODES[run.mode] ?? "dry-activate")) return run.failed;
   const { store_path, system } = run;
-  const common = {
-    project_id: project.id,
-    commit_hash: system?.commit ?? null,
-    evaluation_id: system?.evaluation_id ?? null,
-    ordinal: system?.order ?? null,
-    failed_host: host.name,
-    reason: run.reason,
-    held_by: null,
-  };
-  const id = () => uuidV7(deps.clock.now(), deps.random);
-  if (store_path !== null) await insertHold(trx, { ...common, id: id(), host_id: host.id, store_path });
-  if (system !== null && project.deploy_hold) {
-    await insertHold(trx, { ...common, id: id(), host_id: null, store_path: null });
+  const common = { project_id: project.id, failed_host: host.name, reason: run.reason, held_by: null };
+  const hold = (of: BuiltSystem | null, storePath: string | null) =>
+    insertHold(trx, {
+      ...common,
+      id: uuidV7(deps.clock.now(), deps.random),
+      store_path: storePath,
+      commit_hash: of?.commit ?? null,
+      evaluation_id: of?.evaluation_id ?? null,
+      ordinal: of?.order ?? null,
+    });
+  if (store_path !== null) await hold(system, store_path);
+  if (store_path !== null && system !== null && project.deploy_hold) {
+    await hold(system, null);
+    const newest = await findNewestSystem(trx, { host, project, storePath: store_path });
+    if (newest && newest.commit !== system.commit) await hold(newest, null);
   }
   const limits = { ofProjectMax: COMMIT_HOLDS_MAX, ofHostMax: HOST_HOLDS_MAX };
-  await trimHolds(trx, { projectId: project.id, hostId: host.id }, limits);
+  await trimHolds(trx, { projectId: project.id, host: host.name }, limits);
   return true;
 }
 

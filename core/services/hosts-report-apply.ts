@@ -6,17 +6,17 @@ import {
   HOST_HEALTH,
   type HostReportBody,
 } from "../api/hosts.ts";
-import { findRun, findSystemOfRuns, putRun, type RunFields, releaseHost, trimRuns } from "../db/deployments.ts";
-import { findBuiltSystem } from "../db/deployments-wanted.ts";
+import { findRun, putRun, type RunFields, releaseHost, trimRuns } from "../db/deployments.ts";
 import { HOST_PATH_ROLE, listHostPaths, setHostPaths, updateHost } from "../db/hosts.ts";
 import { jsonbText } from "../db/json-text.ts";
 import type { Database } from "../db/schema.ts";
 import type { BuiltSystem, DeploymentRow, HostRow } from "../db/tables/deployment.ts";
-import { healthySince, type RunView, rollbackPaths, standingOf } from "../domain/deployment-report.ts";
+import { healthySince, type RunView, reportStanding, rollbackPaths } from "../domain/deployment-report.ts";
 import { uuidV7 } from "../lib/ids.ts";
 import type { ProjectAccess } from "./access.ts";
 import { holdFailure } from "./deployments-holds.ts";
 import type { ServiceDeps } from "./deps.ts";
+import { findReportedSystem } from "./hosts-report-system.ts";
 
 type ReportDeps = Pick<ServiceDeps, "clock" | "random">;
 
@@ -56,11 +56,13 @@ export async function applyReport(trx: Transaction<Database>, deps: ReportDeps, 
     happenedAt,
     cameAt: now.getTime(),
     isEnd: ENDS.includes(body.step),
+    isAlone: body.step === "unchanged",
+    isUnhealthy: body.health === "unhealthy",
   };
-  const standing = standingOf(viewOf(host), run ? viewRun(run) : null, place);
+  const standing = reportStanding(viewOf(host), run ? viewRun(run) : null, place);
   if (standing === "known") return false;
 
-  const system = await findSystem(trx, reported, reported.paths.wanted);
+  const system = await findWantedSystem(trx, reported, run);
   const next = runAfter({ deps, reported, run, system, happenedAt });
   if (next) {
     const failed = await holdFailure(trx, deps, { ...reported, run: next });
@@ -68,11 +70,11 @@ export async function applyReport(trx: Transaction<Database>, deps: ReportDeps, 
     await trimRuns(trx, host.id, RUNS_MAX);
   }
   await updateHost(trx, host.id, { last_contact_at: now, kept_until: reported.keptUntil });
-  if (standing === "newest") await showReport(trx, reported, happenedAt);
+  if (standing === "newest") await showReport(trx, reported, { system, happenedAt });
   return true;
 }
 
-function viewOf(host: HostRow): Parameters<typeof standingOf>[0] {
+function viewOf(host: HostRow): Parameters<typeof reportStanding>[0] {
   return {
     runId: host.run_id,
     sequence: host.sequence,
@@ -89,15 +91,16 @@ function viewRun({ sequence, steps, started_at }: DeploymentRow): RunView {
   return { sequence, sequences, beganAt: steps[0]?.happened_at ?? firstCameAt, firstCameAt };
 }
 
-/** Where a system was built: of an evaluation, or as the host's own runs remember it. */
-async function findSystem(
+/** A run is of one system, whatever else comes to the same one meanwhile. */
+async function findWantedSystem(
   trx: Transaction<Database>,
-  { host, project }: Pick<Reported, "host" | "project">,
-  storePath: string | null,
+  { host, project, body, paths }: Reported,
+  run: DeploymentRow | undefined,
 ): Promise<BuiltSystem | null> {
+  const storePath = paths.wanted;
   if (storePath === null) return null;
-  const built = await findBuiltSystem(trx, { projectId: project.id, host: host.name, storePath });
-  return built ?? (await findSystemOfRuns(trx, host.id, storePath));
+  if (run?.system && run.store_path === storePath) return run.system;
+  return await findReportedSystem(trx, { host, project, storePath }, body.build_id);
 }
 
 interface RunChange {
@@ -138,13 +141,18 @@ function runAfter({ deps, reported, run, system, happenedAt }: RunChange): RunFi
 }
 
 /** The host is as the report says. */
-async function showReport(trx: Transaction<Database>, reported: Reported, happenedAt: number): Promise<void> {
-  const { host, body, paths, now } = reported;
+async function showReport(
+  trx: Transaction<Database>,
+  reported: Reported,
+  { system: wanted, happenedAt }: Pick<RunChange, "system" | "happenedAt">,
+): Promise<void> {
+  const { host, project, body, paths, now } = reported;
   const before = viewOf(host);
   const running = paths.running ?? host.running_path;
   const moved = running !== host.running_path;
   // Its evaluation may have come to be known since.
-  const system = await findSystem(trx, reported, running);
+  const findOther = async () => running && (await findReportedSystem(trx, { host, project, storePath: running }, null));
+  const system = running === paths.wanted ? wanted : await findOther();
   await updateHost(trx, host.id, {
     run_id: body.run_id,
     sequence: body.sequence,
@@ -162,7 +170,7 @@ async function showReport(trx: Transaction<Database>, reported: Reported, happen
   });
   await keepPaths(trx, reported, running);
   const proved = body.step === "succeeded" && body.mode !== "dry-activate";
-  if (proved && paths.wanted !== null) await releaseHost(trx, host.id, paths.wanted);
+  if (proved && paths.wanted !== null) await releaseHost(trx, { projectId: project.id, host: host.name }, paths.wanted);
 }
 
 async function keepPaths(

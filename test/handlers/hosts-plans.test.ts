@@ -85,8 +85,8 @@ async function fill(): Promise<void> {
     select gen_random_uuid(), h.id, gen_random_uuid(), 0, 4, 1, 1, '', '[]'
     from host h, generate_series(1, 5) where h.name <> 'web'`.execute(api.db);
   await sql`
-    insert into deployment_hold (id, project_id, host_id, store_path, commit_hash)
-    select gen_random_uuid(), project_id, id, 'x', 'c' from host`.execute(api.db);
+    insert into deployment_hold (id, project_id, failed_host, store_path, commit_hash)
+    select gen_random_uuid(), project_id, name, 'x', 'c' from host`.execute(api.db);
   await sql`analyze`.execute(api.db);
 }
 
@@ -134,9 +134,12 @@ test("what hosts ask and tell, and what people look at, is found by indexes", as
   await ask("GET", "/orgs/acme/hosts?per_page=10");
   await ask("GET", `${fleet.path}/deployments`);
   const run = { run_id: newId(), store_path: built.paths.web, running_path: built.paths.web };
-  await ask("POST", `${host}/reports`, report({ ...run, sequence: 0, step: "activating" }));
+  const build_id = built.links.web;
+  await ask("POST", `${host}/reports`, report({ ...run, build_id, sequence: 0, step: "activating" }));
   await ask("POST", `${host}/reports`, report({ ...run, sequence: 1, step: "rolled_back" }));
+  await ask("POST", `${host}/reports`, report({ step: "unchanged", running_path: built.paths.web }));
   await ask("POST", `${host}/release`);
   await ask("POST", `${fleet.path}/deployments/${built.links.web}/hold`, {});
   await ask("POST", `${fleet.path}/deployments/${built.links.web}/release`);
+  await ask("DELETE", host);
 });

@@ -154,6 +154,40 @@ test("a clock that was set back hides no run that ended, and what follows is sho
   expect(await show(fleet, "web")).toMatchObject({ present: { store_path: built.paths.web }, health: "unhealthy" });
 });
 
+test("a host that falls ill while its clock is days behind is shown ill, and well when it is well again", async () => {
+  const fleet = await insertFleet(api);
+  const built = await buildHosts(api, fleet, { hosts: ["web"] });
+  const say = (health: string, ms: number) =>
+    tell(fleet, "web", { step: "unchanged", running_path: built.paths.web, health, happened_at: at(ms) });
+  const healthySince = async () => {
+    const { rows } = await sql<{ since: Date | null }>`
+      select healthy_since as since from host where project_id = ${fleet.id}`.execute(api.db);
+    return rows[0]?.since;
+  };
+  await say("healthy", 0);
+  expect(await healthySince()).not.toBe(null);
+  for (const ms of [-3 * 86_400_000, -20_000]) {
+    await say("unhealthy", ms);
+    expect([(await show(fleet, "web")).health, await healthySince()]).toEqual(["unhealthy", null]);
+    await say("healthy", ms + 100_000);
+    expect((await show(fleet, "web")).health).toBe("healthy");
+  }
+});
+
+test("what a script printed costs no report: characters that no text can hold are replaced", async () => {
+  const fleet = await insertFleet(api);
+  const built = await buildHosts(api, fleet, { hosts: ["web"] });
+  const printed = "boom \0 \u0001 \u001b]0;title\u0007 \ud800 \u202e end\r\n";
+  const failed = { step: "rolled_back", store_path: built.paths.web, failed_units: ["a\0b.service"] };
+  const answer = await tell(fleet, "web", { ...failed, reason: printed, agent_version: "1\0" });
+  expect([answer.status, answer.message]).toEqual([200, { accepted: true }]);
+  const view = await show(fleet, "web");
+  expect(view).toMatchObject({ state: "held", agent_version: "1\ufffd", failed_units: ["a\ufffdb.service"] });
+  expect(view.last_run.reason).toBe(printed.replace(/[\0\ud800]/g, "\ufffd"));
+  // What is no text stays exact.
+  expect((await tell(fleet, "web", { running_path: `${built.paths.web}\0` })).status).toBe(400);
+});
+
 test("what failed before it ran holds nothing; what failed after it does, also when the steps come late", async () => {
   const fleet = await insertFleet(api);
   const built = await buildHosts(api, fleet, { hosts: ["web"] });

@@ -241,6 +241,15 @@ test("waves go on when those before are well, and to nobody who was never heard 
   expect(await states()).toEqual(["deploy", "deploy", "deploy"]);
   await api.ask("PATCH", fleet.path, api.admin, { deploy_soak_seconds: 3_600 });
   expect((await wanted(fleet, "new")).reason).toMatch(/not been healthy on it for long enough/);
+  const before = sql<Date>`gradient_now() - interval '2 hours'`;
+  const silent = { healthy_since: before, last_contact_at: before };
+  await api.db.updateTable("host").set(silent).where("project_id", "=", fleet.id).execute();
+  expect((await wanted(fleet, "new")).reason).toMatch(/a was not heard of after the time/);
+  for (const host of ["a", "b"]) {
+    const here = { step: "unchanged", running_path: next.paths[host], health: "healthy" };
+    await api.ask("POST", `${fleet.path}/hosts/${host}/reports`, api.writer, report(here));
+  }
+  expect(await states()).toEqual(["deploy", "deploy", "deploy"]);
 });
 
 test("while builds come in, in whatever order, no host gets ahead of its wave", async () => {

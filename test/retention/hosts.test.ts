@@ -7,7 +7,14 @@ import { DAY } from "#core/lib/clock.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import { reportDeployment } from "#core/services/hosts-report.ts";
 import { flushOwnUses } from "#core/services/uses-flush.ts";
-import { insertBuild, insertEntryPoint, insertEvaluationRow, linkBuild, newId } from "#test/support/rows.ts";
+import {
+  insertBuild,
+  insertEntryPoint,
+  insertEvaluationRow,
+  insertProjectRow,
+  linkBuild,
+  newId,
+} from "#test/support/rows.ts";
 import { type RetentionBench, withRetentionBench } from "./support.ts";
 
 const bench: RetentionBench = await withRetentionBench();
@@ -58,6 +65,42 @@ test("a host that was not heard of for long enough keeps nothing, and one that i
   await db.deleteFrom("host").where("id", "=", id).execute();
   await bench.sweep();
   expect(await bench.names()).toEqual([]);
+});
+
+test("a host keeps nothing of a cache that its organization may only read, but for its own builds", async () => {
+  const other = await bench.makeOrganization();
+  const own = await bench.makeCache();
+  await bench.subscribe(other, own.id, 0);
+  const upstream = { id: newId(), cache_id: own.id, upstream_cache_id: bench.cache.id, kind: 0, display_name: "x" };
+  await db
+    .insertInto("cache_upstream")
+    .values({ ...upstream, mode: 1, public_keys: "{}" } as never)
+    .execute();
+  const made = await bench.add("made");
+  await bench.add("wished");
+  await bench.add("wished-of-own", { cacheIds: [bench.cache.id, own.id] });
+  const build = await insertBuild(db, { organizationId: other, name: "made", status: 3 });
+  const storePath = made.storePath.slice(11);
+  await db.updateTable("build_output").set({ store_path: storePath }).where("build_id", "=", build).execute();
+  const project = await insertProjectRow(db, { organizationId: other });
+  const host = newId();
+  await sql`
+    insert into host (id, project_id, name, kept_until)
+    values (${host}, ${project}, 'web', gradient_now() + interval '1 day')`.execute(db);
+  const paths = await db.selectFrom("cache_path").select("store_path").distinct().execute();
+  for (const { store_path } of paths) {
+    await db.insertInto("host_path").values({ host_id: host, role: HOST_PATH_ROLE.rollback, store_path }).execute();
+  }
+  await bench.sweep();
+  expect([await bench.names(), await bench.names(own.id)]).toEqual([["made"], ["wished-of-own"]]);
+
+  // A subscription is what both sides have agreed to.
+  const agreed = await bench.add("agreed");
+  const row = { host_id: host, role: HOST_PATH_ROLE.running, store_path: agreed.storePath.slice(11) };
+  await db.insertInto("host_path").values(row).execute();
+  await bench.subscribe(other, bench.cache.id, 1);
+  await bench.sweep();
+  expect(await bench.names()).toEqual(["agreed", "made"]);
 });
 
 /** An ended evaluation with the system of a host. */

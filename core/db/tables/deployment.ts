@@ -88,14 +88,12 @@ export type DeploymentRow = Selectable<DeploymentTable>;
 export interface DeploymentHoldTable {
   id: string;
   project_id: string;
-  /** It is kept from this host alone; null: the commit is kept from all hosts. */
-  host_id: string | null;
-  /** Base name, where it is for one host. */
+  /** Base name: it is kept from `failed_host` alone. Null: the commit is kept from all hosts. */
   store_path: string | null;
   commit_hash: string | null;
   evaluation_id: string | null;
   ordinal: number | null;
-  /** Whose failure it comes from; null: somebody holds it. */
+  /** The name of the host whose failure it comes from, which may be forgotten; null: somebody holds it. */
   failed_host: string | null;
   reason: string | null;
   held_by: string | null;
