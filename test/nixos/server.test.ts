@@ -90,6 +90,20 @@ const REFUSED: Readonly<Record<string, string | readonly string[]>> = {
     useTls = false;
     reverseProxy.caddy.useACMEHost = "example.com";
   };`,
+  "services.gradient.storage.sharedPath has no effect": `services.gradient = {
+    storage.sharedPath = "/srv/objects"; s3 = { enable = true; bucket = "nars"; };
+  };`,
+  "services.gradient.baseDir lies below /home": `services.gradient.baseDir = "/home/gradient";`,
+  "services.gradient.baseDir lies below /var/tmp": `services.gradient = {
+    baseDir = "/var/tmp/gradient"; settings.allowLocalSources = true;
+  };`,
+  "services.gradient.baseDir may hold letters, digits and": `services.gradient.baseDir = "/srv/our gradient";`,
+  "services.gradient.storage.sharedPath may hold": `services.gradient.storage.sharedPath = "/srv/50%";`,
+  "services.gradient.listenAddr must be an IP address": `services.gradient.listenAddr = "/run/gradient.sock";`,
+  "must be an IP address such as 127.0.0.1 or ::, and not 1.2.3.256": `services.gradient.listenAddr = "1.2.3.256";`,
+  "settings.trustedProxies holds what is no network such as 10.0.0.0/8 or ::1/128: 10.0.0.0/33.": `services.gradient.settings.trustedProxies = "127.0.0.1,10.0.0.0/33";`,
+  "settings.localIps holds what is no network such as 10.0.0.0/8 or ::1/128: fd00::/129, here.": `services.gradient.settings.localIps = [ "fd00::/129" "here" ];`,
+  "settings.outboundAllow holds what is no network": `services.gradient.settings.outboundAllow = "localhost";`,
   "databaseMinConnections must not exceed": `services.gradient.databaseMinConnections = 33;`,
   "databaseWebMinConnections must not exceed": `services.gradient.databaseWebMinConnections = 17;`,
   "set exactly one of url and keep_url": [

@@ -75,11 +75,51 @@ const REFUSED: Readonly<Record<string, string>> = {
   "worker.reverseProxy.caddy.useACMEHost needs services.gradient.worker.useTls": `services.gradient.worker = {
     useTls = false; reverseProxy.caddy.useACMEHost = "example.com";
   };`,
+  "worker.listenAddr must be an IP address": `services.gradient.worker.listenAddr = "/run/worker.sock";`,
+  "worker.baseDir may hold letters, digits and": `services.gradient.worker.baseDir = "/srv/the worker";`,
+  "worker.baseDir lies below /home": `services.gradient.worker.baseDir = "/home/worker";`,
+  "worker.settings.gcrootsDir lies below /tmp": `services.gradient.worker.settings.gcrootsDir = "/tmp/roots";`,
   "evaluations need Nix 2.26 or later": `services.gradient.worker.capabilities.eval = true;
     nix.package = { type = "derivation"; name = "nix"; outPath = "/nix/store/aaaa-nix"; version = "2.18.9"; };`,
 };
 
+const url = (text: string) => `worker.serverUrl = lib.mkForce "${text}";`;
+/** Whether a worker with the address gets the token of its machine's server, or is refused. */
+const REACHED: Readonly<Record<string, boolean>> = {
+  "port = 3210;": false,
+  [`port = 3210; ${url("ws://127.0.0.1:3210/proto")}`]: true,
+  [url("ws://127.0.0.1/proto")]: false,
+  [`port = 80; ${url("ws://127.0.0.1/proto")}`]: true,
+  // Where the server does not listen, anybody may.
+  [url("ws://[::1]:3000/proto")]: false,
+  [url("ws://localhost:3000/proto")]: false,
+  [`listenAddr = "::"; ${url("ws://localhost:3000/proto")}`]: true,
+  [`listenAddr = "0.0.0.0"; ${url("ws://127.0.0.1:3000/proto")}`]: true,
+  [`listenAddr = "0.0.0.0"; ${url("ws://[::1]:3000/proto")}`]: false,
+  [`listenAddr = "10.0.0.5"; ${url("ws://10.0.0.5:3000/proto")}`]: true,
+  [`listenAddr = "10.0.0.5"; ${url("ws://10.0.0.5:3001/proto")}`]: false,
+  'listenAddr = "10.0.0.5";': false,
+  [url("wss://gradient.example.com:8443/proto")]: true,
+  [url("ws://gradient.example.com/proto")]: true,
+  [url("ws://gradient.example.com:3001/proto")]: false,
+};
+
+const BOTH: Readonly<Record<string, string>> = {
+  "services.gradient.discoverable = false shuts out the worker": "services.gradient.discoverable = false;",
+  "services.gradient.worker.port is services.gradient.port (3000)":
+    "services.gradient.worker = { discoverable = true; port = 3000; };",
+  "both would listen there": `services.gradient = {
+    listenAddr = "0.0.0.0"; worker = { discoverable = true; port = 3000; };
+  };`,
+};
+
 const systems = {
+  ...Object.fromEntries(Object.entries(BOTH).map(([title, text]) => [title, withServer(MINIMAL, BESIDE, text)])),
+  otherAddress: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.worker = { discoverable = true; port = 3000; listenAddr = "10.0.0.5"; };`,
+  ),
   otherNix: withWorker(
     REMOTE_WORKER,
     `services.gradient.worker.capabilities.eval = true;
@@ -111,7 +151,15 @@ const systems = {
     BESIDE,
     `services.gradient.worker.serverUrl = lib.mkForce "wss://gradient.example.com/proto";`,
   ),
-  besideIpv6: withServer(MINIMAL, BESIDE, `services.gradient.worker.serverUrl = lib.mkForce "ws://[::1]:3000";`),
+  besideIpv6: withServer(
+    MINIMAL,
+    BESIDE,
+    `services.gradient.listenAddr = "::1"; services.gradient.worker.serverUrl = lib.mkForce "ws://[::1]:3000";`,
+  ),
+  ...Object.fromEntries(
+    Object.keys(REACHED).map((text) => [text, withServer(MINIMAL, BESIDE, `services.gradient = { ${text} };`)]),
+  ),
+  nameless: withServer(MINIMAL, BESIDE, `services.gradient.validateState = false; networking.hostName = "";`),
   besideRegistered: withServer(MINIMAL, BESIDE, `services.gradient.worker.peersFile = "/run/secrets/peers";`),
   besideOff: withModules(["default", "gradient-worker"], [MINIMAL]),
   besideSameDomain: withServer(
@@ -264,6 +312,27 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
     }
     expect(credentialsOf(unit("besideElsewhere"))).toEqual({});
     expect(credentialsOf(unit("besideRegistered"))).toEqual({ peers: "/run/secrets/peers" });
+  });
+
+  test.each(Object.entries(REACHED))("a token goes to this machine's own server alone: %s", (text, reached) => {
+    const found = system(text);
+    if (reached) return expect(sound(found).services).toHaveProperty("gradient-worker-token");
+    expect(found?.failed).toHaveLength(1);
+    expect(found?.failed[0]).toContain("worker.serverUrl leads to this machine, but not to its server");
+  });
+
+  test("what worker and server cannot both have on one machine is refused", () => {
+    for (const words of Object.keys(BOTH)) expect(system(words)?.failed.join("\n")).toContain(words);
+    expect(sound(system("otherAddress")).services).toHaveProperty("gradient-worker-token");
+  });
+
+  test("a machine without a name of its own has a worker beside its server, too", () => {
+    const { document, problems } = checkState(JSON.parse(sound(system("nameless")).stateFile ?? ""), {
+      allowLocalSources: false,
+      mailEnabled: null,
+    });
+    expect(problems).toEqual([]);
+    expect(document.workers).toHaveLength(1);
   });
 
   test("worker and server have virtual hosts of different names", () => {

@@ -2,6 +2,8 @@
 { config, lib, ... }:
 let
   cfg = config.services.gradient;
+  places = import ../places.nix { inherit lib; };
+  folder = places.folder { seesHomes = cfg.settings.allowLocalSources; };
   name = option: "services.gradient.${option}";
   required = options: lib.mapAttrsToList (option: value: {
     assertion = value != null;
@@ -48,6 +50,8 @@ in
         inherit (cfg.githubApp) appId privateKeyFile webhookSecretFile;
       }
       ++ overrides
+      ++ folder (name "baseDir") cfg.baseDir
+      ++ lib.optionals (cfg.storage.sharedPath != null) (folder (name "storage.sharedPath") cfg.storage.sharedPath)
       ++ [
         {
           assertion = cfg.configurePostgres || cfg.databaseUrlFile != null;
@@ -90,9 +94,19 @@ in
           message = "${name "storage.movingTo"} needs ${name "s3.enable"}: objects move to or from S3.";
         }
         {
+          assertion = cfg.s3.enable && cfg.storage.sharedPath != null -> cfg.storage.movingTo != null;
+          message =
+            "${name "storage.sharedPath"} has no effect with ${name "s3.enable"}: objects are kept in S3. "
+            + "Leave one of them out, or say where objects move to (${name "storage.movingTo"}).";
+        }
+        {
           assertion = cfg.reverseProxy.caddy.useACMEHost != null -> cfg.useTls;
           message = "${name "reverseProxy.caddy.useACMEHost"} needs ${name "useTls"}.";
         }
+        (places.address (name "listenAddr") cfg.listenAddr)
+        (places.networks (name "settings.trustedProxies") cfg.settings.trustedProxies)
+        (places.networks (name "settings.localIps") cfg.settings.localIps)
+        (places.networks (name "settings.outboundAllow") cfg.settings.outboundAllow)
         (pool "databaseMaxConnections" "databaseMinConnections")
         (pool "databaseWebMaxConnections" "databaseWebMinConnections")
       ];

@@ -2,6 +2,9 @@
 let
   cfg = config.services.gradient.worker;
   name = option: "services.gradient.worker.${option}";
+  places = import ../places.nix { inherit lib; };
+  folder = places.folder { seesHomes = cfg.settings.allowLocalSources; };
+  localAddress = import ../local-address.nix { inherit lib; };
   nix = cfg.nixPackage;
   proxies = lib.filter (proxy: cfg.reverseProxy.${proxy}.enable) [
     "nginx"
@@ -10,6 +13,8 @@ let
   # The server's module need not be there.
   server = config.services.gradient;
   runs = proxy: (server.enable or false) && server.reverseProxy.${proxy}.enable;
+  sharesAddress =
+    places.listensOn server.listenAddr cfg.listenAddr || places.listensOn cfg.listenAddr server.listenAddr;
   evaluates = (cfg.capabilities.fetch || cfg.capabilities.eval) && !cfg.capabilities.federate;
   # Before 2.26 a flake reads every file that its evaluator can read, and of others the worker cannot tell.
   closedNix = "2.26";
@@ -17,7 +22,10 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    assertions = [
+    assertions = folder (name "baseDir") cfg.baseDir
+    ++ lib.optionals (cfg.settings.gcrootsDir != "") (folder (name "settings.gcrootsDir") cfg.settings.gcrootsDir)
+    ++ [
+      (places.address (name "listenAddr") cfg.listenAddr)
       {
         assertion = cfg.serverUrl != null;
         message = "${name "serverUrl"} is required.";
@@ -47,6 +55,25 @@ in
       {
         assertion = !(runs "nginx" && proxies == [ "caddy" ]) && !(runs "caddy" && proxies == [ "nginx" ]);
         message = "${name "reverseProxy"} must be that of services.gradient: both would listen on the same ports.";
+      }
+      {
+        assertion = !cfg.missesServer;
+        message =
+          "${name "serverUrl"} leads to this machine, but not to its server: whoever listens there would get the token "
+          + "that opens the server. Write ws://${localAddress server.listenAddr server.port}/proto, "
+          + "or set ${name "peersFile"} for another server.";
+      }
+      {
+        assertion = cfg.isBesideServer -> server.discoverable;
+        message =
+          "services.gradient.discoverable = false shuts out the worker of this machine, too: "
+          + "let workers connect, or leave ${name "enable"} out.";
+      }
+      {
+        assertion = !(cfg.discoverable && (server.enable or false) && cfg.port == server.port && sharesAddress);
+        message =
+          "${name "port"} is services.gradient.port (${toString cfg.port}), and both would listen there: "
+          + "give one of them another.";
       }
       {
         assertion = cfg.reverseProxy.caddy.useACMEHost != null -> cfg.useTls;

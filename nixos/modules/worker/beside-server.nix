@@ -11,20 +11,37 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.gradient.worker;
   server = config.services.gradient;
+  places = import ../places.nix { inherit lib; };
   # Without the server's module there is no such option, and nothing may be said of it.
   hasServer = options.services.gradient ? state;
 
-  # Only to this very server: another would learn a token that opens ours.
-  hosts = [
-    "127.0.0.1"
-    "[::1]"
-    "localhost"
-    server.listenAddr
-    (toString server.domain)
-  ];
-  # Null for whatever is no plain address: a password may look like a port.
-  authority = builtins.match "(ws|http)s?://(\\[[0-9a-f:]*]|[^]:/@[]*)(:[0-9]*)?(/.*)?" cfg.serverUrl;
-  isLocal = cfg.serverUrl != null && authority != null && lib.elem (builtins.elemAt authority 1) hosts;
+  # Only to this very server: another would learn a token that opens ours. Null for whatever is no plain address: a
+  # password may look like a port.
+  authority = builtins.match "(wss?|https?)://(\\[[0-9a-f:]*]|[^]:/@[]*)(:[0-9]*)?(/.*)?" (
+    lib.toLower (toString cfg.serverUrl)
+  );
+  part' = builtins.elemAt authority;
+  isTls = lib.elem (part' 0) [ "wss" "https" ];
+  host = lib.replaceStrings [ "[" "]" ] [ "" "" ] (part' 1);
+  port =
+    if part' 2 == null || part' 2 == ":" then
+      if isTls then "443" else "80"
+    else
+      lib.replaceStrings [ ":" ] [ "" ] (part' 2);
+  isServerPort = port == toString server.port;
+  isAtServer = places.listensOn server.listenAddr;
+  isEverywhere = isAtServer "127.0.0.1" && isAtServer "::1";
+  isLoopback = host == "::1" || builtins.match "127(\\.[0-9]+){3}" host != null;
+  isDomain = host == lib.toLower (toString server.domain);
+  isAddress = isLoopback || host == server.listenAddr;
+  isHere = isAddress || isDomain || host == "localhost";
+  reachesServer =
+    isAddress && isServerPort && isAtServer host
+    # Which of the two it is, is for the resolver to say.
+    || host == "localhost" && isServerPort && isEverywhere
+    # By https the certificate says who it is, and by http it is the proxy or the server itself.
+    || isDomain && (isTls || port == "80" || isServerPort && isAtServer "0.0.0.0");
+  mayBeBeside = hasServer && server.enable && cfg.peersFile == null && authority != null;
 
   # The state is written before the worker has ever run, so its id follows from what the machine is called.
   digest = builtins.hashString "sha256" "gradient-worker ${config.networking.hostName} ${toString server.domain}";
@@ -37,8 +54,16 @@ in
       type = types.bool;
       readOnly = true;
       internal = true;
-      default = hasServer && server.enable && cfg.peersFile == null && isLocal;
+      default = mayBeBeside && reachesServer;
       description = "Whether the worker gets its token from the server of this machine.";
+    };
+
+    missesServer = mkOption {
+      type = types.bool;
+      readOnly = true;
+      internal = true;
+      default = mayBeBeside && isHere && !reachesServer;
+      description = "Whether the worker's address is one of this machine, where its server does not listen.";
     };
 
     tokenFolder = mkOption {
@@ -58,7 +83,8 @@ in
       // lib.optionalAttrs hasServer {
         state.workers.beside-server = {
           worker_id = cfg.workerId;
-          display_name = lib.mkDefault config.networking.hostName;
+          # A machine may get its name elsewhere.
+          display_name = lib.mkIf (config.networking.hostName != "") (lib.mkDefault config.networking.hostName);
           token_file = "${cfg.tokenFolder}/token";
           created_by = lib.mkDefault null;
           base_worker = true;
