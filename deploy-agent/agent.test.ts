@@ -296,6 +296,7 @@ describe("the server and its key", () => {
 
   test("requests go through the proxy that the environment names", async () => {
     root.environment.HTTP_PROXY = root.origin;
+    set("ALLOW_HTTP", "true");
     const run = await root.run("--server", "http://gradient.example.invalid");
     // A request by proxy names the whole address, which this server knows nothing at.
     expectEnd(run, "not-found", 22);

@@ -3,7 +3,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type DeployRoot, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
-import { readSettings } from "./read-settings.ts";
+import { readSettings, serverTrouble } from "./read-settings.ts";
 import { parseWanted, WantedError } from "./wanted.ts";
 
 let root: DeployRoot;
@@ -71,12 +71,16 @@ test.each([
   ["http://localhost.evil.example", true],
   ["http://127.evil.example", true],
   ["https://localhost.evil.example", false],
-])("whether the key crosses a network unprotected is said of %s: %s", (server, isSaid) => {
+])("whether others can hear and change what is said to %s, so that it has to be allowed: %s", (server, isPlain) => {
   const environment = {
     GRADIENT_DEPLOY_SERVER: server,
     GRADIENT_DEPLOY_PROJECT: "myorg/myproject",
     GRADIENT_DEPLOY_API_KEY_FILE: "/key",
   };
-  const { warnings } = readSettings(environment, { machineName: "h" });
-  expect(warnings.some((warning) => warning.includes("unprotected"))).toBe(isSaid);
+  const { settings, warnings } = readSettings(environment, { machineName: "h" });
+  expect(warnings).toEqual([]);
+  expect(serverTrouble(settings) !== null).toBe(isPlain);
+  const allowed = readSettings({ ...environment, GRADIENT_DEPLOY_ALLOW_HTTP: "true" }, { machineName: "h" });
+  expect(serverTrouble(allowed.settings)).toBeNull();
+  expect(allowed.warnings.some((warning) => warning.includes("unprotected"))).toBe(isPlain);
 });

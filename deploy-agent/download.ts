@@ -19,6 +19,7 @@ type Settings = Pick<
   | "diskMarginBytes"
   | "netrcFile"
   | "caFile"
+  | "trustedPublicKeys"
   | "commands"
 >;
 
@@ -42,7 +43,7 @@ export async function download(
     signal,
   }: {
     readonly caches: readonly WantedCache[];
-    readonly apiKey: string;
+    readonly apiKey: () => string;
     readonly signal: AbortSignal;
   },
 ): Promise<WorkResult> {
@@ -50,7 +51,7 @@ export async function download(
   try {
     rmSync(netrc, { force: true });
     const own = settings.netrcFile === null ? "" : await readFile(settings.netrcFile, "utf8").catch(() => "");
-    const lines = netrcFor(caches, { apiKey, server: settings.server, own });
+    const lines = netrcFor(caches, { apiKey: apiKey(), server: settings.server, own });
     if (!lines.ok) return failed("bad-answer", lines.reason);
     writeFileSync(netrc, lines.text, { mode: 0o600, flag: "wx" });
     const fetched = await fetchClosure(settings, storePath, { caches, netrc, signal });
@@ -86,14 +87,14 @@ async function fetchClosure(
   const options = { timeoutMs: settings.downloadTimeoutSeconds * SECOND, signal };
   const common = ["--realise", storePath, ...nixOptions(settings, caches, netrc)];
   const trial = await runCommand(settings.commands.nixStore, [...common, "--dry-run"], options);
-  if (trial.code !== 0) return explain(trial, storePath, caches);
+  if (trial.code !== 0) return explain(trial, settings, { storePath, caches });
   const plan = parseFetchPlan(trial.stderr);
   if (plan.missing.length > 0) return missing(plan.missing, caches);
   const full = diskTrouble(settings, plan.unpackedBytes);
   if (full) return failed("disk-full", full);
   const root = rootPlace(settings, "next");
   const result = await runCommand(settings.commands.nixStore, [...common, "--add-root", root, "--indirect"], options);
-  return result.code === 0 ? { ok: true } : explain(result, storePath, caches);
+  return result.code === 0 ? { ok: true } : explain(result, settings, { storePath, caches });
 }
 
 /** Nix before 2.12 fetches as many paths at a time as it may build; to realise a path builds nothing, however many. */
@@ -104,7 +105,7 @@ function nixOptions(settings: Settings, caches: readonly WantedCache[], netrc: s
   const extra = settings.hostSubstituters ? "extra-" : "";
   const options: readonly (readonly [string, string])[] = [
     [`${extra}substituters`, caches.map(({ url }) => url).join(" ")],
-    [`${extra}trusted-public-keys`, [...new Set(caches.flatMap(({ publicKeys }) => publicKeys))].join(" ")],
+    [`${extra}trusted-public-keys`, trustedKeys(settings, caches).join(" ")],
     ["netrc-file", netrc],
     ["require-sigs", "true"],
     ["substitute", "true"],
@@ -115,6 +116,12 @@ function nixOptions(settings: Settings, caches: readonly WantedCache[], netrc: s
   ];
   const jobs = ["--max-jobs", String(FETCHED_AT_A_TIME)];
   return [...jobs, ...options.flatMap(([name, value]) => ["--option", name, value])];
+}
+
+/** The host's own word, where it has one: then the server can only choose among what these keys have signed. */
+function trustedKeys({ trustedPublicKeys }: Settings, caches: readonly WantedCache[]): readonly string[] {
+  if (trustedPublicKeys.length > 0) return trustedPublicKeys;
+  return [...new Set(caches.flatMap(({ publicKeys }) => publicKeys))];
 }
 
 function diskTrouble({ storeRoot, diskMarginBytes }: Settings, unpackedBytes: number): string | null {
@@ -129,13 +136,17 @@ function diskTrouble({ storeRoot, diskMarginBytes }: Settings, unpackedBytes: nu
   );
 }
 
-function explain(result: CommandResult, storePath: string, caches: readonly WantedCache[]): Failure {
+function explain(
+  result: CommandResult,
+  settings: Settings,
+  { storePath, caches }: { readonly storePath: string; readonly caches: readonly WantedCache[] },
+): Failure {
   if (result.trouble) return failed("download-failed", `nix-store ${result.trouble}`);
   const { end, paths } = classifyFailure(result.stderr);
   const words = lastWords(result.stderr);
   if (end === "missing-path") return missing(paths.length > 0 ? paths : [storePath], caches);
   if (end === "bad-signature") {
-    const keys = caches.flatMap(({ publicKeys }) => publicKeys).join(" ") || "none";
+    const keys = trustedKeys(settings, caches).join(" ") || "none";
     return failed(end, `${few(paths)} is not signed by a trusted key of ${names(caches)} (keys: ${keys})`);
   }
   if (end === "disk-full") return failed(end, `the disk became full: ${words}`);

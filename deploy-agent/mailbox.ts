@@ -34,10 +34,16 @@ export function mayReport({ settings }: Context, { toldNoPermission }: AgentStat
   return settings.report && !toldNoPermission;
 }
 
-/** Answers that no repetition makes better. */
-const REFUSED_FOR_EVER: ReadonlySet<number> = new Set([400, 404, 409, 413, 422]);
+/**
+ * Answers that no repetition makes better. Not 404 and 409: a proxy may say so, a host may be forgotten at this moment,
+ * and the next evaluation may name it.
+ */
+const REFUSED_FOR_EVER: ReadonlySet<number> = new Set([400, 413, 422]);
 
-/** Sends what is left, in order, as far as the server takes it. Never throws: the rest stays for another time. */
+/**
+ * Sends what is left, in order, as far as the server takes it. What it refuses is said once more without its text: that
+ * a build failed is worth more than why. Never throws: the rest stays for another time.
+ */
 export async function sendReports(context: Context): Promise<void> {
   const { keeper, server, narrator } = context;
   if (!context.settings.report) return;
@@ -54,7 +60,7 @@ export async function sendReports(context: Context): Promise<void> {
         return;
       }
       narrator.warn(`the server refused a report: ${error.message}`);
-      keeper.updateLater((state) => without(state, report));
+      keeper.updateLater((state) => (hasText(report) ? withBare(state, report) : without(state, report)));
     }
   }
 }
@@ -73,6 +79,16 @@ function strikeOff({ keeper }: Context, report: QueuedReport): void {
 /** Others may have been put there or given way meanwhile. */
 function without(state: AgentState, report: QueuedReport): AgentState {
   return { ...state, reports: state.reports.filter((one) => one !== report) };
+}
+
+function hasText({ body }: QueuedReport): boolean {
+  return body.reason !== null || !Array.isArray(body.failed_units) || body.failed_units.length > 0;
+}
+
+/** The report without what a command, a unit or a server has worded. */
+function withBare(state: AgentState, report: QueuedReport): AgentState {
+  const bare = { ...report, body: { ...report.body, reason: null, failed_units: [] } };
+  return { ...state, reports: state.reports.map((one) => (one === report ? bare : one)) };
 }
 
 /** Said once; the host does not depend on it. */

@@ -21,7 +21,7 @@ const BOOT_LINKS = ["kernel", "initrd", "kernel-modules"] as const;
 /** The host that this process runs on, as far as the settings do not say otherwise. */
 export class NodeHost implements Host {
   readonly #settings: DeploySettings;
-  readonly #apiKey: string;
+  readonly #apiKey: () => string;
   readonly #signal: AbortSignal;
   readonly #switcher: Switcher;
 
@@ -33,7 +33,8 @@ export class NodeHost implements Host {
       signal,
       environment,
     }: {
-      readonly apiKey: string;
+      /** Called where a download needs it; may throw. */
+      readonly apiKey: () => string;
       readonly clock: Clock;
       readonly signal: AbortSignal;
       readonly environment: Environment;

@@ -9,10 +9,10 @@ import { ENDS, type End } from "./ends.ts";
 import { takeLock } from "./lock.ts";
 import { LineNarrator } from "./narrator.ts";
 import { NodeHost } from "./node-host.ts";
-import { type DeploySettings, type Environment, readSettings, SettingsError } from "./read-settings.ts";
+import { type DeploySettings, type Environment, readSettings, SettingsError, serverTrouble } from "./read-settings.ts";
 import { type RunEnd, runOnce, runResume } from "./run.ts";
 import { ServerLink } from "./server-link.ts";
-import { forSource } from "./state.ts";
+import { forSource, sourceOf } from "./state.ts";
 import { prepareFolder, StateError, StateFile } from "./state-file.ts";
 import { statusOf, statusText } from "./status.ts";
 import { runUndo } from "./undo.ts";
@@ -33,10 +33,12 @@ export async function perform(given: Arguments, { environment, signal, out, say 
   try {
     const { settings, warnings } = readSettings(environment, { flags: given.flags, machineName: shortHostName() });
     for (const warning of warnings) narrator.warn(warning);
+    const trouble = serverTrouble(settings);
+    if (given.command === "read-settings" && trouble) throw new SettingsError([trouble]);
     if (given.command === "read-settings") return printEnd(print, asJson, ending("shown", "the settings are good"));
     const agent = new AgentProcess(settings, { environment, signal, narrator });
     if (given.command === "status") {
-      const status = statusOf(agent.contextWithoutKey());
+      const status = statusOf(agent.context());
       print(asJson ? `${JSON.stringify(status)}\n` : statusText(status));
       return ENDS.shown.exitCode;
     }
@@ -79,6 +81,7 @@ function endOfError(error: unknown): End {
 class AgentProcess {
   readonly #settings: DeploySettings;
   readonly #surroundings: Pick<Surroundings, "environment" | "signal"> & { readonly narrator: LineNarrator };
+  #apiKey: string | null = null;
 
   constructor(
     settings: DeploySettings,
@@ -89,8 +92,6 @@ class AgentProcess {
   }
 
   async run({ command, switches }: Arguments): Promise<RunEnd> {
-    const { apiKey, warnings } = readApiKey(this.#settings.apiKeyFile);
-    for (const warning of warnings) this.#surroundings.narrator.warn(warning);
     const wishes = { force: switches.has("--force"), allowOlder: switches.has("--allow-older") };
     const locked = ending("locked", `another run is at work (${this.#settings.stateDir}/lock)`);
     prepareFolder(this.#settings.stateDir);
@@ -98,19 +99,15 @@ class AgentProcess {
       if (command === "resume") return runResume(context);
       return command === "rollback" ? runUndo(context) : runOnce(context, wishes);
     };
-    if (command !== "watch") return (await this.#withLock(apiKey, work)) ?? locked;
-    const { server, clock, random, narrator, signal } = this.#context(apiKey);
-    const withContext = (action: (context: Context) => Promise<RunEnd>) => this.#withLock(apiKey, action);
+    if (command !== "watch") return (await this.#withLock(work)) ?? locked;
+    const { server, clock, random, narrator, signal } = this.context();
+    const withContext = (action: (context: Context) => Promise<RunEnd>) => this.#withLock(action);
     const waitSeconds = this.#settings.watchWaitSeconds;
     return watch({ server, clock, random, narrator, signal, wishes, waitSeconds, withContext });
   }
 
-  contextWithoutKey(): Pick<Context, "host" | "keeper"> {
-    return this.#context("");
-  }
-
   describe(): Readonly<Record<string, unknown>> {
-    const { host, keeper } = this.contextWithoutKey();
+    const { host, keeper } = this.context();
     const view = host.view();
     return {
       running_path: view.runningPath,
@@ -122,28 +119,40 @@ class AgentProcess {
     };
   }
 
-  async #withLock(apiKey: string, work: (context: Context) => Promise<RunEnd>): Promise<RunEnd | null> {
+  async #withLock(work: (context: Context) => Promise<RunEnd>): Promise<RunEnd | null> {
     using lock = takeLock(this.#settings.stateDir);
     // Awaited here: the lock ends with this block.
-    return lock && (await work(this.#context(apiKey)));
+    return lock && (await work(this.context()));
   }
 
-  #context(apiKey: string): Context {
+  /** Reads neither the key nor certificates: what was left is put right, and the status shown, without them. */
+  context(): Context {
     const settings = this.#settings;
     const { environment, signal, narrator } = this.#surroundings;
-    const { server, project, host } = settings;
-    const source = `${server} ${project.organization}/${project.name} ${host}`;
+    const { project, host } = settings;
+    const source = sourceOf(project, host);
+    const apiKey = (): string => this.#readKey();
+    const certificates = (): readonly string[] | null => extraCertificates(settings);
     const memory = new StateFile(settings.stateDir, (message) => narrator.warn(message));
     return {
       settings,
       host: new NodeHost(settings, { apiKey, clock: systemClock, signal, environment }),
-      server: new ServerLink(settings, { apiKey, environment, certificates: extraCertificates(settings) }),
+      server: new ServerLink(settings, { apiKey, environment, certificates }),
       keeper: new StateKeeper(memory, (state) => forSource(state, source)),
       narrator,
       clock: systemClock,
       random: systemRandom,
       signal,
     };
+  }
+
+  /** Once; a process that runs on keeps the key that it had. */
+  #readKey(): string {
+    if (this.#apiKey !== null) return this.#apiKey;
+    const { apiKey, warnings } = readApiKey(this.#settings.apiKeyFile);
+    for (const warning of warnings) this.#surroundings.narrator.warn(warning);
+    this.#apiKey = apiKey;
+    return apiKey;
   }
 }
 

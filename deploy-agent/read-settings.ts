@@ -18,6 +18,7 @@ import {
   parseChoice,
   parseCommand,
   parseHost,
+  parseKeyList,
   parseNumber,
   parsePath,
   parseProject,
@@ -36,6 +37,9 @@ export type Flags = Readonly<Partial<Record<SettingName, string>>>;
 /** What the agent was told. Paths are absolute, times seconds. */
 export interface DeploySettings {
   readonly server: string;
+  readonly allowHttp: boolean;
+  /** Instead of the keys that the server names for its caches; empty: those. */
+  readonly trustedPublicKeys: readonly string[];
   readonly project: { readonly organization: string; readonly name: string };
   readonly host: string;
   readonly apiKeyFile: string;
@@ -159,6 +163,8 @@ export function readSettings(
     ...readPlaces(reader, environment),
     ...readHealth(reader),
     server: reader.read("SERVER", parseServer) ?? "",
+    allowHttp: reader.boolean("ALLOW_HTTP"),
+    trustedPublicKeys: reader.read("TRUSTED_PUBLIC_KEYS", parseKeyList) ?? [],
     project: reader.read("PROJECT", parseProject) ?? { organization: "", name: "" },
     host: reader.read("HOST", parseHost) ?? machineName,
     apiKeyFile: reader.path("API_KEY_FILE"),
@@ -239,10 +245,25 @@ function doubts(settings: DeploySettings): string[] {
   if (settings.reboot === "never" && settings.rebootWindow) {
     found.push("GRADIENT_DEPLOY_REBOOT_WINDOW has no effect while GRADIENT_DEPLOY_REBOOT is never");
   }
-  if (settings.server.startsWith("http://") && !isHere(settings.server)) {
+  if (settings.allowHttp && isOnTheWay(settings.server)) {
     found.push("the server is asked by http: the API key crosses the network unprotected");
   }
   return found;
+}
+
+/** Why the server must not be asked; null: it may. What was left on the host is ended all the same. */
+export function serverTrouble({ server, allowHttp }: Pick<DeploySettings, "server" | "allowHttp">): string | null {
+  if (allowHttp || !isOnTheWay(server)) return null;
+  return (
+    `GRADIENT_DEPLOY_SERVER=${server}: by http, who is on the way reads the API key and names builds and the keys ` +
+    "to trust: root on this host. Use https (GRADIENT_DEPLOY_CA_FILE for a certificate authority of your own), or " +
+    "set GRADIENT_DEPLOY_ALLOW_HTTP=true where the network itself is trusted"
+  );
+}
+
+/** Whether others can read and change what is said between here and there. */
+function isOnTheWay(server: string): boolean {
+  return server.startsWith("http://") && !isHere(server);
 }
 
 /** Whether what is sent to the address stays on this machine. */

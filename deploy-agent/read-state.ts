@@ -11,9 +11,15 @@ import {
   type PendingBoot,
   PHASES,
   type QueuedReport,
+  type Refusals,
   type SystemView,
   type Target,
 } from "./state.ts";
+
+/** The state has a version that only later agents know. */
+export class LaterStateError extends Error {
+  override readonly name = "LaterStateError";
+}
 
 /** The text is no state of this agent. */
 export class StateFormError extends Error {
@@ -22,11 +28,12 @@ export class StateFormError extends Error {
 
 type Fields = Readonly<Record<string, unknown>>;
 const LIST_MAX = 10_000;
+const ENDS_BY_NAME = Object.keys(ENDS) as readonly End[];
 
-/** Reads what `StateFile` writes, field by field. Throws `StateFormError`. */
+/** Reads what `StateFile` writes, field by field. Throws `StateFormError` and `LaterStateError`. */
 export function readState(text: string): AgentState {
   const fields = object(parseJson(text));
-  if (fields.version !== 1) throw new StateFormError(`its version is ${JSON.stringify(fields.version)} and not 1`);
+  checkVersion(fields);
   return {
     version: 1,
     source: string(fields.source),
@@ -40,11 +47,40 @@ export function readState(text: string): AgentState {
     bad: list(fields.bad, readBad).slice(-BAD_BUILDS_MAX),
     reports: list(fields.reports, readReport),
     toldNoPermission: boolean(fields.toldNoPermission),
-    lastRun: nullable(fields.lastRun, readLastRun),
+    lastRun: lastRunOrNull(fields.lastRun),
   };
 }
 
 function parseJson(text: string): unknown {
+/** Reads `refusals.json`. Throws as `readState` does. */
+export function readRefusals(text: string): Refusals {
+  const fields = object(parseJson(text));
+  checkVersion(fields);
+  return {
+    version: 1,
+    source: string(fields.source),
+    order: nullable(fields.order, number),
+    bad: list(fields.bad, readBad).slice(-BAD_BUILDS_MAX),
+  };
+}
+
+function checkVersion({ version }: Fields): void {
+  if (version === 1) return;
+  const shown = JSON.stringify(version)?.slice(0, 100);
+  if (Number.isSafeInteger(version) && Number(version) > 1) throw new LaterStateError(`its version is ${shown}, not 1`);
+  throw new StateFormError(`its version is ${shown} and not 1`);
+}
+
+/** Shown and no more: a way to end that only later agents know is no reason to forget the rest. */
+function lastRunOrNull(value: unknown): LastRun | null {
+  try {
+    return nullable(value, readLastRun);
+  } catch (error) {
+    if (error instanceof StateFormError) return null;
+    throw error;
+  }
+}
+
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -102,7 +138,8 @@ function readView(value: unknown): SystemView {
 function readCause(value: unknown): Cause {
   const fields = object(value);
   return {
-    end: readEnd(fields.end),
+    // Of one that only later agents know, what counts is that this has to be undone.
+    end: ENDS_BY_NAME.find((one) => one === string(fields.end)) ?? "rolled-back",
     reason: string(fields.reason),
     failedUnits: list(fields.failedUnits, string),
   };
@@ -146,7 +183,7 @@ function readLastRun(value: unknown): LastRun {
 }
 
 function readEnd(value: unknown): End {
-  return choice(value, Object.keys(ENDS) as End[]);
+  return choice(value, ENDS_BY_NAME);
 }
 
 function nullable<Value>(value: unknown, read: (value: unknown) => Value): Value | null {

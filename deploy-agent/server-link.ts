@@ -1,14 +1,15 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { SECOND } from "#core/lib/clock.ts";
+import { KeyFileError } from "./api-key.ts";
 import type { Wanted } from "./decide.ts";
 import { type Seen, type Server, ServerError } from "./ports.ts";
 import { printable } from "./printable.ts";
-import type { DeploySettings, Environment } from "./read-settings.ts";
+import { type DeploySettings, type Environment, SettingsError, serverTrouble } from "./read-settings.ts";
 import { AGENT_VERSION } from "./version.ts";
 import { parseWanted, WantedError } from "./wanted.ts";
 
-type Settings = Pick<DeploySettings, "server" | "project" | "host" | "serverTimeoutSeconds">;
+type Settings = Pick<DeploySettings, "server" | "allowHttp" | "project" | "host" | "serverTimeoutSeconds">;
 
 const ANSWER_BYTES_MAX = 1_000_000;
 /** A host whose network broke is to be put right soon. */
@@ -18,6 +19,8 @@ const REPORT_TIMEOUT_MS = 10 * SECOND;
 interface Asked {
   readonly method: "GET" | "POST";
   readonly path: string;
+  /** Says nothing and asks nothing of us: no key is sent, and anybody may listen. */
+  readonly isPublic?: boolean;
   readonly body?: unknown;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
@@ -28,11 +31,16 @@ interface Answer {
   readonly text: string;
 }
 
-/** The server by its HTTP API, through the proxy that the environment names. */
+/**
+ * The server by its HTTP API, through the proxy that the environment names. Key and certificates are read when they are
+ * needed first: what was left on the host is put right without them.
+ */
 export class ServerLink implements Server {
   readonly #settings: Settings;
-  readonly #apiKey: string;
-  readonly #agent: HttpAgent;
+  readonly #apiKey: () => string;
+  readonly #environment: Environment;
+  readonly #certificates: () => readonly string[] | null;
+  #agent: HttpAgent | null = null;
 
   constructor(
     settings: Settings,
@@ -41,18 +49,17 @@ export class ServerLink implements Server {
       environment,
       certificates,
     }: {
-      readonly apiKey: string;
+      /** Throws `KeyFileError`. */
+      readonly apiKey: () => string;
       readonly environment: Environment;
-      /** Instead of the usual ones; null: the usual ones. */
-      readonly certificates: readonly string[] | null;
+      /** Instead of the usual ones; null: the usual ones. Throws `SettingsError`. */
+      readonly certificates: () => readonly string[] | null;
     },
   ) {
     this.#settings = settings;
     this.#apiKey = apiKey;
-    const proxyEnv = environment as NodeJS.ProcessEnv;
-    this.#agent = settings.server.startsWith("https:")
-      ? new HttpsAgent({ proxyEnv, ...(certificates ? { ca: [...certificates] } : {}) })
-      : new HttpAgent({ proxyEnv });
+    this.#environment = environment;
+    this.#certificates = certificates;
   }
 
   async wanted(news?: {
@@ -96,7 +103,7 @@ export class ServerLink implements Server {
 
   async reach(): Promise<void> {
     // Whatever is said: that a server is ill, or restarts, is not the doing of this host's new system.
-    await this.#ask({ method: "GET", path: "/api/v1/health", timeoutMs: REACH_TIMEOUT_MS });
+    await this.#ask({ method: "GET", path: "/api/v1/health", isPublic: true, timeoutMs: REACH_TIMEOUT_MS });
   }
 
   #hostPath(): string {
@@ -107,34 +114,64 @@ export class ServerLink implements Server {
 
   async #ask(asked: Asked): Promise<Answer> {
     const url = `${this.#settings.server}${asked.path}`;
+    const { agent, authorization } = this.#prepare(asked);
     const timeout = AbortSignal.timeout(asked.timeoutMs);
     const signal = asked.signal ? AbortSignal.any([asked.signal, timeout]) : timeout;
     try {
-      return await this.#send(url, asked, signal);
+      return await send(url, asked, { agent, authorization, signal });
     } catch (error) {
       const words = timeout.aborted ? `no answer in ${asked.timeoutMs / SECOND} s` : reasonOf(error);
       throw new ServerError("unreachable", `${this.#settings.server}: ${words}`, null, { cause: error });
     }
   }
 
-  #send(url: string, { method, body }: Asked, signal: AbortSignal): Promise<Answer> {
-    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    const text = body === undefined ? null : JSON.stringify(body);
-    const send = url.startsWith("https:") ? httpsRequest : httpRequest;
-    const headers = {
-      accept: "application/json",
-      authorization: `Bearer ${this.#apiKey}`,
-      "user-agent": `gradient-deploy/${AGENT_VERSION}`,
-      ...(text === null ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
-    };
-    const request = send(url, { method, headers, agent: this.#agent, signal });
-    request.once("error", reject);
-    request.once("response", (response) => {
-      readText(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject);
-    });
-    request.end(text ?? undefined);
-    return promise;
+  #prepare({ isPublic = false }: Asked): { readonly agent: HttpAgent; readonly authorization: string | null } {
+    const trouble = isPublic ? null : serverTrouble(this.#settings);
+    if (trouble) throw new ServerError("settings", trouble, null);
+    try {
+      const authorization = isPublic ? null : `Bearer ${this.#apiKey()}`;
+      this.#agent ??= this.#newAgent();
+      return { agent: this.#agent, authorization };
+    } catch (error) {
+      if (error instanceof KeyFileError) throw new ServerError("key-file", error.message, null, { cause: error });
+      if (error instanceof SettingsError) throw new ServerError("settings", error.message, null, { cause: error });
+      throw error;
+    }
   }
+
+  #newAgent(): HttpAgent {
+    const proxyEnv = this.#environment as NodeJS.ProcessEnv;
+    if (!this.#settings.server.startsWith("https:")) return new HttpAgent({ proxyEnv });
+    const certificates = this.#certificates();
+    return new HttpsAgent({ proxyEnv, ...(certificates ? { ca: [...certificates] } : {}) });
+  }
+}
+
+function send(
+  url: string,
+  { method, body }: Asked,
+  {
+    agent,
+    authorization,
+    signal,
+  }: { readonly agent: HttpAgent; readonly authorization: string | null; readonly signal: AbortSignal },
+): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const text = body === undefined ? null : JSON.stringify(body);
+  const start = url.startsWith("https:") ? httpsRequest : httpRequest;
+  const headers = {
+    accept: "application/json",
+    ...(authorization === null ? {} : { authorization }),
+    "user-agent": `gradient-deploy/${AGENT_VERSION}`,
+    ...(text === null ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
+  };
+  const request = start(url, { method, headers, agent, signal });
+  request.once("error", reject);
+  request.once("response", (response) => {
+    readText(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject);
+  });
+  request.end(text ?? undefined);
+  return promise;
 }
 
 function newsQuery({ buildId, state }: Seen, waitSeconds: number): string {

@@ -1,3 +1,4 @@
+import { parsePublicKey } from "#core/nix/signature.ts";
 import type { SettingSpec } from "./settings.ts";
 
 /** A daily span of local time in minutes since midnight; it passes midnight where `from` is after `to`. */
@@ -14,6 +15,7 @@ export type Parsed<Value> =
 const TEXT_MAX = 65_536;
 const COMMANDS_MAX = 20;
 const UNITS_MAX = 100;
+const KEYS_MAX = 20;
 
 function good<Value>(value: Value): Parsed<Value> {
   return { ok: true, value };
@@ -102,6 +104,13 @@ export function parseUnitList(text: string): Parsed<readonly string[]> {
   return units.length <= UNITS_MAX && units.every((unit) => /^[A-Za-z0-9:_.\\@*-]{1,255}$/.test(unit))
     ? good(units)
     : wrong(`must be at most ${UNITS_MAX} names of units with spaces between them; * stands for anything`);
+}
+
+export function parseKeyList(text: string): Parsed<readonly string[]> {
+  const keys = text.split(/\s+/).filter((key) => key !== "");
+  return keys.length <= KEYS_MAX && keys.every((key) => parsePublicKey(key) !== null)
+    ? good(keys)
+    : wrong(`must be at most ${KEYS_MAX} public keys such as name:base64, with spaces between them`);
 }
 
 export function parseWindow(text: string): Parsed<TimeWindow> {

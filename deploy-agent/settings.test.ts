@@ -31,6 +31,7 @@ const OTHER: Readonly<Record<SettingSpec["kind"], string>> = {
   shell: "test -e /other",
   "shell list": '["other"]',
   "unit list": "other.service",
+  "key list": `other-1:${Buffer.alloc(32).toString("base64")}`,
   window: "01:00-02:00",
 };
 

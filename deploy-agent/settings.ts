@@ -13,6 +13,7 @@ export type SettingKind =
   | "shell"
   | "shell list"
   | "unit list"
+  | "key list"
   | "window";
 
 export interface SettingSpec {
@@ -40,6 +41,10 @@ export const SYSTEMD_CHOICES = ["auto", "true", "false"] as const;
 const YEAR_SECONDS = 31_536_000;
 const ABOUT_TIME = { min: 1, max: 86_400 } as const;
 
+function command(fallback: string, description = `The ${fallback} command.`) {
+  return { kind: "command", fallback, option: null, description } as const;
+}
+
 /**
  * Every setting, by its name in the environment without `GRADIENT_DEPLOY_`. The flag of each is its name in small
  * letters with dashes: `SERVER` is `GRADIENT_DEPLOY_SERVER` and `--server`. A flag outranks the environment.
@@ -50,6 +55,18 @@ export const SETTINGS = {
     fallback: null,
     option: "server",
     description: "Address of the Gradient server, such as https://gradient.example.com.",
+  },
+  ALLOW_HTTP: {
+    kind: "boolean",
+    fallback: "false",
+    option: "allowHttp",
+    description: "Ask a server on another machine by http: whoever is on the way then decides what this host runs.",
+  },
+  TRUSTED_PUBLIC_KEYS: {
+    kind: "key list",
+    fallback: "",
+    option: "trustedPublicKeys",
+    description: "Keys of caches, with spaces between them, that are trusted instead of those that the server names.",
   },
   PROJECT: {
     kind: "project",
@@ -262,27 +279,12 @@ export const SETTINGS = {
     option: null,
     description: "Whether systemd runs switch-to-configuration as a unit. auto: when /run/systemd/system is there.",
   },
-  BINPATH_NIX_STORE: { kind: "command", fallback: "nix-store", option: null, description: "The nix-store command." },
-  BINPATH_NIX_ENV: { kind: "command", fallback: "nix-env", option: null, description: "The nix-env command." },
-  BINPATH_SYSTEMCTL: { kind: "command", fallback: "systemctl", option: null, description: "The systemctl command." },
-  BINPATH_SYSTEMD_RUN: {
-    kind: "command",
-    fallback: "systemd-run",
-    option: null,
-    description: "The systemd-run command.",
-  },
-  BINPATH_SYSTEMD_INHIBIT: {
-    kind: "command",
-    fallback: "systemd-inhibit",
-    option: null,
-    description: "The systemd-inhibit command.",
-  },
-  BINPATH_SHELL: {
-    kind: "command",
-    fallback: "/bin/sh",
-    option: null,
-    description: "The shell that runs commands of settings and waits for switch-to-configuration.",
-  },
+  BINPATH_NIX_STORE: command("nix-store"),
+  BINPATH_NIX_ENV: command("nix-env"),
+  BINPATH_SYSTEMCTL: command("systemctl"),
+  BINPATH_SYSTEMD_RUN: command("systemd-run"),
+  BINPATH_SYSTEMD_INHIBIT: command("systemd-inhibit"),
+  BINPATH_SHELL: command("/bin/sh", "The shell that runs commands of settings and waits for switch-to-configuration."),
 } as const satisfies Readonly<Record<string, SettingSpec>>;
 
 export type SettingName = keyof typeof SETTINGS;

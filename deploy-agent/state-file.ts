@@ -1,20 +1,37 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Memory } from "./ports.ts";
-import { readState, StateFormError } from "./read-state.ts";
-import { type AgentState, emptyState } from "./state.ts";
+import { LaterStateError, readRefusals, readState, StateFormError } from "./read-state.ts";
+import { type AgentState, emptyState, type Refusals, refusalsOf } from "./state.ts";
 
 const STATE_FILE = "state.json";
+/** What must not be forgotten where the state is lost: else a host would take an older or a bad build. */
+const REFUSALS_FILE = "refusals.json";
+const OTHERS_MAY_WRITE = 0o022;
 
 /** The state directory cannot be used. The message says what to do. */
 export class StateError extends Error {
   override readonly name = "StateError";
 }
 
-/** The agent's memory in a folder: a file that is always whole. */
+/** The agent's memory in a folder: files that are always whole. */
 export class StateFile implements Memory {
   readonly #folder: string;
   readonly #warn: (message: string) => void;
+  /** What the refusals' file holds; null: not known. */
+  #refusals: string | null = null;
+  #isDamaged = false;
 
   constructor(folder: string, warn: (message: string) => void) {
     this.#folder = folder;
@@ -22,28 +39,31 @@ export class StateFile implements Memory {
   }
 
   /**
-   * Empty where there is none. One that cannot be understood is put aside: the host is still to be looked after, and
-   * what it runs is asked from the host itself.
+   * Empty but for what is refused where there is none or where it cannot be understood: the host is still to be looked
+   * after, and what it runs is asked from the host itself. Changes nothing. Throws `StateError`, also for the state of a
+   * later agent, which is not ours to throw away.
    */
   read(): AgentState {
-    const path = join(this.#folder, STATE_FILE);
-    let text: string;
-    try {
-      text = readFileSync(path, "utf8");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return emptyState("");
-      throw new StateError(`the state ${path} cannot be read: ${(error as Error).message}`, { cause: error });
-    }
+    const refusals = this.#readRefusals();
+    const text = this.#text(STATE_FILE);
+    if (text === null) return { ...emptyState(""), ...refusals };
     try {
       return readState(text);
     } catch (error) {
+      const path = join(this.#folder, STATE_FILE);
+      if (error instanceof LaterStateError) {
+        const advice = "run that one, or put the file aside to begin without it";
+        throw new StateError(`the state ${path} is that of a later agent (${error.message}): ${advice}`, {
+          cause: error,
+        });
+      }
       if (!(error instanceof StateFormError)) throw error;
-      const aside = `${path}.damaged`;
-      renameSync(path, aside);
+      this.#isDamaged = true;
       this.#warn(
-        `the state could not be understood (${error.message}) and is now ${aside}; this run begins without it`,
+        `the state ${path} cannot be understood (${error.message}): this goes on without it, and the next state that ` +
+          `is written puts it aside as ${STATE_FILE}.damaged`,
       );
-      return emptyState("");
+      return { ...emptyState(""), ...refusals };
     }
   }
 
@@ -51,28 +71,70 @@ export class StateFile implements Memory {
   write(state: AgentState): void {
     const path = join(this.#folder, STATE_FILE);
     try {
-      const fresh = `${path}.new`;
-      const file = openSync(fresh, "w", 0o600);
-      try {
-        writeFileSync(file, `${JSON.stringify(state)}\n`);
-        fsyncSync(file);
-      } finally {
-        closeSync(file);
-      }
-      renameSync(fresh, path);
+      if (this.#isDamaged) renameSync(path, `${path}.damaged`);
+      this.#isDamaged = false;
+      replaceFile(path, `${JSON.stringify(state)}\n`);
+      const refusals = `${JSON.stringify(refusalsOf(state))}\n`;
+      if (refusals !== this.#refusals) replaceFile(join(this.#folder, REFUSALS_FILE), refusals);
+      this.#refusals = refusals;
       syncFolder(this.#folder);
     } catch (error) {
       throw new StateError(`the state ${path} cannot be written: ${(error as Error).message}`, { cause: error });
     }
   }
+
+  #readRefusals(): Refusals | null {
+    this.#refusals = this.#text(REFUSALS_FILE);
+    try {
+      return this.#refusals === null ? null : readRefusals(this.#refusals);
+    } catch (error) {
+      if (error instanceof StateFormError || error instanceof LaterStateError) return null;
+      throw error;
+    }
+  }
+
+  #text(name: string): string | null {
+    const path = join(this.#folder, name);
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+      throw new StateError(`the state ${path} cannot be read: ${(error as Error).message}`, { cause: error });
+    }
+  }
 }
 
+/** Who may write there may choose what this host runs next. Throws `StateError`. */
 export function prepareFolder(folder: string): void {
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new StateError(`the state directory ${folder} cannot be made: ${(error as Error).message}`, { cause: error });
   }
+  const { uid, mode } = statSync(folder);
+  const own = process.geteuid?.() ?? uid;
+  if (uid !== own && uid !== 0) {
+    throw new StateError(`the state directory ${folder} is owned by another user (${uid}): chown it to ${own}`);
+  }
+  if ((mode & OTHERS_MAY_WRITE) !== 0) {
+    const octal = (mode & 0o777).toString(8).padStart(3, "0");
+    throw new StateError(`others may write to the state directory ${folder} (mode ${octal}): chmod 700 it`);
+  }
+}
+
+/** The new file is made here and now: what may lie at its name, such as a link to elsewhere, is not written to. */
+function replaceFile(path: string, text: string): void {
+  const fresh = `${path}.new`;
+  rmSync(fresh, { force: true });
+  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+  const file = openSync(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  try {
+    writeFileSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(fresh, path);
 }
 
 function syncFolder(folder: string): void {

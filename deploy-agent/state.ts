@@ -109,7 +109,7 @@ export interface LastRun {
 /** All that the agent remembers, in one file, so that it changes as a whole. */
 export interface AgentState {
   readonly version: 1;
-  /** Server, project and host that the rest is about. */
+  /** Project and host that the rest is about, as `sourceOf` has them. */
   readonly source: string;
   readonly journal: Journal | null;
   /** Of the newest build that was deployed; what is below it is older. */
@@ -133,6 +133,13 @@ export function emptyState(source: string): AgentState {
   return {
     version: 1,
     source,
+/** The part that outlives the damage of the rest. */
+export type Refusals = Pick<AgentState, "version" | "source" | "order" | "bad">;
+
+export function refusalsOf({ version, source, order, bad }: AgentState): Refusals {
+  return { version, source, order, bad };
+}
+
     journal: null,
     order: null,
     deployed: null,
@@ -148,11 +155,20 @@ export function emptyState(source: string): AgentState {
 
 /** Another project has other numbers, and its builds say nothing about these. What is half done stays to be ended. */
 export function forSource(state: AgentState, source: string): AgentState {
-  if (state.source === source) return state;
+  // The first agents wrote the address before it.
+  if (state.source === source || state.source.endsWith(` ${source}`)) return { ...state, source };
   return { ...emptyState(source), journal: state.journal, pendingBoot: state.pendingBoot, before: state.before };
 }
 
 /** The newest hundred are remembered, each path once. */
+/** Without the server's address: it may be spelled in several ways, and change, while its builds stay what they are. */
+export function sourceOf(
+  { organization, name }: { readonly organization: string; readonly name: string },
+  host: string,
+): string {
+  return `${organization}/${name} ${host}`;
+}
+
 export function rememberBad(state: AgentState, build: BadBuild): AgentState {
   const others = state.bad.filter(({ storePath }) => storePath !== build.storePath);
   return { ...state, bad: [...others, build].slice(-BAD_BUILDS_MAX) };

@@ -124,6 +124,8 @@ class Patience {
     return pauseMs;
   }
 
+    // What this process was given to ask with is of no use: the next one may have better.
+    if (end === "key-file" || end === "settings") return null;
   /**
    * Milliseconds until the next question where nothing is new. That a question was answered which did not wait does not
    * say that the server is well: only one that waited does.

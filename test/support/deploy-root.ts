@@ -41,6 +41,8 @@ export class DeployRoot implements AsyncDisposable {
   /** Of every answer, when it is set. */
   status: number | null = null;
   reportStatus = 200;
+  /** The answer to reports that hold text. */
+  textStatus = 200;
   readonly #waiting = new Set<() => void>();
 
   constructor(path: string, server: Server, dispose: () => PromiseLike<void>) {
@@ -71,8 +73,10 @@ export class DeployRoot implements AsyncDisposable {
     if (url === "/api/v1/health") return [200, "alive"];
     if (url.startsWith("/api/v1/projects/myorg/myproject/hosts/h/wanted")) return [200, this.wanted];
     if (url !== "/api/v1/projects/myorg/myproject/hosts/h/reports") return [404, `nothing is at ${url}`];
-    if (this.reportStatus === 200) this.reports.push(JSON.parse(body) as Record<string, unknown>);
-    return [this.reportStatus, { accepted: true }];
+    const report = JSON.parse(body) as Record<string, unknown>;
+    const status = report.reason === null ? this.reportStatus : Math.max(this.reportStatus, this.textStatus);
+    if (status === 200) this.reports.push(report);
+    return [status, { accepted: true }];
   }
 
   get origin(): string {
@@ -122,7 +126,7 @@ export class DeployRoot implements AsyncDisposable {
     }
     this.install(OLD);
     mkdirSync(join(this.path, "run"), { recursive: true });
-    mkdirSync(join(this.path, "state"), { recursive: true });
+    mkdirSync(join(this.path, "state"), { recursive: true, mode: 0o700 });
     const profile = join(this.path, "nix/profiles/system");
     mkdirSync(dirname(profile), { recursive: true });
     symlinkSync(OLD, `${profile}-1-link`);
