@@ -57,6 +57,18 @@ in
         message = "${name "reverseProxy"} must be that of services.gradient: both would listen on the same ports.";
       }
       {
+        assertion = cfg.reverseProxy.caddy.useACMEHost != null -> cfg.useTls;
+        message = "${name "reverseProxy.caddy.useACMEHost"} needs ${name "useTls"}.";
+      }
+      {
+        assertion = evaluates && !cfg.settings.allowLocalSources -> isClosed;
+        message =
+          "${name "capabilities"}: evaluations need Nix ${closedNix} or later as ${name "nixPackage"}: "
+          + "with others every flake reads what the worker can read.";
+      }
+    ]
+    ++ lib.optionals (server.enable or false) [
+      {
         assertion = !cfg.missesServer;
         message =
           "${name "serverUrl"} leads to this machine, but not to its server: whoever listens there would get the token "
@@ -70,20 +82,10 @@ in
           + "let workers connect, or leave ${name "enable"} out.";
       }
       {
-        assertion = !(cfg.discoverable && (server.enable or false) && cfg.port == server.port && sharesAddress);
+        assertion = !(cfg.discoverable && cfg.port == server.port && sharesAddress);
         message =
           "${name "port"} is services.gradient.port (${toString cfg.port}), and both would listen there: "
           + "give one of them another.";
-      }
-      {
-        assertion = cfg.reverseProxy.caddy.useACMEHost != null -> cfg.useTls;
-        message = "${name "reverseProxy.caddy.useACMEHost"} needs ${name "useTls"}.";
-      }
-      {
-        assertion = evaluates && !cfg.settings.allowLocalSources -> isClosed;
-        message =
-          "${name "capabilities"}: evaluations need Nix ${closedNix} or later as ${name "nixPackage"}: "
-          + "with others every flake reads what the worker can read.";
       }
     ];
 
