@@ -23,8 +23,8 @@ const NOTES = [
     `its connection to the acknowledged end of the evaluation). Then ${WORKERS} workers of ${SLOTS} places each take ` +
     "every build (from the first assignment to the last acknowledged result). The hub runs in one process, all " +
     "workers in another, each with its own session code and protocol connection over one shared stream; PostgreSQL " +
-    "is the embedded one with its usual settings, on disk. All share the machine. Workers forget the graph once it is " +
-    "reported.",
+    "is the embedded one with its usual settings, on disk. All share the machine. Workers forget the graph once it " +
+    "is reported.",
   "`scale`: builds end at once, and their outputs are in the cache before they begin; with uploads each worker sends " +
     "a NAR of some hundred bytes for every output, which the server stores on disk, checks, signs and offers.",
   `\`scale\`: the delay is measured with builds of ${BUILD_MS} ms (each half to one and a half of it), since places ` +
