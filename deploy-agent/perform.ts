@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { systemClock } from "#core/lib/clock.ts";
 import { systemRandom } from "#core/lib/ids.ts";
-import { KeyFileError, readApiKey } from "./api-key.ts";
+import { readApiKey } from "./api-key.ts";
 import type { Arguments } from "./arguments.ts";
 import { extraCertificates } from "./certificates.ts";
 import { type Context, InterruptedError, StateKeeper } from "./context.ts";
@@ -71,7 +71,6 @@ function ending(end: End, reason: string): RunEnd {
 
 function endOfError(error: unknown): End {
   if (error instanceof SettingsError) return "settings";
-  if (error instanceof KeyFileError) return "key-file";
   if (error instanceof StateError) return "state";
   if (error instanceof InterruptedError) return "interrupted";
   return "internal";
