@@ -62,8 +62,8 @@ in
       default = [ ];
       example = [ "gradient.example.com-main:2N0cV2Gk8pUBz3DXrdjD2PxP9hGZ5hmyTpvJbAfYV1Y=" ];
       description = ''
-        Public keys of caches. With any, a path is taken only when one of them signed it, or a key that the host's own Nix
-        trusts, whatever the server says; without, the server names the keys.
+        Public keys of caches. With any, a path is taken only when one of them signed it, or a key that the host's own
+        Nix trusts, whatever the server says; without, the server names the keys.
       '';
     };
 
