@@ -168,7 +168,7 @@ describe("a build that fails", () => {
     root.publish(NEW, 'touch "$root/network-down"\n');
     const run = await expectRolledBack("unhealthy", 41);
     expect(run.json.reason).toContain("cannot be reached");
-    expect(run.json.unsent_reports).toBe(3);
+    expect(run.json.unsent_reports).toBe(4);
     rmSync(join(root.path, "network-down"));
     expectEnd(await root.run("resume"), "resumed", 0);
     expect(steps()).toEqual(["started", "downloading", "activating", "checking", "failed", "rolled_back"]);

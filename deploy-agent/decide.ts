@@ -54,13 +54,19 @@ export function decide(
   if (wanted.state === "none" || !target) return end("nothing-built", wanted.reason);
   const bad = state.bad.find(({ storePath }) => storePath === target.storePath);
   const isThere = isInPlace(view, target.storePath, mode);
-  const isReleased = bad?.isConfirmed === true && wanted.state === "deploy" && !isThere;
+  // What could not be undone is in place and was not released: the next run tries again.
+  const isStuck = isThere && state.journal?.cause != null;
+  const isReleased = bad?.isConfirmed === true && wanted.state === "deploy" && !isStuck;
   if (bad && !isReleased && !force) {
     return end("bad-build", `${target.storePath} failed here at ${bad.at}: ${bad.reason}`);
   }
   const waitsForBoot = nextBoot?.storePath === target.storePath && view.runningPath !== target.storePath;
-  if (waitsForBoot && !bad) return end("will-boot", "it is set up for the next boot");
-  if (isThere && !bad) return end("up-to-date", null);
+  const isKept = (wanted.state === "held" || wanted.state === "waiting") && !force;
+  if (waitsForBoot && !bad) {
+    if (!isKept) return end("will-boot", "it is set up for the next boot");
+    return end(wanted.state as End, `${wanted.reason ?? wanted.state}; it is set up for the next boot already`);
+  }
+  if (isThere && (!bad || (isReleased && !force))) return end("up-to-date", null);
   if (wanted.state === "held" && !force) return end("held", wanted.reason);
   if (wanted.state === "waiting" && !force) return end("waiting", wanted.reason);
   if (state.order !== null && target.order < state.order && !force && !allowOlder) {

@@ -1,7 +1,8 @@
 import { uuidV4, uuidV7 } from "#core/lib/ids.ts";
 import { type Context, InterruptedError, timeText } from "./context.ts";
 import type { WantedCache } from "./decide.ts";
-import { ENDS } from "./ends.ts";
+import type { AskAgain } from "./decide-again.ts";
+import { ENDS, type End } from "./ends.ts";
 import { checkHealth } from "./health.ts";
 import {
   advance,
@@ -17,7 +18,7 @@ import {
 import { sendReports, type Telling, withTold } from "./mailbox.ts";
 import { remember } from "./memory.ts";
 import { type ReportStep, stepOfPhase } from "./reports.ts";
-import type { AgentState, Journal, SystemView, Target } from "./state.ts";
+import type { AgentState, Journal, QueuedReport, SystemView, Target } from "./state.ts";
 import { waitUntilFree } from "./waiting.ts";
 
 /** A deployment that is about to begin. */
@@ -35,17 +36,27 @@ export function newJournal(
     attempts: 0,
     switchToken: null,
     profileRestored: false,
+    rollbackFailed: false,
+    unfinished: null,
     startedAt: timeText(context.clock),
   };
 }
 
-/** Takes the journal from where it stands to an end. Throws `InterruptedError` when the agent was asked to end. */
-export async function runJournal(context: Context, first: Journal, caches: readonly WantedCache[]): Promise<Outcome> {
+/**
+ * Takes the journal from where it stands to an end. `askAgain` has the last word before anything is changed. Throws
+ * `InterruptedError` when the agent was asked to end.
+ */
+export async function runJournal(
+  context: Context,
+  first: Journal,
+  caches: readonly WantedCache[],
+  askAgain: AskAgain = async () => null,
+): Promise<Outcome> {
   let journal = first;
   for (;;) {
     if (context.signal.aborted) throw new InterruptedError(`interrupted before the phase ${journal.phase}`);
     journal = await beginPhase(context, journal);
-    const step = await stepAfter(context, journal, await workAndTell(context, journal, caches));
+    const step = await stepAfter(context, journal, await workAndTell(context, journal, { caches, askAgain }));
     if (step.kind === "end") return finish(context, journal, step.outcome);
     journal = moveOn(context, journal, step);
   }
@@ -83,30 +94,47 @@ async function beginPhase(context: Context, journal: Journal): Promise<Journal> 
   return keeper.state.journal ?? begun;
 }
 
+interface Order {
+  readonly caches: readonly WantedCache[];
+  readonly askAgain: AskAgain;
+  /** A switch has been running for a moment. */
+  readonly onUnderWay?: () => void;
+}
+
 /**
- * Does the work of a phase while the server is told of it. A switch may cut the host off: of that one the server hears
- * before. Both are over when this returns, also where one of them failed: the lock is held until then.
+ * Does the work of a phase while the server is told of it: of a switch once it is under way, as one that never begins
+ * says nothing of the build. Both are over when this returns, also where one of them failed: the lock is held until
+ * then.
  */
-async function workAndTell(context: Context, journal: Journal, caches: readonly WantedCache[]): Promise<WorkResult> {
+async function workAndTell(context: Context, journal: Journal, order: Order): Promise<WorkResult> {
   const told = stepOfPhase(journal);
-  if (told === null) return doWork(context, journal, caches);
+  if (told === null) return doWork(context, journal, order);
   if (told === "activating") {
-    await sendReports(context);
-    return doWork(context, journal, caches);
+    let telling = Promise.resolve();
+    const tell = (): void => {
+      telling = sendReports(context);
+      // Looked at below, when the switch is over.
+      telling.catch(() => {});
+    };
+    try {
+      return await doWork(context, journal, { ...order, onUnderWay: tell });
+    } finally {
+      await telling;
+    }
   }
-  const [work, telling] = await Promise.allSettled([doWork(context, journal, caches), sendReports(context)]);
+  const [work, telling] = await Promise.allSettled([doWork(context, journal, order), sendReports(context)]);
   if (work.status === "rejected") throw work.reason;
   if (telling.status === "rejected") throw telling.reason;
   return work.value;
 }
 
-async function doWork(context: Context, journal: Journal, caches: readonly WantedCache[]): Promise<WorkResult> {
+async function doWork(context: Context, journal: Journal, order: Order): Promise<WorkResult> {
   const { host, narrator } = context;
   const work: Work = workOf(journal);
   switch (work.kind) {
     case "download":
       narrator.info(`downloading ${journal.target.storePath}`);
-      return downloadAndWait(context, journal, caches);
+      return downloadAndWait(context, journal, order);
     case "set-profile":
       narrator.info(`setting the profile to ${work.systemPath}`);
       return host.setProfile(work.systemPath, work.generation);
@@ -114,24 +142,35 @@ async function doWork(context: Context, journal: Journal, caches: readonly Wante
       narrator.info("checking the host's health");
       return checkHealth(context, journal);
     case "switch":
-      return doSwitch(context, journal, bootsFirst(context, journal) ? asBoot(work.steps) : work.steps);
+      return doSwitch(context, journal, {
+        steps: bootsFirst(context, journal) ? asBoot(work.steps) : work.steps,
+        onUnderWay: order.onUnderWay,
+      });
   }
 }
 
-/** Fetching disturbs nobody, switching may: so a busy host has everything ready when it is free. */
+/**
+ * Fetching disturbs nobody, switching may: so a busy host has everything ready when it is free. Both may take hours in
+ * which a build fails elsewhere, so that nothing is changed before the server was asked again.
+ */
 async function downloadAndWait(
   context: Context,
   { target, mode, before }: Journal,
-  caches: readonly WantedCache[],
+  { caches, askAgain }: Order,
 ): Promise<WorkResult> {
   const { host } = context;
   const [fetched] = await Promise.all([host.download(target, caches), host.pin(before)]);
-  if (!fetched.ok || (mode !== "switch" && mode !== "test")) return fetched;
-  const busy = await waitUntilFree(context);
-  return busy === null ? fetched : { ok: false, end: "busy", reason: busy };
+  if (!fetched.ok) return fetched;
+  const busy = mode === "switch" || mode === "test" ? await waitUntilFree(context) : null;
+  if (busy !== null) return { ok: false, end: "busy", reason: busy };
+  return (await askAgain(context, target)) ?? fetched;
 }
 
-async function doSwitch(context: Context, journal: Journal, steps: readonly SwitchStep[]): Promise<WorkResult> {
+async function doSwitch(
+  context: Context,
+  journal: Journal,
+  { steps, onUnderWay }: { readonly steps: readonly SwitchStep[]; readonly onUnderWay?: (() => void) | undefined },
+): Promise<WorkResult> {
   const { host, narrator, signal } = context;
   let needsBoot = false;
   for (const [index, step] of steps.entries()) {
@@ -139,6 +178,7 @@ async function doSwitch(context: Context, journal: Journal, steps: readonly Swit
     const result = await host.switchTo(
       step,
       index === 0 ? `${journal.switchToken}` : `${journal.switchToken}-${index}`,
+      onUnderWay,
     );
     if (signal.aborted && !result.ok) throw new InterruptedError("interrupted while switching; the switch goes on");
     if (!result.ok) return result;
@@ -180,6 +220,7 @@ function moveOn(context: Context, journal: Journal, step: Extract<Step, { readon
   if (isUndone) narrator.warn(`going back to the system before: ${next.cause?.reason}`);
   const state = keeper.update((before) => {
     if (!isUndone || !next.cause) return { ...before, journal: next };
+    if (next.cause.end === "busy") return { ...withoutActivating(before, next), journal: next };
     const { reason, failedUnits } = next.cause;
     return withTold(context, before, next, { step: "failed", health: "unhealthy", reason, failedUnits });
   });
@@ -191,7 +232,8 @@ async function finish(context: Context, journal: Journal, outcome: Outcome): Pro
   const { keeper, clock, host } = context;
   const now = { at: timeText(clock), bootId: host.bootId() };
   keeper.update((state) => {
-    const told = withTold(context, state, journal, tellingOf(outcome));
+    const known = outcome.end === "busy" ? withoutActivating(state, journal) : state;
+    const told = withTold(context, known, journal, tellingOf(outcome));
     const counted = told.journal ?? journal;
     return remember(told, { journal: { ...counted, attempts: 0 }, outcome }, now);
   });
@@ -199,15 +241,23 @@ async function finish(context: Context, journal: Journal, outcome: Outcome): Pro
   return outcome;
 }
 
+/** Of a switch that never began: the server would take the build for one that failed. */
+function withoutActivating(state: AgentState, { runId }: Journal): AgentState {
+  const isOfIt = ({ body }: QueuedReport) => body.run_id === runId && body.step === ("activating" satisfies ReportStep);
+  return { ...state, reports: state.reports.filter((report) => !isOfIt(report)) };
+}
+
+/** `booted-other` comes here only after the profile was put back. */
+const RESTORED: ReadonlySet<End> = new Set(["rolled-back", "unhealthy", "rolled-back-by-hand", "booted-other"]);
+
 function tellingOf(outcome: Outcome): Telling {
   const { end, reason, failedUnits } = outcome;
   const exitCode = ENDS[end].exitCode;
   if (end === "deployed") return { step: "succeeded", health: "healthy", exitCode };
   if (end === "will-boot")
     return { step: "succeeded", health: "unknown", reason: "runs after the next boot", exitCode };
-  if (end === "dry-activated") return { step: "succeeded", health: "unknown", exitCode };
-  const restored = end === "rolled-back" || end === "unhealthy" || end === "rolled-back-by-hand";
-  if (restored) return { step: "rolled_back", health: "unknown", reason, failedUnits, exitCode };
+  if (end === "dry-activated" || end === "up-to-date") return { step: "succeeded", health: "unknown", exitCode };
+  if (RESTORED.has(end)) return { step: "rolled_back", health: "unknown", reason, failedUnits, exitCode };
   const health = outcome.verdict === "bad" ? "unhealthy" : "unknown";
   return { step: "failed", health, reason, failedUnits, exitCode };
 }

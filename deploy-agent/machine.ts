@@ -116,27 +116,34 @@ export function advance(journal: Journal, result: WorkResult, { rollback }: { re
       return undo(journal, causeOf(result), rollback);
     case "restoring-profile":
       // Nothing was switched, so that nothing needs to be switched back.
-      if (result.ok && journal.cause?.end === "profile-failed") return end("profile-failed", journal.cause.reason);
+      if (result.ok && journal.cause && isHarmless(journal.cause)) return end(journal.cause.end, journal.cause.reason);
       // With the profile as it is, the host itself can still be put right.
-      return { kind: "go-on", journal: { ...inPhase(journal, "restoring-system"), profileRestored: result.ok } };
+      return {
+        kind: "go-on",
+        journal: { ...inPhase(journal, "restoring-system"), profileRestored: result.ok, unfinished: null },
+      };
     case "restoring-system":
       return afterRestore(journal, result);
   }
 }
 
 function afterSwitch(journal: Journal, result: WorkResult, rollback: boolean): Step {
+  const hasBegun = result.ok || result.end !== "busy" || journal.attempts > 1;
+  if (!hasBegun) return putProfileBack(journal, causeOf(result));
   if (journal.mode === "dry-activate") {
     return result.ok ? end("dry-activated", null) : end("dry-activate-failed", result.reason);
   }
-  if (!result.ok) return undo(journal, causeOf(result), rollback);
+  // What could not be undone before is replaced from here on, and its build was remembered as bad.
+  const begun = { ...journal, unfinished: null };
+  if (!result.ok) return undo(begun, { ...causeOf(result), end: "rolled-back" }, rollback);
   if (journal.mode === "boot" || result.needsBoot) return end("will-boot", null, { verdict: "pending" });
-  return go(journal, "checking");
+  return go(begun, "checking");
 }
 
 function afterRestore(journal: Journal, result: WorkResult): Step {
   const cause = journal.cause ?? { end: "rolled-back", reason: "undone", failedUnits: [] };
   // What was not set right by the profile's command alone has hurt nobody, and says nothing of the build.
-  const verdict = cause.end === "profile-failed" ? "none" : "bad";
+  const verdict = isHarmless(cause) ? "none" : "bad";
   if (result.ok && journal.profileRestored) {
     return end(cause.end, cause.reason, { verdict, failedUnits: cause.failedUnits });
   }
@@ -150,7 +157,7 @@ function afterRestore(journal: Journal, result: WorkResult): Step {
 
 /** Begins to restore what was there before, where there was something and it is wished. */
 export function undo(journal: Journal, cause: Cause, rollback: boolean): Step {
-  const verdict = cause.end === "profile-failed" ? "none" : "bad";
+  const verdict = isHarmless(cause) ? "none" : "bad";
   if (!rollback) {
     return end("failed", `${cause.reason}; rollback is off`, { verdict, failedUnits: cause.failedUnits });
   }
@@ -161,6 +168,17 @@ export function undo(journal: Journal, cause: Cause, rollback: boolean): Step {
   const touchesProfile = CHANGES_PROFILE.has(journal.mode);
   const phase: Phase = touchesProfile ? "restoring-profile" : "restoring-system";
   return { kind: "go-on", journal: { ...inPhase(journal, phase), cause, profileRestored: !touchesProfile } };
+}
+
+/** Whether the build was not tried at all, so that this says nothing of it. */
+function isHarmless(cause: Cause): boolean {
+  return cause.end === "profile-failed" || cause.end === "busy";
+}
+
+/** After a switch that never began: also where rollback is off, as nothing has failed. */
+function putProfileBack(journal: Journal, cause: Cause): Step {
+  if (!CHANGES_PROFILE.has(journal.mode) || !canRestore(journal)) return end(cause.end, cause.reason);
+  return { kind: "go-on", journal: { ...inPhase(journal, "restoring-profile"), cause, profileRestored: false } };
 }
 
 function canRestore({ before }: Journal): boolean {

@@ -9,7 +9,10 @@ export function remember(
   { at, bootId }: { readonly at: string; readonly bootId: string | null },
 ): AgentState {
   const { target, before } = journal;
-  const ended: AgentState = { ...state, journal: outcome.keepJournal ? journal : null };
+  // What has not begun to switch leaves to the next run what could not be undone before it.
+  const unfinished = outcome.verdict === "none" ? journal.unfinished : null;
+  const kept = outcome.keepJournal ? { ...journal, rollbackFailed: true } : unfinished;
+  const ended: AgentState = { ...state, journal: kept };
   switch (outcome.verdict) {
     case "deployed":
       return {
@@ -19,11 +22,12 @@ export function remember(
         order: target.order,
         before: before.profilePath === target.storePath ? state.before : before,
         pendingBoot: null,
+        isNextBootHeld: false,
       };
     case "pending": {
       const { mode, failedUnitsBefore } = journal;
       const pendingBoot = { target, before, mode, bootId: bootId ?? "", failedUnitsBefore };
-      return { ...withoutBad(ended, target.storePath), order: target.order, pendingBoot };
+      return { ...withoutBad(ended, target.storePath), order: target.order, pendingBoot, isNextBootHeld: false };
     }
     case "bad": {
       const { storePath, buildId } = target;
@@ -47,6 +51,6 @@ function failedBefore({ deployed, deployedFailedUnits }: AgentState, { target, f
   return (isSame ? deployedFailedUnits : null) ?? failedUnitsBefore;
 }
 
-function withoutBad(state: AgentState, storePath: string): AgentState {
+export function withoutBad(state: AgentState, storePath: string): AgentState {
   return { ...state, bad: state.bad.filter((build) => build.storePath !== storePath) };
 }

@@ -128,8 +128,8 @@ export class NodeHost implements Host {
     return this.#switcher.outcomeOf(token);
   }
 
-  switchTo(step: SwitchStep, token: string): Promise<WorkResult> {
-    return this.#switcher.run(step, token);
+  switchTo(step: SwitchStep, token: string, onUnderWay?: () => void): Promise<WorkResult> {
+    return this.#switcher.run(step, token, onUnderWay);
   }
 
   async failedCommands(): Promise<readonly string[]> {

@@ -21,8 +21,11 @@ export interface Host {
    * knows how it ended.
    */
   outcomeOf(token: string): Promise<WorkResult | null>;
-  /** Starts the step, which outlives the agent, and waits for it within the time limit. */
-  switchTo(step: SwitchStep, token: string): Promise<WorkResult>;
+  /**
+   * Starts the step, which outlives the agent, and waits for it within the time limit. `onUnderWay` is called once it
+   * has been running for a moment. What never began to switch ends as `busy`.
+   */
+  switchTo(step: SwitchStep, token: string, onUnderWay?: () => void): Promise<WorkResult>;
   /** One sentence for each of the operator's commands that does not end with 0. */
   failedCommands(): Promise<readonly string[]>;
   /** Why nothing should be switched or rebooted now; null: nothing speaks against it. */

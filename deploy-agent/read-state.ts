@@ -44,6 +44,7 @@ export function readState(text: string): AgentState {
     deployedFailedUnits: nullable(fields.deployedFailedUnits ?? null, (units) => list(units, string)),
     before: nullable(fields.before, readView),
     pendingBoot: nullable(fields.pendingBoot, readPendingBoot),
+    isNextBootHeld: boolean(fields.isNextBootHeld ?? false),
     bad: list(fields.bad, readBad).slice(-BAD_BUILDS_MAX),
     reports: list(fields.reports, readReport),
     toldNoPermission: boolean(fields.toldNoPermission),
@@ -51,7 +52,6 @@ export function readState(text: string): AgentState {
   };
 }
 
-function parseJson(text: string): unknown {
 /** Reads `refusals.json`. Throws as `readState` does. */
 export function readRefusals(text: string): Refusals {
   const fields = object(parseJson(text));
@@ -81,6 +81,7 @@ function lastRunOrNull(value: unknown): LastRun | null {
   }
 }
 
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -103,6 +104,9 @@ function readJournal(value: unknown): Journal {
     switchToken: nullable(fields.switchToken, readToken),
     cause: nullable(fields.cause, readCause),
     profileRestored: boolean(fields.profileRestored),
+    // The first agents had neither.
+    rollbackFailed: boolean(fields.rollbackFailed ?? false),
+    unfinished: nullable(fields.unfinished ?? null, (journal) => ({ ...readJournal(journal), unfinished: null })),
     startedAt: string(fields.startedAt),
   };
 }

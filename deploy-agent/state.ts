@@ -70,6 +70,10 @@ export interface Journal {
   /** Null: nothing is being undone. */
   readonly cause: Cause | null;
   readonly profileRestored: boolean;
+  /** The way back was gone to its end once at least, and the host is not as it was. */
+  readonly rollbackFailed: boolean;
+  /** What could not be undone so far, while this deployment has not begun to switch: it comes back if this one ends. */
+  readonly unfinished: Journal | null;
   readonly startedAt: string;
 }
 
@@ -120,11 +124,20 @@ export interface AgentState {
   /** The system before `deployed`. */
   readonly before: SystemView | null;
   readonly pendingBoot: PendingBoot | null;
+  /** The server's last word on what the next boot leads to was not to deploy it. */
+  readonly isNextBootHeld: boolean;
   readonly bad: readonly BadBuild[];
   readonly reports: readonly QueuedReport[];
   /** That this key may not report was said already. */
   readonly toldNoPermission: boolean;
   readonly lastRun: LastRun | null;
+}
+
+/** The part that outlives the damage of the rest. */
+export type Refusals = Pick<AgentState, "version" | "source" | "order" | "bad">;
+
+export function refusalsOf({ version, source, order, bad }: AgentState): Refusals {
+  return { version, source, order, bad };
 }
 
 export const BAD_BUILDS_MAX = 100;
@@ -133,19 +146,13 @@ export function emptyState(source: string): AgentState {
   return {
     version: 1,
     source,
-/** The part that outlives the damage of the rest. */
-export type Refusals = Pick<AgentState, "version" | "source" | "order" | "bad">;
-
-export function refusalsOf({ version, source, order, bad }: AgentState): Refusals {
-  return { version, source, order, bad };
-}
-
     journal: null,
     order: null,
     deployed: null,
     deployedFailedUnits: null,
     before: null,
     pendingBoot: null,
+    isNextBootHeld: false,
     bad: [],
     reports: [],
     toldNoPermission: false,
@@ -153,14 +160,6 @@ export function refusalsOf({ version, source, order, bad }: AgentState): Refusal
   };
 }
 
-/** Another project has other numbers, and its builds say nothing about these. What is half done stays to be ended. */
-export function forSource(state: AgentState, source: string): AgentState {
-  // The first agents wrote the address before it.
-  if (state.source === source || state.source.endsWith(` ${source}`)) return { ...state, source };
-  return { ...emptyState(source), journal: state.journal, pendingBoot: state.pendingBoot, before: state.before };
-}
-
-/** The newest hundred are remembered, each path once. */
 /** Without the server's address: it may be spelled in several ways, and change, while its builds stay what they are. */
 export function sourceOf(
   { organization, name }: { readonly organization: string; readonly name: string },
@@ -169,6 +168,15 @@ export function sourceOf(
   return `${organization}/${name} ${host}`;
 }
 
+/** Another project has other numbers, and its builds say nothing about these. What is half done stays to be ended. */
+export function forSource(state: AgentState, source: string): AgentState {
+  // The first agents wrote the address before it.
+  if (state.source === source || state.source.endsWith(` ${source}`)) return { ...state, source };
+  const { journal, pendingBoot, isNextBootHeld, before } = state;
+  return { ...emptyState(source), journal, pendingBoot, isNextBootHeld, before };
+}
+
+/** The newest hundred are remembered, each path once. */
 export function rememberBad(state: AgentState, build: BadBuild): AgentState {
   const others = state.bad.filter(({ storePath }) => storePath !== build.storePath);
   return { ...state, bad: [...others, build].slice(-BAD_BUILDS_MAX) };

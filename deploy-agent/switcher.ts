@@ -18,6 +18,9 @@ export interface SwitcherOptions {
 
 type Variables = Readonly<Record<string, string>>;
 
+/** unknown: nobody could say, which is not the same as gone. */
+type Presence = "running" | "gone" | "unknown";
+
 /**
  * Runs the script and writes its exit code into a file in one go, so that also a later agent knows how it ended. Only
  * built-in commands of the shell: the unit that this may run in has no PATH to speak of.
@@ -26,10 +29,14 @@ const RUNNER = `"$2" "$3"; code=$?; printf '%s\\n' "$code" >"$1"; exit "$code"`;
 
 /** switch-to-configuration: another one is at work. */
 const LOCKED = /could not acquire lock/i;
-const LOCKED_PAUSE_MS = 2 * SECOND;
+const AGAIN_PAUSE_MS = 2 * SECOND;
+/** So often is a script started that does not begin to run, as where systemd is busy with something else. */
+const STARTS_MAX = 5;
 
 const POLL_MS = 10;
 const UNIT_POLL_MS = 2 * SECOND;
+/** Who finds another switch at work ends sooner than that. */
+const UNDER_WAY_MS = 2 * SECOND;
 const STOP_AFTER_MS = 5 * SECOND;
 const COMMAND_TIMEOUT_MS = 30 * SECOND;
 
@@ -51,25 +58,40 @@ export class Switcher {
     this.#folder = join(options.settings.stateDir, "switch");
   }
 
-  async run(step: SwitchStep, token: string): Promise<WorkResult> {
+  /**
+   * `onUnderWay` is called when the script has been running for a moment, where it runs for so long. What never began
+   * to switch ends as `busy`: that says nothing of the system.
+   */
+  async run(step: SwitchStep, token: string, onUnderWay: () => void = () => {}): Promise<WorkResult> {
     const { clock, settings, signal } = this.#options;
     const until = clock.monotonic() + settings.switchTimeoutSeconds * SECOND;
-    for (;;) {
+    for (let starts = 1; ; starts++) {
       this.#forgetOthers(token);
       const trouble = await this.#start(step, token);
-      if (trouble !== null) return failure(`switch-to-configuration could not be started: ${trouble}`);
-      const result = await this.#wait(step.action, token);
-      // Somebody else is switching; that says nothing of this system.
-      const isLocked = !result.ok && LOCKED.test(this.#words(token));
-      if (!isLocked || signal.aborted || clock.monotonic() >= until) return result;
-      await sleep(clock, LOCKED_PAUSE_MS, signal);
+      // What could not be started may run all the same: a call that took too long, say.
+      if (trouble === null || (await this.#hasBegun(token))) {
+        const result = await this.#wait(step.action, token, onUnderWay);
+        // Somebody else is switching.
+        const isLocked = !result.ok && LOCKED.test(this.#words(token));
+        if (!isLocked || signal.aborted) return result;
+        if (clock.monotonic() >= until) return notBegun(`somebody else is switching${this.#words(token)}`);
+      } else if (signal.aborted || starts >= STARTS_MAX || clock.monotonic() >= until) {
+        return notBegun(`switch-to-configuration could not be started: ${trouble}`);
+      }
+      await sleep(clock, AGAIN_PAUSE_MS, signal);
     }
   }
 
   /** Null: not started, or nobody knows how it ended. */
   async outcomeOf(token: string): Promise<WorkResult | null> {
-    if (this.#exitCode(token) === null && !(await this.#isRunning(token))) return null;
-    return this.#wait("switch", token);
+    if (!(await this.#hasBegun(token))) return null;
+    const result = await this.#wait("switch", token);
+    return !result.ok && LOCKED.test(this.#words(token)) ? null : result;
+  }
+
+  /** Also where nobody could say whether it has: then it is waited for. */
+  async #hasBegun(token: string): Promise<boolean> {
+    return this.#exitCode(token) !== null || (await this.#presence(token)) !== "gone" || this.#exitCode(token) !== null;
   }
 
   async #start({ systemPath, action, isRestore }: SwitchStep, token: string): Promise<string | null> {
@@ -123,9 +145,11 @@ export class Switcher {
   }
 
   /** Until it has ended, the time is over, or the agent is asked to end. */
-  async #wait(action: string, token: string): Promise<WorkResult> {
+  async #wait(action: string, token: string, onUnderWay: () => void = () => {}): Promise<WorkResult> {
     const { clock, settings, signal, hasSystemd } = this.#options;
     const until = clock.monotonic() + settings.switchTimeoutSeconds * SECOND;
+    const underWayAt = clock.monotonic() + UNDER_WAY_MS;
+    let isTold = false;
     let nextLook = clock.monotonic() + (hasSystemd ? UNIT_POLL_MS : POLL_MS);
     for (;;) {
       const code = this.#exitCode(token);
@@ -137,9 +161,14 @@ export class Switcher {
       }
       if (clock.monotonic() >= nextLook) {
         nextLook = clock.monotonic() + (hasSystemd ? UNIT_POLL_MS : 50 * POLL_MS);
-        if (!(await this.#isRunning(token)) && this.#exitCode(token) === null) {
+        // Where nobody can say whether it runs it is waited for: a switch may restart what would answer.
+        if ((await this.#presence(token)) === "gone" && this.#exitCode(token) === null) {
           return failure(`switch-to-configuration was ended from outside${this.#words(token)}`);
         }
+      }
+      if (!isTold && clock.monotonic() >= underWayAt) {
+        isTold = true;
+        onUnderWay();
       }
       await sleep(clock, POLL_MS, signal);
     }
@@ -154,15 +183,17 @@ export class Switcher {
     return failure(`switch-to-configuration ${action} ended with ${code}${this.#words(token)}`);
   }
 
-  async #isRunning(token: string): Promise<boolean> {
+  async #presence(token: string): Promise<Presence> {
     const { settings, hasSystemd } = this.#options;
-    if (!hasSystemd) return this.#processes(token).length > 0;
-    const { stdout } = await runCommand(
+    if (!hasSystemd) return this.#processes(token).length > 0 ? "running" : "gone";
+    const { code, stdout } = await runCommand(
       settings.commands.systemctl,
       ["show", "--property=ActiveState", "--value", unitName(token)],
       { timeoutMs: COMMAND_TIMEOUT_MS },
     );
-    return /^(?:active|activating|deactivating|reloading)$/m.test(stdout.trim());
+    const activeState = stdout.trim();
+    if (code !== 0 || activeState === "") return "unknown";
+    return activeState === "inactive" || activeState === "failed" ? "gone" : "running";
   }
 
   async #stop(token: string): Promise<void> {
@@ -233,6 +264,11 @@ export class Switcher {
 
 export function unitName(token: string): string {
   return `gradient-deploy-switch-${token}.service`;
+}
+
+/** Nothing of the host was touched. */
+function notBegun(reason: string): WorkResult {
+  return { ok: false, end: "busy", reason };
 }
 
 function failure(reason: string): WorkResult {

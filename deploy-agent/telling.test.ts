@@ -28,9 +28,13 @@ function hostWithSlowServer({ write }: { readonly write: (state: AgentState) => 
       events.push("download");
       return { ok: true };
     },
-    switchTo: async ({ systemPath }) => {
+    switchTo: async ({ systemPath }, _token, onUnderWay) => {
       events.push("switch");
+      onUnderWay?.();
+      await later();
+      await later();
       running = systemPath;
+      events.push("switched");
       return { ok: true };
     },
   };
@@ -59,15 +63,16 @@ function hostWithSlowServer({ write }: { readonly write: (state: AgentState) => 
   return { events, context, deploy: () => runJournal(context, journal, []) };
 }
 
-test("a download does not wait until the server has heard of it, but a switch does, and the order stays", async () => {
+test("nothing waits until the server has heard of it, a switch is told once it is under way, and the order stays", async () => {
   const { events, context, deploy } = hostWithSlowServer({ write: () => {} });
   expect(await deploy()).toMatchObject({ end: "deployed" });
   expect(events).toEqual([
     "download",
     "heard of started",
     "heard of downloading",
-    "heard of activating",
     "switch",
+    "heard of activating",
+    "switched",
     "heard of checking",
     "heard of succeeded",
   ]);

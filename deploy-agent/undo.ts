@@ -12,14 +12,16 @@ export async function runUndo(context: Context): Promise<RunEnd> {
   if (!before) {
     return { end: "nothing-before", reason: "there is no system before", failedUnits: [], wanted: null };
   }
+  // What a newer build has put aside is what happened to the host.
+  const left = state.journal?.unfinished ?? state.journal;
   const reason = `rolled back by hand at ${timeText(context.clock)}`;
   const journal = newJournal(context, {
     goal: "undo",
     // Half a deployment is undone by the same way.
-    mode: state.journal?.mode === "test" ? "test" : "switch",
-    phase: state.journal?.mode === "test" ? "restoring-system" : "restoring-profile",
+    mode: left?.mode === "test" ? "test" : "switch",
+    phase: left?.mode === "test" ? "restoring-system" : "restoring-profile",
     cause: { end: "rolled-back-by-hand", reason, failedUnits: [] },
-    target: state.journal?.target ?? state.pendingBoot?.target ?? presentTarget(context, view),
+    target: left?.target ?? state.pendingBoot?.target ?? presentTarget(context, view),
     before,
   });
   const begun = { ...journal, profileRestored: journal.mode === "test" };

@@ -28,7 +28,7 @@ export interface WatchOptions extends Pick<Context, "clock" | "random" | "narrat
 }
 
 /** After these a new agent may be on the host: the service manager starts it. */
-const CHANGES_HOST: ReadonlySet<End> = new Set([
+const MAY_CHANGE_HOST: ReadonlySet<End> = new Set([
   "deployed",
   "will-boot",
   "rebooting",
@@ -46,9 +46,10 @@ export async function watch(options: WatchOptions): Promise<RunEnd> {
   const { clock, signal, narrator, withContext, wishes } = options;
   // What was left is put right also where the server is away.
   const left = await withContext(runResume);
-  if (left && CHANGES_HOST.has(left.end)) return left;
+  if (left && hasChangedHost(left)) return left;
   let seen: Seen | null = null;
   let lookedAt = Number.NEGATIVE_INFINITY;
+  let isShown = false;
   const patience = new Patience(options);
   while (!signal.aborted) {
     const waits: boolean = seen !== null && patience.mayWait;
@@ -70,18 +71,27 @@ export async function watch(options: WatchOptions): Promise<RunEnd> {
       await sleep(clock, pauseMs, signal);
       continue;
     }
-    const ended = await withContext((context) => runOnce(context, wishes, { wanted, tellUnchanged: true }));
+    // What was shown once is not shown again, but reports may be left to send.
+    const ended = await withContext((context) =>
+      isShown && !isNew ? runResume(context) : runOnce(context, wishes, { wanted, tellUnchanged: true }),
+    );
     if (ended === null) {
       await sleep(clock, BACKOFF_FIRST_MS * 5, signal);
       continue;
     }
     lookedAt = clock.monotonic();
     seen = { buildId: wanted.build?.buildId ?? null, state: wanted.state };
-    if (CHANGES_HOST.has(ended.end)) return ended;
+    if (hasChangedHost(ended)) return ended;
+    if (isNew) isShown = ended.end === "dry-activated" || ended.end === "dry-activate-failed";
     narrator.info(`${ended.end}: ${ended.reason ?? ENDS[ended.end].description}`);
     await sleep(clock, pauseMs, signal);
   }
   return { end: "interrupted", reason: "the agent was asked to end", failedUnits: [], wanted: null };
+}
+
+/** A system that waits for its boot already is no change. */
+function hasChangedHost({ end, isUnchanged }: RunEnd): boolean {
+  return MAY_CHANGE_HOST.has(end) && isUnchanged !== true;
 }
 
 function ask({ server, waitSeconds, signal }: WatchOptions, seen: Seen | null): Promise<Wanted> {
@@ -114,6 +124,8 @@ class Patience {
     if (this.#failures++ === 0) narrator.warn(message);
     if (end === "unauthorized" || end === "not-found") this.#rejections++;
     else this.#rejections = 0;
+    // What this process was given to ask with is of no use: the next one may have better.
+    if (end === "key-file" || end === "settings") return null;
     if (this.#rejections >= REJECTIONS_MAX) return null;
     const pauseMs = this.#backoffMs();
     // A server that has too many who wait answers those who do not.
@@ -124,8 +136,6 @@ class Patience {
     return pauseMs;
   }
 
-    // What this process was given to ask with is of no use: the next one may have better.
-    if (end === "key-file" || end === "settings") return null;
   /**
    * Milliseconds until the next question where nothing is new. That a question was answered which did not wait does not
    * say that the server is well: only one that waited does.
