@@ -1,12 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { type Clock, HOUR, MINUTE, SECOND } from "#core/lib/clock.ts";
+import { systemRandom } from "#core/lib/ids.ts";
+import { type Context, StateKeeper } from "./context.ts";
 import type { Wanted } from "./decide.ts";
-import { type Server, ServerError } from "./ports.ts";
+import { type Host, type Server, ServerError } from "./ports.ts";
 import type { RunEnd } from "./run.ts";
+import { emptyState } from "./state.ts";
 import { watch } from "./watch.ts";
 
 const WAIT_SECONDS = 50;
 const BUILD = "0199d1f5-0000-7000-8000-000000000002";
+
+const SETTINGS: Context["settings"] = {
+  ...{ mode: "dry-activate", rollback: true, report: false, reboot: "never", rebootWindow: null, waitSeconds: 0 },
+  ...{ healthUnits: true, healthIgnoredUnits: [], healthServer: true, healthSettleSeconds: 0, healthGraceSeconds: 0 },
+};
 
 function wantedOf(buildId: string): Wanted {
   const build = { storePath: "/nix/store/x", buildId, evaluationId: "e", order: 1, commit: "c", closureBytes: null };
@@ -17,7 +25,7 @@ function wantedOf(buildId: string): Wanted {
 async function watched(
   durationMs: number,
   answer: (question: { readonly waits: boolean; readonly atMs: number }) => Wanted | ServerError,
-  waitsMs = WAIT_SECONDS * SECOND,
+  { waitsMs = WAIT_SECONDS * SECOND, host = null }: { readonly waitsMs?: number; readonly host?: Host | null } = {},
 ) {
   let timeMs = 0;
   const ending = new AbortController();
@@ -49,17 +57,22 @@ async function watched(
     },
   };
   const up: RunEnd = { end: "up-to-date", reason: null, failedUnits: [], wanted: null };
-  const ended = await watch({
+  const shared = {
     clock,
-    random: (bytes) => crypto.getRandomValues(bytes),
+    random: systemRandom,
     narrator: { info: () => {}, warn: () => {} },
     server: server as Server,
     signal: ending.signal,
+  };
+  const memory = { read: () => emptyState(""), write: () => {} };
+  const keeper = new StateKeeper(memory, (state) => state);
+  const ended = await watch({
+    ...shared,
     waitSeconds: WAIT_SECONDS,
     wishes: { force: false, allowOlder: false },
-    withContext: async () => {
+    withContext: async (work) => {
       runs++;
-      return up;
+      return host ? work({ ...shared, host, keeper, settings: SETTINGS }) : up;
     },
   });
   return { asked, ended, runs, timeMs };
@@ -98,7 +111,7 @@ describe("watching a server", () => {
   });
 
   test("that answers at once without news is not asked without end", async () => {
-    const { asked } = await watched(MINUTE, () => wantedOf(BUILD), 0);
+    const { asked } = await watched(MINUTE, () => wantedOf(BUILD), { waitsMs: 0 });
     expect(asked.length).toBeLessThan(70);
   });
 
@@ -114,5 +127,34 @@ describe("watching a server", () => {
       atMs < MINUTE ? new ServerError("unauthorized", "no such key", 401) : wantedOf(BUILD),
     );
     expect(ended.end).toBe("interrupted");
+  });
+
+  test("in the mode dry-activate shows a build once, and the next one", async () => {
+    const shown: number[] = [];
+    let at = 0;
+    const host: Partial<Host> = {
+      view: () => ({ profilePath: null, generation: null, runningPath: "/nix/store/y", bootedPath: null }),
+      bootId: () => "boot",
+      failedUnits: async () => [],
+      pin: async () => {},
+      download: async () => ({ ok: true }),
+      needsBootFirst: () => false,
+      switchTo: async () => {
+        shown.push(at);
+        return { ok: true };
+      },
+    };
+    const newsAt = 2 * HOUR;
+    await watched(
+      4 * HOUR,
+      ({ atMs }) => {
+        at = atMs;
+        return wantedOf(atMs < newsAt ? BUILD : BUILD.replace("2", "3"));
+      },
+      { host: host as Host },
+    );
+    expect(shown).toHaveLength(2);
+    expect(shown[0]).toBeLessThan(newsAt);
+    expect(shown[1]).toBeGreaterThanOrEqual(newsAt);
   });
 });
