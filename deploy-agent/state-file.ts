@@ -7,10 +7,10 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { folderTrouble } from "./folder-safety.ts";
 import type { Memory } from "./ports.ts";
 import { LaterStateError, readRefusals, readState, StateFormError } from "./read-state.ts";
 import { type AgentState, emptyState, type Refusals, refusalsOf } from "./state.ts";
@@ -18,7 +18,6 @@ import { type AgentState, emptyState, type Refusals, refusalsOf } from "./state.
 const STATE_FILE = "state.json";
 /** What must not be forgotten where the state is lost: else a host would take an older or a bad build. */
 const REFUSALS_FILE = "refusals.json";
-const OTHERS_MAY_WRITE = 0o022;
 
 /** The state directory cannot be used. The message says what to do. */
 export class StateError extends Error {
@@ -104,22 +103,15 @@ export class StateFile implements Memory {
   }
 }
 
-/** Who may write there may choose what this host runs next. Throws `StateError`. */
+/** Throws `StateError`, also where others may write there. */
 export function prepareFolder(folder: string): void {
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new StateError(`the state directory ${folder} cannot be made: ${(error as Error).message}`, { cause: error });
   }
-  const { uid, mode } = statSync(folder);
-  const own = process.geteuid?.() ?? uid;
-  if (uid !== own && uid !== 0) {
-    throw new StateError(`the state directory ${folder} is owned by another user (${uid}): chown it to ${own}`);
-  }
-  if ((mode & OTHERS_MAY_WRITE) !== 0) {
-    const octal = (mode & 0o777).toString(8).padStart(3, "0");
-    throw new StateError(`others may write to the state directory ${folder} (mode ${octal}): chmod 700 it`);
-  }
+  const trouble = folderTrouble(folder);
+  if (trouble) throw new StateError(`the state directory ${folder} cannot be used: ${trouble}`);
 }
 
 /** The new file is made here and now: what may lie at its name, such as a link to elsewhere, is not written to. */

@@ -2,6 +2,7 @@ import { chmodSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type DeployRoot, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { compileCacheFolder } from "./config.ts";
 
 let root: DeployRoot;
 beforeAll(async () => {
@@ -72,13 +73,21 @@ test.each(["?trusted=true", "#x", "?", "%3F?priority=1"])(
 );
 
 describe("the state directory", () => {
+  test("holds no code that another could have put there", () => {
+    const folder = join(root.path, "state");
+    const environment = { GRADIENT_DEPLOY_STATE_DIR: folder };
+    expect(compileCacheFolder(environment)).toBe(join(folder, "compile-cache"));
+    chmodSync(folder, 0o777);
+    expect(compileCacheFolder(environment)).toBeNull();
+  });
+
   test("is used when nobody else may write there, and else refused with what to do", async () => {
     const folder = join(root.path, "state");
     for (const mode of [0o770, 0o707]) {
       chmodSync(folder, mode);
       const run = await root.run();
       expect(run).toMatchObject({ code: 4, json: { end: "state" } });
-      expect(run.json.reason).toMatch(/others may write to the state directory .* chmod 700 it/);
+      expect(run.json.reason).toMatch(/the state directory .* others may write to it \(mode 7.*chmod 700 it/);
     }
     expect(root.links).toEqual(both(OLD));
     chmodSync(folder, 0o755);
