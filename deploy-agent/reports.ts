@@ -63,9 +63,16 @@ export function reportBody(facts: ReportFacts): Readonly<HostReportBody> {
 
 const LAST_STEPS: ReadonlySet<ReportStep> = new Set(["succeeded", "failed", "rolled_back"]);
 
-/** With one more; the oldest steps give way, and last words only when there is nothing else. */
+/**
+ * With one more; the oldest steps give way, and last words only when there is nothing else. Of what only says how the
+ * host is, the newest stands for those before it, or old good news would be taken for new when it is sent at last; not
+ * for an illness that is over, through which no soak time goes on.
+ */
 export function withReport(reports: readonly QueuedReport[], facts: ReportFacts): readonly QueuedReport[] {
-  const all = [...reports, { body: reportBody(facts), isLast: LAST_STEPS.has(facts.step) }];
+  const isStale = ({ body: { step, health } }: QueuedReport) =>
+    facts.step === "unchanged" && step === "unchanged" && (health !== "unhealthy" || health === facts.health);
+  const kept = reports.filter((report) => !isStale(report));
+  const all = [...kept, { body: reportBody(facts), isLast: LAST_STEPS.has(facts.step) }];
   if (all.length <= REPORTS_MAX) return all;
   const first = all.findIndex(({ isLast }) => !isLast);
   return all.toSpliced(first === -1 || first === all.length - 1 ? 0 : first, 1);

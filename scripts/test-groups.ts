@@ -19,7 +19,7 @@ const NOT_ABOUT_NIX: readonly string[] = [
   "test/nixos/proxies-real",
   "test/hostile/[a-z]+",
   "test/cloudflare/nix",
-  "test/deploy/(?:failures|kills|order|watch)",
+  "test/deploy/(?:failures|holds|kills|order|watch)",
   "test/cache/(?:behind-nginx|elsewhere|push-nix|repair-nix|upstreams|upstream-relay)",
   "test/e2e/(?:bad-input[a-z-]*|build-requests|dialled-worker|early-builds|faults|federation|polled-push)",
   "test/e2e/(?:scale-[a-z]+|separate-workers|shared-worker|storage-s3|two-servers|upstreams)",
