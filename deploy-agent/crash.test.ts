@@ -142,7 +142,7 @@ function serverOf(machine: Machine): Server {
     machine.moment();
     if (machine.serverIsAway) throw new ServerError("unreachable", "it is away", null);
   };
-  const target = { storePath: NEW, buildId: "b2", evaluationId: "e2", order: 2, commit: "c2", closureBytes: null };
+  const target = { storePath: NEW, buildId: "b2", evaluationId: "e2", order: 2, commit: "c2" };
   const wanted = (): Wanted => ({
     // As the server has it: what failed here does not come again by itself.
     state: isHeld(machine.reports) ? "held" : "deploy",

@@ -37,7 +37,7 @@ describe("whether a build is deployed", () => {
   test("never by itself: what is older, held, waiting, or failed here and was not released", () => {
     void fc.assert(
       fc.property(situation, ({ wanted: state, order, known, bad, mode, view: links, wish: wishes }) => {
-        const build = { storePath: PATH, buildId: "b", evaluationId: "e", order, commit: "c", closureBytes: null };
+        const build = { storePath: PATH, buildId: "b", evaluationId: "e", order, commit: "c" };
         const wanted: Wanted = { state, reason: null, build, caches: [], canReport: true };
         const empty = { ...emptyState("here"), order: known };
         const entry = { storePath: PATH, buildId: "b", reason: "r", at: "then", isConfirmed: bad === "told" };
@@ -56,7 +56,7 @@ describe("whether a build is deployed", () => {
   });
 
   test("what runs and is well is never done again, even by force", () => {
-    const build = { storePath: PATH, buildId: "b", evaluationId: "e", order: 1, commit: "c", closureBytes: null };
+    const build = { storePath: PATH, buildId: "b", evaluationId: "e", order: 1, commit: "c" };
     const wanted: Wanted = { state: "held", reason: null, build, caches: [], canReport: true };
     const links = { profilePath: PATH, runningPath: PATH, bootedPath: OTHER, generation: 2 };
     const known = { state: emptyState("here"), view: links, mode: "switch", nextBoot: null } as const;
@@ -112,7 +112,7 @@ describe("what is read from others", () => {
   };
 
   test("the server's answer by exact rules, with room for later fields", () => {
-    expect(parseWanted({ ...good, more: 1 }).build).toMatchObject({ storePath: PATH, order: 1, closureBytes: null });
+    expect(parseWanted({ ...good, more: 1 }).build).toMatchObject({ storePath: PATH, order: 1 });
     const cache = { name: "c", url: "http://x y", public_keys: [], private: true, priority: 1 };
     for (const wrong of [
       null,

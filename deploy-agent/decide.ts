@@ -12,10 +12,7 @@ export interface Wanted {
   readonly canReport: boolean;
 }
 
-export interface WantedBuild extends Target {
-  /** Bytes of the whole closure; null: not known. */
-  readonly closureBytes: number | null;
-}
+export type WantedBuild = Target;
 
 export interface WantedCache {
   readonly name: string;

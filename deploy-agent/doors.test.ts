@@ -18,7 +18,7 @@ beforeEach(() => {
 });
 
 const UUID = "0199d1f5-0000-7000-8000-000000000021";
-const BUILD = { build_id: UUID, evaluation_id: UUID, order: 0, store_path: NEW, commit: "c2", nar_size: 1 };
+const BUILD = { build_id: UUID, evaluation_id: UUID, order: 0, store_path: NEW, commit: "c2" };
 const answer = (build: Readonly<Record<string, unknown>>, reason: string | null = null) =>
   parseWanted({ state: "deploy", reason, build: { ...BUILD, ...build }, caches: [], can_report: true });
 
@@ -31,7 +31,6 @@ describe("what the server says is taken by exact rules", () => {
     ["order", 0.5],
     ["commit", "main"],
     ["commit", ""],
-    ["nar_size", -1],
   ])("%s of a build is not %j", (name, value) => {
     expect(answer({}).build).toMatchObject({ buildId: UUID, order: 0 });
     expect(() => answer({ [name]: value })).toThrow(WantedError);

@@ -39,8 +39,8 @@ export class StateFile implements Memory {
 
   /**
    * Empty but for what is refused where there is none or where it cannot be understood: the host is still to be looked
-   * after, and what it runs is asked from the host itself. Changes nothing. Throws `StateError`, also for the state of a
-   * later agent, which is not ours to throw away.
+   * after, and what it runs is asked from the host itself. Changes nothing. Throws `StateError`, also for the state of
+   * a later agent, which is not ours to throw away.
    */
   read(): AgentState {
     const refusals = this.#readRefusals();

@@ -46,7 +46,6 @@ function parseBuild(value: unknown): WantedBuild {
     evaluationId: uuidOf(fields, "evaluation_id"),
     order: countOf(fields, "order"),
     commit: commitOf(fields),
-    closureBytes: fields.nar_size == null ? null : countOf(fields, "nar_size"),
   };
 }
 

@@ -17,7 +17,7 @@ const SETTINGS: Context["settings"] = {
 };
 
 function wantedOf(buildId: string): Wanted {
-  const build = { storePath: "/nix/store/x", buildId, evaluationId: "e", order: 1, commit: "c", closureBytes: null };
+  const build = { storePath: "/nix/store/x", buildId, evaluationId: "e", order: 1, commit: "c" };
   return { state: "deploy", reason: null, build, caches: [], canReport: true };
 }
 
