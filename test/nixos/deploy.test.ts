@@ -89,11 +89,15 @@ const REFUSED: readonly (readonly [words: string, text: string])[] = [
     'health.ignoredUnits = builtins.genList (_: "a.service") 101;',
   ],
   [
-    "system.gradient-deploy.server has the port 99999: ports end at 65535.",
+    "system.gradient-deploy.server has the port 99999, which is none: ports end at 65535.",
     'server = lib.mkForce "https://g.example.com:99999";',
   ],
   [
-    "system.gradient-deploy.server has the port 65536: ports end at 65535.",
+    "system.gradient-deploy.server has the port https, which is none: ports end at 65535.",
+    'server = lib.mkForce "https://g.example.com:https/";',
+  ],
+  [
+    "system.gradient-deploy.server has the port 65536, which is none: ports end at 65535.",
     'server = lib.mkForce "https://[2001:db8::1]:65536/x";',
   ],
   ...["http://gradient.example.com", "http://localhost.evil.example", "http://127.0.0.1.evil.example:80"].map(

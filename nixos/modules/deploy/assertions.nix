@@ -11,7 +11,7 @@ let
   # Null where the address has none.
   port =
     let
-      found = builtins.match "https?://(\\[[^]]*]|[^]:/]*):([0-9]*)(/.*)?" (toString cfg.server);
+      found = builtins.match "https?://(\\[[^]]*]|[^]:/]*):([^/]*)(/.*)?" (toString cfg.server);
     in
     if found == null then null else builtins.elemAt found 1;
   isPort =
@@ -56,7 +56,7 @@ in
         }
         {
           assertion = port == null || isPort port;
-          message = "${name "server"} has the port ${toString port}: ports end at 65535.";
+          message = "${name "server"} has the port ${toString port}, which is none: ports end at 65535.";
         }
         {
           assertion = !isPlain || isHere || cfg.allowHttp;
