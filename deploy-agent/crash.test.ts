@@ -14,6 +14,7 @@ import { runUndo } from "./undo.ts";
 
 const OLD = "/nix/store/00000000000000000000000000000000-nixos-system-h-1";
 const NEW = "/nix/store/11111111111111111111111111111111-nixos-system-h-2";
+const NEWER = "/nix/store/22222222222222222222222222222222-nixos-system-h-3";
 
 /** What becomes of a switch to the new system. */
 const BEHAVIOURS = ["good", "fails at once", "fails half way", "unhealthy"] as const;
@@ -349,6 +350,69 @@ test.each(DEATHS)(
       expect(links(machine), at).toEqual(all(began ? OLD : NEW));
       expectSettled(machine, at);
       if (ended) break;
+    }
+  },
+);
+
+/** The way back fails until it is mended, and what is wanted by then can be fetched by nobody. */
+function stuckContext(machine: Machine, isMended: boolean): Context {
+  const context = contextOf(machine, "switch");
+  const newest = { storePath: NEWER, buildId: "b3", evaluationId: "e3", order: 3, commit: "c3", closureBytes: null };
+  const isTried = machine.read().bad.length > 0 || machine.read().journal?.cause != null;
+  const host: Host = {
+    ...context.host,
+    download: async ({ storePath }) => {
+      machine.moment();
+      return storePath === NEWER ? { ok: false, end: "missing-path", reason: "it is nowhere" } : { ok: true };
+    },
+    switchTo: async (step, token) => {
+      if (step.systemPath !== OLD || isMended) return context.host.switchTo(step, token);
+      machine.moment();
+      return { ok: false, end: "rolled-back", reason: "the way back is broken" };
+    },
+  };
+  const wanted: Server["wanted"] = async () => {
+    const answer = await context.server.wanted();
+    return isTried ? { ...answer, state: "deploy", build: newest } : answer;
+  };
+  return { ...context, host, server: { ...context.server, wanted } };
+}
+
+test.each(DEATHS)(
+  "a way back that failed is gone in the end, at whatever moment the agent dies over a newer build (%s)",
+  async (death) => {
+    for (let moments = 1; ; moments++) {
+      const machine = machineThat("fails half way");
+      expect(await run(stuckContext(machine, false))).toMatchObject({ end: "rollback-failed" });
+      const broken = (): Promise<RunEnd> => run(stuckContext(machine, false));
+      const ended = await runUntil(machine, "switch", moments, death, broken);
+      await broken();
+      await run(stuckContext(machine, true));
+      const at = `${death} at moment ${moments}`;
+      expect(links(machine), at).toEqual(all(OLD));
+      expect(machine.read(), at).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
+      if (ended) break;
+      expect(moments).toBeLessThan(200);
+    }
+  },
+);
+
+test.each(DEATHS)(
+  "a host that booted another system keeps that one, at whatever moment the agent dies (%s)",
+  async (death) => {
+    for (let moments = 1; ; moments++) {
+      const machine = machineThat("good");
+      expect(await run(contextOf(machine, "boot"))).toMatchObject({ end: "will-boot" });
+      machine.boots++;
+      const ended = await runUntil(machine, "boot", moments, death);
+      await run(contextOf(machine, "boot"));
+      const at = `${death} at moment ${moments}`;
+      // With the power gone before anything was written down it boots what was set up, which is well.
+      const isBooted = death === "power" && machine.running === NEW && moments === 1;
+      expect(links(machine), at).toEqual(all(isBooted ? NEW : OLD));
+      expectSettled(machine, at);
+      if (ended) break;
+      expect(moments).toBeLessThan(200);
     }
   },
 );

@@ -63,8 +63,11 @@ export async function runJournal(
 }
 
 /** What is left of an earlier run: ended, undone or dropped. */
-export async function resumeJournal(context: Context, found: Journal): Promise<Outcome> {
+export async function resumeJournal(context: Context, left: Journal): Promise<Outcome> {
   const { host, narrator, settings } = context;
+  // Booted after all, before the way back from it was ready: then it is more than the boot that has to be undone.
+  const isBooted = left.cause?.end === "booted-other" && host.view().runningPath === left.target.storePath;
+  const found: Journal = isBooted ? { ...left, mode: "switch" } : left;
   narrator.info(`an earlier run was interrupted in the phase ${found.phase}; this one goes on`);
   const known = found.switchToken === null ? null : await host.outcomeOf(found.switchToken);
   if (context.signal.aborted) throw new InterruptedError("interrupted while an earlier switch was still running");

@@ -29,9 +29,9 @@ const RUNNER = `"$2" "$3"; code=$?; printf '%s\\n' "$code" >"$1"; exit "$code"`;
 
 /** switch-to-configuration: another one is at work. */
 const LOCKED = /could not acquire lock/i;
-const AGAIN_PAUSE_MS = 2 * SECOND;
+const AGAIN_PAUSE_MS = SECOND;
 /** So often is a script started that does not begin to run, as where systemd is busy with something else. */
-const STARTS_MAX = 5;
+const STARTS_MAX = 10;
 
 const POLL_MS = 10;
 const UNIT_POLL_MS = 2 * SECOND;
@@ -69,7 +69,7 @@ export class Switcher {
       this.#forgetOthers(token);
       const trouble = await this.#start(step, token);
       // What could not be started may run all the same: a call that took too long, say.
-      if (trouble === null || (await this.#hasBegun(token))) {
+      if (trouble === null || (await this.#isKnown(token, until))) {
         const result = await this.#wait(step.action, token, onUnderWay);
         // Somebody else is switching.
         const isLocked = !result.ok && LOCKED.test(this.#words(token));
@@ -84,14 +84,25 @@ export class Switcher {
 
   /** Null: not started, or nobody knows how it ended. */
   async outcomeOf(token: string): Promise<WorkResult | null> {
-    if (!(await this.#hasBegun(token))) return null;
+    const { clock, settings } = this.#options;
+    if (!(await this.#isKnown(token, clock.monotonic() + settings.switchTimeoutSeconds * SECOND))) return null;
     const result = await this.#wait("switch", token);
     return !result.ok && LOCKED.test(this.#words(token)) ? null : result;
   }
 
-  /** Also where nobody could say whether it has: then it is waited for. */
-  async #hasBegun(token: string): Promise<boolean> {
-    return this.#exitCode(token) !== null || (await this.#presence(token)) !== "gone" || this.#exitCode(token) !== null;
+  /** Whether it runs or has ended in a way that is known. Waits as long as nobody can say, and stops it then. */
+  async #isKnown(token: string, until: number): Promise<boolean> {
+    const { clock, signal } = this.#options;
+    for (;;) {
+      const presence = await this.#presence(token);
+      if (presence === "running" || this.#exitCode(token) !== null) return true;
+      if (presence === "gone" || signal.aborted) return false;
+      if (clock.monotonic() >= until) {
+        await this.#stop(token);
+        return this.#exitCode(token) !== null;
+      }
+      await sleep(clock, AGAIN_PAUSE_MS, signal);
+    }
   }
 
   async #start({ systemPath, action, isRestore }: SwitchStep, token: string): Promise<string | null> {
