@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type DeployRoot, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
@@ -201,8 +201,11 @@ describe("what is refused stays refused", () => {
 
 test("garbage in the lock file is no lock, and two agents never hold it both", async () => {
   root.write("state/lock", "x".repeat(5_000));
+  const { ino } = statSync(join(root.path, "state/lock"));
   root.publish(NEW, "sleep 1\n");
   const runs = await Promise.all([root.run(), root.run()]);
   expect(runs.map(({ json }) => json.end).sort()).toEqual(["deployed", "locked"]);
+  // Another file at its place could be locked a second time.
+  expect(statSync(join(root.path, "state/lock")).ino).toBe(ino);
   expect(root.read("switches").trim().split("\n")).toHaveLength(1);
 });
