@@ -42,7 +42,7 @@ export class LastWord {
     return this.#isOfAnother;
   }
 
-  /** Asks once more. A server that is away leaves its word standing for some minutes, or for whoever forces the build. */
+  /** Asks once more. A server that is away leaves its word standing for some minutes, or for who forces the build. */
   async confirm(context: Context, target: Target): Promise<Failure | null> {
     const { server, clock, signal, narrator } = context;
     try {

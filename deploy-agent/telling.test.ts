@@ -63,7 +63,7 @@ function hostWithSlowServer({ write }: { readonly write: (state: AgentState) => 
   return { events, context, deploy: () => runJournal(context, journal, []) };
 }
 
-test("nothing waits until the server has heard of it, a switch is told once it is under way, and the order stays", async () => {
+test("nothing waits until the server has heard of it, and what it hears is in order, also of a switch under way", async () => {
   const { events, context, deploy } = hostWithSlowServer({ write: () => {} });
   expect(await deploy()).toMatchObject({ end: "deployed" });
   expect(events).toEqual([
