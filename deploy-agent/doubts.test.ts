@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type DeployRoot, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
@@ -201,11 +201,12 @@ describe("what is refused stays refused", () => {
 
 test("garbage in the lock file is no lock, and two agents never hold it both", async () => {
   root.write("state/lock", "x".repeat(5_000));
-  const { ino } = statSync(join(root.path, "state/lock"));
+  const [lock, sameFile] = ["lock", "same-file"].map((name) => join(root.path, "state", name)) as [string, string];
+  linkSync(lock, sameFile);
   root.publish(NEW, "sleep 1\n");
   const runs = await Promise.all([root.run(), root.run()]);
   expect(runs.map(({ json }) => json.end).sort()).toEqual(["deployed", "locked"]);
   // Another file at its place could be locked a second time.
-  expect(statSync(join(root.path, "state/lock")).ino).toBe(ino);
+  expect(statSync(lock).ino).toBe(statSync(sameFile).ino);
   expect(root.read("switches").trim().split("\n")).toHaveLength(1);
 });
