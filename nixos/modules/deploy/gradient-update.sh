@@ -37,10 +37,10 @@ started=$?
 code=$started
 ended=$(of_unit ExecMainStatus)
 case $(of_unit ExecMainCode)/$ended in
-  1/0) ;;
-  1/*) code=$ended ;;
+  1/0 | exited/0) ;;
+  1/* | exited/*) code=$ended ;;
   # A signal, and no code.
-  [23]/*) code=1 ;;
+  2/* | 3/* | killed/* | dumped/*) code=1 ;;
 esac
 
 # What the run said, and what systemd said of it.
