@@ -63,7 +63,7 @@ function hostWithSlowServer({ write }: { readonly write: (state: AgentState) => 
   return { events, context, deploy: () => runJournal(context, journal, []) };
 }
 
-test("nothing waits until the server has heard of it, and what it hears is in order, also of a switch under way", async () => {
+test("nothing waits until the server has heard of it, and it hears all in order, also of a switch", async () => {
   const { events, context, deploy } = hostWithSlowServer({ write: () => {} });
   expect(await deploy()).toMatchObject({ end: "deployed" });
   expect(events).toEqual([
