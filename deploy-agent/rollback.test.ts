@@ -50,7 +50,7 @@ describe("a rollback that failed", () => {
     ["whose switch never begins", () => root.publish(NEWER, "echo Could not acquire lock >&2; exit 11\n")],
   ];
   test.each(hindrances)("is tried again after a newer build was wanted %s", async (_, hinder) => {
-    set("SWITCH_TIMEOUT_SECS", "1");
+    set("SWITCH_TIMEOUT_SECS", "4");
     hinder();
     root.offer(NEWER, 3);
     expect((await root.run()).json.end).toBe("rollback-failed");
@@ -70,7 +70,10 @@ describe("a rollback that failed", () => {
     expect(state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }], before: { profilePath: OLD } });
   });
 
-  test("is still there when the fetching of a newer build was cut off", async () => {
+  test.each([
+    ["resume", "rolled-back"],
+    ["rollback", "rolled-back-by-hand"],
+  ])("is still there when the fetching of a newer build was cut off (%s)", async (command, end) => {
     root.publish(NEWER);
     root.offer(NEWER, 3);
     root.write(
@@ -85,8 +88,9 @@ describe("a rollback that failed", () => {
     expect(state().journal).toMatchObject({ phase: "downloading", unfinished: { target: { storePath: NEW } } });
     rmSync(join(root.path, "download.sh"));
     wayBack("");
-    expect((await root.run("resume")).json.end).toBe("rolled-back");
+    expect((await root.run(command)).json.end).toBe(end);
     expect(root.links).toEqual(both(OLD));
+    expect(state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
   });
 });
 
