@@ -60,9 +60,9 @@ describe.skipIf(!nix.ok)("an agent that dies leaves a whole system, and its next
         expect([paths.old, paths.wanted], at).toContain(path);
         expect(await isWhole(host, path as string), at).toBe(true);
       }
-      await host.run();
+      const next = await host.run();
       await expectSettled(fleet, host, end).catch((error: unknown) => {
-        throw new Error(`${at}: ${died.output}`, { cause: error });
+        throw new Error(`${at}: ${died.output}\nthe next run: ${next.output}`, { cause: error });
       });
     }
   });

@@ -37,9 +37,28 @@ export async function withDescendants(pids: readonly number[]): Promise<number[]
 
 /** SIGKILL to each, in this order; those that are gone are passed over. */
 export function killProcesses(pids: readonly number[]): void {
+  signalAll(pids, "SIGKILL");
+}
+
+/**
+ * Ends all that `list` names as when the power goes: none of them sees another's end, or starts one more meanwhile.
+ * Answers which they were.
+ */
+export async function killAtOnce(list: () => Promise<readonly number[]>): Promise<number[]> {
+  const stopped = new Set<number>();
+  for (let fresh = await list(); fresh.length > 0; fresh = (await list()).filter((pid) => !stopped.has(pid))) {
+    signalAll(fresh, "SIGSTOP");
+    for (const pid of fresh) stopped.add(pid);
+  }
+  const all = [...stopped];
+  killProcesses(all);
+  return all;
+}
+
+function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids) {
     try {
-      process.kill(pid, "SIGKILL");
+      process.kill(pid, signal);
     } catch {
       // It ended by itself.
     }

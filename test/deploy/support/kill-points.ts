@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { nixOutput } from "../../support/nix.ts";
-import { killProcesses, untilGone } from "../../support/processes.ts";
+import { killAtOnce, killProcesses, untilGone } from "../../support/processes.ts";
 import type { AgentRun, Host } from "./host.ts";
 import { linesOf, processesOf, readRun } from "./host.ts";
 import type { Network } from "./network.ts";
@@ -115,9 +115,7 @@ async function startNoted(host: Host): Promise<AgentRun> {
 
 /** Everything that runs on the host ends at once, and the host boots what its boot loader names. */
 export async function losePower(host: Host): Promise<void> {
-  const left = await processesOf(host.root);
-  killProcesses(left);
-  await untilGone(left, GONE_MS_MAX);
+  await untilGone(await killAtOnce(() => processesOf(host.root)), GONE_MS_MAX);
   await host.daemon.restart();
   await host.boot();
 }
