@@ -200,6 +200,15 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect(await asked({ authorization: "Bearer token" })).toBe(5);
   });
 
+  test("no header of a client is taken for the place of a file", async () => {
+    for (const value of [" /internal-storage/object?", "/internal-storage/object?", "  /internal-storage/object? "]) {
+      for (const name of ["if-none-match", "x-accel-redirect", "x-sendfile-type"]) {
+        const { body } = await ask(origin, "/cache/shut/nar/object.nar.zst", { [name]: value });
+        expect([name, value, body]).toEqual([name, value, "who are you?"]);
+      }
+    }
+  });
+
   test("when the server names no NAR its own words are the answer", async () => {
     const own = { authorization: "Bearer token" };
     const absent = await ask(origin, "/cache/open/nar/absent.nar.zst");

@@ -28,7 +28,7 @@ let
     proxy_set_header Connection $gradient_connection;
   '';
 
-  # Who may not have a file is told so by the server; of all others it only names the file.
+  # The server names the file that a client may have, and nginx sends it. What clients say here counts nowhere.
   named = ''
     proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect" else "\"\""};
   '';
@@ -49,6 +49,7 @@ let
   # A worker's connection is open for as long as the worker runs.
   socket = ''
     ${headers}
+    proxy_set_header X-Sendfile-Type "";
     proxy_buffering off;
     proxy_connect_timeout 10s;
     proxy_send_timeout 90d;
@@ -70,6 +71,7 @@ let
 
   remembered = ''
     ${headers}
+    proxy_set_header X-Sendfile-Type "";
     ${forASecond}
   '';
 
@@ -157,9 +159,11 @@ in
       ''
       + lib.optionalString cfg.nginxReadsStorage ''
         map $request_method $gradient_read { default GET; HEAD HEAD; }
-        map "$request_method $http_if_none_match $gradient_located" $gradient_nar {
+        map $http_if_none_match $gradient_unconditional { default ""; "" 1; }
+        # Nothing that a client writes stands in it but the method, which nginx has read.
+        map "$request_method$gradient_unconditional$gradient_located" $gradient_nar {
           default @gradient;
-          "~^(?:GET|HEAD)  (?<gradient_file>/.+)$" $gradient_file;
+          "~^(?:GET|HEAD)1(?<gradient_file>${cfg.nginxStorageLocation}.+)$" $gradient_file;
         }
       '';
 
