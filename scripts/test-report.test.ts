@@ -1,5 +1,15 @@
 import { expect, test } from "vitest";
-import { judgeSkipped, outcomeOf, type ReportedModule, readOutcome, summaryLine } from "./test-report.ts";
+import {
+  judgeSkipped,
+  outcomesOf,
+  type ReportedModule,
+  readOutcomes,
+  summaryLine,
+  sumOutcomes,
+} from "./test-report.ts";
+
+const outcomeOf = (...reported: Parameters<typeof outcomesOf>) => sumOutcomes(outcomesOf(...reported));
+const readOutcome = (...written: Parameters<typeof readOutcomes>) => sumOutcomes(readOutcomes(...written));
 
 const WRONG = { message: "\u001b[31mwrong\u001b[39m", diff: "- one\n+ two", stacks: [{ file: "a.ts", line: 3 }] };
 
@@ -20,7 +30,7 @@ function fileOf(states: readonly string[], own = [] as { message: string }[], su
 }
 
 test("tests are counted one by one, failed ones with message, difference and place", () => {
-  const written = JSON.stringify(outcomeOf([fileOf(["passed", "failed", "passed"])], []));
+  const written = JSON.stringify(outcomesOf([fileOf(["passed", "failed", "passed"])], []));
   const outcome = readOutcome(written, 1);
   const failures = [{ name: "a.test.ts: test 1", text: "wrong\n- one\n+ two\nat a.ts:3" }];
   expect(outcome).toEqual({ passed: 2, failures, skipped: [] });
@@ -42,8 +52,8 @@ test.each([
 });
 
 test.each([
-  ["failed without a failed test", JSON.stringify(outcomeOf([fileOf(["passed"])], [])), 1],
-  ["was ended", JSON.stringify(outcomeOf([fileOf(["passed"])], [])), null],
+  ["failed without a failed test", JSON.stringify(outcomesOf([fileOf(["passed"])], [])), 1],
+  ["was ended", JSON.stringify(outcomesOf([fileOf(["passed"])], [])), null],
   ["wrote nothing", null, 0],
   ["wrote half of it", '{"passed":1,', 0],
 ])("a run that %s has failed", (_, text, exitCode) => {
@@ -52,7 +62,8 @@ test.each([
 
 test("a message of any length leaves the next one in sight", () => {
   const failures = [{ name: "a", text: `${"x".repeat(1000)}${"\nline".repeat(100)}` }];
-  const text = readOutcome(JSON.stringify({ passed: 0, failures, skipped: [] }), 1).failures[0]?.text as string;
+  const text = readOutcome(JSON.stringify([{ path: "a", passed: 0, failures, skipped: [] }]), 1).failures[0]
+    ?.text as string;
   expect(text.split("\n")).toHaveLength(60);
   expect(text.length).toBeLessThan(1000);
 });

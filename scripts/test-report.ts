@@ -13,6 +13,12 @@ export interface Outcome {
   readonly skipped: readonly Finding[];
 }
 
+/** The outcome of one test file, and of what went wrong in no file at all (path ""). */
+export interface FileOutcome extends Outcome {
+  /** Relative to the repository. */
+  readonly path: string;
+}
+
 export const PASSED: Outcome = { passed: 1, failures: [], skipped: [] };
 
 /** A message tells what was wrong; the whole of it, a dump of a table perhaps, is further up in the output. */
@@ -43,12 +49,14 @@ interface ReportedResult {
 }
 
 /** What fails outside any test (a file that does not load, a failed hook, an error nobody caught) is a failure, too. */
-export function outcomeOf(modules: readonly ReportedModule[], unhandled: readonly ReportedError[]): Outcome {
-  const outside = unhandled.map((error) => ({ name: "an error outside of any test", text: describe([error]) }));
-  return sumOutcomes([...modules.map(countModule), { passed: 0, failures: outside, skipped: [] }]);
+export function outcomesOf(modules: readonly ReportedModule[], unhandled: readonly ReportedError[]): FileOutcome[] {
+  const files = modules.map(countModule);
+  if (unhandled.length === 0) return files;
+  const failures = unhandled.map((error) => ({ name: "an error outside of any test", text: describe([error]) }));
+  return [...files, { path: "", passed: 0, failures, skipped: [] }];
 }
 
-function countModule(file: ReportedModule): Outcome {
+function countModule(file: ReportedModule): FileOutcome {
   const path = file.relativeModuleId;
   const failures: Finding[] = [];
   if (file.errors().length > 0) failures.push({ name: path, text: describe(file.errors()) });
@@ -67,7 +75,7 @@ function countModule(file: ReportedModule): Outcome {
     else if (state === "failed") failures.push({ name, text: describe(errors) });
     else skipped.push({ name, text: note ?? afterFailure });
   }
-  return { passed, failures, skipped };
+  return { path, passed, failures, skipped };
 }
 
 function describe(errors: readonly ReportedError[]): string {
@@ -80,19 +88,23 @@ function describe(errors: readonly ReportedError[]): string {
 }
 
 /** Reads what the reporter wrote. A run that ended otherwise than that says, or wrote nothing, has failed. */
-export function readOutcome(text: string | null, exitCode: number | null): Outcome {
+export function readOutcomes(text: string | null, exitCode: number | null): FileOutcome[] {
   const end = exitCode === null ? "it did not end by itself" : `exit code ${exitCode}`;
-  const outcome = parseOutcome(text);
-  if (outcome === null) return failedStep("vitest", `did not tell what became of the tests (${end}), see its output`);
-  const failures = outcome.failures.map(({ name, text: message }) => ({ name, text: shorten(message) }));
-  if (failures.length > 0 || exitCode === 0) return { ...outcome, failures };
-  return sumOutcomes([outcome, failedStep("vitest", `failed outside of any test (${end}), see its output`)]);
+  const failed = (message: string) => ({ path: "", ...failedStep("vitest", `${message} (${end}), see its output`) });
+  const files = parseOutcomes(text);
+  if (files === null) return [failed("did not tell what became of the tests")];
+  const shortened = files.map((file) => ({
+    ...file,
+    failures: file.failures.map(({ name, text: message }) => ({ name, text: shorten(message) })),
+  }));
+  if (exitCode === 0 || shortened.some(({ failures }) => failures.length > 0)) return shortened;
+  return [...shortened, failed("failed outside of any test")];
 }
 
-function parseOutcome(text: string | null): Outcome | null {
+function parseOutcomes(text: string | null): FileOutcome[] | null {
   if (text === null) return null;
   try {
-    return JSON.parse(text) as Outcome;
+    return JSON.parse(text) as FileOutcome[];
   } catch {
     return null;
   }

@@ -1,4 +1,4 @@
-import type { Outcome } from "./test-report.ts";
+import type { Finding, Outcome } from "./test-report.ts";
 
 export interface Step {
   readonly name: string;
@@ -6,8 +6,16 @@ export interface Step {
   readonly outcome: Outcome;
 }
 
+export interface Summary {
+  readonly total: Outcome;
+  /** What failed beside the other tests and passed alone. */
+  readonly unsteady: readonly Finding[];
+  /** What this machine lacks. */
+  readonly excuses: readonly string[];
+}
+
 /** Prints what a reader wants who looks at the end of the output alone. */
-export function printSummary(steps: readonly Step[], total: Outcome, excuses: readonly string[]): void {
+export function printSummary(steps: readonly Step[], { total, unsteady, excuses }: Summary): void {
   console.log("\n== steps");
   for (const line of stepTable(steps)) console.log(line);
 
@@ -15,8 +23,14 @@ export function printSummary(steps: readonly Step[], total: Outcome, excuses: re
   for (const excuse of total.skipped.some((one) => one.text === "") ? excuses : []) console.log(excuse);
   for (const { name, text } of total.skipped) console.log(text === "" ? `  ${name}` : `  ${name}: ${text}`);
 
+  if (unsteady.length > 0) console.log("\n== unsteady: failed beside other tests, passed alone; look for the cause");
+  printFindings("UNSTEADY", unsteady);
   if (total.failures.length > 0) console.log("\n== failed");
-  for (const { name, text } of total.failures) console.log(`FAILED ${name}\n${text.replaceAll(/^/gm, "    ")}\n`);
+  printFindings("FAILED", total.failures);
+}
+
+function printFindings(word: string, findings: readonly Finding[]): void {
+  for (const { name, text } of findings) console.log(`${word} ${name}\n${text.replaceAll(/^/gm, "    ")}\n`);
 }
 
 function stepTable(steps: readonly Step[]): string[] {

@@ -10,14 +10,17 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { ensureTools } from "./install-tools.ts";
 import { ensureNewerNix, NEWER_SUITES } from "./newer-nix.ts";
+import { afterSecondRun, filesToRunAgain } from "./second-run.ts";
 import { ROOT, readSourceFiles } from "./source-files.ts";
 import { DATABASE_TESTS, NIX_TESTS, type TestGroup, testsOf } from "./test-groups.ts";
 import {
+  type FileOutcome,
+  type Finding,
   failedStep,
   judgeSkipped,
   type Outcome,
   PASSED,
-  readOutcome,
+  readOutcomes,
   summaryLine,
   sumOutcomes,
 } from "./test-report.ts";
@@ -79,25 +82,61 @@ function run(
   });
 }
 
+/** What `runTests` ran, for a second run of what failed. */
+interface TestRun {
+  readonly step: string;
+  readonly environment: Environment;
+  readonly outcomes: readonly FileOutcome[];
+}
+
+const testRuns: TestRun[] = [];
+
 /** `selection`: files, or options of vitest. */
 async function runTests(
+  step: string,
   selection: readonly string[],
   environment: Environment = {},
   showing: Showing = "live",
 ): Promise<Outcome> {
+  const outcomes = await testOutcomes(selection, environment, showing);
+  testRuns.push({ step, environment, outcomes });
+  return sumOutcomes(outcomes);
+}
+
+async function testOutcomes(
+  selection: readonly string[],
+  environment: Environment,
+  showing: Showing,
+): Promise<FileOutcome[]> {
   const folder = mkdtempSync(join(tmpdir(), "gradient-verify-"));
   try {
     const path = join(folder, "outcome.json");
     const reporters = ["--reporter=default", "--reporter=./scripts/outcome-reporter.ts"];
     const set = { ...environment, GRADIENT_TEST_OUTCOME: path };
     const { exitCode } = await run("vitest", ["run", ...reporters, ...selection], set, showing);
-    return readOutcome(existsSync(path) ? readFileSync(path, "utf8") : null, exitCode);
+    return readOutcomes(existsSync(path) ? readFileSync(path, "utf8") : null, exitCode);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
 const steps: Step[] = [];
+
+/** Everything else has ended by now. Puts what was found in the place of what the steps found. */
+async function runFailedAgain(): Promise<Finding[]> {
+  const unsteady: Finding[] = [];
+  for (const { step: name, environment, outcomes } of testRuns) {
+    const files = filesToRunAgain(outcomes);
+    if (files.length === 0) continue;
+    console.log(`\n== once more, alone: ${files.join(", ")} of ${name}`);
+    const paths = files.map((path) => join(ROOT, path));
+    const after = afterSecondRun(outcomes, await testOutcomes(paths, environment, "live"));
+    const index = steps.findIndex((one) => one.name === name);
+    steps[index] = { ...(steps[index] as Step), outcome: after.outcome };
+    unsteady.push(...after.unsteady);
+  }
+  return unsteady;
+}
 
 async function step(name: string, action: () => Promise<Outcome>): Promise<void> {
   console.log(`\n== ${name}`);
@@ -127,20 +166,22 @@ async function verifyNpmHashes(): Promise<void> {
 }
 
 async function verifyNewerNix(suite: string): Promise<void> {
-  await step(`tests on the Nix of Debian ${suite}`, async () => {
+  const name = `tests on the Nix of Debian ${suite}`;
+  await step(name, async () => {
     const nix = ensureNewerNix(suite, (line) => console.log(line));
-    if (!nix.ok) return skippedGroup(`tests on the Nix of Debian ${suite}`, nix.reason);
+    if (!nix.ok) return skippedGroup(name, nix.reason);
     console.log(`Nix ${nix.version}`);
     // The tests take it from the first; the programs they start find it by the second.
     const environment = { GRADIENT_TEST_NIX_BIN: nix.bin, PATH: [nix.bin, toolPath()].join(delimiter) };
-    return await runTests(groupFiles(NIX_TESTS), environment, "whole");
+    return await runTests(name, groupFiles(NIX_TESTS), environment, "whole");
   });
 }
 
 async function verifyOldestPostgres(): Promise<void> {
-  await step("tests on PostgreSQL 15", async () => {
-    if (!existsSync(OLDEST_POSTGRES)) return skippedGroup("tests on PostgreSQL 15", `${OLDEST_POSTGRES} is not there`);
-    return await runTests(groupFiles(DATABASE_TESTS), { GRADIENT_TEST_POSTGRES: "system" }, "whole");
+  const name = "tests on PostgreSQL 15";
+  await step(name, async () => {
+    if (!existsSync(OLDEST_POSTGRES)) return skippedGroup(name, `${OLDEST_POSTGRES} is not there`);
+    return await runTests(name, groupFiles(DATABASE_TESTS), { GRADIENT_TEST_POSTGRES: "system" }, "whole");
   });
 }
 
@@ -157,18 +198,21 @@ for (const [name, command, ...args] of CHECKS) {
   });
 }
 await verifyNpmHashes();
-await step("tests of parts", () => runTests(["--project", "parts"]));
+const verifyProject = (project: string) =>
+  step(`tests of ${project}`, () => runTests(`tests of ${project}`, ["--project", project]));
+await verifyProject("parts");
 // Whole systems mostly wait, for each other and for what their tests let pass.
 await Promise.all([
-  step("tests of systems", () => runTests(["--project", "systems"])),
+  verifyProject("systems"),
   (async () => {
     for (const suite of NEWER_SUITES) await verifyNewerNix(suite);
     await verifyOldestPostgres();
   })(),
 ]);
 
+const unsteady = await runFailedAgain();
 const total = judgeSkipped(sumOutcomes(steps.map((one) => one.outcome)), { ci: process.env.CI === "true", excuses });
-printSummary(steps, total, excuses);
+printSummary(steps, { total, unsteady, excuses });
 console.log(`\nIt took ${((performance.now() - started) / 1000).toFixed(0)} s.`);
 process.exitCode = total.failures.length === 0 ? 0 : 1;
 console.log(`\n${summaryLine(total)}`);
