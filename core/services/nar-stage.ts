@@ -32,9 +32,13 @@ export async function stageObject(
   { body: incoming, fileHash, narBytesMax }: UnnamedNar,
 ): Promise<NewNar> {
   const { start, body } = await peek(incoming, START_BYTES);
+  const compression = compressionOf(start);
   const nar = new Measure(deps.hasher);
-  const check = (unpacked: ByteStream) => nar.through(limited(validateNar(unpacked), narBytesMax));
-  const form = storedForm(deps, { compression: compressionOf(start), body, check, ...(fileHash && { fileHash }) });
+  // What comes unpacked has the NAR's hash: one is enough.
+  const isNar = compression === "none";
+  const check = (unpacked: ByteStream) =>
+    nar.through(limited(validateNar(unpacked), narBytesMax), isNar ? fileHash : undefined);
+  const form = storedForm(deps, { compression, body, check, ...(fileHash && !isNar && { fileHash }) });
   const stagingKey = `staging/${uuidV7(deps.clock.now(), deps.random)}/nar`;
   await deps.blobs.put(stagingKey, form.body);
   const { hash: narHash, size: narSize } = nar.facts();

@@ -98,6 +98,7 @@ describe("what the stock client puts", () => {
       (await bench.ask("PUT", `${cache.name}/${name}`, { as: ada, body: file })).status;
     expect(await put(nar, await narName(randomContent(10)))).toBe(422);
     const packed = new Uint8Array(xz.compressSync(nar));
+    expect(await put(packed, await narName(nar))).toBe(422);
     expect(await put(packed.subarray(0, -9), await narName(packed.slice(0, -9)))).toBe(422);
     expect(await put(nar.subarray(0, -9), await narName(nar.slice(0, -9)))).toBe(422);
     const noNar = new Uint8Array(gzipSync("no NAR"));
