@@ -36,7 +36,7 @@ let toServer: Socket[];
 let events: string[];
 
 beforeEach(async () => {
-  bench = await withHub({ leaseMs: 5_000 });
+  bench = await withHub();
   folder = await withTemporaryFolder();
   [relays, agents, tokens, toServer, events] = [[], [], new Map(), [], []];
   relayId = randomUUID();
