@@ -38,9 +38,12 @@ interface AttemptRow extends SeenAttempt {
   readonly message: string | null;
 }
 
-/** What is looked at after each step, in one question. */
-interface Look {
+interface Broken {
   readonly broken: Readonly<Record<string, unknown>> | null;
+}
+
+/** What is looked at after each step, beside the invariants. */
+interface Look {
   readonly attempts: readonly AttemptRow[];
   /** Evaluations that have not ended. */
   readonly open: number;
@@ -48,9 +51,11 @@ interface Look {
   readonly connected: number;
 }
 
+const invariants = sql<Broken>`${sql.raw(BROKEN_INVARIANTS)}`;
+
 /** Attempts that have ended before the last look cannot have changed unless something overwrites history. */
 const look = (since: Date) => sql<Look>`
-  select (${sql.raw(BROKEN_INVARIANTS)}) as broken,
+  select
     (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'worker_id', worker_id, 'outcome', outcome,
         'finished', finished_at::text, 'message', message) order by id), '[]')
       from attempt where finished_at is null or finished_at >= ${since}) as attempts,
@@ -184,9 +189,10 @@ export class Checker implements Tap {
   async check(db: Kysely<Database>, { whole = false } = {}): Promise<Pick<Look, "open" | "connected">> {
     const since = new Date(whole ? 0 : this.#lookedAtMs);
     this.#lookedAtMs = this.#simulator.nowMs;
+    const found = await invariants.execute(db);
+    failFor((found.rows[0] as Broken).broken);
     const { rows } = await look(since).execute(db);
-    const { broken, attempts, open, connected } = rows[0] as Look;
-    failFor(broken);
+    const { attempts, open, connected } = rows[0] as Look;
     for (const attempt of attempts) this.#checkAttempt(attempt);
     await this.#checkPromises(db);
     return { open, connected };

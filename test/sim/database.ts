@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import {
-  CompiledQuery,
+  type CompiledQuery,
   type DatabaseConnection,
   type Driver,
   Kysely,
@@ -12,8 +12,10 @@ import {
 import pg from "pg";
 import type { Database } from "#core/db/schema.ts";
 import { clientConfig } from "#runtime/node/pool.ts";
-import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
+import type { Catalog, Statement } from "./catalog.ts";
+import type { Ground } from "./ground.ts";
 import type { Random } from "./random.ts";
+import { Repeats } from "./repeats.ts";
 import type { SimulatedProcess, Simulator } from "./simulator.ts";
 
 /** How the way to the database is at the moment. */
@@ -28,21 +30,8 @@ export interface DatabaseWeather {
   conflict: number;
 }
 
-/** Statistics that come at some time of the machine's would change plans, and with them the order of rows. */
-const WITHOUT_VACUUM = `do $$ declare name text; begin
-  for name in select quote_ident(tablename) from pg_tables where schemaname = 'public' loop
-    execute 'alter table ' || name || ' set (autovacuum_enabled = false)';
-  end loop; end $$`;
-
-const WRITES = /\b(insert into|delete from|update "?\w+"? (\w+ )?set)\b/i;
-/** Signs of life, which break no promise: there is nothing to look at after them. */
-const SIGN_OF_LIFE =
-  /^\s*(update "?(attempt|worker_connection)"? set "?(lease_expires_at|last_seen_at)|insert into server )/i;
-
-interface Statement {
-  readonly name: string;
-  readonly writes: boolean;
-}
+/** A statement is planned once a run, and nobody asks for statistics. */
+const SETTINGS = "-c plan_cache_mode=force_generic_plan -c track_activities=off -c track_counts=off";
 
 type Fate = "fine" | "lost before" | "lost after" | "conflict";
 
@@ -60,24 +49,30 @@ export class SimulatedDatabase {
   readonly #random: Random;
   readonly #waiting: (() => void)[] = [];
   #taken = false;
-  readonly #statements = new Map<string, Statement>();
-  /** What goes to PostgreSQL ahead of the next statement, without a way there and back of its own. */
-  readonly #ahead: { readonly text: string; readonly values: readonly unknown[] }[] = [];
+  /** A transaction begins with the next statement, without a way there and back of its own. */
+  #begins = false;
+  #inTransaction = false;
   readonly #stream: Socket;
+  readonly #catalog: Catalog;
+  readonly #repeats: Repeats | null;
+  /** What the database believes. */
   #toldMs = -1;
+  /** An error has ended the transaction; only a rollback is left. */
+  #failed = false;
 
-  private constructor(simulator: Simulator, client: pg.Client, random: Random) {
+  private constructor(simulator: Simulator, client: pg.Client, random: Random, { catalog, recalls }: Ground) {
+    this.#catalog = catalog;
+    this.#repeats = recalls ? new Repeats() : null;
     this.#stream = (client as unknown as { connection: { stream: Socket } }).connection.stream;
     this.#simulator = simulator;
     this.#client = client;
     this.#random = random;
   }
 
-  static async connect(simulator: Simulator, address: DatabaseAddress, random: Random): Promise<SimulatedDatabase> {
-    const client = new pg.Client({ ...clientConfig(address, "simulation"), pipeline: true });
+  static async connect(simulator: Simulator, ground: Ground, random: Random): Promise<SimulatedDatabase> {
+    const client = new pg.Client({ ...clientConfig(ground.address, "simulation"), pipeline: true, options: SETTINGS });
     await client.connect();
-    await client.query(WITHOUT_VACUUM);
-    return new SimulatedDatabase(simulator, client, random);
+    return new SimulatedDatabase(simulator, client, random, ground);
   }
 
   async close(): Promise<void> {
@@ -118,15 +113,27 @@ export class SimulatedDatabase {
   async take(): Promise<void> {
     if (this.#taken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#taken = true;
-    const { nowMs } = this.#simulator;
-    if (this.#toldMs === nowMs) return;
-    this.#toldMs = nowMs;
-    this.sendAhead("select set_config('gradient.now', $1, false)", [new Date(nowMs).toISOString()]);
   }
 
-  /** For what cannot fail and answers nothing. */
-  sendAhead(text: string, values: readonly unknown[] = []): void {
-    this.#ahead.push({ text, values });
+  /** Its first statement takes it along, without a way there and back of its own. */
+  begin(): void {
+    this.#begins = true;
+    this.#inTransaction = true;
+  }
+
+  /** Ends a transaction. */
+  async end(how: "commit" | "rollback"): Promise<void> {
+    const isEmpty = this.#begins;
+    this.#begins = false;
+    this.#inTransaction = false;
+    if (isEmpty) return await this.#simulator.outside(anInstant);
+    if (how === "rollback") {
+      this.#failed = false;
+      this.#repeats?.changed(null);
+      // The time that it was told inside is taken back, too.
+      this.#toldMs = -1;
+    }
+    await this.query(how, []);
   }
 
   giveBack(): void {
@@ -135,31 +142,51 @@ export class SimulatedDatabase {
     else this.#taken = false;
   }
 
-  /** The same text is parsed and planned once. */
-  #statement(text: string): Statement {
-    const known = this.#statements.get(text);
-    if (known) return known;
-    const writes = WRITES.test(text) && !SIGN_OF_LIFE.test(text);
-    const statement = { name: `statement ${this.#statements.size}`, writes };
-    this.#statements.set(text, statement);
-    return statement;
-  }
-
   #send(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
-    return this.#client.query({ name: this.#statement(text).name, text, values: [...values] });
+    return this.#client.query({ name: this.#catalog.statement(text).name, text, values: [...values] });
   }
 
   async query(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
     return await this.#simulator.outside(async () => {
-      const { writes } = this.#statement(text);
-      this.#stream.cork();
-      const all = [...this.#ahead.splice(0), { text, values }].map((one) => this.#send(one.text, one.values));
-      this.#stream.uncork();
-      const result = (await Promise.all(all)).at(-1) as pg.QueryResult;
-      if (writes && (result.rowCount ?? 0) > 0) this.changes++;
+      const statement = this.#catalog.statement(text);
+      const key = statement.reads ? `${statement.name} ${JSON.stringify(values)}` : "";
+      const repeated = this.#failed ? null : this.#repeats?.recall(statement, key);
+      if (repeated) {
+        await anInstant();
+        return repeated;
+      }
+      const result = await this.#ask(statement, text, values);
+      this.#repeats?.learn(statement, key, result);
+      if (statement.writes && (result.rowCount ?? 0) > 0) this.changes++;
       return result;
     });
   }
+
+  async #ask({ asksTime }: Statement, text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
+    const { nowMs } = this.#simulator;
+    this.#stream.cork();
+    const all: Promise<pg.QueryResult>[] = [];
+    if (asksTime && this.#toldMs !== nowMs) {
+      this.#toldMs = nowMs;
+      all.push(this.#send("select set_config('gradient.now', $1, false)", [new Date(nowMs).toISOString()]));
+    }
+    if (this.#begins) all.push(this.#send("begin", []));
+    this.#begins = false;
+    all.push(this.#send(text, values));
+    this.#stream.uncork();
+    try {
+      return (await Promise.all(all)).at(-1) as pg.QueryResult;
+    } catch (error) {
+      this.#failed = this.#inTransaction;
+      this.#repeats?.changed(null);
+      throw error;
+    }
+  }
+}
+
+/** An answer comes after everything else that happens in its instant, as from the database. */
+function anInstant(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 class Connection implements DatabaseConnection {
@@ -209,20 +236,20 @@ class SimulatedDriver implements Driver {
   }
 
   async beginTransaction(connection: Connection): Promise<void> {
-    this.#database.sendAhead("begin");
+    this.#database.begin();
     connection.inTransaction = true;
   }
 
   async commitTransaction(connection: Connection): Promise<void> {
     if (connection.fate === "lost before") throw lost();
     if (connection.fate === "conflict") throw failure("could not serialize access", "40001");
-    await connection.executeQuery(CompiledQuery.raw("commit"));
+    await this.#database.end("commit");
     connection.inTransaction = false;
     if (connection.fate === "lost after") throw lost();
   }
 
   async rollbackTransaction(connection: Connection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw("rollback"));
+    await this.#database.end("rollback");
     connection.inTransaction = false;
   }
 

@@ -14,11 +14,14 @@ export interface SeedsOptions {
   readonly lines: number;
   /** No further seed begins once one has failed. */
   readonly first?: boolean;
+  /** See `Ground`. */
+  readonly recalls?: boolean;
   readonly onResult?: (result: SeedResult) => void;
 }
 
 /** Runs the seeds in order, on all processors; resolves with their results in the order of the seeds. */
-export async function runSeeds({ server, seeds, lines, first = false, onResult }: SeedsOptions): Promise<SeedResult[]> {
+export async function runSeeds(options: SeedsOptions): Promise<SeedResult[]> {
+  const { server, seeds, lines, first = false, recalls = true, onResult } = options;
   const left = seeds[Symbol.iterator]();
   const results: SeedResult[] = [];
   const work = async (): Promise<void> => {
@@ -27,7 +30,7 @@ export async function runSeeds({ server, seeds, lines, first = false, onResult }
       if (first && results.some(({ error }) => error)) return;
       const { done, value } = left.next();
       if (done) return;
-      const result = await runner.run({ seed: value, lines });
+      const result = await runner.run({ seed: value, lines, recalls });
       results.push(result);
       onResult?.(result);
     }

@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
-import pg from "pg";
 import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
-import { TEMPLATE } from "../support/template.ts";
+import { Grounds } from "./ground.ts";
 import { withImmediateCrypto, withoutSystemTimers } from "./platform.ts";
 import { simulate } from "./run.ts";
 import { makeSigningKey } from "./server.ts";
@@ -11,6 +10,7 @@ export interface SeedOrder {
   readonly seed: number;
   /** Lines of the end of the trace that come back. */
   readonly lines: number;
+  readonly recalls: boolean;
 }
 
 export interface SeedResult {
@@ -25,16 +25,13 @@ export interface SeedResult {
 
 const server = JSON.parse(process.argv[2] as string) as DatabaseAddress;
 const secretKey = await makeSigningKey();
-const administrator = new pg.Client({ ...server, ssl: false });
-await administrator.connect();
+const grounds = await Grounds.open(server);
 
-async function runSeed({ seed, lines }: SeedOrder): Promise<SeedResult> {
-  const database = `sim_${process.pid}_${seed}`;
-  await administrator.query(`create database ${database} template ${TEMPLATE}`);
-  try {
+async function runSeed({ seed, lines, recalls }: SeedOrder): Promise<SeedResult> {
+  return await grounds.with(String(seed), recalls, async (ground) => {
     using _crypto = withImmediateCrypto();
     using _timers = withoutSystemTimers();
-    const { error, trace, simulatedMs } = await simulate({ seed, address: { ...server, database }, secretKey });
+    const { error, trace, simulatedMs } = await simulate({ seed, ground, secretKey });
     return {
       seed,
       error: error && { message: error.message, stack: error.stack ?? error.message },
@@ -42,9 +39,7 @@ async function runSeed({ seed, lines }: SeedOrder): Promise<SeedResult> {
       digest: createHash("sha256").update(trace.join("\n")).digest("hex"),
       simulatedMs,
     };
-  } finally {
-    await administrator.query(`drop database ${database} with (force)`);
-  }
+  });
 }
 
 process.on("message", (order: SeedOrder) => {
@@ -56,5 +51,5 @@ process.on("message", (order: SeedOrder) => {
     },
   );
 });
-process.on("disconnect", () => process.exit(0));
+process.on("disconnect", () => void grounds.close().finally(() => process.exit(0)));
 process.send?.("ready");

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MINUTE } from "#core/lib/clock.ts";
 import type { SecretKey } from "#core/nix/signature.ts";
-import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
 import { SimulatedDatabase } from "./database.ts";
 import { Faults } from "./faults.ts";
 import { PROBE_MS } from "./flake.ts";
+import type { Ground } from "./ground.ts";
 import { depsOfSome, type Installation, makeInstallation, type Parts, serversAlive } from "./installation.ts";
 import { checkOutcome } from "./outcome.ts";
 import { People } from "./people.ts";
@@ -23,7 +23,7 @@ const PROBE_MS_MAX: number = PROBE_MS + 60_000;
 
 export interface SimulationOptions {
   readonly seed: number;
-  readonly address: DatabaseAddress;
+  readonly ground: Ground;
   readonly secretKey: SecretKey;
 }
 
@@ -34,11 +34,11 @@ export interface SimulationResult {
   readonly simulatedMs: number;
 }
 
-/** One run of a whole installation: what happens follows from the seed alone. The database is migrated and empty. */
-export async function simulate({ seed, address, secretKey }: SimulationOptions): Promise<SimulationResult> {
+/** One run of a whole installation: what happens follows from the seed alone. */
+export async function simulate({ seed, ground, secretKey }: SimulationOptions): Promise<SimulationResult> {
   const simulator = new Simulator();
   const random = new Random(seed);
-  const database = await SimulatedDatabase.connect(simulator, address, random.fork());
+  const database = await SimulatedDatabase.connect(simulator, ground, random.fork());
   const dataDir = await mkdtemp(join(tmpdir(), "gradient-sim-"));
   let error: Error | null = null;
   const stray = (reason: unknown) => simulator.fail(reason);

@@ -20,10 +20,14 @@ test(`whatever fails in whatever order, ${SEEDS} simulated installations keep th
   if (failures) throw new Error(failures);
 });
 
-test("a run follows from its seed alone, in whatever process", { timeout: TIMEOUT_MS }, async () => {
+test("a run follows from its seed alone, in whatever process, also when each answer comes from the database", {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const server = await postgresAddress();
   const seeds = seedsFrom(1, REPLAYED).flatMap((seed) => [seed, seed]);
-  const results = await runSeeds({ server, seeds, lines: 0 });
+  const recalled = await runSeeds({ server, seeds, lines: 0 });
+  const asked = await runSeeds({ server, seeds: seedsFrom(1, REPLAYED), lines: 0, recalls: false });
+  const results = [...recalled, ...asked];
   for (const { seed, digest } of results) {
     expect(new Set(results.filter((other) => other.seed === seed).map((other) => other.digest))).toEqual(
       new Set([digest]),

@@ -50,13 +50,13 @@ const INVARIANTS: Readonly<Record<string, string>> = {
 /** One column `broken`: what breaks invariants, by invariant, as JSON. Null when nothing does. One question for all. */
 export const BROKEN_INVARIANTS: string = `
   select jsonb_object_agg(what, rows) as broken from (
-    ${Object.entries(INVARIANTS)
-      .map(([what, query]) => `select '${what.replaceAll("'", "''")}' as what, (${fiveRowsOf(query)}) as rows`)
-      .join(" union all ")}) as invariants
-  where rows is not null`;
+    select what, jsonb_agg(broken) as rows from (${Object.entries(INVARIANTS)
+      .map(([what, query]) => `select '${what.replaceAll("'", "''")}' as what, ${fiveRowsOf(query)}`)
+      .join(" union all ")}) as found
+    group by what) as invariants`;
 
 function fiveRowsOf(query: string): string {
-  return `select jsonb_agg(to_jsonb(r)) from (select * from (${query}) as q limit 5) as r`;
+  return `to_jsonb(q) as broken from (select * from (${query}) as r limit 5) as q`;
 }
 
 /** Throws for an answer of `BROKEN_INVARIANTS` that names something. */
