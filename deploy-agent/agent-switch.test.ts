@@ -1,30 +1,11 @@
 import { existsSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { type AgentRun, type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { type AgentRun, both, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "download.sh", "inhibitors", "own-netrc", "boot-entry"]) {
-    rmSync(join(root.path, name), { recursive: true, force: true });
-  }
-  root.status = null;
-  root.reportStatus = 200;
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
-
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const both = (path: string) => ({ profile: path, running: path });
-const steps = () => root.reports.map(({ step }) => step);
 
 function expectEnd(run: AgentRun, end: string, code: number): void {
   expect({ ...run.json, code: run.code }, run.stderr).toMatchObject({ end, exit_code: code, code });
@@ -32,8 +13,8 @@ function expectEnd(run: AgentRun, end: string, code: number): void {
 
 describe("a busy host", () => {
   test("has everything fetched, and is not switched before it is free", async () => {
-    set("BUSY_COMMAND", `test -e ${join(root.path, "busy")}`);
-    set("WAIT_SECS", "0");
+    root.set("BUSY_COMMAND", `test -e ${join(root.path, "busy")}`);
+    root.set("WAIT_SECS", "0");
     root.write("busy", "");
     expectEnd(await root.run(), "busy", 16);
     expect(existsSync(`${root.path}${NEW}`)).toBe(true);
@@ -43,8 +24,8 @@ describe("a busy host", () => {
   });
 
   test("is one that somebody keeps from shutting down, if that is asked for", async () => {
-    set("WAIT_FOR_INHIBITORS", "true");
-    set("WAIT_SECS", "0");
+    root.set("WAIT_FOR_INHIBITORS", "true");
+    root.set("WAIT_SECS", "0");
     root.write("inhibitors", "Backup Tool 0 root 1 backup shutdown:sleep half way through block\n");
     const run = await root.run();
     expectEnd(run, "busy", 16);
@@ -63,34 +44,34 @@ describe("a reboot", () => {
   };
 
   test("happens for another kernel, inside the window alone, and what it leads to is checked", async () => {
-    set("REBOOT", "when-needed");
-    set("REBOOT_WINDOW", minutes(180));
+    root.set("REBOOT", "when-needed");
+    root.set("REBOOT_WINDOW", minutes(180));
     root.publish(NEW, "", "linux-2");
     const run = await root.run();
     expectEnd(run, "deployed", 0);
     expect(run.json.reboot_needed).toBe(true);
     expect(existsSync(join(root.path, "rebooted"))).toBe(false);
 
-    set("REBOOT_WINDOW", minutes(-60));
+    root.set("REBOOT_WINDOW", minutes(-60));
     expectEnd(await root.run(), "rebooting", 0);
     expect(existsSync(join(root.path, "rebooted"))).toBe(true);
     root.boot();
     root.reports.length = 0;
     expectEnd(await root.run(), "deployed", 0);
-    expect(steps()).toEqual(["checking", "succeeded", "unchanged"]);
+    expect(root.steps()).toEqual(["checking", "succeeded", "unchanged"]);
     expect((await root.run("status")).json).toMatchObject({ next_boot_path: null, running_path: NEW });
   });
 
   test("is put off by an inhibitor", async () => {
-    set("REBOOT", "when-needed");
-    set("MODE", "boot");
+    root.set("REBOOT", "when-needed");
+    root.set("MODE", "boot");
     root.write("inhibitors", "Backup 0 root 1 backup shutdown half way block\n");
     expectEnd(await root.run(), "will-boot", 0);
     expect(existsSync(join(root.path, "rebooted"))).toBe(false);
   });
 
   test("into a system that is ill leads back to the one before", async () => {
-    set("MODE", "boot");
+    root.set("MODE", "boot");
     expectEnd(await root.run(), "will-boot", 0);
     root.boot();
     root.write("failed-units", "web.service loaded failed failed Web\n");
@@ -100,7 +81,7 @@ describe("a reboot", () => {
   });
 
   test("into what somebody else has set up since says nothing of the build before", async () => {
-    set("MODE", "boot");
+    root.set("MODE", "boot");
     await root.run();
     rmSync(join(root.path, "nix/profiles/system"));
     symlinkSync("system-1-link", join(root.path, "nix/profiles/system"));
@@ -110,7 +91,7 @@ describe("a reboot", () => {
   });
 
   test("that ends in another system is said, and not tried again", async () => {
-    set("MODE", "boot");
+    root.set("MODE", "boot");
     await root.run();
     rmSync(join(root.path, "boot-entry"));
     writeFileSync(join(root.path, "x"), "");
@@ -123,7 +104,7 @@ describe("a reboot", () => {
 
 describe("where systemd runs the host", () => {
   test("the switch is a unit of its own, which outlives the agent", async () => {
-    set("SYSTEMD", "true");
+    root.set("SYSTEMD", "true");
     root.publish(NEW, 'kill -9 "$(cat "$root/agent")"; sleep 1\n');
     const child = root.start();
     root.write("agent", `${child.pid}`);
@@ -139,7 +120,7 @@ describe("where systemd runs the host", () => {
   });
 
   test("units that fail in the switch count when they did not fail before", async () => {
-    set("SYSTEMD", "true");
+    root.set("SYSTEMD", "true");
     root.publish(NEW, 'ln -sfn "$path" "$root/run/current-system"; exit 4\n');
     root.write("failed-units", "always.service loaded failed failed Always\n");
     expectEnd(await root.run(), "deployed", 0);
@@ -182,7 +163,7 @@ describe("watching", () => {
     await root.run();
     const child = root.start("watch");
     const ended = endOf(child);
-    await vi.waitFor(() => expect(steps().at(-1)).toBe("unchanged"), 20_000);
+    await vi.waitFor(() => expect(root.steps().at(-1)).toBe("unchanged"), 20_000);
     root.publish(NEWER);
     root.offer(NEWER, 3);
     expectEnd(await ended, "deployed", 0);

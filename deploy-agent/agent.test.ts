@@ -1,31 +1,13 @@
 import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { type AgentRun, type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { type AgentRun, both, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "download.sh", "inhibitors", "own-netrc", "boot-entry"]) {
-    rmSync(join(root.path, name), { recursive: true, force: true });
-  }
-  root.status = null;
-  root.reportStatus = 200;
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
 
 const UNSIGNED = "is not signed by any of the keys in 'trusted-public-keys'";
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const both = (path: string) => ({ profile: path, running: path });
-const steps = () => root.reports.map(({ step }) => step);
 
 function expectEnd(run: AgentRun, end: string, code: number): void {
   expect({ ...run.json, code: run.code }, run.stderr).toMatchObject({ end, exit_code: code, code });
@@ -35,12 +17,12 @@ describe("a new build", () => {
   test("is fetched, set, switched to and told step by step; then there is nothing to do", async () => {
     expectEnd(await root.run(), "deployed", 0);
     expect(root.links).toEqual(both(NEW));
-    expect(steps()).toEqual(["started", "downloading", "activating", "checking", "succeeded"]);
+    expect(root.steps()).toEqual(["started", "downloading", "activating", "checking", "succeeded"]);
     expect(root.reports.map(({ sequence }) => sequence)).toEqual([0, 1, 2, 3, 4]);
     expect(root.reports.at(-1)).toMatchObject({ running_path: NEW, generation: 2, health: "healthy", exit_code: 0 });
 
     expectEnd(await root.run(), "up-to-date", 0);
-    expect(steps().slice(5)).toEqual(["unchanged"]);
+    expect(root.steps().slice(5)).toEqual(["unchanged"]);
     expect(root.read("switches").trim()).toBe(`switch ${NEW}`);
   });
 
@@ -72,7 +54,7 @@ describe("a new build", () => {
     ["test", { profile: OLD, running: NEW }, "deployed", `test ${NEW}`],
     ["dry-activate", both(OLD), "dry-activated", `dry-activate ${NEW}`],
   ])("in the mode %s changes just what that mode changes", async (mode, links, end, call) => {
-    set("MODE", mode);
+    root.set("MODE", mode);
     expectEnd(await root.run(), end, 0);
     expect(root.links).toEqual(links);
     expect(root.read("switches").trim()).toBe(call);
@@ -123,7 +105,7 @@ describe("a build that fails", () => {
     root.publish(NEW, "echo its reasons >&2; exit 3\n");
     const run = await expectRolledBack("rolled-back", 40);
     expect(run.json.reason).toContain("ended with 3: its reasons");
-    expect(steps()).toEqual(["started", "downloading", "activating", "failed", "rolled_back"]);
+    expect(root.steps()).toEqual(["started", "downloading", "activating", "failed", "rolled_back"]);
 
     root.offer(NEW, 2, { state: "held", reason: "it failed here" });
     expectEnd(await root.run(), "bad-build", 13);
@@ -142,7 +124,7 @@ describe("a build that fails", () => {
 
   test("by hanging is ended and undone", async () => {
     root.publish(NEW, "trap '' TERM; sleep 300\n");
-    set("SWITCH_TIMEOUT_SECS", "1");
+    root.set("SWITCH_TIMEOUT_SECS", "1");
     const run = await expectRolledBack("rolled-back", 40);
     expect(run.json.reason).toContain("took longer than 1 s");
   });
@@ -160,7 +142,10 @@ describe("a build that fails", () => {
   });
 
   test("by a health command is undone", async () => {
-    set("HEALTH_COMMANDS", JSON.stringify(["true", `test "$(readlink ${root.path}/run/current-system)" = ${OLD}`]));
+    root.set(
+      "HEALTH_COMMANDS",
+      JSON.stringify(["true", `test "$(readlink ${root.path}/run/current-system)" = ${OLD}`]),
+    );
     expect((await expectRolledBack("unhealthy", 41)).json.reason).toContain("ended with 1");
   });
 
@@ -171,7 +156,7 @@ describe("a build that fails", () => {
     expect(run.json.unsent_reports).toBe(4);
     rmSync(join(root.path, "network-down"));
     expectEnd(await root.run("resume"), "resumed", 0);
-    expect(steps()).toEqual(["started", "downloading", "activating", "checking", "failed", "rolled_back"]);
+    expect(root.steps()).toEqual(["started", "downloading", "activating", "checking", "failed", "rolled_back"]);
   });
 
   test("by killing the agent is undone by the next run", async () => {
@@ -210,7 +195,7 @@ describe("what cannot be fetched changes nothing", () => {
       () => root.write("download.sh", failing(`warning: the substitute for '${NEW}' from 'http://x' ${UNSIGNED}`)),
       "is not signed by a trusted key of main",
     ],
-    ["disk-full", 32, () => set("DISK_MARGIN_MB", "99000000"), "collect garbage"],
+    ["disk-full", 32, () => root.set("DISK_MARGIN_MB", "99000000"), "collect garbage"],
     [
       "disk-full",
       32,
@@ -233,7 +218,7 @@ describe("what cannot be fetched changes nothing", () => {
     expect(run.json.reason).toContain(words);
     expect(root.links).toEqual(both(OLD));
     expect(root.read("switches")).toBe("");
-    expect(steps()).toEqual(["started", "downloading", "failed"]);
+    expect(root.steps()).toEqual(["started", "downloading", "failed"]);
   });
 
   test("and a download that a signal ends is taken up by the next run", async () => {
@@ -296,7 +281,7 @@ describe("the server and its key", () => {
 
   test("requests go through the proxy that the environment names", async () => {
     root.environment.HTTP_PROXY = root.origin;
-    set("ALLOW_HTTP", "true");
+    root.set("ALLOW_HTTP", "true");
     const run = await root.run("--server", "http://gradient.example.invalid");
     // A request by proxy names the whole address, which this server knows nothing at.
     expectEnd(run, "not-found", 22);

@@ -1,36 +1,16 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { MINUTE } from "#core/lib/clock.ts";
-import { type AgentRun, type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { type AgentRun, both, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 import type { Context } from "./context.ts";
 import type { Wanted } from "./decide.ts";
 import { LastWord } from "./decide-again.ts";
 import { ServerError } from "./ports.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "download.sh", "boot-entry", "busy", "go", "fetching", "asked", "ill"]) {
-    rmSync(join(root.path, name), { recursive: true, force: true });
-  }
-  root.status = null;
-  root.reportStatus = 200;
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
-
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const both = (path: string) => ({ profile: path, running: path });
-const state = () => JSON.parse(root.read("state/state.json"));
-const steps = () => root.reports.map(({ step }) => step);
 
 /** A run in whose download the server changes its mind. */
 async function runWhile(change: () => void, ...words: readonly string[]): Promise<AgentRun> {
@@ -49,14 +29,14 @@ describe("the server is asked again right before the host is changed", () => {
   test.each(["switch", "boot", "test", "dry-activate"])(
     "a build that it holds back by then is fetched and not taken (%s)",
     async (mode) => {
-      set("MODE", mode);
+      root.set("MODE", mode);
       const run = await runWhile(() => root.offer(NEW, 2, { state: "held", reason: "it failed on another host" }));
       expect(run.json).toMatchObject({ end: "held", exit_code: 10, reason: "it failed on another host" });
       expect(root.links).toEqual(both(OLD));
       expect(root.read("switches")).toBe("");
       expect(existsSync(`${root.path}${NEW}`)).toBe(true);
-      expect(steps()).toEqual(["started", "downloading", "failed"]);
-      expect(state()).toMatchObject({ bad: [], journal: null });
+      expect(root.steps()).toEqual(["started", "downloading", "failed"]);
+      expect(root.state()).toMatchObject({ bad: [], journal: null });
       root.offer(NEW, 2);
       expect((await root.run()).code).toBe(0);
     },
@@ -111,9 +91,9 @@ describe("a server that is away at that moment", () => {
 
 describe("a system that waits for its boot", () => {
   beforeEach(async () => {
-    set("MODE", "boot");
+    root.set("MODE", "boot");
     expect((await root.run()).json.end).toBe("will-boot");
-    set("REBOOT", "when-needed");
+    root.set("REBOOT", "when-needed");
   });
   const rebooted = () => existsSync(join(root.path, "rebooted"));
 
@@ -138,11 +118,11 @@ describe("a system that waits for its boot", () => {
   });
 
   test("does not end a watch, whose unit would start it again and again", async () => {
-    set("REBOOT", "never");
+    root.set("REBOOT", "never");
     root.reports.length = 0;
     const child = root.start("watch");
     const ended = endOf(child);
-    await vi.waitFor(() => expect(steps()).toEqual(["unchanged"]), 20_000);
+    await vi.waitFor(() => expect(root.steps()).toEqual(["unchanged"]), 20_000);
     root.publish(NEWER);
     root.offer(NEWER, 3);
     // News ends it: it was still there to hear of them.
@@ -151,10 +131,10 @@ describe("a system that waits for its boot", () => {
   });
 
   test("is neither taken for booted nor for bad where boots have no name", async () => {
-    set("REBOOT", "never");
+    root.set("REBOOT", "never");
     rmSync(join(root.path, "boot-id"));
     for (let runs = 0; runs < 2; runs++) expect((await root.run()).json.end).toBe("will-boot");
-    expect(state().bad).toEqual([]);
+    expect(root.state().bad).toEqual([]);
     root.boot();
     rmSync(join(root.path, "boot-id"));
     expect((await root.run("resume")).json.end).toBe("deployed");
@@ -162,12 +142,12 @@ describe("a system that waits for its boot", () => {
   });
 
   test("and was passed over by the boot is neither the next default nor what a failure goes back to", async () => {
-    set("REBOOT", "never");
+    root.set("REBOOT", "never");
     root.write("boot-id", "second");
     expect((await root.run("resume")).json).toMatchObject({ end: "booted-other", exit_code: 48 });
     expect(root.links).toEqual(both(OLD));
     expect(root.link("boot-entry")).toBe(OLD);
-    expect(steps().slice(-3)).toEqual(["checking", "failed", "rolled_back"]);
+    expect(root.steps().slice(-3)).toEqual(["checking", "failed", "rolled_back"]);
     root.offer(NEW, 2, { state: "held", reason: "it failed here" });
     expect((await root.run()).json.end).toBe("bad-build");
     // Released.

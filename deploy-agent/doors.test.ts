@@ -1,21 +1,14 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type DeployRoot, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 import { readSettings, serverTrouble } from "./read-settings.ts";
 import { parseWanted, WantedError } from "./wanted.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
 
 const UUID = "0199d1f5-0000-7000-8000-000000000021";
 const BUILD = { build_id: UUID, evaluation_id: UUID, order: 0, store_path: NEW, commit: "c2" };

@@ -1,40 +1,18 @@
-import { existsSync, linkSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type DeployRoot, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { both, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 import { TOOLS } from "#test/support/deploy-tools.ts";
 import { parseFetchPlan } from "./nix-output.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "mute"]) rmSync(join(root.path, name), { recursive: true, force: true });
-  for (const [name, text] of Object.entries(TOOLS)) tool(name, text);
-  root.status = null;
-  root.reportStatus = 200;
-  root.textStatus = 200;
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
-
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const tool = (name: string, text: string) =>
-  writeFileSync(join(root.path, "bin", name), `#!/bin/sh\nroot='${root.path}'\n${text}`, { mode: 0o755 });
-const both = (path: string) => ({ profile: path, running: path });
-const steps = () => root.reports.map(({ step }) => step);
-const state = () => JSON.parse(root.read("state/state.json")) as Record<string, unknown>;
 
 describe("what cannot be known is no good news", () => {
   test("systemd that told of failed units before the switch, and tells no more, makes a build unhealthy", async () => {
-    tool("systemctl", `[ "$1" = list-units ] && [ -e "$root/mute" ] && exit 1\n${TOOLS.systemctl}`);
-    set("SYSTEMD", "true");
+    root.tool("systemctl", `[ "$1" = list-units ] && [ -e "$root/mute" ] && exit 1\n${TOOLS.systemctl}`);
+    root.set("SYSTEMD", "true");
     root.publish(NEW, 'touch "$root/mute"\n');
     const run = await root.run();
     expect(run.json.end, run.stderr).toBe("unhealthy");
@@ -43,17 +21,17 @@ describe("what cannot be known is no good news", () => {
   });
 
   test("a busy command that dies says that the host is busy", async () => {
-    set("BUSY_COMMAND", "kill -9 $$");
-    set("WAIT_SECS", "0");
+    root.set("BUSY_COMMAND", "kill -9 $$");
+    root.set("WAIT_SECS", "0");
     const run = await root.run();
     expect(run).toMatchObject({ code: 16, json: { end: "busy" } });
     expect(run.json.reason).toContain("nobody knows whether the host is busy");
   });
 
   test("inhibitors that cannot be listed may be there", async () => {
-    tool("systemd-inhibit", "echo 'Failed to connect to bus' >&2; exit 1\n");
-    set("WAIT_FOR_INHIBITORS", "true");
-    set("WAIT_SECS", "0");
+    root.tool("systemd-inhibit", "echo 'Failed to connect to bus' >&2; exit 1\n");
+    root.set("WAIT_FOR_INHIBITORS", "true");
+    root.set("WAIT_SECS", "0");
     const run = await root.run();
     expect(run).toMatchObject({ code: 16, json: { end: "busy" } });
     expect(run.json.reason).toContain("Failed to connect to bus");
@@ -75,7 +53,7 @@ test("a server that answers, be it that it is ill, is no fault of the new system
   const timer = setInterval(() => {
     if (existsSync(join(root.path, "mute"))) root.status = 503;
   }, 1);
-  set("HEALTH_COMMANDS", '["sleep 0.5"]');
+  root.set("HEALTH_COMMANDS", '["sleep 0.5"]');
   const run = await root.run();
   clearInterval(timer);
   expect(root.status).toBe(503);
@@ -84,7 +62,7 @@ test("a server that answers, be it that it is ill, is no fault of the new system
 
 describe("the server's word of a failure comes", () => {
   test("also where a command prints what no text may hold", async () => {
-    set("HEALTH_COMMANDS", JSON.stringify([String.raw`printf 'a\000b\033[2Jc\nd' >&2; exit 1`]));
+    root.set("HEALTH_COMMANDS", JSON.stringify([String.raw`printf 'a\000b\033[2Jc\nd' >&2; exit 1`]));
     expect((await root.run()).json.end).toBe("unhealthy");
     const last = root.reports.at(-1);
     expect(last).toMatchObject({ step: "rolled_back", store_path: NEW });
@@ -97,14 +75,14 @@ describe("the server's word of a failure comes", () => {
     root.textStatus = status;
     expect((await root.run()).json.end).toBe("rolled-back");
     expect(root.reports.at(-1)).toMatchObject({ step: "rolled_back", store_path: NEW, reason: null, failed_units: [] });
-    expect(state()).toMatchObject({ reports: [], bad: [{ storePath: NEW, isConfirmed: true }] });
+    expect(root.state()).toMatchObject({ reports: [], bad: [{ storePath: NEW, isConfirmed: true }] });
   });
 
   test("and is dropped where it is refused without text as well, so that others are not kept back", async () => {
     root.publish(NEW, "exit 1");
     root.reportStatus = 422;
     expect((await root.run()).json.end).toBe("rolled-back");
-    expect(state()).toMatchObject({ reports: [], bad: [{ isConfirmed: false }] });
+    expect(root.state()).toMatchObject({ reports: [], bad: [{ isConfirmed: false }] });
   });
 
   test.each([404, 409])("later, where the answer is %i at first", async (status) => {
@@ -113,7 +91,7 @@ describe("the server's word of a failure comes", () => {
     expect((await root.run()).json).toMatchObject({ end: "rolled-back", unsent_reports: 5 });
     root.reportStatus = 200;
     await root.run();
-    expect(steps()).toContain("rolled_back");
+    expect(root.steps()).toContain("rolled_back");
   });
 });
 
@@ -147,18 +125,18 @@ describe("what is refused stays refused", () => {
   beforeEach(async () => {
     root.publish(NEW, "exit 1");
     root.offer(NEW, 7);
-    set("REPORT", "false");
+    root.set("REPORT", "false");
     expect((await root.run()).json.end).toBe("rolled-back");
   });
 
   test("when a later agent ended in a way that this one does not know", async () => {
-    root.write("state/state.json", JSON.stringify({ ...state(), lastRun: { end: "of-a-later-agent" } }));
+    root.write("state/state.json", JSON.stringify({ ...root.state(), lastRun: { end: "of-a-later-agent" } }));
     expect((await root.run()).json.end).toBe("bad-build");
     expect(readdirSync(join(root.path, "state"))).not.toContain("state.json.damaged");
   });
 
   test("when the state is that of a later agent: that is said, and nothing is changed", async () => {
-    const later = JSON.stringify({ ...state(), version: 2 });
+    const later = JSON.stringify({ ...root.state(), version: 2 });
     root.write("state/state.json", later);
     for (const command of ["run", "resume", "status"]) {
       const run = await root.run(command);
@@ -192,8 +170,8 @@ describe("what is refused stays refused", () => {
   });
 
   test("when the server's address is spelled otherwise, or was written down with it", async () => {
-    root.write("state/state.json", JSON.stringify({ ...state(), source: `${root.origin} myorg/myproject h` }));
-    set("SERVER", root.origin.replace("127.0.0.1", "localhost"));
+    root.write("state/state.json", JSON.stringify({ ...root.state(), source: `${root.origin} myorg/myproject h` }));
+    root.set("SERVER", root.origin.replace("127.0.0.1", "localhost"));
     root.offer(NEW, 7, { caches: [] });
     expect((await root.run()).json.end).toBe("bad-build");
   });

@@ -1,30 +1,12 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { type DeployRoot, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { both, endOf, NEW, NEWER, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "download.sh", "boot-entry", "busy", "go", "fetching", "asked", "ill"]) {
-    rmSync(join(root.path, name), { recursive: true, force: true });
-  }
-  root.status = null;
-  root.reportStatus = 200;
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
 
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const both = (path: string) => ({ profile: path, running: path });
-const state = () => JSON.parse(root.read("state/state.json"));
 const wayBack = (text: string) => writeFileSync(`${root.path}${OLD}/behaviour`, text);
 const HALF_WAY = 'ln -sfn "$path" "$root/run/current-system"; exit 1\n';
 
@@ -43,23 +25,23 @@ describe("a rollback that failed", () => {
       () => {
         root.publish(NEWER);
         root.write("busy", "");
-        set("BUSY_COMMAND", `test -e ${join(root.path, "busy")}`);
-        set("WAIT_SECS", "0");
+        root.set("BUSY_COMMAND", `test -e ${join(root.path, "busy")}`);
+        root.set("WAIT_SECS", "0");
       },
     ],
     ["whose switch never begins", () => root.publish(NEWER, "echo Could not acquire lock >&2; exit 11\n")],
   ];
   test.each(hindrances)("is tried again after a newer build was wanted %s", async (_, hinder) => {
-    set("SWITCH_TIMEOUT_SECS", "4");
+    root.set("SWITCH_TIMEOUT_SECS", "4");
     hinder();
     root.offer(NEWER, 3);
     expect((await root.run()).json.end).toBe("rollback-failed");
-    expect(state().journal).toMatchObject({ target: { storePath: NEW }, unfinished: null });
+    expect(root.state().journal).toMatchObject({ target: { storePath: NEW }, unfinished: null });
     wayBack("");
     root.offer(NEWER, 3, { state: "held", reason: "it failed elsewhere" });
     expect((await root.run()).json.end).toBe("rolled-back");
     expect(root.links).toEqual(both(OLD));
-    expect(state().bad).toMatchObject([{ storePath: NEW }]);
+    expect(root.state().bad).toMatchObject([{ storePath: NEW }]);
   });
 
   test("is over as soon as a newer build runs", async () => {
@@ -67,7 +49,7 @@ describe("a rollback that failed", () => {
     root.offer(NEWER, 3);
     expect((await root.run()).json.end).toBe("deployed");
     expect(root.links).toEqual(both(NEWER));
-    expect(state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }], before: { profilePath: OLD } });
+    expect(root.state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }], before: { profilePath: OLD } });
   });
 
   test.each([
@@ -84,12 +66,12 @@ describe("a rollback that failed", () => {
     await vi.waitFor(() => expect(root.read("calls")).toContain(`--realise ${NEWER}`), 20_000);
     child.kill("SIGKILL");
     await endOf(child);
-    expect(state().journal).toMatchObject({ phase: "downloading", unfinished: { target: { storePath: NEW } } });
+    expect(root.state().journal).toMatchObject({ phase: "downloading", unfinished: { target: { storePath: NEW } } });
     rmSync(join(root.path, "download.sh"));
     wayBack("");
     expect((await root.run(command)).json.end).toBe(end);
     expect(root.links).toEqual(both(OLD));
-    expect(state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
+    expect(root.state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
   });
 });
 
@@ -103,12 +85,12 @@ test("a way back that was only interrupted is gone to its end also when a newer 
   root.offer(NEWER, 3);
   expect((await root.run("--force")).json.end).toBe("missing-path");
   expect(root.links).toEqual(both(OLD));
-  expect(state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
+  expect(root.state()).toMatchObject({ journal: null, bad: [{ storePath: NEW }] });
 });
 
 test("a build that failed where rollback is off, and was released, is looked at where it runs", async () => {
-  set("ROLLBACK", "false");
-  set("HEALTH_COMMANDS", JSON.stringify([`test ! -e ${root.path}/ill`]));
+  root.set("ROLLBACK", "false");
+  root.set("HEALTH_COMMANDS", JSON.stringify([`test ! -e ${root.path}/ill`]));
   root.publish(NEW, 'touch "$root/ill"\n');
   expect((await root.run()).json.end).toBe("failed");
   root.offer(NEW, 2, { state: "held", reason: "it failed here" });
@@ -117,5 +99,5 @@ test("a build that failed where rollback is off, and was released, is looked at 
   root.offer(NEW, 2);
   expect((await root.run()).json.end).toBe("up-to-date");
   expect(root.reports.at(-1)).toMatchObject({ step: "unchanged", health: "healthy" });
-  expect(state().bad).toEqual([]);
+  expect(root.state().bad).toEqual([]);
 });

@@ -1,26 +1,13 @@
-import { chmodSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type DeployRoot, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { both, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 import { compileCacheFolder } from "./config.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-  for (const name of ["remote", "victim"]) rmSync(join(root.path, name), { recursive: true, force: true });
-  root.publish(NEW);
-  root.offer(NEW, 2);
-});
 
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
-const both = (path: string) => ({ profile: path, running: path });
 const KEY = `ours-1:${Buffer.alloc(32, 7).toString("base64")}`;
 
 describe("a server that is asked by http on another machine", () => {
@@ -53,7 +40,7 @@ describe("a server that is asked by http on another machine", () => {
 });
 
 test("keys that the host names itself take the place of those that the server names", async () => {
-  set("TRUSTED_PUBLIC_KEYS", KEY);
+  root.set("TRUSTED_PUBLIC_KEYS", KEY);
   expect((await root.run()).json.end).toBe("deployed");
   const fetched = root.read("calls").match(/extra-trusted-public-keys \S+/g) ?? [];
   expect(fetched.length).toBeGreaterThan(0);

@@ -1,25 +1,14 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type DeployRoot, NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { NEW, OLD, withDeployRoot } from "#test/support/deploy-root.ts";
 
-let root: DeployRoot;
-beforeAll(async () => {
-  root = await withDeployRoot();
-});
+const root = await withDeployRoot();
+beforeEach(() => root.reset());
 afterAll(() => root[Symbol.asyncDispose]());
-beforeEach(() => {
-  root.reset();
-  root.publish(NEW);
-  root.offer(NEW, 2);
-  for (const name of Object.keys(root.environment)) delete root.environment[name];
-});
 
 const FAILED = (name: string) => `${name}.service loaded failed failed Something\n`;
 const last = () => root.reports.at(-1);
-const set = (name: string, value: string) => {
-  root.environment[`GRADIENT_DEPLOY_${name}`] = value;
-};
 
 describe("a host that has what is wanted is looked at all the same", () => {
   test("a unit that fails after the deployment makes it unhealthy, and its recovery healthy again", async () => {
@@ -50,7 +39,7 @@ describe("a host that has what is wanted is looked at all the same", () => {
   test("the operator's commands count", async () => {
     expect(await root.run()).toMatchObject({ json: { end: "deployed" } });
     const marker = join(root.path, "ready");
-    set("HEALTH_COMMANDS", JSON.stringify([`test -e ${marker}`]));
+    root.set("HEALTH_COMMANDS", JSON.stringify([`test -e ${marker}`]));
     expect(await root.run()).toMatchObject({ code: 0, json: { end: "up-to-date" } });
     expect(last()).toMatchObject({ health: "unhealthy", reason: `\`test -e ${marker}\` ended with 1` });
     root.write("ready", "");

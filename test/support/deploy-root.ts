@@ -4,6 +4,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
@@ -23,6 +24,12 @@ export const API_KEY = "GRAD0123456789abcdef";
 
 const MAIN = new URL("../../deploy-agent/main.ts", import.meta.url).pathname;
 const TIMEOUT_MS = 60_000;
+const PREFIX = "GRADIENT_DEPLOY_";
+/** What outlasts a reset: the API key, the tools and what Node compiled. */
+const KEPT = new Set(["key", "bin", "cache"]);
+
+/** The links of a host that has and runs one system. */
+export const both = (path: string): DeployRoot["links"] => ({ profile: path, running: path });
 
 export interface AgentRun {
   readonly code: number | null;
@@ -119,11 +126,14 @@ export class DeployRoot implements AsyncDisposable {
     symlinkSync(`/nix/store/${kernel}`, join(folder, "kernel"));
   }
 
-  /** Back to the old system alone, with nothing remembered. */
+  /** As it was at first: the old system alone and nothing remembered, and NEW is published and wanted. */
   reset(): void {
-    for (const name of ["nix", "run", "state", "calls", "switches", "failed-units", "network-down", "rebooted"]) {
-      rmSync(join(this.path, name), { recursive: true, force: true });
+    for (const name of readdirSync(this.path)) {
+      if (!KEPT.has(name)) rmSync(join(this.path, name), { recursive: true, force: true });
     }
+    for (const name of Object.keys(this.environment)) delete this.environment[name];
+    for (const [name, text] of Object.entries(TOOLS)) this.tool(name, text);
+    [this.status, this.reportStatus, this.textStatus] = [null, 200, 200];
     this.install(OLD);
     mkdirSync(join(this.path, "run"), { recursive: true });
     mkdirSync(join(this.path, "state"), { recursive: true, mode: 0o700 });
@@ -136,6 +146,18 @@ export class DeployRoot implements AsyncDisposable {
     this.write("moments", "0");
     this.write("boot-id", "first");
     this.reports.length = 0;
+    this.publish(NEW);
+    this.offer(NEW, 2);
+  }
+
+  /** A setting of the agent's by the end of its name. */
+  set(name: string, value: string): void {
+    this.environment[`${PREFIX}${name}`] = value;
+  }
+
+  /** Puts a shell script, to which `$root` is told, in the place of a tool of the host. */
+  tool(name: string, text: string): void {
+    writeFileSync(join(this.path, "bin", name), `#!/bin/sh\nroot='${this.path}'\n${text}`, { mode: 0o755 });
   }
 
   write(name: string, text: string): void {
@@ -144,6 +166,21 @@ export class DeployRoot implements AsyncDisposable {
 
   read(name: string): string {
     return existsSync(join(this.path, name)) ? readFileSync(join(this.path, name), "utf8") : "";
+  }
+
+  /** What the agent remembers. */
+  state(): Readonly<Record<string, unknown>> {
+    return JSON.parse(this.read("state/state.json"));
+  }
+
+  /** The steps that were reported. */
+  steps(): unknown[] {
+    return this.reports.map(({ step }) => step);
+  }
+
+  /** What was switched to, in order: `switch PATH`. */
+  switches(): string[] {
+    return this.read("switches").trim().split("\n");
   }
 
   link(name: string): string {
@@ -182,27 +219,26 @@ export class DeployRoot implements AsyncDisposable {
   }
 
   #settings(): Record<string, string> {
-    const prefix = "GRADIENT_DEPLOY_";
     const tools = Object.keys(TOOLS).map((name) => [
-      `${prefix}BINPATH_${name.toUpperCase().replaceAll("-", "_")}`,
+      `${PREFIX}BINPATH_${name.toUpperCase().replaceAll("-", "_")}`,
       join(this.path, "bin", name),
     ]);
     return {
-      [`${prefix}SERVER`]: this.origin,
-      [`${prefix}PROJECT`]: "myorg/myproject",
-      [`${prefix}HOST`]: "h",
-      [`${prefix}API_KEY_FILE`]: join(this.path, "key"),
-      [`${prefix}STATE_DIR`]: join(this.path, "state"),
-      [`${prefix}STORE_ROOT`]: this.path,
-      [`${prefix}PROFILE`]: join(this.path, "nix/profiles/system"),
-      [`${prefix}CURRENT_SYSTEM`]: join(this.path, "run/current-system"),
-      [`${prefix}BOOTED_SYSTEM`]: join(this.path, "run/booted-system"),
-      [`${prefix}BOOT_ID_FILE`]: join(this.path, "boot-id"),
-      [`${prefix}NETRC_FILE`]: join(this.path, "own-netrc"),
-      [`${prefix}SYSTEMD`]: "false",
-      [`${prefix}DISK_MARGIN_MB`]: "0",
-      [`${prefix}HEALTH_SETTLE_SECS`]: "0",
-      [`${prefix}HEALTH_GRACE_SECS`]: "0",
+      [`${PREFIX}SERVER`]: this.origin,
+      [`${PREFIX}PROJECT`]: "myorg/myproject",
+      [`${PREFIX}HOST`]: "h",
+      [`${PREFIX}API_KEY_FILE`]: join(this.path, "key"),
+      [`${PREFIX}STATE_DIR`]: join(this.path, "state"),
+      [`${PREFIX}STORE_ROOT`]: this.path,
+      [`${PREFIX}PROFILE`]: join(this.path, "nix/profiles/system"),
+      [`${PREFIX}CURRENT_SYSTEM`]: join(this.path, "run/current-system"),
+      [`${PREFIX}BOOTED_SYSTEM`]: join(this.path, "run/booted-system"),
+      [`${PREFIX}BOOT_ID_FILE`]: join(this.path, "boot-id"),
+      [`${PREFIX}NETRC_FILE`]: join(this.path, "own-netrc"),
+      [`${PREFIX}SYSTEMD`]: "false",
+      [`${PREFIX}DISK_MARGIN_MB`]: "0",
+      [`${PREFIX}HEALTH_SETTLE_SECS`]: "0",
+      [`${PREFIX}HEALTH_GRACE_SECS`]: "0",
       ...Object.fromEntries(tools),
     };
   }
@@ -237,9 +273,6 @@ export async function withDeployRoot(): Promise<DeployRoot> {
   await once(server, "listening");
   const root = new DeployRoot(folder.path, server, () => folder[Symbol.asyncDispose]());
   mkdirSync(join(folder.path, "bin"));
-  for (const [name, text] of Object.entries(TOOLS)) {
-    writeFileSync(join(folder.path, "bin", name), `#!/bin/sh\nroot='${folder.path}'\n${text}`, { mode: 0o755 });
-  }
   writeFileSync(join(folder.path, "key"), `${API_KEY}\n`, { mode: 0o600 });
   root.reset();
   return root;
