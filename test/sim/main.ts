@@ -13,7 +13,7 @@ const USAGE = `npm run sim -- [--seeds N] [--seed S] [--trace] [--first] [--muta
   --seed S    the first of them; by default 1
   --trace     print all that happened in each run
   --first     stop at the first seed that fails
-  --mutants   take protections out of copies of the source, and see which seed notices (by default 200 each)`;
+  --mutants   take protections out of copies of the source, and see which seed notices (by default 250 each)`;
 
 const TAIL_LINES = 60;
 const PROGRESS_SEEDS = 500;
@@ -35,7 +35,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const first = count("--seed", values.seed ?? "1");
-  if (values.mutants) return await runMutants({ first, seeds: count("--seeds", values.seeds ?? "200") });
+  if (values.mutants) return await runMutants({ first, seeds: count("--seeds", values.seeds ?? "250") });
   const seeds = count("--seeds", values.seeds ?? (values.seed === undefined ? "10000" : "1"));
 
   const folder = await mkdtemp(join(tmpdir(), "gradient-sim-"));
