@@ -56,6 +56,13 @@ let
     proxy_read_timeout 90d;
   '';
 
+  # A file that many ask for is opened once. None is ever written twice: another one has another name, and nginx looks
+  # whether what it remembers is still the file that it kept.
+  keptOpen = ''
+    open_file_cache max=256 inactive=10s;
+    open_file_cache_valid 10s;
+  '';
+
   # What the server calls public is answered of memory for a second, to who shows no credentials. Without a lock: what
   # is not in memory would wait in line there, though the server answers a crowd at once.
   forASecond = ''
@@ -65,6 +72,7 @@ let
     proxy_ignore_headers Cache-Control Expires Set-Cookie Vary X-Accel-Redirect;
     proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
     proxy_cache_bypass $http_authorization $http_cookie;
+    ${keptOpen}
     proxy_connect_timeout 10s;
     proxy_read_timeout 1h;
   '';
@@ -102,6 +110,7 @@ let
   # The tag is the server's: one of the file's time would be another after a backup was restored.
   read = ''
     internal;
+    ${keptOpen}
     sendfile on;
     tcp_nopush on;
     etag off;
