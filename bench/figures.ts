@@ -2,6 +2,8 @@
 export type Aim =
   | { readonly ratioMax: number }
   | { readonly ratioMin: number }
+  /** More than the other's, in the figure's unit. */
+  | { readonly moreMax: number }
   | { readonly valueMax: number }
   | { readonly valueMin: number }
   | { readonly none: string };
@@ -40,6 +42,7 @@ export function renderTable(figures: readonly Figure[]): string {
 export function isMet({ aim, ours, other }: Figure): boolean | null {
   if ("valueMax" in aim) return ours <= aim.valueMax;
   if ("valueMin" in aim) return ours >= aim.valueMin;
+  if ("moreMax" in aim) return other !== null && ours - other.value <= aim.moreMax;
   const ratio = other ? ours / other.value : Number.NaN;
   if ("ratioMax" in aim) return ratio <= aim.ratioMax;
   if ("ratioMin" in aim) return ratio >= aim.ratioMin;
@@ -63,6 +66,7 @@ function cellsOf(figure: Figure): string[] {
 function describeAim({ aim, unit }: Figure): string {
   if ("ratioMax" in aim) return `at most ${aim.ratioMax}x`;
   if ("ratioMin" in aim) return `at least ${aim.ratioMin}x`;
+  if ("moreMax" in aim) return `at most ${formatNumber(aim.moreMax)} ${unit} more`;
   if ("valueMax" in aim) return `at most ${formatNumber(aim.valueMax)} ${unit}`;
   if ("valueMin" in aim) return `at least ${formatNumber(aim.valueMin)} ${unit}`;
   return aim.none;
