@@ -67,6 +67,7 @@ export class Agent {
     this.#builds = new BuildPlaces({
       clock: options.clock,
       places: () => this.#supervisor.facts.maxConcurrentBuilds,
+      askedMax: () => this.#supervisor.buildsAskedMax,
       giveBack: (id) => this.#giveBack(id, "it waited for others on this worker"),
     });
     this.#supervisor = new Supervisor({
@@ -190,6 +191,7 @@ export class Agent {
     }
     const attempt = new Attempt({
       attemptId: id,
+      builderPlace: () => this.#builds.mayBegin(id),
       onBuilderEnded: () => this.#builderEnded(id),
       spoolPath: spoolPath(this.#spoolFolder, id),
       session: (signal) => this.#supervisor.session(signal),
@@ -213,7 +215,7 @@ export class Agent {
   /** Accepts the derivation's stream while the assignment is handled: its first frame may be next. */
   #build(job: BuildJob, session: LiveSession, attempt: Attempt): Promise<BuildResult> {
     const drv = session.connection.acceptStream(job.drv.stream);
-    const begun = this.#builds.arrived(attempt.attemptId);
+    const mayPrepare = this.#builds.arrived(attempt.attemptId);
     return (async () => {
       const aterm = await collect(drv, Math.min(job.drv.size, DERIVATION_BYTES_MAX)).catch((error: unknown) => {
         if (!session.lost)
@@ -221,7 +223,7 @@ export class Agent {
         // Not named on the next session, it is given to another worker.
         throw new AttemptEndedError("the session ended before the derivation had arrived", { cause: error });
       });
-      await unlessAborted(begun, attempt.signal);
+      await unlessAborted(mayPrepare, attempt.signal);
       return await this.#options.build(job, aterm, attempt);
     })();
   }
@@ -248,10 +250,8 @@ export class Agent {
   /** The executors have a result for every failure they foresee. */
   #failed(attempt: Attempt, kind: Kind, error: unknown): BuildResult | EvaluationResult {
     if (error instanceof AttemptEndedError) throw error;
-    this.#options.log.error("an attempt failed for a reason that the worker does not know", {
-      attempt: attempt.attemptId,
-      error,
-    });
+    const message = "an attempt failed for a reason that the worker does not know";
+    this.#options.log.error(message, { attempt: attempt.attemptId, error });
     return transientFailure(kind, messageOf(error));
   }
 

@@ -3,7 +3,7 @@ import type { Clock } from "#core/lib/clock.ts";
 import { BuildPlaces } from "./build-places.ts";
 
 /** Time stands still until it is told to pass. */
-function begin({ places = 2 } = {}) {
+function begin({ places = 2, askedMax = 0 } = {}) {
   let nowMs = 0;
   let timers: { readonly at: number; readonly action: () => void }[] = [];
   const clock: Clock = {
@@ -24,17 +24,22 @@ function begin({ places = 2 } = {}) {
     for (const { action } of due) action();
   };
   const begun: string[] = [];
+  const prepared: string[] = [];
   const givenBack: string[] = [];
   const builds = new BuildPlaces({
     clock,
     places: () => places,
+    askedMax: () => askedMax,
     giveBack: (id) => {
       givenBack.push(id);
       builds.left(id);
     },
   });
   const arrive = (...ids: string[]) => {
-    for (const id of ids) void builds.arrived(id).then(() => begun.push(id));
+    for (const id of ids) {
+      void builds.arrived(id).then(() => prepared.push(id));
+      void builds.mayBegin(id).then(() => begun.push(id));
+    }
   };
   /** Builds one that takes so long, and delivers it in as long. */
   const build = (id: string, ms: number) => {
@@ -44,7 +49,7 @@ function begin({ places = 2 } = {}) {
     pass(ms);
     builds.left(id);
   };
-  return { builds, begun, givenBack, arrive, build, pass };
+  return { builds, prepared, begun, givenBack, arrive, build, pass };
 }
 
 test("a worker of which nothing is known asks for as many builds as it has places, and no more", () => {
@@ -130,5 +135,40 @@ test("a build that ended in whatever way leaves its place to the next", async ()
   expect(builds.ask()).toBe(1);
   arrive("b");
   await Promise.resolve();
+  expect(begun).toEqual(["a", "b"]);
+});
+
+test("the quicker builds are, the more are asked for at one time, where the server takes it", () => {
+  const quick = begin({ askedMax: 16 });
+  quick.build("first", 2);
+  expect(quick.builds.ask()).toBe(16);
+  const slower = begin({ askedMax: 16 });
+  slower.build("first", 20);
+  // Two places for 100 ms: ten builds, and two that begin.
+  expect(slower.builds.ask()).toBe(12);
+  const slow = begin({ askedMax: 16 });
+  slow.build("first", 200);
+  expect(slow.builds.ask()).toBe(6);
+});
+
+test("a build that takes longer than those before it keeps others from being asked for", () => {
+  const { builds, build, arrive, pass } = begin({ askedMax: 16 });
+  build("first", 2);
+  expect(builds.ask()).toBe(16);
+  arrive(...Array.from({ length: 16 }, (_, n) => String(n)));
+  pass(100);
+  for (const id of ["0", "2", "3", "4"]) builds.builderEnded(id);
+  // One runs for 100 ms now: two place-fulls ahead are enough, and there are more.
+  expect(builds.ask()).toBe(0);
+});
+
+test("two builds that wait are prepared, and the others when their turn comes", async () => {
+  const { builds, prepared, begun, arrive } = begin({ places: 1 });
+  arrive("a", "b", "c", "d");
+  await Promise.resolve();
+  expect(prepared).toEqual(["a", "b", "c"]);
+  builds.builderEnded("a");
+  await Promise.resolve();
+  expect(prepared).toEqual(["a", "b", "c", "d"]);
   expect(begun).toEqual(["a", "b"]);
 });

@@ -4,6 +4,8 @@ export interface BuildPlacesOptions {
   readonly clock: Clock;
   /** Builders that may run at a time. It may change. */
   readonly places: () => number;
+  /** What may be asked for at one time, if that is more than the places. */
+  readonly askedMax?: () => number;
   /** Waited so long that another worker is to have it. */
   readonly giveBack: (attemptId: string) => void;
 }
@@ -12,10 +14,11 @@ type Stage = "waiting" | "building" | "delivering";
 
 interface Held {
   stage: Stage;
+  isPreparing: boolean;
   /** Since when it is in this stage. */
   sinceMs: number;
-  readonly begun: Promise<void>;
-  readonly begin: () => void;
+  readonly prepare: PromiseWithResolvers<void>;
+  readonly begin: PromiseWithResolvers<void>;
   cancel: () => void;
 }
 
@@ -24,7 +27,13 @@ const QUICK_MS = 250;
 /** Longer no build waits here for others that were expected to be quick. */
 const WAITING_MS_MAX = 1_000;
 /** Deliveries beyond one for each place, while they are quick. */
-const QUICK_DELIVERIES = 16;
+const QUICK_DELIVERIES = 32;
+/** While builds are quick, what is asked for beyond those that can begin keeps the places busy for about this long. */
+const AHEAD_MS = 100;
+/** At least so many place-fulls. */
+const AHEAD_PLACES = 2;
+/** Builds that are prepared while they wait for a place. Each has a connection to the nix-daemon. */
+const PREPARED_MAX = 2;
 /** Of the mean, what is new in it. */
 const NEW_SHARE = 0.25;
 
@@ -33,9 +42,12 @@ const NEW_SHARE = 0.25;
  *
  *     asked for -> waiting for a place -> building -> delivering what was made -> over
  *
+ * The first of those that wait are prepared meanwhile, so that a place that becomes free goes on at once.
+ *
  * Never do more builders run than there are places. Deliveries overlap with builds as long as they keep up: a slow line
  * holds builds back instead of piling up what they made. While builds and deliveries are quick, some more are asked for
- * than can begin, so that no place waits for an answer, and by the place-full, so that one answer serves several.
+ * than can begin, so that no place waits for an answer, and several at a time, so that one answer serves them all: the
+ * quicker, the more.
  */
 export class BuildPlaces {
   readonly #options: BuildPlacesOptions;
@@ -53,10 +65,11 @@ export class BuildPlaces {
     const places = this.#options.places();
     const waiting = this.#count("waiting") + this.#asked;
     const missing = this.#startable - waiting;
-    const wanted = missing + (this.#isQuick ? 2 * places : 0);
+    const askedMax = Math.max(places, this.#options.askedMax?.() ?? 0);
+    const ahead = this.#ahead(places, askedMax);
     const isUrgent = missing > 0;
-    const count = Math.min(wanted, places - this.#asked);
-    if (count <= 0 || (!isUrgent && count < places)) return 0;
+    const count = Math.min(missing + ahead, askedMax - this.#asked);
+    if (count <= 0 || (!isUrgent && count < ahead / 2)) return 0;
     this.#asked += count;
     return count;
   }
@@ -71,19 +84,25 @@ export class BuildPlaces {
     return this.#asked > 0 || this.#count("waiting") < this.#startable;
   }
 
-  /** A build has arrived. Resolves when its builder may begin; never, if it `left` before. */
+  /** A build has arrived. Resolves when what it needs may be looked at and brought; never, if it `left` before. */
   arrived(attemptId: string): Promise<void> {
     const { clock, giveBack } = this.#options;
-    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    const [prepare, begin] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     this.#asked = Math.max(0, this.#asked - 1);
     const cancel = clock.schedule(WAITING_MS_MAX, () => {
       // Whatever runs is not as quick as was thought.
       this.#buildMs = null;
       giveBack(attemptId);
     });
-    this.#held.set(attemptId, { stage: "waiting", sinceMs: clock.monotonic(), begun, begin, cancel });
+    const sinceMs = clock.monotonic();
+    this.#held.set(attemptId, { stage: "waiting", isPreparing: false, sinceMs, prepare, begin, cancel });
     this.#beginNext();
-    return begun;
+    return prepare.promise;
+  }
+
+  /** Resolves when the builder may begin; at once for a build that has `left`, whose attempt is over. */
+  mayBegin(attemptId: string): Promise<void> {
+    return this.#held.get(attemptId)?.begin.promise ?? Promise.resolve();
   }
 
   /** The builder's place is free; what it made is on its way. */
@@ -116,18 +135,47 @@ export class BuildPlaces {
   }
 
   #beginNext(): void {
+    let prepared = 0;
     for (const held of this.#held.values()) {
-      if (this.#startable <= 0) return;
       if (held.stage !== "waiting") continue;
-      held.cancel();
-      this.#enter(held, "building");
-      held.begin();
+      if (this.#startable > 0) {
+        held.cancel();
+        this.#enter(held, "building");
+        this.#prepare(held);
+        held.begin.resolve();
+      } else if (prepared++ < PREPARED_MAX) this.#prepare(held);
+      else return;
     }
+  }
+
+  #prepare(held: Held): void {
+    if (held.isPreparing) return;
+    held.isPreparing = true;
+    held.prepare.resolve();
   }
 
   #enter(held: Held, stage: Stage): void {
     held.stage = stage;
     held.sinceMs = this.#options.clock.monotonic();
+  }
+
+  /** How many builds are to wait here for a place. */
+  #ahead(places: number, askedMax: number): number {
+    if (!this.#isQuick) return 0;
+    const least = AHEAD_PLACES * places;
+    return Math.min(
+      Math.max(Math.ceil((AHEAD_MS * places) / Math.max(this.#lastedMs, 1)), least),
+      Math.max(askedMax, least),
+    );
+  }
+
+  /** What a build takes: on average, or the longest of those that run, if that is longer. */
+  get #lastedMs(): number {
+    const now = this.#options.clock.monotonic();
+    let longest = this.#buildMs ?? 0;
+    for (const { stage, sinceMs } of this.#held.values())
+      if (stage === "building") longest = Math.max(longest, now - sinceMs);
+    return longest;
   }
 
   /** How many builders may begin now. */

@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import { HANDSHAKE_TIMEOUT_MS, SERVER_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
@@ -17,6 +18,7 @@ export function connectToServer(serverUrl: string, signal: AbortSignal): Promise
     const abort = () => socket.terminate();
     signal.addEventListener("abort", abort, { once: true });
     const adapter = new WebSocketEnd(socket);
+    socket.once("upgrade", (response) => adapter.writesTo(response.socket));
     const settled = () => signal.removeEventListener("abort", abort);
     socket.once("open", settled);
     socket.once("close", settled);
@@ -45,6 +47,7 @@ export class WebSocketEnd implements Socket {
   onMessage: (data: string | Uint8Array) => void = () => {};
   onClose: (reason: string) => void = () => {};
   readonly #socket: WebSocket;
+  #line: Duplex | null = null;
 
   constructor(socket: WebSocket) {
     this.#socket = socket;
@@ -60,6 +63,18 @@ export class WebSocketEnd implements Socket {
     return new Promise((resolve, reject) => {
       this.#socket.send(data, (error) => (error ? reject(error) : resolve()));
     });
+  }
+
+  /** What the WebSocket writes to: where it is known, several messages leave with one call. */
+  writesTo(line: Duplex): void {
+    this.#line = line;
+  }
+
+  async sendAll(messages: readonly (string | Uint8Array)[]): Promise<void> {
+    this.#line?.cork();
+    const sending = messages.map((data) => this.send(data));
+    this.#line?.uncork();
+    await Promise.all(sending);
   }
 
   close(code: number, reason: string): void {

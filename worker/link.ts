@@ -53,6 +53,8 @@ export interface Upload {
   readonly compression: "none" | "zstd";
   /** The body from its beginning; called again for each try. */
   readonly open: () => ByteStream;
+  /** The whole body, where it is in memory. */
+  readonly whole?: Uint8Array;
 }
 
 export interface BatchNode {
@@ -91,6 +93,8 @@ export interface AttemptLink {
   /** Aborted when the attempt has ended on the server or the worker gives it up. */
   readonly signal: AbortSignal;
   phase(phase: "fetching" | "evaluating_flake" | "evaluating_derivations" | "building", commit?: CommitInfo): void;
+  /** Resolves when there is a place for the builder: what comes before needs none. Rejects with the signal's reason. */
+  builderPlace(): Promise<void>;
   /** The builder has ended: what is left of the attempt needs none of the places that builds run in. */
   builderEnded(): void;
   /** Recorded in the order of the calls. */

@@ -119,3 +119,70 @@ test("what comes alone does not wait; what comes shortly after it goes together,
   pauses.shift()?.();
   await expect.poll(() => idle).toBe(1);
 });
+
+/** Time passes only when it is told to; `pass` lets what is due begin. */
+function patientQueue(groupMax: number) {
+  let nowMs = 0;
+  let timers: { readonly atMs: number; readonly action: () => void }[] = [];
+  const schedule = (ms: number, action: () => void) => {
+    const timer = { atMs: nowMs + ms, action };
+    timers.push(timer);
+    return () => {
+      timers = timers.filter((one) => one !== timer);
+    };
+  };
+  const settle = async () => {
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  };
+  const pass = async (ms: number) => {
+    nowMs += ms;
+    const due = timers.filter(({ atMs }) => atMs <= nowMs);
+    timers = timers.filter(({ atMs }) => atMs > nowMs);
+    for (const { action } of due) action();
+    await settle();
+  };
+  const groups: (readonly string[])[] = [];
+  const queue = new GroupQueue<string, string>({
+    handle: async (items) => {
+      groups.push(items);
+      return items;
+    },
+    concernsAll: () => false,
+    groupMax,
+    waitingMax: 100,
+    apart: { ms: 20, patientMs: 60, clock: { ...systemClock, monotonic: () => nowMs, schedule } },
+  });
+  const add = async (item: string, isPatient: boolean) => {
+    void queue.add(item, { isPatient });
+    await settle();
+  };
+  return { groups, add, pass };
+}
+
+test("what can wait does so for others, but not for ever", async () => {
+  const { groups, add, pass } = patientQueue(10);
+  await add("a", true);
+  await pass(30);
+  await add("b", true);
+  expect(groups).toEqual([]);
+  await pass(30);
+  expect(groups).toEqual([["a", "b"]]);
+  await add("c", true);
+  await pass(59);
+  expect(groups).toHaveLength(1);
+  await pass(1);
+  expect(groups).toEqual([["a", "b"], ["c"]]);
+});
+
+test("what cannot wait takes along what waits, and so does what fills the group", async () => {
+  const { groups, add, pass } = patientQueue(3);
+  await add("a", true);
+  await add("b", false);
+  expect(groups).toEqual([["a", "b"]]);
+  await pass(20);
+  for (const item of ["c", "d", "e"]) await add(item, true);
+  expect(groups).toEqual([
+    ["a", "b"],
+    ["c", "d", "e"],
+  ]);
+});

@@ -13,7 +13,19 @@ export interface GroupQueueOptions<Item, Outcome> {
   /** More waiting items than this are refused. */
   readonly waitingMax: number;
   /** So far apart groups begin that are not full: what comes quicker than that goes together. By default 0. */
-  readonly apart?: { readonly ms: number; readonly clock: Clock };
+  readonly apart?: GroupDistance;
+}
+
+export interface GroupDistance {
+  readonly ms: number;
+  /** The same while all that waits can wait. At least `ms`, which is the default. */
+  readonly patientMs?: number;
+  readonly clock: Clock;
+}
+
+export interface AddOptions {
+  /** Nobody is kept waiting by it for a while. */
+  readonly isPatient?: boolean;
 }
 
 /** More wait already than the queue holds. Nothing was done with the item. */
@@ -23,20 +35,23 @@ export class QueueFullError extends Error {
 
 interface Waiting<Item, Outcome> {
   readonly item: Item;
+  readonly isPatient: boolean;
   readonly resolve: (outcome: Outcome) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
  * Handles together what came in while the group before was under way, or shortly after it began: where every group
- * costs about the same, ten items cost little more than one. Nobody waits for a group to fill, and what comes alone
- * does not wait at all. Items are handled in the order they came. When a group fails, each of its items is handled once
- * more alone, in that order, so that a bad one fails by itself.
+ * costs about the same, ten items cost little more than one. Only items that can wait do so for others that may come;
+ * any other that comes alone does not wait at all, and takes along what waits. Items are handled in the order they came.
+ * When a group fails, each of its items is handled once more alone, in that order, so that a bad one fails by itself.
  */
 export class GroupQueue<Item, Outcome> {
   readonly #options: GroupQueueOptions<Item, Outcome>;
   #waiting: Waiting<Item, Outcome>[] = [];
   #running = false;
+  /** Ends the wait of those that can wait. */
+  #hurry: () => void = () => {};
   #onIdle: () => void = () => {};
 
   constructor(options: GroupQueueOptions<Item, Outcome>) {
@@ -50,13 +65,14 @@ export class GroupQueue<Item, Outcome> {
   }
 
   /** Resolves with the item's own outcome; rejects with why it failed, or with `QueueFullError`. */
-  add(item: Item): Promise<Outcome> {
+  add(item: Item, { isPatient = false }: AddOptions = {}): Promise<Outcome> {
     if (this.#waiting.length >= this.#options.waitingMax) {
       return Promise.reject(new QueueFullError(`${this.#options.waitingMax} others wait already`));
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject });
+      this.#waiting.push({ item, isPatient, resolve, reject });
       if (!this.#running) void this.#run();
+      else if (this.#isPressing) this.#hurry();
     });
   }
 
@@ -65,8 +81,11 @@ export class GroupQueue<Item, Outcome> {
     // What is added in the same turn goes along.
     await Promise.resolve();
     const { groupMax, apart } = this.#options;
+    let begunMs: number | null = null;
     while (this.#waiting.length > 0) {
-      const nextMs = apart ? apart.clock.monotonic() + apart.ms : 0;
+      if (apart && !this.#isPressing) await this.#wait(apart, begunMs ?? apart.clock.monotonic());
+      begunMs = apart ? apart.clock.monotonic() : 0;
+      const nextMs = begunMs + (apart?.ms ?? 0);
       const group = this.#waiting.slice(0, groupMax);
       this.#waiting = this.#waiting.slice(group.length);
       await this.#handle(group);
@@ -75,6 +94,20 @@ export class GroupQueue<Item, Outcome> {
     }
     this.#running = false;
     this.#onIdle();
+  }
+
+  /** Somebody cannot wait, or more would not go into the group. */
+  get #isPressing(): boolean {
+    return this.#waiting.length >= this.#options.groupMax || this.#waiting.some(({ isPatient }) => !isPatient);
+  }
+
+  async #wait({ ms, patientMs = ms, clock }: GroupDistance, sinceMs: number): Promise<void> {
+    const leftMs = sinceMs + patientMs - clock.monotonic();
+    if (leftMs <= 0) return;
+    const hurried = new AbortController();
+    this.#hurry = () => hurried.abort();
+    await sleep(clock, leftMs, hurried.signal);
+    this.#hurry = () => {};
   }
 
   async #handle(group: readonly Waiting<Item, Outcome>[]): Promise<void> {
@@ -106,13 +139,13 @@ export class GroupQueues<Item, Outcome> {
     this.#handle = handle;
   }
 
-  async add(key: string, item: Item): Promise<Outcome> {
+  async add(key: string, item: Item, options: AddOptions = {}): Promise<Outcome> {
     const known = this.#queues.get(key);
-    if (known) return await known.add(item);
+    if (known) return await known.add(item, options);
     const handle = (items: readonly Item[]) => this.#handle(key, items);
     const queue = new GroupQueue<Item, Outcome>({ ...this.#options, handle });
     this.#queues.set(key, queue);
     queue.onIdle = () => this.#queues.delete(key);
-    return await queue.add(item);
+    return await queue.add(item, options);
   }
 }

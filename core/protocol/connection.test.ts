@@ -43,6 +43,33 @@ test("a body of many windows arrives whole and in order", async () => {
   connection.close(1000, "done");
 });
 
+test("a body that is in memory arrives whole, and a small one as a single frame", async () => {
+  const [a, b] = socketPair(systemClock);
+  let frames = 0;
+  const counted: Socket = Object.assign(Object.create(a), {
+    send: (data: string | Uint8Array) => {
+      if (typeof data !== "string") frames++;
+      return a.send(data);
+    },
+  });
+  const bodies = [new Uint8Array(), new Uint8Array(300).fill(7), new Uint8Array(3 * STREAM_WINDOW_BYTES + 5).fill(9)];
+  const received: Promise<Uint8Array>[] = [];
+  const { connection: receiver } = connect(b, (message) => {
+    received.push(collect(receiver.acceptStream(message.stream as number), 4 * STREAM_WINDOW_BYTES));
+  });
+  const { connection } = connect(a, () => {});
+  const { connection: watched } = connect(counted, () => {});
+  for (const body of bodies) {
+    const stream = (body.length < 1000 ? watched : connection).openStream();
+    (body.length < 1000 ? watched : connection).send({ type: "data", stream: stream.id });
+    await stream.sendWhole(body);
+  }
+  await expect.poll(() => received.length).toBe(3);
+  expect(await Promise.all(received)).toEqual(bodies);
+  expect(frames).toBe(2);
+  connection.close(1000, "done");
+});
+
 test("a sender whose reader takes nothing sends one window and then waits", async () => {
   const [a, b] = socketPair(systemClock);
   const { connection: receiver } = connect(b, (message) => {

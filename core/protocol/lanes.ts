@@ -1,5 +1,11 @@
 import type { Clock } from "../lib/clock.ts";
-import { BULK_QUEUE_MAX, CONTROL_QUEUE_LENGTH_MAX, CONTROL_QUEUE_MAX, SEND_TIMEOUT_MS } from "./limits.ts";
+import {
+  BULK_QUEUE_MAX,
+  CONTROL_QUEUE_LENGTH_MAX,
+  CONTROL_QUEUE_MAX,
+  DATA_FRAME_BYTES_MAX,
+  SEND_TIMEOUT_MS,
+} from "./limits.ts";
 import type { Socket } from "./socket.ts";
 
 interface BulkFrame {
@@ -8,8 +14,8 @@ interface BulkFrame {
 }
 
 /**
- * The two lanes of a connection. One message at a time is with the socket; the next is a control message if there is
- * one. A data frame's promise resolves when the frame has left, which is what paces its sender.
+ * The two lanes of a connection. What is with the socket is one message, or several that are no longer together than a
+ * data frame: each costs the machine a call. The next is a control message if there is one. A data frame's promise resolves when the frame has left, which is what paces its sender.
  */
 export class Lanes {
   readonly #socket: Socket;
@@ -73,21 +79,44 @@ export class Lanes {
 
   async #drain(): Promise<void> {
     while (!this.#stopped) {
-      const text = this.#control.shift();
-      this.#controlLength -= text?.length ?? 0;
-      const frame = text === undefined ? this.#bulk.shift() : undefined;
-      if (text === undefined && frame === undefined) break;
-      await this.#sendWithin(text ?? (frame as BulkFrame).bytes);
-      frame?.sent();
-      if (frame) this.#waitingForRoom.shift()?.();
+      const { messages, frames } = this.#next();
+      if (messages.length === 0) break;
+      await this.#sendWithin(messages);
+      for (const { sent } of frames) {
+        sent();
+        this.#waitingForRoom.shift()?.();
+      }
     }
     this.#running = false;
   }
 
-  async #sendWithin(data: string | Uint8Array): Promise<void> {
+  /** What goes to the socket now, in its order. */
+  #next(): { readonly messages: readonly (string | Uint8Array)[]; readonly frames: readonly BulkFrame[] } {
+    const messages: (string | Uint8Array)[] = [];
+    const frames: BulkFrame[] = [];
+    for (let length = 0; messages.length === 0 || this.#socket.sendAll; ) {
+      const [text, frame] = [this.#control[0], this.#bulk[0]];
+      const next = text ?? frame?.bytes;
+      if (next === undefined || (messages.length > 0 && length + next.length > DATA_FRAME_BYTES_MAX)) break;
+      length += next.length;
+      messages.push(next);
+      if (text !== undefined) {
+        this.#control.shift();
+        this.#controlLength -= text.length;
+      } else if (frame !== undefined) {
+        this.#bulk.shift();
+        frames.push(frame);
+      }
+    }
+    return { messages, frames };
+  }
+
+  async #sendWithin(messages: readonly (string | Uint8Array)[]): Promise<void> {
     const cancel = this.#clock.schedule(SEND_TIMEOUT_MS, () => this.#stalled("the peer has stalled: it reads nothing"));
     try {
-      await this.#socket.send(data);
+      const [first] = messages;
+      if (messages.length === 1 && first !== undefined) await this.#socket.send(first);
+      else await this.#socket.sendAll?.(messages);
     } catch {
       // The socket is closed; its `onClose` ends the connection.
       this.#stopped = true;

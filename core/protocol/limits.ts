@@ -25,6 +25,11 @@ export const STREAMS_OPEN_MAX = 256;
 export const UNREAD_BYTES_MAX: number = STREAMS_OPEN_MAX * STREAM_WINDOW_BYTES;
 /** Builds that one worker runs at a time: each has a stream for its log, and there is room for the others. */
 export const WORKER_BUILDS_MAX = 192;
+/**
+ * Builds that one group of places may ask for at one time, where it has fewer places: what takes some milliseconds is
+ * given out several at a time.
+ */
+export const BUILDS_ASKED_MAX = 16;
 /** Groups of build places that one worker advertises. */
 export const WORKER_GROUPS_MAX = 64;
 /** Organizations that one group of places is for. */

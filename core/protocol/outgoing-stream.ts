@@ -52,6 +52,18 @@ export class OutgoingStream {
     this.#finish("the stream was given up");
   }
 
+  /** Writes a whole body that is in memory. The last frame with bytes of it is the stream's last, too. */
+  async sendWhole(body: Uint8Array): Promise<void> {
+    for (let start = 0, isLast = false; !isLast; ) {
+      await this.#waitForCredit();
+      const length = Math.min(body.length - start, this.#granted - this.#offset, DATA_FRAME_BYTES_MAX);
+      isLast = start + length === body.length;
+      await this.#send(body.subarray(start, start + length), isLast, false);
+      start += length;
+    }
+    this.#finish("the stream has ended");
+  }
+
   /** Writes a whole body; an error of the body aborts the stream and is thrown on. */
   async pipe(body: ByteStream): Promise<void> {
     try {

@@ -16,6 +16,8 @@ export interface ServerSessionOptions {
   readonly clock: Clock;
   /** How long a worker that hears nothing may go on with what it runs. */
   readonly leaseMs: number;
+  /** Builds that each group may ask for at one time, also where it has fewer places. Absent: no more than its places. */
+  readonly buildsAskedMax?: number;
   /** A worker that was silent for this long is gone. At least 25 s count. */
   readonly silenceTimeoutMs: number;
   /** The worker that was dialled; any other is refused. Null: whoever proves itself. */
@@ -182,6 +184,7 @@ export class ServerSession<Work extends SessionWork> {
       capabilities: this.#capabilities,
       ...proved.answer,
       lease_ms: this.#options.leaseMs,
+      ...(this.#options.buildsAskedMax !== undefined && { builds_asked_max: this.#options.buildsAskedMax }),
     });
   }
 

@@ -5,7 +5,7 @@ import { lockStoresForSigning } from "../db/organization-stores.ts";
 import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { equalBytes, toHex } from "../lib/bytes.ts";
-import { GroupQueues, QueueFullError } from "../lib/group-queue.ts";
+import { type AddOptions, GroupQueues, QueueFullError } from "../lib/group-queue.ts";
 import { type StorePath, storePathBaseName } from "../nix/store-path.ts";
 import {
   announceCommit,
@@ -49,11 +49,13 @@ const GROUP_MAX = 64;
 const WAITING_MAX = 10_000;
 /** Trivial builds come some milliseconds apart, and a transaction for each would cost more than they do. */
 const APART_MS = 20;
+/** The same while nothing that can be done waits for them. */
+const PATIENT_MS = 60;
 
 /**
  * Records what workers deliver. What comes while a transaction is under way, or within 20 ms of its beginning, goes
- * together into the next one, which costs about what one delivery alone would. One queue an organization: a lock that
- * one waits for holds up no other.
+ * together into the next one, which costs about what one delivery alone would; deliveries that nobody waits for wait up
+ * to 60 ms for others. One queue an organization: a lock that one waits for holds up no other.
  */
 export class Deliveries {
   readonly #deps: DeliveryDeps;
@@ -66,17 +68,18 @@ export class Deliveries {
       concernsAll: (error) => failureKind(error) !== null,
       groupMax: GROUP_MAX,
       waitingMax: WAITING_MAX,
-      apart: { ms: APART_MS, clock: deps.clock },
+      apart: { ms: APART_MS, patientMs: PATIENT_MS, clock: deps.clock },
     });
   }
 
   /**
    * Resolves when all of it is committed, or refused. Throws `DomainError` when a path cannot be offered; nothing was
    * recorded then, and the caller may deliver the objects again or discard them. After any other error that is unknown.
+   * `isPatient`: no place of a worker is free before it is recorded.
    */
-  async add(organizationId: string, delivery: Delivery): Promise<DeliveryOutcome> {
+  async add(organizationId: string, delivery: Delivery, options: AddOptions = {}): Promise<DeliveryOutcome> {
     try {
-      return await this.#queues.add(organizationId, delivery);
+      return await this.#queues.add(organizationId, delivery, options);
     } catch (error) {
       if (error instanceof QueueFullError) {
         throw new DomainError("service_unavailable", "the server is behind: try again later", { cause: error });

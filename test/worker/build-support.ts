@@ -79,6 +79,8 @@ export class MemoryLink implements AttemptLink {
     this.phases.push(phase);
   }
 
+  async builderPlace(): Promise<void> {}
+
   builderEnded(): void {
     this.phases.push("builder ended");
   }

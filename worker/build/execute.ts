@@ -31,7 +31,7 @@ type Outputs = BuildResult["outputs"];
  * `AttemptEndedError` is thrown, when the link's signal ends the work: the builder is stopped then.
  *
  * In this order: the derivation is proven to be the one that its path names; inputs are brought into the store and held
- * there; the daemon builds; the outputs and the result are handed over together, and recorded by the server.
+ * there; when there is a place for it, the daemon builds; the outputs and the result are handed over together, and recorded by the server.
  */
 export async function executeBuild(
   job: BuildRequest,
@@ -62,6 +62,7 @@ class BuildRun {
   readonly #link: AttemptLink;
   readonly #environment: BuildEnvironment;
   readonly #log: BuildLog;
+  #unlock = () => {};
   buildMs = 0;
   metrics: BuildMetrics | null = null;
 
@@ -74,21 +75,16 @@ class BuildRun {
   }
 
   async execute(): Promise<BuildResult> {
-    const { pool, outputLocks, cores, signer } = this.#environment;
+    const { pool, cores, signer } = this.#environment;
     const { signal } = this.#link;
     const derivation = await this.#proven();
     const known = [...derivation.outputs.values()].flatMap(({ path }) => parseStorePath(path) ?? []);
-    // Outputs that are addressed by their content are locked by the derivation.
-    const locked = known.length > 0 ? known : [this.#job.drvPath];
-    const unlock = await outputLocks.acquire(locked, signal, () =>
-      this.#log.note("waiting: this worker builds the same output for another attempt"),
-    );
     try {
       const settings = builderOptions(this.#job, cores);
       const { result, uploads } = await pool.use(
         async (connection) => {
           const { status, outputs } = await this.#build(connection, derivation, known);
-          unlock();
+          this.#unlock();
           this.#link.builderEnded();
           const products = await this.#products(outputs);
           const result: BuildResult = {
@@ -106,8 +102,17 @@ class BuildRun {
       if (uploads) await this.#link.deliver(uploads, result);
       return result;
     } finally {
-      unlock();
+      this.#unlock();
     }
+  }
+
+  /** What one that waits for a place holds would be waited for by one that has the place. */
+  async #lock(known: readonly StorePath[]): Promise<void> {
+    // Outputs that are addressed by their content are locked by the derivation.
+    const locked = known.length > 0 ? known : [this.#job.drvPath];
+    this.#unlock = await this.#environment.outputLocks.acquire(locked, this.#link.signal, () =>
+      this.#log.note("waiting: this worker builds the same output for another attempt"),
+    );
   }
 
   async #proven(): Promise<Derivation> {
@@ -140,6 +145,8 @@ class BuildRun {
     const present = await ensureInputs(connection, { inputs, outputs }, this.#link, { ...this.#environment, settings });
     await roots.hold(connection, this.#link.attemptId, present ? known : [...known, ...inputs]);
 
+    await this.#link.builderPlace();
+    await this.#lock(known);
     this.#link.phase("building");
     const basic: BasicDerivation = { ...derivation, inputSources: inputs };
     const meter = new BuildMeter(connection, { ...this.#environment.metering, clock });

@@ -24,7 +24,8 @@ const PATHS_NAMED_MAX = 5;
 
 /**
  * Makes all inputs, with everything they refer to, valid in the store; they stay so while the connection is open. When
- * all of `outputs` (which must not be empty) are there already nothing is fetched, and the answer is true.
+ * all of `outputs` (which must not be empty) are there already nothing is fetched, and the answer is true. Where there
+ * are no inputs nothing is asked, and it is false.
  *
  * Throws `BuildFailure` (`inputs_unavailable`, with the paths that nobody has undamaged) and what the daemon throws.
  */
@@ -34,6 +35,7 @@ export async function ensureInputs(
   link: AttemptLink,
   deps: InputsDeps,
 ): Promise<boolean> {
+  if (inputs.length === 0) return false;
   const valid = await holdAndQuery(connection, inputs, outputs);
   if (outputs.length > 0 && outputs.every((path) => valid.has(path))) return true;
   let missing = inputs.filter((path) => !valid.has(path));

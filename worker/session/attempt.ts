@@ -1,6 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { utf8 } from "#core/lib/bytes.ts";
-import { streamOf } from "#core/lib/streams.ts";
+import { concatBytes, utf8 } from "#core/lib/bytes.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
 import type { PathInfoField } from "#core/protocol/fields.ts";
 import { StreamEndedError } from "#core/protocol/outgoing-stream.ts";
@@ -28,6 +27,8 @@ type Phase = Parameters<AttemptLink["phase"]>[0];
 
 export interface AttemptOptions {
   readonly attemptId: string;
+  /** Of a build: resolves when its builder may begin. Absent: at once. */
+  readonly builderPlace?: () => Promise<void>;
   readonly onBuilderEnded: () => void;
   readonly spoolPath: string;
   /** The session that is registered now, or the next one. Rejects when the signal is aborted. */
@@ -97,6 +98,10 @@ export class Attempt implements AttemptLink {
     this.#commit = commit ?? this.#commit;
     this.#phase = { type: "job_update", attempt: this.attemptId, phase, ...(this.#commit && { commit: this.#commit }) };
     this.#session?.send(this.#phase);
+  }
+
+  async builderPlace(): Promise<void> {
+    await this.#unlessEnded(this.#options.builderPlace?.() ?? Promise.resolve());
   }
 
   builderEnded(): void {
@@ -177,7 +182,10 @@ export class Attempt implements AttemptLink {
 
   async sendBatch({ nodes, entryPoints }: Batch): Promise<void> {
     const sequence = this.#nextSequence++;
-    const size = nodes.reduce((sum, { aterm }) => sum + aterm.length, 0);
+    const [only] = nodes;
+    // One derivation alone may be large.
+    const content = only && nodes.length === 1 ? only.aterm : concatBytes(nodes.map(({ aterm }) => aterm));
+    const size = content.length;
     const listed = {
       nodes: nodes.map(({ drvPath, aterm, pruned, realisationHash }) => ({
         ...{ drv_path: drvPath, size: aterm.length, pruned },
@@ -191,7 +199,7 @@ export class Attempt implements AttemptLink {
       const { answer } = await sendBody(session, this.signal, (stream) => {
         const question: OutgoingMessage = { ...common, content: { stream: stream.id, size } };
         const answered = session.ask(question, `batch ${this.attemptId} ${sequence}`);
-        return { answered, sending: () => stream.pipe(streamOf(...nodes.map(({ aterm }) => aterm))) };
+        return { answered, sending: () => stream.sendWhole(content) };
       });
       if (answer.type !== "eval_batch_ack") return await again(`it answers ${answer.type}`);
       if (answer.error === null) return;

@@ -87,7 +87,7 @@ class Sending {
 
   async #sendBody(upload: Upload, id: number, announced: () => void): Promise<void> {
     if (this.#stopped) return;
-    const { target, info, signatures, compression, open } = upload;
+    const { target, info, signatures, compression, open, whole } = upload;
     const stream = this.#session.connection.openStream();
     this.#streams.add(stream);
     const common = { upload: id, attempt: this.#parts.attemptId, target, info, compression, stream: stream.id };
@@ -98,7 +98,7 @@ class Sending {
       .catch(this.#ended.reject);
     announced();
     try {
-      await stream.pipe(open());
+      await (whole ? stream.sendWhole(whole) : stream.pipe(open()));
     } catch (error) {
       // The server wants no more of it and says why, or the session is lost, which ends the question.
       if (!(error instanceof StreamEndedError)) throw error;

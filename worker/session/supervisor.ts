@@ -80,6 +80,7 @@ export class Supervisor {
   #session: LiveSession | null = null;
   #waiting: (() => void)[] = [];
   #leaseMs = 60_000;
+  #buildsAskedMax = 0;
   #cancelLease: () => void = () => {};
   #facts: WorkerFacts;
   /** The tokens have changed since they were read for the session that is beginning. */
@@ -110,6 +111,11 @@ export class Supervisor {
 
   get current(): LiveSession | null {
     return this.#session;
+  }
+
+  /** Builds that may be asked for at one time, by the server of the last session, if there are fewer places. */
+  get buildsAskedMax(): number {
+    return this.#buildsAskedMax;
   }
 
   get facts(): WorkerFacts {
@@ -213,6 +219,7 @@ export class Supervisor {
         return false;
       case "init_ack":
         this.#leaseMs = Math.min(message.lease_ms, LEASE_MS_MAX);
+        this.#buildsAskedMax = message.builds_asked_max ?? 0;
         this.#noteRefusals(message.failed_peers);
         this.#options.onAuthorized?.(message.authorized_peers, this.#leaseMs);
         session.send({ ...this.#introduction(), attempts: [...this.#options.attempts()] });

@@ -46,7 +46,7 @@ export async function uploadOf(
 /** The same upload from memory: what it reads from the store is read now. For NARs of `AT_ONCE_BYTES_MAX` at most. */
 export async function readUpload(upload: Upload): Promise<Upload> {
   const bytes = await collect(upload.open(), 2 * AT_ONCE_BYTES_MAX);
-  return { ...upload, open: () => streamOf(bytes) };
+  return { ...upload, whole: bytes, open: () => streamOf(bytes) };
 }
 
 /**

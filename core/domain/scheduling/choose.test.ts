@@ -131,3 +131,15 @@ test("the breakdown adds up and names the rules that counted", () => {
     rules: { priority: 1_000, waiting: 12.3, dependents: 8, failed_here: -300, load: -20 },
   });
 });
+
+test("builds wait at a busy worker only when no other has a place free", () => {
+  const ready = ["a", "b", "c", "d"].map((id) => candidate(id));
+  // It has asked for more than its two places: two builds may wait there.
+  const asksAhead = worker("asks-ahead", 4, { placesAll: [2] });
+  const workersOf = (count: number) =>
+    chooseBuilds(ready.slice(0, count), [asksAhead, worker("other", 1)], NONE)
+      .map(({ workerId }) => workerId)
+      .sort();
+  expect(workersOf(3)).toEqual(["asks-ahead", "asks-ahead", "other"]);
+  expect(workersOf(4)).toEqual(["asks-ahead", "asks-ahead", "asks-ahead", "other"]);
+});

@@ -15,7 +15,10 @@ export interface Candidate extends BuildNeed {
 export interface FreeWorker extends WorkerOffer {
   /** Of its session: several may have one worker id, each for organizations of its own. */
   readonly key: string;
-  /** By group, how many places it has in all; `groups[i].places` is what is free of them. */
+  /**
+   * By group, how many places it has in all; `groups[i].places` is what is free of them. Where that is more, the rest is
+   * for builds that wait at the worker for a place, and filled only when no other place is free.
+   */
   readonly placesAll: readonly number[];
   readonly freeMemoryMb: number | null;
 }
@@ -37,6 +40,8 @@ interface Place {
   readonly worker: FreeWorker;
   readonly group: number;
   free: number;
+  /** For builds that wait at the worker. */
+  spare: number;
   memoryMb: number | null;
 }
 
@@ -51,9 +56,10 @@ export function chooseBuilds(
   running: ReadonlyMap<string, number>,
 ): Choice[] {
   const places = workers.flatMap((worker) =>
-    worker.groups.map(
-      (group, index): Place => ({ worker, group: index, free: group.places, memoryMb: worker.freeMemoryMb }),
-    ),
+    worker.groups.map((group, index): Place => {
+      const free = Math.min(group.places, worker.placesAll[index] ?? 0);
+      return { worker, group: index, free, spare: group.places - free, memoryMb: worker.freeMemoryMb };
+    }),
   );
   const eligible = new EligiblePlaces(places);
   const queues = queuesOf(candidates);
@@ -64,7 +70,8 @@ export function chooseBuilds(
     const place = bestPlace(candidate, eligible.of(candidate));
     if (!place) continue;
     choices.push(describe(candidate, place, shares));
-    place.free--;
+    if (place.free > 0) place.free--;
+    else place.spare--;
     if (place.memoryMb !== null) place.memoryMb -= candidate.job.expectedMemoryMb ?? 0;
     shares.add(candidate.organizationId);
   }
@@ -102,10 +109,14 @@ function takeBest(queues: Map<string, Queue>, shares: Shares): Candidate {
 }
 
 function bestPlace(candidate: Candidate, places: readonly Place[]): Place | null {
+  return bestOf(candidate, places, "free") ?? bestOf(candidate, places, "spare");
+}
+
+function bestOf(candidate: Candidate, places: readonly Place[], room: "free" | "spare"): Place | null {
   let best: (Ranked & { readonly place: Place }) | null = null;
   // Each build that is given out looks at each worker: no lists in between.
   for (const place of places) {
-    if (place.free === 0) continue;
+    if (place[room] === 0) continue;
     const points = placePoints(candidate.job, placeFacts(candidate, place));
     const one = { id: place.worker.workerId, points, place };
     if (best === null || isAhead(one, best)) best = one;

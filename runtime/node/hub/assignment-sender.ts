@@ -1,6 +1,5 @@
 import { buildLimits } from "#core/domain/build-limits.ts";
 import { assert } from "#core/lib/assert.ts";
-import { streamOf } from "#core/lib/streams.ts";
 import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
 import type { AssignedBuild, AssignedEvaluation } from "#core/services/transitions/assign.ts";
 import type { HubDeps } from "./deps.ts";
@@ -47,7 +46,7 @@ export class AssignmentSender {
     });
     this.#sending++;
     stream
-      .pipe(streamOf(build.aterm))
+      .sendWhole(build.aterm)
       .catch(() => {
         // The session has ended, or the worker has refused the job.
       })

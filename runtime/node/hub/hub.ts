@@ -5,10 +5,12 @@ import { beatServer, drainServer, joinServers, leaveServers } from "#core/servic
 import type { HubDeps } from "./deps.ts";
 import { Dialler } from "./dialler.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { mayWait } from "./idle-places.ts";
 import { NarReturns } from "./nar-returns.ts";
 import { type DialledWorker, WorkerSession } from "./session.ts";
 import { SessionPlaces } from "./session-places.ts";
 import { listChangedRegistrations, yieldReplaced } from "./session-upkeep.ts";
+import type { WorkerJobs } from "./worker-jobs.ts";
 import { WorkerSampler } from "./worker-sampler.ts";
 
 /** What a lost wake-up costs at most. */
@@ -91,6 +93,12 @@ export class Hub {
         for (const { jobs } of this.#takeOver(session, organizationIds)) jobs?.yieldTo(organizationIds);
       },
       onDemand: (kind?: "build") => (kind ? this.#dispatcher.kickForBuilds() : this.#dispatcher.kick()),
+      mayWait: (own: WorkerJobs, organizationId: string) =>
+        mayWait(
+          own,
+          Array.from(this.#registered, ({ jobs }) => jobs),
+          organizationId,
+        ),
       onClosed: (closed: WorkerSession) => this.#closed(closed),
     };
     const session = new WorkerSession(this.#deps, socket, events, dialled);

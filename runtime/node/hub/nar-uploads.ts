@@ -65,9 +65,14 @@ export class NarUploads {
 
   /**
    * Records a result together with the uploads it names. False when one of these was refused, which was answered with
-   * `nar_refused`; the others were offered and answered by themselves, and the worker reports again.
+   * `nar_refused`; the others were offered and answered by themselves, and the worker reports again. `isPatient` is
+   * asked when all of it has come: whether it may wait a moment for others.
    */
-  async deliver(attempt: LeasedAttempt, result: BuildResult, uploads: readonly number[]): Promise<boolean> {
+  async deliver(
+    attempt: LeasedAttempt,
+    { result, uploads }: { readonly result: BuildResult; readonly uploads: readonly number[] },
+    isPatient: () => boolean,
+  ): Promise<boolean> {
     const held = uploads.map((upload) => ({ upload, stored: this.#take(upload, attempt) }));
     const parts: { readonly upload: number; readonly path: DeliveredPath }[] = [];
     for (const { upload, stored } of held) {
@@ -77,7 +82,8 @@ export class NarUploads {
     if (parts.length === uploads.length) {
       const paths = parts.map(({ path }) => path);
       try {
-        await this.#deliveries.add(attempt.organizationId, { paths, result: { attemptId: attempt.id, result } });
+        const delivery = { paths, result: { attemptId: attempt.id, result } };
+        await this.#deliveries.add(attempt.organizationId, delivery, { isPatient: isPatient() });
         return true;
       } catch (error) {
         if (!(error instanceof DomainError)) throw error;

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
 import { AttemptOutcome } from "#core/domain/states.ts";
-import { CONTROL_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
+import { BUILDS_ASKED_MAX, CONTROL_MESSAGE_BYTES_MAX } from "#core/protocol/limits.ts";
 import { CAPABILITIES } from "#test/support/fake-worker.ts";
 import { HUB_LIMITS, type HubBench, withHub } from "#test/support/hub.ts";
 import { ManualClock } from "#test/support/manual-clock.ts";
@@ -332,6 +332,7 @@ test("capabilities are answered as they were offered", async () => {
     authorized_peers: [organizationId],
     failed_peers: [],
     lease_ms: deps.leaseMs,
+    builds_asked_max: BUILDS_ASKED_MAX,
   });
 });
 
@@ -347,15 +348,15 @@ test("a group gets what it can build, and a worker may say anew what its groups 
   const { registered, addBuild, db } = await start();
   const relay = await registered({ builds: 1 });
   await addBuild("first");
-  relay.send({ type: "request_job", kind: "build", group: 0, free: 5 });
+  relay.send({ type: "request_job", kind: "build", group: 0, free: 1 });
   await relay.next("assign_job");
   const arm = { ...GROUP, architectures: ["aarch64-linux"] };
   const second = await addBuild("second");
-  relay.send({ type: "request_job", kind: "build", group: 0, free: 5 });
+  relay.send({ type: "request_job", kind: "build", group: 0, free: 1 });
   expect((await relay.next("assign_job")).job).toMatchObject({ build: second.id });
   const third = await addBuild("third");
   relay.send({ ...CAPABLE, groups: [arm, GROUP], attempts: null });
-  relay.send({ type: "request_job", kind: "build", group: 0, free: 5 });
+  relay.send({ type: "request_job", kind: "build", group: 0, free: 1 });
   const described = db.selectFrom("worker_connection").select("description").where("disconnected_at", "is", null);
   await expect.poll(async () => (await described.executeTakeFirstOrThrow()).description.groups).toEqual([arm, GROUP]);
   expect(relay.count("assign_job")).toBe(2);

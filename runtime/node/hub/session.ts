@@ -1,5 +1,6 @@
 import { uuidV7 } from "#core/lib/ids.ts";
 import { Semaphore } from "#core/lib/semaphore.ts";
+import { BUILDS_ASKED_MAX } from "#core/protocol/limits.ts";
 import { ServerSession } from "#core/protocol/server-session.ts";
 import type { SessionAuthority } from "#core/protocol/session-authority.ts";
 import type { Introduction, SessionHost, SessionView, WorkerConnection } from "#core/protocol/session-host.ts";
@@ -25,6 +26,8 @@ export interface SessionEvents {
   readonly onProved: (session: WorkerSession, organizationIds: readonly string[]) => void;
   /** The worker wants something to do; `build`: builds alone. */
   readonly onDemand: (kind?: "build") => void;
+  /** Whether what the worker has built for the organization may wait a moment to be recorded. */
+  readonly mayWait: (jobs: WorkerJobs, organizationId: string) => boolean;
   readonly onClosed: (session: WorkerSession) => void;
 }
 
@@ -64,6 +67,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     this.#session = new ServerSession(socket, this, {
       clock: deps.clock,
       leaseMs: deps.leaseMs,
+      buildsAskedMax: BUILDS_ASKED_MAX,
       silenceTimeoutMs: deps.limits.workerHeartbeatTimeoutMs,
       expectedWorkerId: dialled?.workerId ?? null,
       parse: (value) => parseWorkerMessage(withoutNul(value)),
@@ -126,6 +130,7 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
       grants: session.grants,
       description: describeWorker(capabilities, message),
       onDemand: this.#events.onDemand,
+      mayWait: this.#events.mayWait,
     });
     // The older session of the same worker ends here, before its leases are looked at: what that one still had under
     // way in the database would take leases away from this one, and close its row.

@@ -41,7 +41,8 @@ export function attachProtoEndpoint(server: Server, endpoint: ProtoEndpoint): vo
       const incoming = (c.env as { incoming: IncomingMessage }).incoming;
       return {
         // The helper would copy each frame for its own event of a message; the socket's is listened to instead.
-        onOpen: (_event, context) => endpoint.accept(new WebSocketAdapter(context.raw as WebSocket), incoming),
+        onOpen: (_event, context) =>
+          endpoint.accept(new WebSocketAdapter(context.raw as WebSocket, incoming.socket), incoming),
       };
     }),
   );
@@ -75,13 +76,16 @@ function refuseUpgrade(socket: Duplex, { status, headers }: UpgradeRefusal): voi
 export class WebSocketAdapter implements Socket {
   onClose: (reason: string) => void = () => {};
   readonly #socket: WebSocket;
+  readonly #line: Duplex | null;
   #handler: ((data: string | Uint8Array) => void) | null = null;
   /** What came before anybody listened: the peer may be the first to speak. */
   #early: string | Uint8Array | null = null;
   #ended = false;
 
-  constructor(socket: WebSocket) {
+  /** `line`: what the WebSocket writes to, where that is known. */
+  constructor(socket: WebSocket, line: Duplex | null = null) {
     this.#socket = socket;
+    this.#line = line;
     socket.on("message", (data, isBinary) => {
       this.#received(isBinary ? (data as Buffer) : (data as Buffer).toString("utf8"));
     });
@@ -106,6 +110,13 @@ export class WebSocketAdapter implements Socket {
     return new Promise((resolve, reject) => {
       this.#socket.send(data, { compress: false }, (error) => (error ? reject(error) : resolve()));
     });
+  }
+
+  async sendAll(messages: readonly (string | Uint8Array)[]): Promise<void> {
+    this.#line?.cork();
+    const sending = messages.map((data) => this.send(data));
+    this.#line?.uncork();
+    await Promise.all(sending);
   }
 
   close(code: number, reason: string): void {

@@ -5,6 +5,7 @@ import { AttemptKind, BuildStatus, EvaluationStatus } from "#core/domain/states.
 import { concatBytes, fromUtf8, toHex, utf8 } from "#core/lib/bytes.ts";
 import { streamOf } from "#core/lib/streams.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
+import { BUILDS_ASKED_MAX } from "#core/protocol/limits.ts";
 import type { BuildResult } from "#core/protocol/worker-messages.ts";
 import { fileNar } from "#test/cache/support.ts";
 import { storePath } from "#test/support/derivations.ts";
@@ -386,7 +387,8 @@ describe("work", () => {
   test("is shared by the workers of an organization, each within its places", async () => {
     for (let i = 0; i < 12; i++) await bench.addBuild(`thing-${i}`);
     const workers = [await bench.registered({ builds: 4 }), await bench.registered({ builds: 3 })];
-    for (const worker of workers) worker.send({ type: "request_job", kind: "build", free: 100 });
+    workers[0]?.send({ type: "request_job", kind: "build", free: 4 });
+    workers[1]?.send({ type: "request_job", kind: "build", free: 3 });
 
     const counts = () => workers.map((worker) => worker.assigned("build").length);
     await expect.poll(counts).toEqual([4, 3]);
@@ -394,6 +396,16 @@ describe("work", () => {
     expect(counts()).toEqual([4, 3]);
     const all = workers.flatMap((worker) => worker.assigned("build"));
     expect(new Set(all).size).toBe(7);
+  });
+
+  test("is given at one time as far as the worker has places, or as the session's beginning said", async () => {
+    const max = BUILDS_ASKED_MAX;
+    for (let i = 0; i < max + 2; i++) await bench.addBuild(`thing-${i}`);
+    const worker = await bench.registered({ builds: 2 });
+    worker.send({ type: "request_job", kind: "build", free: 100 });
+    await expect.poll(() => worker.assigned("build").length).toBe(max);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(worker.assigned("build").length).toBe(max);
   });
 
   test("of one organization is never given to the worker of another", async () => {

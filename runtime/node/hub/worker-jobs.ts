@@ -11,6 +11,7 @@ import { AssignmentSender } from "./assignment-sender.ts";
 import { AttemptMessages } from "./attempt-messages.ts";
 import { attemptStartsOf } from "./attempt-starts.ts";
 import type { HubDeps } from "./deps.ts";
+import { HeldAttempts } from "./held-attempts.ts";
 import { recordOrFail } from "./hopeless-reports.ts";
 import { type LeasedAttempt, loadLeasedAttempts } from "./leased-attempts.ts";
 import { LogWriters } from "./log-writers.ts";
@@ -34,6 +35,8 @@ export interface WorkerJobsOptions {
   readonly description: WorkerDescription;
   /** The worker has asked for work, or has room again; `build`: for builds alone. */
   readonly onDemand: (kind?: "build") => void;
+  /** Whether what this worker has built for the organization may wait a moment to be recorded. */
+  readonly mayWait: (jobs: WorkerJobs, organizationId: string) => boolean;
 }
 
 /**
@@ -42,13 +45,13 @@ export interface WorkerJobsOptions {
  */
 export class WorkerJobs implements SessionWork {
   readonly options: WorkerJobsOptions;
+  readonly attempts: HeldAttempts = new HeldAttempts();
   /** What the worker measured last. */
   metrics: WorkerMetrics | null = null;
   readonly #deps: HubDeps;
   readonly #messages: AttemptMessages;
   readonly #uploads: NarUploads;
   readonly #sender: AssignmentSender;
-  readonly #attempts = new Map<string, LeasedAttempt>();
   readonly #ordered = new OrderedTasks((error) => this.#failed(error));
   readonly #logs = new LogWriters();
   /** Leases that the worker has never heard of, as of the last heartbeat. */
@@ -73,7 +76,7 @@ export class WorkerJobs implements SessionWork {
       transfers: new NarTransfers(deps, options.connection),
       uploads: this.#uploads,
       logs: this.#logs,
-      heldBy: (attemptId) => this.#attempts.get(attemptId),
+      heldBy: (attemptId) => this.attempts.get(attemptId),
       inOrder: (attemptId, task) => this.#inOrder(attemptId, task),
       failed: (error) => this.#failed(error),
     });
@@ -99,23 +102,20 @@ export class WorkerJobs implements SessionWork {
     return this.#places.description;
   }
 
-  /** The attempts it holds, by their organization. */
-  countAttempts(): Readonly<Record<string, number>> {
-    const counts: Record<string, number> = {};
-    for (const { organizationId: id } of this.#attempts.values()) counts[id] = (counts[id] ?? 0) + 1;
-    return counts;
-  }
-
   /** How many builds it may be sent now, of all groups together. */
   get buildRoom(): number {
     return this.#sender.room;
+  }
+
+  get buildPlaces(): number {
+    return this.#places.ofBuilds;
   }
 
   /** Opens the session in the database, and tells the worker which of the attempts it named it still holds. */
   async reattach(named: readonly string[]): Promise<void> {
     const { connection, connectionId: id } = this.options;
     const held = await this.#leases.open({ id, description: this.description }, named);
-    for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.#attempts.set(attempt.id, attempt);
+    for (const attempt of await loadLeasedAttempts(this.#deps.db, held)) this.attempts.set(attempt.id, attempt);
     await this.#signatures.announce(this.description);
     connection.send({ type: "attempts", held: held.map(({ id, log_bytes }) => ({ attempt: id, log_bytes })) });
   }
@@ -127,7 +127,7 @@ export class WorkerJobs implements SessionWork {
    */
   async heartbeat(): Promise<void> {
     const { grants } = this;
-    const known = [...this.#attempts.keys()];
+    const known = [...this.attempts.keys()];
     await this.#leases.prolong();
     await touchWorkerConnection(this.#deps.db, this.options.connectionId);
     const open = await this.#leases.listOpen();
@@ -136,7 +136,7 @@ export class WorkerJobs implements SessionWork {
     for (const id of known) if (!open.has(id)) this.abort(id, "it was ended on the server");
 
     // One that was assigned this moment is known by the next time.
-    const strange = new Set([...open].filter((id) => !this.#attempts.has(id)));
+    const strange = new Set([...open].filter((id) => !this.attempts.has(id)));
     for (const id of strange) if (this.#strange.has(id)) this.#leases.takeBack(id);
     this.#strange = strange;
   }
@@ -154,7 +154,7 @@ export class WorkerJobs implements SessionWork {
     const before = this.#leases;
     const organizationIds = grants.map(({ organizationId }) => organizationId);
     before.yieldTo(before.worker.organizationIds.filter((id) => !organizationIds.includes(id)));
-    const lost = [...this.#attempts.values()].filter((held) => !organizationIds.includes(held.organizationId));
+    const lost = [...this.attempts.values()].filter((held) => !organizationIds.includes(held.organizationId));
     for (const { id } of lost) {
       this.abort(id, "the organization no longer lets this worker in");
       await before.giveBack(id, "the worker was deactivated or removed");
@@ -169,7 +169,7 @@ export class WorkerJobs implements SessionWork {
   yieldTo(organizationIds: readonly string[]): void {
     this.#leases.yieldTo(organizationIds);
     this.#strange = new Set();
-    for (const { id, organizationId } of [...this.#attempts.values()]) {
+    for (const { id, organizationId } of [...this.attempts.values()]) {
       if (organizationIds.includes(organizationId)) this.abort(id, "a newer session of this worker has it");
     }
   }
@@ -190,7 +190,7 @@ export class WorkerJobs implements SessionWork {
 
   /** The attempt was ended from outside: the worker stops it, and what it still sends of it is refused. */
   abort(attemptId: string, reason: string): void {
-    if (!this.#attempts.delete(attemptId)) return;
+    if (!this.attempts.delete(attemptId)) return;
     attemptStartsOf(this.#deps).forget(attemptId);
     this.#logs.forget(attemptId);
     this.#uploads.forget(attemptId);
@@ -240,21 +240,22 @@ export class WorkerJobs implements SessionWork {
   }
 
   #refused({ attempt, reason }: Of<"assign_job_response">): void {
-    if (!this.#attempts.delete(attempt)) return;
+    if (!this.attempts.delete(attempt)) return;
     this.#spawn(this.#leases.giveBack(attempt, reason ?? "the worker refused it"));
   }
 
   #assign({ organization_id, attemptId }: AssignedBuild | AssignedEvaluation, send: () => LeasedAttempt): boolean {
     const takes = !this.options.connection.closed && !this.draining && this.#leases.includes(organization_id);
-    if (takes) this.#attempts.set(attemptId, send());
+    if (takes) this.attempts.set(attemptId, send());
     else this.#leases.takeBack(attemptId);
     return takes;
   }
 
   async #result({ attempt, result, uploads = [] }: Of<"job_result">): Promise<void> {
-    const held = this.#attempts.get(attempt);
+    const held = this.attempts.get(attempt);
     // The result says when it began: a row's change of its own is spared also while results wait for their turn.
     attemptStartsOf(this.#deps).forget(attempt);
+    this.attempts.reported(attempt);
     if (held) {
       await this.#logs.ended(attempt);
       // The rest of the log comes on the next session, and the result after it.
@@ -266,13 +267,14 @@ export class WorkerJobs implements SessionWork {
           await endEvaluationAttempt(this.#deps, attempt, result, await derivedUuid(attempt, "result"));
         } else {
           await lookForMissing(this.#deps, held, result);
-          delivered = await this.#uploads.deliver(held, result, uploads);
+          const mayWait = () => this.options.mayWait(this, held.organizationId);
+          delivered = await this.#uploads.deliver(held, { result, uploads }, mayWait);
         }
       });
       if (!delivered) return;
     }
     // Acknowledged also when the lease had ended: there is nothing more that the worker could do.
-    this.#attempts.delete(attempt);
+    this.attempts.delete(attempt);
     this.#logs.forget(attempt);
     this.#uploads.forget(attempt);
     this.options.connection.send({ type: "job_result_ack", attempt });
@@ -280,7 +282,7 @@ export class WorkerJobs implements SessionWork {
 
   /** What arrives of attempts that this worker does not hold, or holds no longer, is dropped. */
   async #inOrder(attemptId: string, task: () => Promise<void>): Promise<void> {
-    if (!this.#attempts.has(attemptId)) return;
+    if (!this.attempts.has(attemptId)) return;
     await this.#ordered.run(attemptId, () => recordOrFail(this.#deps, attemptId, task));
   }
 

@@ -1,4 +1,5 @@
 import type { WorkerDescription } from "#core/db/schema.ts";
+import { BUILDS_ASKED_MAX } from "#core/protocol/limits.ts";
 import type { WorkerMessage } from "#core/protocol/worker-messages.ts";
 import { describeWorker } from "./worker-description.ts";
 
@@ -20,11 +21,21 @@ export class WorkerPlaces {
     return this.#description;
   }
 
-  /** A worker may ask for no more places than it said it has. Throws for a group that there is not. */
+  /** All it has for builds. */
+  get ofBuilds(): number {
+    return this.#description.groups.reduce((sum, group) => sum + group.max_concurrent_builds, 0);
+  }
+
+  /**
+   * A worker may ask for no more places than it said it has, or for `BUILDS_ASKED_MAX` builds. Throws for a group that
+   * there is not.
+   */
   add({ kind, group = 0, free }: Of<"request_job">): void {
     const isBuild = kind === "build";
     const places = isBuild
-      ? this.#description.groups.map(({ max_concurrent_builds }) => max_concurrent_builds)
+      ? this.#description.groups.map(({ max_concurrent_builds: own }) =>
+          own > 0 ? Math.max(own, BUILDS_ASKED_MAX) : 0,
+        )
       : evaluationPlaces(this.#description);
     const max = places[group];
     if (max === undefined) throw new Error(`there is no group ${group} of ${kind}s`);

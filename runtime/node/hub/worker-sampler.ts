@@ -30,7 +30,7 @@ function sampleOf({ id, jobs, connection }: WorkerSession): SampleOfSession | nu
   if (!jobs?.metrics || connection.closed) return null;
   const { cpu_usage_pct, ram_free_mb, disk_speed_mbps, network_speed_mbps } = jobs.metrics;
   const { ram_total_mb, groups, draining } = jobs.description;
-  const assigned = jobs.countAttempts();
+  const assigned = jobs.attempts.countByOrganization();
   const busy = Object.keys(assigned).length > 0;
   return {
     connectionId: id,
