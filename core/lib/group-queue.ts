@@ -43,8 +43,8 @@ interface Waiting<Item, Outcome> {
 /**
  * Handles together what came in while the group before was under way, or shortly after it began: where every group
  * costs about the same, ten items cost little more than one. Only items that can wait do so for others that may come;
- * any other that comes alone does not wait at all, and takes along what waits. Items are handled in the order they came.
- * When a group fails, each of its items is handled once more alone, in that order, so that a bad one fails by itself.
+ * any other that comes alone does not wait at all, and takes along what waits. Items are handled in the order they
+ * came. When a group fails, each of its items is handled once more alone, in that order: a bad one fails by itself.
  */
 export class GroupQueue<Item, Outcome> {
   readonly #options: GroupQueueOptions<Item, Outcome>;

@@ -15,7 +15,8 @@ interface BulkFrame {
 
 /**
  * The two lanes of a connection. What is with the socket is one message, or several that are no longer together than a
- * data frame: each costs the machine a call. The next is a control message if there is one. A data frame's promise resolves when the frame has left, which is what paces its sender.
+ * data frame: each costs the machine a call. The next is a control message if there is one. A data frame's promise
+ * resolves when the frame has left, which is what paces its sender.
  */
 export class Lanes {
   readonly #socket: Socket;

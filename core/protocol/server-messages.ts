@@ -72,7 +72,7 @@ export const ServerMessage = v.variant("type", [
     failed_peers: FailedPeers,
     /** How long a worker that hears nothing may go on with what it runs. */
     lease_ms: Count,
-    /** Builds that a group may ask for at one time, also where it has fewer places. Absent: as many as it has places. */
+    /** Builds that a group may ask for at one time, also where it has fewer places. Absent: no more than its places. */
     builds_asked_max: v.optional(Count),
   }),
   /** The answer to an `auth_response` in mid-session: who lets the worker in from now on. */

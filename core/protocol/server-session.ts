@@ -16,7 +16,7 @@ export interface ServerSessionOptions {
   readonly clock: Clock;
   /** How long a worker that hears nothing may go on with what it runs. */
   readonly leaseMs: number;
-  /** Builds that each group may ask for at one time, also where it has fewer places. Absent: no more than its places. */
+  /** Builds that a group may ask for at one time, also where it has fewer places. Absent: no more than its places. */
   readonly buildsAskedMax?: number;
   /** A worker that was silent for this long is gone. At least 25 s count. */
   readonly silenceTimeoutMs: number;

@@ -31,7 +31,8 @@ type Outputs = BuildResult["outputs"];
  * `AttemptEndedError` is thrown, when the link's signal ends the work: the builder is stopped then.
  *
  * In this order: the derivation is proven to be the one that its path names; inputs are brought into the store and held
- * there; when there is a place for it, the daemon builds; the outputs and the result are handed over together, and recorded by the server.
+ * there; when there is a place for it, the daemon builds; the outputs and the result are handed over together, and
+ * recorded by the server.
  */
 export async function executeBuild(
   job: BuildRequest,

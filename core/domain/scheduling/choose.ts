@@ -16,8 +16,8 @@ export interface FreeWorker extends WorkerOffer {
   /** Of its session: several may have one worker id, each for organizations of its own. */
   readonly key: string;
   /**
-   * By group, how many places it has in all; `groups[i].places` is what is free of them. Where that is more, the rest is
-   * for builds that wait at the worker for a place, and filled only when no other place is free.
+   * By group, how many places it has in all; `groups[i].places` is what is free of them. Where that is more, the rest
+   * is for builds that wait at the worker for a place, and filled only when no other place is free.
    */
   readonly placesAll: readonly number[];
   readonly freeMemoryMb: number | null;
