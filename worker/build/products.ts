@@ -1,5 +1,5 @@
-import { constants } from "node:fs";
-import { lstat, open, readlink } from "node:fs/promises";
+import { constants, lstatSync } from "node:fs";
+import { open, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fromUtf8, utf8 } from "#core/lib/bytes.ts";
 import { STORE_DIR, type StorePath, storePathName } from "#core/nix/store-path.ts";
@@ -30,6 +30,11 @@ const NOTES_MAX = 20;
 /** A file that does not lie in an output of the build, or is not there. The message ends a sentence. */
 class OutsideError extends Error {
   override readonly name = "OutsideError";
+}
+
+/** Nothing is there. */
+class AbsentError extends Error {
+  override readonly name = "AbsentError";
 }
 
 /**
@@ -117,7 +122,9 @@ class ProductsReader {
     let left = [...below];
     for (let links = 0; ; ) {
       const path = [base, ...done].join("/");
-      const info = await lstat(this.#real(path));
+      // Of what was made this moment: a thread that looks would take longer to wake than to look.
+      const info = lstatSync(this.#real(path), { throwIfNoEntry: false });
+      if (!info || (info.isFile() && left.length > 0)) throw new AbsentError();
       if (info.isSymbolicLink()) {
         if (++links > LINKS_MAX) throw new OutsideError("its links lead nowhere");
         const target = resolveLink(base, done, await readlink(this.#real(path)));
@@ -166,5 +173,6 @@ function resolveLink(base: StorePath, done: readonly string[], target: string) {
 }
 
 function isAbsent(error: unknown): boolean {
+  if (error instanceof AbsentError) return true;
   return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
 }
