@@ -12,9 +12,9 @@ import { makeRepository, type Repository } from "./repository.ts";
 const BUILDS_MAX = 2;
 const ROUNDS = 3;
 /** Each question costs the server some milliseconds: often at first, where an evaluation may be short, then rarely. */
-const POLL_MS_MIN = 20;
-const POLL_MS_MAX = 100;
-const POLL_SHARE = 1 / 20;
+const POLL_MS_FIRST = 20;
+const POLL_MS_LATER = 60;
+const POLLED_OFTEN_MS = 200;
 const EVALUATION_MS_MAX = 300_000;
 
 const TRIVIAL: Aim = { ratioMax: 1.5 };
@@ -137,7 +137,7 @@ async function runGradient({ api }: Gradient, { project }: Repository): Promise<
     }
     const elapsedMs = performance.now() - startedAt;
     if (elapsedMs > EVALUATION_MS_MAX) throw new Error(`the measured evaluation is still ${status}`);
-    await sleep(Math.min(Math.max(elapsedMs * POLL_SHARE, POLL_MS_MIN), POLL_MS_MAX));
+    await sleep(elapsedMs < POLLED_OFTEN_MS ? POLL_MS_FIRST : POLL_MS_LATER);
   }
 }
 

@@ -59,7 +59,7 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
       references: [path("lib"), path("dev"), path("out")].sort(),
       deriver: drvPath,
     });
-    expect(link.phases).toEqual(["building", "builder ended"]);
+    expect(link.phases).toEqual(["prepared", "building", "builder ended"]);
     expect(log).toBe("done\n");
   });
 
@@ -237,6 +237,19 @@ describe.skipIf(!nix.ok)(`a build on a worker (${nix.ok ? nix.version : nix.reas
     expect(lines[3]).toMatch(/^\[gradient: log truncated/);
     expect(lines[4]).toBe("[gradient: 0 bytes are left out here; the end of the log:]");
     expect(lines.slice(5)).toEqual(Array.from({ length: 6 }, () => "1234567"));
+  });
+
+  test("what waits for a place keeps nothing from an attempt for the same output that has one", async () => {
+    const expression = `mk "placeless" "echo > $out" {}`;
+    const waiting = new MemoryLink();
+    const place = Promise.withResolvers<void>();
+    waiting.place = place.promise;
+    const waits = build(expression, { link: waiting });
+    await expect.poll(() => waiting.phases, { timeout: 20_000 }).toEqual(["prepared"]);
+    expect((await build(expression)).result).toMatchObject({ status: "built" });
+    expect(waiting.phases).toEqual(["prepared"]);
+    place.resolve();
+    expect((await waits).result).toMatchObject({ status: "already_valid" });
   });
 
   test("two attempts for one output wait for each other here, not in the daemon", async () => {

@@ -61,6 +61,7 @@ export class MemoryLink implements AttemptLink {
   readonly #overrides: Overrides;
   readonly #log: Uint8Array[] = [];
   onLog: (text: string) => void = () => {};
+  place: Promise<void> = Promise.resolve();
 
   constructor(store: MemoryStore = new MemoryStore(), overrides: Overrides = {}) {
     this.#store = store;
@@ -79,7 +80,11 @@ export class MemoryLink implements AttemptLink {
     this.phases.push(phase);
   }
 
-  async builderPlace(): Promise<void> {}
+  /** What waits for a place is prepared by then. */
+  async builderPlace(): Promise<void> {
+    this.phases.push("prepared");
+    await this.place;
+  }
 
   builderEnded(): void {
     this.phases.push("builder ended");
