@@ -91,6 +91,7 @@ let
     auth_request_set $gradient_etag $upstream_http_etag;
     auth_request_set $gradient_cache_control $upstream_http_cache_control;
     client_max_body_size 0;
+    ${keptOpen}
     root ${storage};
     try_files /. $gradient_nar;
   '';
@@ -112,7 +113,6 @@ let
     internal;
     ${keptOpen}
     sendfile on;
-    tcp_nopush on;
     etag off;
     types { }
     default_type application/x-nix-nar;
@@ -178,6 +178,8 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
+        # The head of an answer and its file in one piece. One location without it, and the connection has it no more.
+        extraConfig = "tcp_nopush on;";
         enableACME = lib.mkDefault withTls;
         forceSSL = lib.mkDefault withTls;
 

@@ -37,6 +37,7 @@ export interface VirtualHost {
   readonly http2: boolean;
   readonly enableACME: boolean;
   readonly forceSSL: boolean;
+  readonly extraConfig: string;
   readonly locations: Readonly<Record<string, Location>>;
 }
 

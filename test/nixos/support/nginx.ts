@@ -50,6 +50,7 @@ ${Object.entries(nginx.upstreams)
     listen ${listen ?? `127.0.0.1:8443 ssl ${host.http2 ? "http2" : ""}`};
     server_name ${domain};
 ${listen === undefined ? `    ssl_certificate ${folder}/tls.pem;\n    ssl_certificate_key ${folder}/tls.key;` : ""}
+${host.extraConfig}
 ${Object.entries(host.locations)
   .map(([path, location]) => locationText(path, location))
   .join("\n")}

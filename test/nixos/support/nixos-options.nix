@@ -97,6 +97,7 @@ in
         http2 = flag true;
         enableACME = flag false;
         forceSSL = flag false;
+        extraConfig = words;
         locations = sets location;
       };
     };
