@@ -14,7 +14,7 @@ const ROUNDS = 3;
 /** Each question costs the server some milliseconds: often at first, where an evaluation may be short, then rarely. */
 const POLL_MS_FIRST = 20;
 const POLL_MS_LATER = 60;
-const POLLED_OFTEN_MS = 200;
+const POLLED_OFTEN_MS = 400;
 const EVALUATION_MS_MAX = 300_000;
 
 const TRIVIAL: Aim = { ratioMax: 1.5 };
