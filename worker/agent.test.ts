@@ -42,7 +42,8 @@ afterEach(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
-function start({ slots = 2 } = {}): void {
+/** `isStubborn`: builds do not stop when their attempts end. */
+function start({ slots = 2, isStubborn = false } = {}): void {
   const options: AgentOptions = {
     workerId: "7f1de7a4-3b5c-4d6e-8f90-a1b2c3d4e5f6",
     capabilities: { fetch: true, eval: true, build: true, sign: false, federate: false },
@@ -58,9 +59,13 @@ function start({ slots = 2 } = {}): void {
     connect: servers.connect,
     tokensFor: async (peers) => peers.map((peer) => ({ peer, token: "secret" })),
     build: (_job, aterm, link) =>
-      run(link, (job) => {
-        builds.push({ ...job, aterm: fromUtf8(aterm) });
-      }),
+      run(
+        link,
+        (job) => {
+          builds.push({ ...job, aterm: fromUtf8(aterm) });
+        },
+        isStubborn,
+      ),
     evaluate: (_job, link) =>
       run(link, (job) => {
         evaluations.push(job);
@@ -73,9 +78,9 @@ function start({ slots = 2 } = {}): void {
 }
 
 /** Work that ends when the test says so, or with its attempt. */
-function run<Result>(link: AttemptLink, started: (job: Job<Result>) => void): Promise<Result> {
+function run<Result>(link: AttemptLink, started: (job: Job<Result>) => void, isStubborn = false): Promise<Result> {
   return new Promise((resolve, reject) => {
-    link.signal.addEventListener("abort", () => reject(link.signal.reason as Error), { once: true });
+    if (!isStubborn) link.signal.addEventListener("abort", () => reject(link.signal.reason as Error), { once: true });
     started({ link, end: resolve, fail: reject });
   });
 }
@@ -255,6 +260,36 @@ test("when no server is reached for as long as the lease holds, everything that 
 
   servers.down = null;
   expect(await (await servers.session(1)).greet()).toEqual([]);
+});
+
+test("what was given up while the server looked for it is handed back: nobody waits for it", async () => {
+  start();
+  const first = await servers.session(0);
+  await first.register({ leaseMs: 300 });
+  await assignBuild(first, 1);
+  await expect.poll(() => builds.length).toBe(1);
+  first.connection.close(1001, "away");
+
+  const second = await servers.session(1);
+  const named = await second.greet({ leaseMs: 300 });
+  expect(named).toEqual([attemptId(1)]);
+  await expect.poll(() => builds[0]?.link.signal.aborted).toBe(true);
+  second.send({ type: "attempts", held: named.map((attempt) => ({ attempt, log_bytes: 0 })) });
+  expect(await second.next("assign_job_response")).toMatchObject({ attempt: attemptId(1), accepted: false });
+});
+
+test("what is ended and has not stopped yet is not named: it will report nothing", async () => {
+  start({ isStubborn: true });
+  const first = await servers.session(0);
+  await first.register({ leaseMs: 300 });
+  await assignBuild(first, 1);
+  await expect.poll(() => builds.length).toBe(1);
+  servers.down = "connect ECONNREFUSED";
+  first.connection.close(1001, "away");
+  await expect.poll(() => builds[0]?.link.signal.aborted).toBe(true);
+  servers.down = null;
+  expect(await (await servers.session(1)).greet()).toEqual([]);
+  builds[0]?.fail(builds[0].link.signal.reason as Error);
 });
 
 test("an abort from the server ends the attempt, and its place is free again", async () => {

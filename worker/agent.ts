@@ -12,10 +12,11 @@ import { BuildPlaces } from "./build-places.ts";
 import { AttemptEndedError, type AttemptLink } from "./link.ts";
 import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
+import type { WorkerFacts } from "./session/introduction.ts";
 import type { IncomingMessage, LiveSession } from "./session/live-session.ts";
 import { clearSpools, spoolPath } from "./session/log-spool.ts";
 import type { NarReturns } from "./session/nar-returns.ts";
-import { Supervisor, type SupervisorOptions, type WorkerFacts } from "./session/supervisor.ts";
+import { Supervisor, type SupervisorOptions } from "./session/supervisor.ts";
 import { unlessAborted } from "./store/unless-aborted.ts";
 import { transientFailure } from "./transient-failure.ts";
 import type { WorkState } from "./work-status.ts";
@@ -74,7 +75,8 @@ export class Agent {
       ...options,
       returnsNars: options.returns !== undefined,
       onAuthorized: (organizationIds) => options.returns?.authorize(organizationIds),
-      attempts: () => [...this.#running.keys()],
+      // What was ended here may take a while to stop, and reports nothing.
+      attempts: () => [...this.#running.keys()].filter((id) => !this.#running.get(id)?.attempt.signal.aborted),
       onAttached: (session, held) => this.#attached(session, held),
       onMessage: (session, message) => this.#receive(session, message),
       onLeaseLost: () => this.#endAll("no server was reached while the lease lasted"),
@@ -119,10 +121,7 @@ export class Agent {
   async abort(): Promise<void> {
     this.#draining = true;
     const reason = "the worker is stopping";
-    for (const attempt of this.#running.keys()) {
-      this.#supervisor.current?.send({ type: "assign_job_response", attempt, accepted: false, reason });
-    }
-    this.#endAll(reason);
+    for (const id of this.#running.keys()) this.#giveBack(id, reason);
     this.#stop.abort();
     await Promise.all(Array.from(this.#running.values(), ({ done }) => done));
   }
@@ -145,7 +144,7 @@ export class Agent {
     for (const [id, { attempt }] of this.#running) {
       const bytes = logBytes.get(id);
       if (bytes === undefined) attempt.end("the server no longer knows of it");
-      else attempt.attach(session, bytes);
+      else if (!attempt.signal.aborted) attempt.attach(session, bytes);
     }
     if (this.#draining) return session.send({ type: "draining" });
     this.#requestAll(session);

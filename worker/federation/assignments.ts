@@ -1,8 +1,8 @@
 import type { Clock } from "#core/lib/clock.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { Capabilities } from "#core/protocol/worker-messages.ts";
+import type { WorkerFacts } from "../session/introduction.ts";
 import type { LiveSession } from "../session/live-session.ts";
-import type { WorkerFacts } from "../session/supervisor.ts";
 import { type Member, type Offer, Offers } from "./offer.ts";
 import { ATTEMPTS_MAX, type RelayedAttempts } from "./relayed-attempts.ts";
 import type { Assignment, RelayedWorker } from "./relayed-worker.ts";

@@ -1,7 +1,7 @@
 import type { Clock } from "#core/lib/clock.ts";
 import { WORKER_GROUPS_MAX, WORKER_ORGANIZATIONS_MAX, WORKER_SIGNING_KEYS_MAX } from "#core/protocol/limits.ts";
 import type { BuildGroup, EvaluationGroup } from "#core/protocol/worker-messages.ts";
-import type { WorkerFacts } from "../session/supervisor.ts";
+import type { WorkerFacts } from "../session/introduction.ts";
 import { GroupNumbers } from "./group-numbers.ts";
 import type { Places } from "./places.ts";
 import { RELAY_BUILDS_MAX } from "./relay-limits.ts";

@@ -1,28 +1,11 @@
-import type { Clock } from "#core/lib/clock.ts";
-import { sleep } from "#core/lib/clock.ts";
+import { type Clock, sleep } from "#core/lib/clock.ts";
 import { type RandomBytes, randomFraction, systemRandom } from "#core/lib/ids.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import { HANDSHAKE_TIMEOUT_MS, PROTOCOL_VERSION } from "#core/protocol/limits.ts";
 import type { Socket } from "#core/protocol/socket.ts";
-import type { BuildGroup, Capabilities, EvaluationGroup } from "#core/protocol/worker-messages.ts";
-import { type IncomingMessage, LiveSession, type OutgoingMessage } from "./live-session.ts";
-
-export interface WorkerFacts {
-  readonly architectures: readonly string[];
-  readonly systemFeatures: readonly string[];
-  readonly maxConcurrentBuilds: number;
-  readonly maxConcurrentEvaluations: number;
-  readonly cpuCount: number;
-  readonly ramTotalMb: number;
-  /** `name:base64`: what the worker signs its uploads with. Absent or null for a worker that does not sign. */
-  readonly signingKey?: string | null;
-  /** Of a relay, what the workers behind it are and sign with, in place of the one group of the above. */
-  readonly behind?: {
-    readonly groups: readonly BuildGroup[];
-    readonly evaluationGroups: readonly EvaluationGroup[];
-    readonly signingKeys: readonly string[];
-  };
-}
+import type { Capabilities } from "#core/protocol/worker-messages.ts";
+import { introductionOf, type WorkerFacts } from "./introduction.ts";
+import { type IncomingMessage, LiveSession } from "./live-session.ts";
 
 export interface SupervisorOptions {
   readonly workerId: string;
@@ -118,6 +101,10 @@ export class Supervisor {
     return this.#buildsAskedMax;
   }
 
+  get #introduction(): ReturnType<typeof introductionOf> {
+    return introductionOf(this.#facts, { returnsNars: this.#options.returnsNars ?? false });
+  }
+
   get facts(): WorkerFacts {
     return this.#facts;
   }
@@ -125,7 +112,7 @@ export class Supervisor {
   /** What this worker can do from now on. The places that were asked for in this session are to be asked for again. */
   describe(facts: WorkerFacts): void {
     this.#facts = facts;
-    this.#session?.send({ ...this.#introduction(), attempts: null });
+    this.#session?.send({ ...this.#introduction, attempts: null });
   }
 
   /** The tokens have changed: the server is asked to look at them. */
@@ -222,7 +209,7 @@ export class Supervisor {
         this.#buildsAskedMax = message.builds_asked_max ?? 0;
         this.#noteRefusals(message.failed_peers);
         this.#options.onAuthorized?.(message.authorized_peers, this.#leaseMs);
-        session.send({ ...this.#introduction(), attempts: [...this.#options.attempts()] });
+        session.send({ ...this.#introduction, attempts: [...this.#options.attempts()] });
         return false;
       case "attempts":
         this.#attached(session, message.held);
@@ -255,33 +242,23 @@ export class Supervisor {
     }
   }
 
-  #introduction(): Omit<Extract<OutgoingMessage, { type: "worker_capabilities" }>, "attempts"> {
-    const facts = this.#facts;
-    const own: BuildGroup = {
-      architectures: [...facts.architectures],
-      system_features: [...facts.systemFeatures],
-      max_concurrent_builds: facts.maxConcurrentBuilds,
-    };
-    const { behind } = facts;
-    return {
-      type: "worker_capabilities",
-      groups: behind ? [...behind.groups] : [own],
-      max_concurrent_evaluations: facts.maxConcurrentEvaluations,
-      ...(behind && { evaluation_groups: [...behind.evaluationGroups], signing_keys: [...behind.signingKeys] }),
-      cpu_count: facts.cpuCount,
-      ram_total_mb: facts.ramTotalMb,
-      ...(facts.signingKey && { signing_key: facts.signingKey }),
-      ...(this.#options.returnsNars && { returns_nars: true }),
-    };
-  }
-
   #attached(session: LiveSession, held: readonly { readonly attempt: string; readonly log_bytes: number }[]): void {
     this.#cancelLease();
     this.#session = session;
     this.#options.log.info("connected to the server", { held: held.length });
     if (this.#renewWanted) this.renew();
     this.#options.onAttached(session, held);
+    this.#handBack(session, held);
     for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  /** What has ended since it was named would be waited for as long as this worker is heard. */
+  #handBack(session: LiveSession, held: readonly { readonly attempt: string }[]): void {
+    const going = new Set(this.#options.attempts());
+    const reason = "it ended while the session began";
+    for (const { attempt } of held) {
+      if (!going.has(attempt)) session.send({ type: "assign_job_response", attempt, accepted: false, reason });
+    }
   }
 
   #lost(session: LiveSession, reason: string, stopping: boolean): void {
