@@ -116,6 +116,13 @@ export class ServerSession<Work extends SessionWork> {
     this.connection.close(4000 + code, reason);
   }
 
+  /** Ends the session because this side stops: the worker comes back soon, or goes to another server. */
+  drain(reason: string): void {
+    // During the handshake it takes nothing but the next step: anything else would be a breach.
+    if (this.#work) this.connection.send({ type: "draining" });
+    this.connection.close(1001, reason);
+  }
+
   #receive(message: Incoming): void | Promise<void> {
     if (message.type === "error") {
       this.#host.accused(this, message.code, message.message);

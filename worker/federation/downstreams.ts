@@ -79,10 +79,7 @@ export class Downstreams implements SessionHost<RelayedWorker> {
   close(reason: string): void {
     for (const cancel of this.#waiting.values()) cancel();
     this.#waiting.clear();
-    for (const { connection } of [...this.#sessions]) {
-      connection.send({ type: "draining" });
-      connection.close(1001, reason);
-    }
+    for (const session of [...this.#sessions]) session.drain(reason);
   }
 
   /** The server lets the relay work for others now, or the operator other workers: each proves itself anew. */

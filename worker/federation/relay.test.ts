@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { fromUtf8, utf8 } from "#core/lib/bytes.ts";
 import { type ByteStream, collect, streamOf } from "#core/lib/streams.ts";
 import { STREAM_WINDOW_BYTES } from "#core/protocol/limits.ts";
-import type { FakeWorker } from "#test/support/fake-worker.ts";
+import { FakeWorker } from "#test/support/fake-worker.ts";
 import {
   ACME,
   ARM,
@@ -170,6 +170,15 @@ test("when the server's session is lost the workers' end too, and all attempts c
   await expect.poll(() => told(next).asked).toEqual({ 0: 1 });
   returned.send({ type: "job_result", attempt, result: BUILT });
   await next.next("job_result");
+});
+
+test("workers in the middle of their handshake are sent nothing out of order when the server is lost", async () => {
+  const server = await attached();
+  const early = new FakeWorker((socket) => bench.relay.accept(socket));
+  server.connection.close(1001, "lost");
+
+  await expect.poll(() => early.closed).not.toBeNull();
+  expect(early.received).toEqual([]);
 });
 
 test("a relay that was killed names the attempts of its workers before they are back", async () => {

@@ -113,10 +113,7 @@ export class Hub {
     this.#returns.close();
     for (const end of [...this.#unsubscribe, ...this.#cancelTimers]) end();
     const dialled = this.#dialler.close();
-    for (const { connection } of [...this.#sessions]) {
-      connection.send({ type: "draining" });
-      connection.close(1001, "the server is stopping");
-    }
+    for (const session of [...this.#sessions]) session.drain("the server is stopping");
     await dialled;
     await this.#attempt(() => drainServer(this.#deps));
     await this.#dispatcher.close();

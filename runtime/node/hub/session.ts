@@ -117,6 +117,11 @@ export class WorkerSession implements SessionHost<WorkerJobs> {
     this.#session.renew();
   }
 
+  /** Ends the session because the server stops. */
+  drain(reason: string): void {
+    this.#session.drain(reason);
+  }
+
   async register(session: SessionView, { capabilities, message, attempts }: Introduction): Promise<WorkerJobs | null> {
     const refusal = this.#events.refuse(this);
     if (refusal !== null) {
