@@ -138,7 +138,11 @@ export class Checker implements Tap {
   }
 
   #fromWorker(link: Link, message: Message): void {
-    if (message.type === "worker_capabilities") {
+    if (message.type === "error") {
+      this.#simulator.fail(
+        new Error(`worker ${short(link.workerId)} was sent what it does not take: ${message.message}`),
+      );
+    } else if (message.type === "worker_capabilities") {
       this.#named.set(link.number, { attempts: message.attempts as string[], at: new Date(this.#simulator.nowMs) });
     } else if (message.type === "nar_push") {
       this.#uploads.set(`${link.number} ${message.upload}`, (message.info as { path: string }).path);
@@ -154,7 +158,9 @@ export class Checker implements Tap {
   #fromServer(link: Link, message: Message): void {
     const { attempt = "" } = message;
     const newest = this.#newest.get(link.workerId);
-    if (message.type !== "heartbeat" && newest && link.number < newest.link.number && this.#knows(link, newest)) {
+    // One that has not come to its introduction has proved nothing yet that another could have taken over.
+    const isReplaced = this.#named.has(link.number) && newest && link.number < newest.link.number;
+    if (message.type !== "heartbeat" && isReplaced && this.#knows(link, newest)) {
       // Not thrown: what sends would take it for a socket that is closed.
       this.#simulator.fail(new Error(`${message.type} was sent on session ${link.number}, which was replaced`));
     }
