@@ -15,8 +15,11 @@ const OUTPUTS = [
   { name: "doc", path: DOC },
 ];
 
+/** A note with this word ends the attempt. */
+const ABORTING = "aborting";
+
 /** A store with these files below the outputs; a file that begins with `->` is a link. */
-async function read(files: Readonly<Record<string, string>>) {
+async function read(files: Readonly<Record<string, string>>, abort = new AbortController()) {
   await using folder = await withTemporaryFolder();
   for (const path of [OUT, DOC]) await mkdir(join(folder.path, path), { recursive: true });
   for (const [path, content] of Object.entries(files)) {
@@ -26,8 +29,26 @@ async function read(files: Readonly<Record<string, string>>) {
     else await writeFile(real, content);
   }
   const notes: string[] = [];
-  const products = await readProducts(OUTPUTS, { storeRoot: folder.path, note: (text) => notes.push(text) });
+  const note = (text: string) => {
+    notes.push(text);
+    if (text.includes(ABORTING)) abort.abort(new Error(ABORTING));
+  };
+  const products = await readProducts(OUTPUTS, { storeRoot: folder.path, note, signal: abort.signal });
   return { products, notes };
+}
+
+/** How often others got a turn while `work` ran. */
+async function turnsDuring(work: () => Promise<unknown>): Promise<number> {
+  let turns = 0;
+  let over = false;
+  const count = () => {
+    turns += 1;
+    if (!over) setImmediate(count);
+  };
+  setImmediate(count);
+  await work();
+  over = true;
+  return turns;
 }
 
 test("files, folders and the output itself are listed with their sizes, links resolved", async () => {
@@ -106,6 +127,65 @@ test("more products than a result may name are cut, and the log says so", async 
   });
   expect(products).toHaveLength(256);
   expect(notes).toEqual([expect.stringMatching(/more than 256/)]);
+});
+
+const LIST = `${OUT}/nix-support/hydra-build-products`;
+/** Fifty looks: one at the output and one at each name below it. */
+const DEEP = `${OUT}/${"d/".repeat(48)}x`;
+
+test("a build whose products take too many looks has those found until then, and the log says so once", async () => {
+  const { products, notes } = await read({
+    // The notes on single products are used up by then.
+    [LIST]: "no product\n".repeat(30) + `file x ${DEEP}\n`.repeat(250),
+    [DEEP]: "",
+    [`${DOC}/nix-support/hydra-build-products`]: `file y ${DOC}/y`,
+    [`${DOC}/y`]: "",
+  });
+  // Three looks of 10,000 found the list.
+  expect(products).toHaveLength(199);
+  expect(notes).toHaveLength(21);
+  expect(notes.at(-1)).toMatch(/not all listed: 10000 looks/);
+});
+
+test("links that lead through many folders again and again use up the looks of the build, listed or not", async () => {
+  const deep = `${OUT}/${"d/".repeat(400)}`;
+  const { products, notes } = await read({
+    [LIST]: [...Array(20).fill(`file x ${deep}link`), `file y ${OUT}/y`].join("\n"),
+    [`${deep}link`]: `->${deep}link`,
+    [`${OUT}/y`]: "",
+  });
+  expect(products).toEqual([]);
+  expect(notes).toEqual([expect.stringMatching(/not all listed/)]);
+});
+
+test("a path that is too long is refused before anything looks whether it is there, and the target of a link too", async () => {
+  const long = "d/".repeat(500);
+  const { products, notes } = await read({
+    [LIST]: `file x ${OUT}/${long}x\nfile x ${OUT}/link\nfile y ${OUT}/y`,
+    [`${OUT}/link`]: `->${long}x`,
+    [`${OUT}/y`]: "",
+  });
+  const refused = expect.stringMatching(/longer than 1024 characters/);
+  expect(products).toMatchObject([{ path: `${OUT}/y` }]);
+  expect(notes).toEqual([refused, refused]);
+});
+
+test("others get a turn after 64 looks at the latest", async () => {
+  await using folder = await withTemporaryFolder();
+  for (const path of [LIST, DEEP]) await mkdir(dirname(join(folder.path, path)), { recursive: true });
+  await writeFile(join(folder.path, LIST), `file x ${DEEP}\n`.repeat(190));
+  await writeFile(join(folder.path, DEEP), "");
+  const context = { storeRoot: folder.path, note: () => {} };
+  const turns = await turnsDuring(async () => expect(await readProducts(OUTPUTS, context)).toHaveLength(190));
+  expect(turns).toBeGreaterThanOrEqual(Math.floor((190 * 50) / 64));
+});
+
+test("the end of the attempt is the end of the reading", async () => {
+  const files = { [LIST]: `${ABORTING}\nfile x ${OUT}/x`, [`${OUT}/x`]: "" };
+  await expect(read(files)).rejects.toThrow(ABORTING);
+  const ended = new AbortController();
+  ended.abort(new Error("it is over"));
+  await expect(read(files, ended)).rejects.toThrow("it is over");
 });
 
 test("whatever a list holds, a product is below a store path and has plain names", () => {
