@@ -31,6 +31,13 @@ test("what fails again, or only then, has failed", () => {
   expect(unsteady.map(({ name }) => name)).toEqual(["b: x"]);
 });
 
+test("what is skipped the second time has failed", () => {
+  const second: FileOutcome = { path: "b", passed: 2, failures: [], skipped: [{ name: "b: x", text: "no Nix" }] };
+  const { outcome, unsteady } = afterSecondRun([fileOf("b", ["x"])], [second]);
+  expect(outcome.failures.map(({ name }) => name)).toEqual(["b: x"]);
+  expect(unsteady).toEqual([]);
+});
+
 test("a second run that tells nothing saves nothing", () => {
   const lost: FileOutcome = { path: "", passed: 0, failures: [{ name: "vitest", text: "did not tell" }], skipped: [] };
   const { outcome } = afterSecondRun([fileOf("b", ["x"])], [lost]);

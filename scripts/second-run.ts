@@ -20,8 +20,10 @@ export function afterSecondRun(
   second: readonly FileOutcome[],
 ): { readonly outcome: Outcome; readonly unsteady: readonly Finding[] } {
   const again = new Set(second.map(({ path }) => path));
-  const outcome = sumOutcomes([...first.filter(({ path }) => !again.has(path)), ...second]);
-  const failed = new Set(outcome.failures.map(({ name }) => name));
-  const unsteady = sumOutcomes(first).failures.filter(({ name }) => !failed.has(name));
-  return { outcome, unsteady };
+  const found = sumOutcomes([...first.filter(({ path }) => !again.has(path)), ...second]);
+  const failed = new Set(found.failures.map(({ name }) => name));
+  const skipped = new Set(found.skipped.map(({ name }) => name));
+  const missing = sumOutcomes(first).failures.filter(({ name }) => !failed.has(name));
+  const [notRun, unsteady] = [true, false].map((is) => missing.filter(({ name }) => skipped.has(name) === is));
+  return { outcome: { ...found, failures: [...found.failures, ...(notRun ?? [])] }, unsteady: unsteady ?? [] };
 }

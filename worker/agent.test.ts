@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { concatBytes, fromUtf8, utf8 } from "#core/lib/bytes.ts";
-import { systemClock } from "#core/lib/clock.ts";
+import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { collect, streamOf } from "#core/lib/streams.ts";
 import { PROTOCOL_VERSION, WORKER_BUILDS_MAX } from "#core/protocol/limits.ts";
 import type { BuildResult, EvaluationResult } from "#core/protocol/worker-messages.ts";
@@ -43,7 +43,7 @@ afterEach(async () => {
 });
 
 /** `isStubborn`: builds do not stop when their attempts end. */
-function start({ slots = 2, isStubborn = false } = {}): void {
+function start({ slots = 2, isStubborn = false, clock = systemClock } = {}): void {
   const options: AgentOptions = {
     workerId: "7f1de7a4-3b5c-4d6e-8f90-a1b2c3d4e5f6",
     capabilities: { fetch: true, eval: true, build: true, sign: false, federate: false },
@@ -70,7 +70,7 @@ function start({ slots = 2, isStubborn = false } = {}): void {
       run(link, (job) => {
         evaluations.push(job);
       }),
-    clock: systemClock,
+    clock,
     log,
   };
   agent = new Agent(options);
@@ -262,31 +262,48 @@ test("when no server is reached for as long as the lease holds, everything that 
   expect(await (await servers.session(1)).greet()).toEqual([]);
 });
 
+/** Leases of this length run out when the test says so. */
+const LEASE_MS = 54_321;
+function leaseClock(): { readonly clock: Clock; readonly runOut: () => void } {
+  let runOut = () => {};
+  const schedule: Clock["schedule"] = (ms, action) => {
+    if (ms !== LEASE_MS) return systemClock.schedule(ms, action);
+    runOut = action;
+    return () => {};
+  };
+  return { clock: { ...systemClock, schedule }, runOut: () => runOut() };
+}
+
 test("what was given up while the server looked for it is handed back: nobody waits for it", async () => {
-  start();
+  const { clock, runOut } = leaseClock();
+  start({ clock });
   const first = await servers.session(0);
-  await first.register({ leaseMs: 300 });
+  await first.register({ leaseMs: LEASE_MS });
   await assignBuild(first, 1);
   await expect.poll(() => builds.length).toBe(1);
   first.connection.close(1001, "away");
 
   const second = await servers.session(1);
-  const named = await second.greet({ leaseMs: 300 });
+  const named = await second.greet({ leaseMs: LEASE_MS });
   expect(named).toEqual([attemptId(1)]);
-  await expect.poll(() => builds[0]?.link.signal.aborted).toBe(true);
+  runOut();
+  expect(builds[0]?.link.signal.aborted).toBe(true);
   second.send({ type: "attempts", held: named.map((attempt) => ({ attempt, log_bytes: 0 })) });
   expect(await second.next("assign_job_response")).toMatchObject({ attempt: attemptId(1), accepted: false });
 });
 
 test("what is ended and has not stopped yet is not named: it will report nothing", async () => {
-  start({ isStubborn: true });
+  const { clock, runOut } = leaseClock();
+  start({ isStubborn: true, clock });
   const first = await servers.session(0);
-  await first.register({ leaseMs: 300 });
+  await first.register({ leaseMs: LEASE_MS });
   await assignBuild(first, 1);
   await expect.poll(() => builds.length).toBe(1);
   servers.down = "connect ECONNREFUSED";
   first.connection.close(1001, "away");
-  await expect.poll(() => builds[0]?.link.signal.aborted).toBe(true);
+  await expect.poll(() => agent.state.isConnected).toBe(false);
+  runOut();
+  expect(builds[0]?.link.signal.aborted).toBe(true);
   servers.down = null;
   expect(await (await servers.session(1)).greet()).toEqual([]);
   builds[0]?.fail(builds[0].link.signal.reason as Error);

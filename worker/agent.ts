@@ -8,7 +8,7 @@ import { DERIVATION_BYTES_MAX, HEARTBEAT_INTERVAL_MS, WORKER_BUILDS_MAX } from "
 import type { BuildJob, EvaluationJob } from "#core/protocol/server-messages.ts";
 import type { Socket } from "#core/protocol/socket.ts";
 import type { BuildResult, Capabilities, EvaluationResult } from "#core/protocol/worker-messages.ts";
-import { BuildPlaces } from "./build-places.ts";
+import { BuildPlaces, type BuildPlacesOptions } from "./build-places.ts";
 import { AttemptEndedError, type AttemptLink } from "./link.ts";
 import type { MachineMetrics } from "./machine-metrics.ts";
 import { Attempt } from "./session/attempt.ts";
@@ -33,6 +33,7 @@ export interface AgentOptions {
   /** Both turn every failure into a result; they throw `AttemptEndedError` when the attempt has ended meanwhile. */
   readonly build: (job: BuildJob, aterm: Uint8Array, link: AttemptLink) => Promise<BuildResult>;
   readonly evaluate: (job: EvaluationJob, link: AttemptLink) => Promise<EvaluationResult>;
+  readonly preparedMax?: BuildPlacesOptions["preparedMax"];
   /** Absent: the server does not ask for NARs that it has lost. */
   readonly returns?: NarReturns;
   /** How the machine is doing since the last call. Absent: the server is not told. */
@@ -69,6 +70,7 @@ export class Agent {
       clock: options.clock,
       places: () => this.#supervisor.facts.maxConcurrentBuilds,
       askedMax: () => this.#supervisor.buildsAskedMax,
+      ...(options.preparedMax !== undefined && { preparedMax: options.preparedMax }),
       giveBack: (id) => this.#giveBack(id, "it waited for others on this worker"),
     });
     this.#supervisor = new Supervisor({

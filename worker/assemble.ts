@@ -17,7 +17,7 @@ import { machineWorkStore, privateWorkStore } from "./store/open-work-store.ts";
 import { OrganizationStores } from "./store/organization-stores.ts";
 import { privateDaemonSettings } from "./store/private-daemon-settings.ts";
 import { returnPath } from "./store/return-path.ts";
-import { readStoreFacts } from "./store-facts.ts";
+import { preparedBuilds, readStoreFacts } from "./store-facts.ts";
 
 export interface AssembledWorker extends AsyncDisposable {
   readonly work: Stoppable;
@@ -52,6 +52,7 @@ export function assembleWorker(prepared: PreparedWorker): AssembledWorker {
       return tokens;
     },
     build,
+    preparedMax: preparedBuilds({ places: facts.maxConcurrentBuilds, connections: config.daemonConnectionsMax }),
     returns: new NarReturns({
       find: (wanted, send, signal) =>
         stores.use(wanted.organization, ({ pool }) => returnPath(pool, wanted, send, signal)),

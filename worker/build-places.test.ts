@@ -3,7 +3,7 @@ import type { Clock } from "#core/lib/clock.ts";
 import { BuildPlaces } from "./build-places.ts";
 
 /** Time stands still until it is told to pass. */
-function begin({ places = 2, askedMax = 0 } = {}) {
+function begin({ places = 2, askedMax = 0, preparedMax = 2 } = {}) {
   let nowMs = 0;
   let timers: { readonly at: number; readonly action: () => void }[] = [];
   const clock: Clock = {
@@ -30,6 +30,7 @@ function begin({ places = 2, askedMax = 0 } = {}) {
     clock,
     places: () => places,
     askedMax: () => askedMax,
+    preparedMax,
     giveBack: (id) => {
       givenBack.push(id);
       builds.left(id);
@@ -171,4 +172,14 @@ test("two builds that wait are prepared, and the others when their turn comes", 
   await Promise.resolve();
   expect(prepared).toEqual(["a", "b", "c", "d"]);
   expect(begun).toEqual(["a", "b"]);
+});
+
+test("where there are no connections to spare nothing is prepared without a place", async () => {
+  const { builds, prepared, arrive } = begin({ places: 1, preparedMax: 0 });
+  arrive("a", "b");
+  await Promise.resolve();
+  expect(prepared).toEqual(["a"]);
+  builds.builderEnded("a");
+  await Promise.resolve();
+  expect(prepared).toEqual(["a", "b"]);
 });

@@ -6,6 +6,8 @@ export interface BuildPlacesOptions {
   readonly places: () => number;
   /** What may be asked for at one time, if that is more than the places. */
   readonly askedMax?: () => number;
+  /** Builds that may be prepared while they wait for a place; each has a connection to the nix-daemon. By default 2. */
+  readonly preparedMax?: number;
   /** Waited so long that another worker is to have it. */
   readonly giveBack: (attemptId: string) => void;
 }
@@ -32,8 +34,8 @@ const QUICK_DELIVERIES = 32;
 const AHEAD_MS = 100;
 /** At least so many place-fulls. */
 const AHEAD_PLACES = 2;
-/** Builds that are prepared while they wait for a place. Each has a connection to the nix-daemon. */
-const PREPARED_MAX = 2;
+/** Builds that are prepared while they wait for a place. */
+export const PREPARED_MAX = 2;
 /** Of the mean, what is new in it. */
 const NEW_SHARE = 0.25;
 
@@ -143,7 +145,7 @@ export class BuildPlaces {
         this.#enter(held, "building");
         this.#prepare(held);
         held.begin.resolve();
-      } else if (prepared++ < PREPARED_MAX) this.#prepare(held);
+      } else if (prepared++ < (this.#options.preparedMax ?? PREPARED_MAX)) this.#prepare(held);
       else return;
     }
   }

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { nixAvailable, withNixDaemon } from "#test/support/nix.ts";
 import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
 import { readWorkerConfig } from "./config.ts";
-import { buildSlots, groupSize, parseNixSettings, readStoreFacts } from "./store-facts.ts";
+import { buildSlots, groupSize, parseNixSettings, preparedBuilds, readStoreFacts } from "./store-facts.ts";
 
 const nix = nixAvailable();
 
@@ -22,6 +22,15 @@ test.each([
   { buildsMax: 100, daemonConnectionsMax: 4, buildUsers: null, slots: 2 },
 ])("$buildsMax builds, $daemonConnectionsMax connections and $buildUsers users make $slots slots", (limits) => {
   expect(buildSlots(limits)).toBe(limits.slots);
+});
+
+test.each([
+  { places: 24, connections: 32, prepared: 2 },
+  { places: 5, connections: 8, prepared: 1 },
+  { places: 2, connections: 4, prepared: 0 },
+  { places: 1, connections: 1, prepared: 0 },
+])("beside $places places $connections connections leave room to prepare $prepared builds", (limits) => {
+  expect(preparedBuilds(limits)).toBe(limits.prepared);
 });
 
 test("a group's size is that of /etc/group, and an unknown or empty group limits nothing", () => {

@@ -4,6 +4,7 @@ import type { BasicDerivation } from "#core/nix/daemon/build.ts";
 import { DaemonError } from "#core/nix/daemon/errors.ts";
 import { defaultDaemonOptions } from "#core/nix/daemon/options.ts";
 import type { StorePath } from "#core/nix/store-path.ts";
+import { PREPARED_MAX } from "./build-places.ts";
 import type { WorkerConfig } from "./config.ts";
 import { DaemonConnection } from "./daemon/connection.ts";
 import { ProcessStartError, runProcess } from "./evaluation/process.ts";
@@ -85,6 +86,17 @@ export function buildSlots(limits: {
   const { buildsMax, daemonConnectionsMax, buildUsers } = limits;
   const reserve = Math.max(RESERVE_MIN, Math.ceil(daemonConnectionsMax / RESERVE_SHARE));
   return Math.max(1, Math.min(buildsMax, daemonConnectionsMax - reserve, buildUsers ?? buildsMax));
+}
+
+/** How many builds may be prepared without a place, so that those with one find connections to bring their inputs. */
+export function preparedBuilds({
+  places,
+  connections,
+}: {
+  readonly places: number;
+  readonly connections: number;
+}): number {
+  return Math.max(0, Math.min(PREPARED_MAX, connections - places - RESERVE_MIN));
 }
 
 /** The daemon's version. Throws `DaemonConnectionError`, and `StoreUnusableError` when we may not build by value. */

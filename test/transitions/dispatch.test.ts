@@ -37,6 +37,7 @@ function worker(places: number, rest: Partial<FreeWorker> = {}): FreeWorker {
     grants: [{ organizationId: world.organizationId, fetch: true, eval: true, build: true }],
     groups: [{ architectures: [SYSTEM], systemFeatures: [], places }],
     placesAll: [places],
+    placesIdle: [places],
     evaluationPlaces: 0,
     freeMemoryMb: null,
     ...rest,

@@ -136,6 +136,7 @@ export async function claim(world: World, options: ClaimOptions = {}): Promise<M
     grants: organizationIds.map((organizationId) => ({ organizationId, fetch: true, eval: true, build: true })),
     groups: [{ architectures: systems, systemFeatures: features, places }],
     placesAll: [places],
+    placesIdle: [places],
     evaluationPlaces: 0,
     freeMemoryMb: null,
   };

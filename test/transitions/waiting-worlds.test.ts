@@ -115,6 +115,7 @@ async function dispatchAll(): Promise<void> {
       ...offer,
       key: offer.workerId,
       placesAll: offer.groups.map(({ places }) => places),
+      placesIdle: offer.groups.map(({ places }) => places),
       freeMemoryMb: null,
     }),
   );

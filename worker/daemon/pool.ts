@@ -34,14 +34,9 @@ export class DaemonPoolClosedError extends Error {
   override readonly name = "DaemonPoolClosedError";
 }
 
-/** A connection that has answered within this time is not asked whether it still does. */
-const FRESH_MS = 250;
-
 interface PooledConnection {
   readonly connection: DaemonConnection;
   readonly openedAtMs: number;
-  /** When it was given back last. */
-  keptAtMs: number;
   settings: DaemonOptions | null;
   cancelIdle: () => void;
 }
@@ -130,13 +125,11 @@ export class DaemonPool implements AsyncDisposable {
   async #connect(settings: DaemonOptions, signal: AbortSignal | undefined): Promise<PooledConnection> {
     const { clock, socketPath } = this.#options;
     for (let pooled = this.#takeIdle(settings); pooled; pooled = this.#takeIdle(settings)) {
-      const isFresh = pooled.connection.usable && clock.monotonic() - pooled.keptAtMs < FRESH_MS;
-      if (isFresh || (await pooled.connection.probe())) return await applySettings(pooled, settings, signal);
+      if (await pooled.connection.probe()) return await applySettings(pooled, settings, signal);
       discard(pooled);
     }
     const connection = await DaemonConnection.open(socketPath, { clock, ...(signal && { signal }) });
-    const openedAtMs = clock.monotonic();
-    const pooled = { connection, openedAtMs, keptAtMs: openedAtMs, settings: null, cancelIdle: () => {} };
+    const pooled = { connection, openedAtMs: clock.monotonic(), settings: null, cancelIdle: () => {} };
     return await applySettings(pooled, settings, signal);
   }
 
@@ -165,7 +158,6 @@ export class DaemonPool implements AsyncDisposable {
       discard(pooled);
       return;
     }
-    pooled.keptAtMs = clock.monotonic();
     pooled.cancelIdle = clock.schedule(idleMsMax, () => {
       const index = this.#idle.indexOf(pooled);
       if (index >= 0) this.#idle.splice(index, 1);

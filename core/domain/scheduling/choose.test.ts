@@ -34,6 +34,7 @@ function worker(workerId: string, places: number, rest: Partial<FreeWorker> = {}
     grants: ["red", "blue"].map((organizationId) => ({ organizationId, fetch: true, eval: true, build: true })),
     groups: [{ architectures: ["x86_64-linux"], systemFeatures: [], places }],
     placesAll: [places],
+    placesIdle: [places],
     evaluationPlaces: 1,
     freeMemoryMb: null,
     ...rest,
@@ -112,7 +113,7 @@ test("places of several groups are filled one by one and never beyond what is fr
     { architectures: ["x86_64-linux"], systemFeatures: [], places: 2 },
     { architectures: ["aarch64-linux"], systemFeatures: [], places: 1 },
   ];
-  const relay = worker("relay", 0, { groups, placesAll: [2, 1] });
+  const relay = worker("relay", 0, { groups, placesAll: [2, 1], placesIdle: [2, 1] });
   const x86 = Array.from({ length: 5 }, (_, i) => candidate(`x-${i}`));
   const arm = Array.from({ length: 5 }, (_, i) => candidate(`y-${i}`, {}, { system: "aarch64-linux" }));
   const choices = chooseBuilds([...x86, ...arm], [relay], NONE);
@@ -135,11 +136,14 @@ test("the breakdown adds up and names the rules that counted", () => {
 test("builds wait at a busy worker only when no other has a place free", () => {
   const ready = ["a", "b", "c", "d"].map((id) => candidate(id));
   // It has asked for more than its two places: two builds may wait there.
-  const asksAhead = worker("asks-ahead", 4, { placesAll: [2] });
+  const asksAhead = worker("asks-ahead", 4, { placesAll: [2], placesIdle: [2] });
   const workersOf = (count: number) =>
     chooseBuilds(ready.slice(0, count), [asksAhead, worker("other", 1)], NONE)
       .map(({ workerId }) => workerId)
       .sort();
   expect(workersOf(3)).toEqual(["asks-ahead", "asks-ahead", "other"]);
   expect(workersOf(4)).toEqual(["asks-ahead", "asks-ahead", "asks-ahead", "other"]);
+
+  const busy = worker("busy", 4, { placesAll: [2], placesIdle: [0] });
+  expect(chooseBuilds(ready.slice(0, 1), [busy, worker("other", 1)], NONE)[0]?.workerId).toBe("other");
 });

@@ -15,11 +15,13 @@ export interface Candidate extends BuildNeed {
 export interface FreeWorker extends WorkerOffer {
   /** Of its session: several may have one worker id, each for organizations of its own. */
   readonly key: string;
-  /**
-   * By group, how many places it has in all; `groups[i].places` is what is free of them. Where that is more, the rest
-   * is for builds that wait at the worker for a place, and filled only when no other place is free.
-   */
+  /** By group, how many places it has in all; `groups[i].places` are those that it asks to fill. */
   readonly placesAll: readonly number[];
+  /**
+   * By group, how many of its places have no build. What it asks for beyond them is for builds that wait at the worker
+   * for a place, and filled only when no other place is free.
+   */
+  readonly placesIdle: readonly number[];
   readonly freeMemoryMb: number | null;
 }
 
@@ -57,7 +59,7 @@ export function chooseBuilds(
 ): Choice[] {
   const places = workers.flatMap((worker) =>
     worker.groups.map((group, index): Place => {
-      const free = Math.min(group.places, worker.placesAll[index] ?? 0);
+      const free = Math.min(group.places, worker.placesIdle[index] ?? 0);
       return { worker, group: index, free, spare: group.places - free, memoryMb: worker.freeMemoryMb };
     }),
   );

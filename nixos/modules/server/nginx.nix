@@ -56,13 +56,6 @@ let
     proxy_read_timeout 90d;
   '';
 
-  # A file that many ask for is opened once. None is ever written twice: another one has another name, and nginx looks
-  # whether what it remembers is still the file that it kept.
-  keptOpen = ''
-    open_file_cache max=256 inactive=10s;
-    open_file_cache_valid 10s;
-  '';
-
   # What the server calls public is answered of memory for a second, to who shows no credentials. Without a lock: what
   # is not in memory would wait in line there, though the server answers a crowd at once.
   forASecond = ''
@@ -72,7 +65,6 @@ let
     proxy_ignore_headers Cache-Control Expires Set-Cookie Vary X-Accel-Redirect;
     proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
     proxy_cache_bypass $http_authorization $http_cookie;
-    ${keptOpen}
     proxy_connect_timeout 10s;
     proxy_read_timeout 1h;
   '';
@@ -91,7 +83,6 @@ let
     auth_request_set $gradient_etag $upstream_http_etag;
     auth_request_set $gradient_cache_control $upstream_http_cache_control;
     client_max_body_size 0;
-    ${keptOpen}
     root ${storage};
     try_files /. $gradient_nar;
   '';
@@ -111,7 +102,6 @@ let
   # The tag is the server's: one of the file's time would be another after a backup was restored.
   read = ''
     internal;
-    ${keptOpen}
     sendfile on;
     etag off;
     types { }
@@ -178,8 +168,15 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
-        # The head of an answer and its file in one piece. One location without it, and the connection has it no more.
-        extraConfig = "tcp_nopush on;";
+        # The head of an answer and its file in one piece: one location without it, and the connection has it no more. A
+        # file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers is
+        # still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
+        extraConfig = ''
+          tcp_nopush on;
+          open_file_cache max=256 inactive=10s;
+          open_file_cache_valid 10s;
+          open_file_cache_min_uses 2;
+        '';
         enableACME = lib.mkDefault withTls;
         forceSSL = lib.mkDefault withTls;
 

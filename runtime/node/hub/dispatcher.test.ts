@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { type Clock, systemClock } from "#core/lib/clock.ts";
+import type { FakeWorker } from "#test/support/fake-worker.ts";
 import { type HubBench, withHub } from "#test/support/hub.ts";
 
 /** Sooner than the poll interval would see to it. */
@@ -92,4 +93,25 @@ test("what asks for builds right after some were given out is served by one pass
   const times = new Map(rows.map(({ id, assigned_at }) => [id, Number(assigned_at)]));
   expect(times.get(attempts[0] ?? "")).toBe(times.get(attempts[1] ?? ""));
   expect(times.get(attempts[0] ?? "")).toBeGreaterThan(times.get(first.attempt) ?? Number.POSITIVE_INFINITY);
+});
+
+test("a ready build goes to an idle worker rather than to a busy one that asks for some to wait there", async () => {
+  await using bench = await withHub();
+  const workers = [await bench.registered({ builds: 1 }), await bench.registered({ builds: 1 })];
+  // Equal scores go by id: the busy one is that with the smaller id.
+  const [busy, idle] = workers.sort((a, b) => (a.workerId < b.workerId ? -1 : 1)) as [FakeWorker, FakeWorker];
+  await bench.addBuild("first");
+  await bench.addBuild("second");
+  busy.send({ type: "request_job", kind: "build", free: 2 });
+  await expect.poll(() => busy.count("assign_job")).toBe(2);
+  busy.send({ type: "request_job", kind: "build", free: 6 });
+  idle.send({ type: "request_job", kind: "build", free: 1 });
+  for (const worker of workers) {
+    // What is asked is answered in order: the requests have been heard then.
+    worker.send({ type: "reauth_request" });
+    await worker.next("auth_challenge");
+  }
+  await bench.addBuild("third");
+  bench.deps.notifier.notify("work", bench.organizationId);
+  await expect.poll(() => workers.map((worker) => worker.count("assign_job"))).toEqual([2, 1]);
 });

@@ -151,6 +151,10 @@ function freeWorker(key: string, jobs: WorkerJobs): FreeWorker {
     key,
     groups,
     placesAll: offer.groups.map(({ places }) => places),
+    placesIdle:
+      offer.groups.length === 1
+        ? [Math.max(0, jobs.buildPlaces - jobs.attempts.unreportedBuilds)]
+        : offer.groups.map(({ places }) => places),
     evaluationPlaces: jobs.free.evaluations.reduce((sum, places) => sum + places, 0),
     ...(offer.evaluationGroups && {
       evaluationGroups: offer.evaluationGroups.map((group, index) => ({

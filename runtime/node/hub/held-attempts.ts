@@ -4,7 +4,7 @@ import type { LeasedAttempt } from "./leased-attempts.ts";
 export class HeldAttempts extends Map<string, LeasedAttempt> {
   readonly #reported = new Set<string>();
 
-  /** Its result has come, and may wait to be recorded. */
+  /** Its result has come, and may wait to be recorded; one that was refused counts so, too, until it comes again. */
   reported(attemptId: string): void {
     if (this.has(attemptId)) this.#reported.add(attemptId);
   }

@@ -23,7 +23,8 @@ export function mayWait(own: BuildLoad, all: Iterable<BuildLoad | null>, organiz
 }
 
 function isIdle({ draining, grants, free, attempts, buildPlaces }: BuildLoad, organizationId: string): boolean {
-  if (draining || attempts.unreportedBuilds >= buildPlaces) return false;
+  if (draining || !free.builds.some((count) => count > 0)) return false;
   const isGranted = grants.some((grant) => grant.build && grant.organizationId === organizationId);
-  return isGranted && free.builds.some((count) => count > 0);
+  // Last: it counts all that the worker holds.
+  return isGranted && attempts.unreportedBuilds < buildPlaces;
 }
