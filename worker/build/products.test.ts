@@ -158,7 +158,7 @@ test("links that lead through many folders again and again use up the looks of t
   expect(notes).toEqual([expect.stringMatching(/not all listed/)]);
 });
 
-test("a path that is too long, or becomes so by a link, is refused before anything looks whether it is there", async () => {
+test("a path that is too long, or becomes so by a link, is refused before anything looks for it", async () => {
   const long = "d/".repeat(500);
   const { products, notes } = await read({
     [LIST]: `file x ${OUT}/${long}x\nfile x ${OUT}/link\nfile y ${OUT}/y`,
