@@ -179,7 +179,8 @@ class BuildRun {
 
   async #products(outputs: Outputs): Promise<BuildProduct[]> {
     const { storeRoot } = this.#environment;
-    return await readProducts(outputs, { storeRoot, note: (text) => this.#log.note(text) });
+    const { signal } = this.#link;
+    return await readProducts(outputs, { storeRoot, note: (text) => this.#log.note(text), signal });
   }
 }
 

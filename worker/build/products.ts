@@ -19,7 +19,7 @@ export interface ProductsContext {
   /** Why a product is not listed, one sentence each: for the log of the build. */
   readonly note: (text: string) => void;
   /** Ends the reading. */
-  readonly signal?: AbortSignal;
+  readonly signal: AbortSignal;
 }
 
 const PRODUCTS_FILE = ["nix-support", "hydra-build-products"];
@@ -152,7 +152,7 @@ class ProductsReader {
     refuseLongPath(base, left);
     for (let links = 0; ; ) {
       if (this.#countLook()) await nextTurn();
-      this.#context.signal?.throwIfAborted();
+      this.#context.signal.throwIfAborted();
       const path = [base, ...done].join("/");
       // Of what was made this moment: a thread that looks would take longer to wake than to look.
       const info = lstatSync(this.#real(path), { throwIfNoEntry: false });
@@ -184,7 +184,7 @@ class ProductsReader {
 
   /** Throws what ends all reading; returns when the error is about one product or one list. */
   #throwIfOver(error: unknown): void {
-    this.#context.signal?.throwIfAborted();
+    this.#context.signal.throwIfAborted();
     if (error instanceof LooksUsedUpError) throw error;
   }
 
