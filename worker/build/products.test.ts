@@ -175,7 +175,7 @@ test("others get a turn after 64 looks at the latest", async () => {
   for (const path of [LIST, DEEP]) await mkdir(dirname(join(folder.path, path)), { recursive: true });
   await writeFile(join(folder.path, LIST), `file x ${DEEP}\n`.repeat(190));
   await writeFile(join(folder.path, DEEP), "");
-  const context = { storeRoot: folder.path, note: () => {} };
+  const context = { storeRoot: folder.path, note: () => {}, signal: new AbortController().signal };
   const turns = await turnsDuring(async () => expect(await readProducts(OUTPUTS, context)).toHaveLength(190));
   expect(turns).toBeGreaterThanOrEqual(Math.floor((190 * 50) / 64));
 });
