@@ -168,9 +168,9 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
-        # The head of an answer and its file in one piece: one location without it, and the connection has it no more. A
-        # file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers is
-        # still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
+        # The head of an answer and its file in one piece: one location without it, and the connection has it no more.
+        # A file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers
+        # is still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
         extraConfig = ''
           tcp_nopush on;
           open_file_cache max=256 inactive=10s;
