@@ -23,7 +23,8 @@ export function afterSecondRun(
   const found = sumOutcomes([...first.filter(({ path }) => !again.has(path)), ...second]);
   const failed = new Set(found.failures.map(({ name }) => name));
   const skipped = new Set(found.skipped.map(({ name }) => name));
-  const missing = sumOutcomes(first).failures.filter(({ name }) => !failed.has(name));
-  const [notRun, unsteady] = [true, false].map((is) => missing.filter(({ name }) => skipped.has(name) === is));
-  return { outcome: { ...found, failures: [...found.failures, ...(notRun ?? [])] }, unsteady: unsteady ?? [] };
+  const gone = sumOutcomes(first).failures.filter(({ name }) => !failed.has(name));
+  const notRun = gone.filter(({ name }) => skipped.has(name));
+  const unsteady = gone.filter(({ name }) => !skipped.has(name));
+  return { outcome: { ...found, failures: [...found.failures, ...notRun] }, unsteady };
 }

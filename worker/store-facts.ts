@@ -8,15 +8,10 @@ import { PREPARED_MAX } from "./build-places.ts";
 import type { WorkerConfig } from "./config.ts";
 import { DaemonConnection } from "./daemon/connection.ts";
 import { ProcessStartError, runProcess } from "./evaluation/process.ts";
+import type { WorkerFacts } from "./session/introduction.ts";
 
 /** What this machine offers, as the server is told. */
-export interface StoreFacts {
-  readonly architectures: readonly string[];
-  readonly systemFeatures: readonly string[];
-  readonly maxConcurrentBuilds: number;
-  readonly maxConcurrentEvaluations: number;
-  readonly cpuCount: number;
-  readonly ramTotalMb: number;
+export interface StoreFacts extends WorkerFacts {
   readonly nixVersion: string;
   /** `min-free` of the machine's Nix: bytes below which it collects garbage by itself. 0: it never does. */
   readonly minFreeBytes: number;
