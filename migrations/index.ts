@@ -45,6 +45,7 @@ import * as indexLists from "./20261122T042000Z-index-lists.ts";
 import * as indexAssignments from "./20261122T042100Z-index-assignments.ts";
 import * as countEndsTogether from "./20261122T043000Z-count-ends-together.ts";
 import * as keepHoldsOfHosts from "./20261122T044600Z-keep-holds-of-hosts.ts";
+import * as countFetches from "./20261123T000100Z-count-fetches.ts";
 
 // A static list, so that a bundle has every migration in it. Append; never edit one that was released.
 const migrations: Record<string, Migration> = {
@@ -94,6 +95,7 @@ const migrations: Record<string, Migration> = {
   "20261122T042100Z-index-assignments": indexAssignments,
   "20261122T043000Z-count-ends-together": countEndsTogether,
   "20261122T044600Z-keep-holds-of-hosts": keepHoldsOfHosts,
+  "20261123T000100Z-count-fetches": countFetches,
 };
 
 export const migrationProvider: MigrationProvider = {

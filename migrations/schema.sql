@@ -603,6 +603,7 @@ create table cache_path (
   created_at timestamp with time zone not null default gradient_now(),
   last_used_at timestamp with time zone not null default gradient_now(),
   incomplete_at timestamp with time zone,
+  fetch_count bigint not null default 0,
   constraint cache_path_pkey PRIMARY KEY (cache_id, hash),
   constraint cache_path_cache_id_fkey FOREIGN KEY (cache_id) REFERENCES cache(id) ON DELETE CASCADE,
   constraint cache_path_nar_hash_fkey FOREIGN KEY (nar_hash) REFERENCES nar(nar_hash),

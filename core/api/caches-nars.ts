@@ -48,8 +48,8 @@ export interface NarDetailsView extends NarView {
   readonly references: readonly string[];
   readonly deriver: string | null;
   readonly ca: string | null;
-  /** Uses of single paths are not counted. */
-  readonly fetch_count: null;
+  /** How often its narinfo or a file in it was sent, within ten minutes; what a proxy remembers is not counted. */
+  readonly fetch_count: number;
   readonly signed: boolean;
 }
 

@@ -8,6 +8,7 @@ export interface CacheNarRow {
   readonly file_size: number;
   readonly created_at: Date;
   readonly last_used_at: Date;
+  readonly fetch_count: number;
 }
 
 export interface CacheNarFilter {
@@ -45,7 +46,7 @@ export async function listCacheNars(
 ): Promise<CacheNarRow[]> {
   const direction = order === "asc" ? sql`asc` : sql`desc`;
   const { rows } = await sql<CacheNarRow>`
-    select p.hash, p.store_path, n.nar_size, n.file_size, p.created_at, p.last_used_at
+    select p.hash, p.store_path, n.nar_size, n.file_size, p.created_at, p.last_used_at, p.fetch_count
     from cache_path p join nar n on n.nar_hash = p.nar_hash
     where ${matching(filter)}
     order by ${ORDER[sort]} ${direction}, p.hash ${direction} limit ${limit} offset ${offset}`.execute(db);

@@ -235,20 +235,31 @@ export async function setPathSignatures(
     .execute();
 }
 
+export interface PathUse {
+  readonly cacheId: string;
+  readonly hash: string;
+  readonly count: number;
+  /** Written whenever the last use was. */
+  readonly isDue: boolean;
+}
+
 /**
  * Rows that went meanwhile are passed over, and so are those that were used some minutes ago: nobody looks closer than
- * hours, and each write is a new row. Both lists have the same length.
+ * hours, and each write is a new row. Answers the others, which are written.
  */
 export async function touchPaths(
   db: Kysely<Database>,
-  { cacheIds, hashes }: { readonly cacheIds: readonly string[]; readonly hashes: readonly string[] },
-): Promise<void> {
-  await sql`
-    update cache_path set last_used_at = ${databaseNow}
-    from unnest(${cacheIds}::uuid[], ${hashes}::text[]) as used (cache_id, hash)
+  uses: readonly PathUse[],
+): Promise<{ readonly cache_id: string; readonly hash: string }[]> {
+  const result = await sql<{ cache_id: string; hash: string }>`
+    update cache_path set last_used_at = ${databaseNow}, fetch_count = fetch_count + used.count
+    from unnest(${uses.map(({ cacheId }) => cacheId)}::uuid[], ${uses.map(({ hash }) => hash)}::text[],
+      ${uses.map(({ count }) => count)}::bigint[], ${uses.map(({ isDue }) => isDue)}::boolean[]
+    ) as used (cache_id, hash, count, is_due)
     where cache_path.cache_id = used.cache_id and cache_path.hash = used.hash
-      and cache_path.last_used_at < gradient_now() - interval '10 minutes'
-  `.execute(db);
+      and (used.is_due or cache_path.last_used_at < gradient_now() - interval '10 minutes')
+    returning cache_path.cache_id, cache_path.hash`.execute(db);
+  return result.rows;
 }
 
 /** Of `cacheIds`, the caches that exist: neither they nor their keys change before the transaction ends. */

@@ -319,6 +319,8 @@ export interface CachePathTable {
   signatures: Defaulted<string[]>;
   created_at: CreatedAt;
   last_used_at: Defaulted<Date>;
+  /** How often it was used until then. */
+  fetch_count: Defaulted<number>;
   /** Since when a reference of it cannot be had; it is not offered then. */
   incomplete_at: ColumnType<Date | null, Date | null | undefined, Date | null>;
 }

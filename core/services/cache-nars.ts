@@ -56,7 +56,7 @@ export async function getNar(
     references: references.map(storePathBaseName),
     deriver: deriver === null ? null : storePathBaseName(deriver),
     ca,
-    fetch_count: null,
+    fetch_count: listed.fetch_count,
     signed: signatures.length > 0,
   };
 }

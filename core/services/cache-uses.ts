@@ -2,6 +2,7 @@ import type { Kysely } from "kysely";
 import { touchPaths } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { chunksOf } from "../lib/chunks.ts";
+import { type Clock, MINUTE } from "../lib/clock.ts";
 import type { Logger } from "../ports/logger.ts";
 
 /**
@@ -11,38 +12,66 @@ import type { Logger } from "../ports/logger.ts";
 export interface PathUses {
   /** `cache id/hash`. */
   touch(subject: string): void;
-  /** Throws when the database cannot take them; they are kept then. */
-  flush(): Promise<void>;
+  /**
+   * Each path's last use is known then to ten minutes. How often it was used is written along, of some only after ten
+   * minutes, unless `counts` wants all of it now. Throws when the database cannot take them; they are kept then.
+   */
+  flush(options?: { readonly counts: boolean }): Promise<void>;
 }
 
-/** About 10 MB. When it is full it is flushed at once. */
+/** Of one path since it was last written down. */
+interface Use {
+  count: number;
+  sinceMs: number;
+}
+
+/** About 20 MB. When it is full it is flushed at once. */
 const USES_MAX = 100_000;
+/** More than these are not kept for their counts: there has to be room for what comes. */
+const KEPT_MAX: number = USES_MAX / 2;
+const KEPT_MS: number = 10 * MINUTE;
 const CHUNK = 1_000;
 
-export function createPathUses({ db, log }: { readonly db: Kysely<Database>; readonly log: Logger }): PathUses {
-  let used = new Set<string>();
+export function createPathUses({
+  db,
+  clock,
+  log,
+}: {
+  readonly db: Kysely<Database>;
+  readonly clock: Pick<Clock, "monotonic">;
+  readonly log: Logger;
+}): PathUses {
+  let used = new Map<string, Use>();
   let flushing: Promise<void> | null = null;
 
-  async function write(): Promise<void> {
+  async function write(counts: boolean): Promise<void> {
     const taken = used;
-    used = new Set();
+    used = new Map();
+    const nowMs = clock.monotonic();
+    const isAll = counts || taken.size > KEPT_MAX;
     try {
       // In one order, so that two servers never wait for each other in a ring.
-      for (const chunk of chunksOf([...taken].sort(), CHUNK)) {
-        const pairs = chunk.map((subject) => subject.split("/"));
-        await touchPaths(db, {
-          cacheIds: pairs.map((pair) => pair[0] as string),
-          hashes: pairs.map((pair) => pair[1] as string),
+      for (const chunk of chunksOf([...taken].toSorted(bySubject), CHUNK)) {
+        const uses = chunk.map(([subject, { count, sinceMs }]) => {
+          const [cacheId = "", hash = ""] = subject.split("/");
+          return { cacheId, hash, count, isDue: isAll || nowMs - sinceMs >= KEPT_MS };
         });
+        for (const { cache_id, hash } of await touchPaths(db, uses)) taken.delete(`${cache_id}/${hash}`);
+        // What is due and was not written has no row any more.
+        for (const { cacheId, hash, isDue } of uses) if (isDue) taken.delete(`${cacheId}/${hash}`);
       }
-    } catch (error) {
-      for (const subject of taken) if (used.size < USES_MAX) used.add(subject);
-      throw error;
+    } finally {
+      for (const [subject, use] of taken) keep(subject, use);
     }
   }
 
-  function flush(): Promise<void> {
-    flushing ??= write().finally(() => {
+  function keep(subject: string, use: Use): void {
+    const since = used.get(subject);
+    if (used.size < USES_MAX || since) used.set(subject, { ...use, count: use.count + (since?.count ?? 0) });
+  }
+
+  function flush(counts: boolean): Promise<void> {
+    flushing ??= write(counts).finally(() => {
       flushing = null;
     });
     return flushing;
@@ -50,16 +79,25 @@ export function createPathUses({ db, log }: { readonly db: Kysely<Database>; rea
 
   return {
     touch(subject) {
-      if (used.size >= USES_MAX && !used.has(subject)) {
-        flush().catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
+      const use = used.get(subject);
+      if (use) {
+        use.count++;
+        return;
+      }
+      if (used.size >= USES_MAX) {
+        flush(false).catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
         if (used.size >= USES_MAX) return;
       }
-      used.add(subject);
+      used.set(subject, { count: 1, sinceMs: clock.monotonic() });
     },
-    async flush() {
+    async flush({ counts } = { counts: false }) {
       // One that runs already may have missed what was touched since it began.
       if (flushing) await flushing;
-      await flush();
+      await flush(counts);
     },
   };
+}
+
+function bySubject([a]: readonly [string, Use], [b]: readonly [string, Use]): number {
+  return a < b ? -1 : 1;
 }

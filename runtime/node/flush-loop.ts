@@ -36,6 +36,7 @@ export async function keepFlushing(
     wake = new AbortController();
     await flush();
   }
+  await uses.flush({ counts: true }).catch(tell("how often paths were used"));
   unsubscribe();
 }
 

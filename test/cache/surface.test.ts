@@ -334,6 +334,40 @@ test("asking for a narinfo counts as use", async () => {
   expect(agoOf(path)?.getTime()).toBeGreaterThan(Date.now() - 60_000);
 });
 
+test("uses are counted once in ten minutes, and what is left of them when a server ends", async () => {
+  await using bench = await withCacheBench();
+  const { db, log } = bench.deps;
+  const { cache, path } = await withPath(bench);
+  const subject = `${cache.id}/${storePathHash(path.storePath)}`;
+  const counted = async () =>
+    (await db.selectFrom("cache_path").select("fetch_count").executeTakeFirstOrThrow()).fetch_count;
+  await db
+    .updateTable("cache_path")
+    .set({ last_used_at: new Date(0) })
+    .execute();
+  let minutes = 0;
+  const uses = createPathUses({ db, log, clock: { monotonic: () => minutes * 60_000 } });
+  const touch = async (times: number, options?: { readonly counts: boolean }) => {
+    for (let i = 0; i < times; i++) uses.touch(subject);
+    await uses.flush(options);
+    return await counted();
+  };
+
+  expect(await touch(3)).toBe(3);
+  expect(await touch(2)).toBe(3);
+  minutes = 9;
+  expect(await touch(1)).toBe(3);
+  minutes = 10;
+  expect(await touch(1)).toBe(7);
+  expect(await touch(0)).toBe(7);
+  expect(await touch(4)).toBe(7);
+  expect(await touch(1, { counts: true })).toBe(12);
+
+  uses.touch(`${cache.id}/${"0".repeat(32)}`);
+  await uses.flush({ counts: true });
+  expect(await counted()).toBe(12);
+});
+
 test("uses that the database could not take are kept for the next flush", async () => {
   await using bench = await withCacheBench();
   const { db } = bench.deps;
@@ -347,10 +381,12 @@ test("uses that the database could not take are kept for the next flush", async 
   await sql`alter table cache_path rename to away`.execute(db);
   await expect(uses.flush()).rejects.toThrow();
   await sql`alter table away rename to cache_path`.execute(db);
+  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
   await uses.flush();
 
-  const row = await db.selectFrom("cache_path").select("last_used_at").executeTakeFirstOrThrow();
+  const row = await db.selectFrom("cache_path").select(["last_used_at", "fetch_count"]).executeTakeFirstOrThrow();
   expect(row.last_used_at.getTime()).toBeGreaterThan(0);
+  expect(row.fetch_count).toBe(2);
 });
 
 test("an unread body lets go of its file", async () => {

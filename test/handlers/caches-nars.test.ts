@@ -73,6 +73,7 @@ test("paths are listed by age, size or use, found by hash and name, and counted"
 });
 
 test("one path is told whole, and whether it is served", async () => {
+  await t.db.updateTable("cache_path").set({ fetch_count: 3 }).where("hash", "=", hashOf(1)).execute();
   expect(await mine(`/nars/${hashOf(1)}`)).toMatchObject({
     hash: hashOf(1),
     store_path: `/nix/store/${hashOf(1)}-hello-2.12`,
@@ -82,6 +83,7 @@ test("one path is told whole, and whether it is served", async () => {
     nar_hash: expect.stringMatching(/^sha256:[0-9a-z]{52}$/),
     references: [`${hashOf(1)}-hello-2.12`],
     deriver: `${hashOf(1)}-hello-2.12.drv`,
+    fetch_count: 3,
     signed: true,
   });
   expect(await mine(`/nars/available?hash=${hashOf(1)}`)).toEqual({ available: true });

@@ -6,6 +6,7 @@ import { searchUsers } from "#core/db/users.ts";
 import { migrationProvider } from "#migrations/index.ts";
 import { schemaText } from "#scripts/schema-text.ts";
 import { withDatabase, withEmptyDatabase } from "#test/support/database.ts";
+import { newId } from "#test/support/rows.ts";
 
 test("migrations/schema.sql is what the migrations make: run node scripts/dump-schema.ts after a change", async () => {
   await using database = await withDatabase();
@@ -31,6 +32,29 @@ test("a database where pg_trgm cannot be had is migrated, without the indexes th
   }>`select indexname as name from pg_indexes where indexname ~ '_(part|asked)_idx$'`;
   expect((await indexes.execute(db)).rows).toEqual([{ name: "mail_asked_idx" }]);
   expect(await searchUsers(db, "part", 10)).toEqual([]);
+});
+
+test("who may write down that a path was used, as the edge may, is let count its uses by the upgrade", async () => {
+  await using database = await withDatabase();
+  const { db } = database;
+  const migrations = await migrationProvider.getMigrations();
+  const counts = migrations["20261123T000100Z-count-fetches"];
+  await counts?.down?.(db);
+  const role = sql.id(`edge ${newId()}`);
+  await sql`create role ${role}`.execute(db);
+  try {
+    await sql`grant update (last_used_at) on cache_path to ${role}`.execute(db);
+    await counts?.up(db);
+
+    const asRole = db.transaction().execute(async (trx) => {
+      await sql`set local role ${role}`.execute(trx);
+      await sql`update cache_path set last_used_at = gradient_now(), fetch_count = 1`.execute(trx);
+    });
+    await expect(asRole).resolves.toBeUndefined();
+  } finally {
+    await sql`drop owned by ${role}`.execute(db);
+    await sql`drop role ${role}`.execute(db);
+  }
 });
 
 test("a difference of one column, default, constraint or index shows in the text", async () => {
