@@ -14,6 +14,7 @@ export const SOAK_SECONDS_MAX = 2_592_000;
 const repository = text(2_000);
 const wildcard = text(16_384);
 const concurrency = v.picklist(CONCURRENCY, `must be one of ${CONCURRENCY.join(", ")}`);
+const branch = v.optional(v.nullable(text(255)));
 
 /** `PUT /projects/{organization}`. */
 export const CreateProjectBody = v.object({
@@ -24,6 +25,8 @@ export const CreateProjectBody = v.object({
   wildcard,
   concurrency: v.optional(concurrency, "soft_abort"),
   sign_cache: v.optional(v.boolean(), true),
+  /** Which branch hosts follow; null: the one that the triggers name, else the repository's default. */
+  deploy_branch: branch,
 });
 export type CreateProjectBody = v.InferOutput<typeof CreateProjectBody>;
 
@@ -38,7 +41,7 @@ export const ChangeProjectBody = v.object({
   concurrency: v.optional(concurrency),
   sign_cache: v.optional(v.boolean()),
   /** Which branch hosts follow; null: the one that the triggers name, else the repository's default. */
-  deploy_branch: v.optional(v.nullable(text(255))),
+  deploy_branch: branch,
   /** A commit that failed on one host is kept from the others until somebody releases it. */
   deploy_hold: v.optional(v.boolean()),
   /** How many of the hosts get a new system at a time. */
@@ -64,7 +67,7 @@ export const EvaluateBody = v.object({
   /** What becomes of an evaluation that goes on; `project`: what the project says. Absent, the new one is refused. */
   concurrency: v.optional(v.picklist(["project", ...CONCURRENCY], `must be one of project, ${CONCURRENCY.join(", ")}`)),
   /** Absent: what the repository's HEAD points to. Not beside `restart_failed`, which is about the last evaluation. */
-  branch: v.optional(v.nullable(text(255))),
+  branch,
 });
 export type EvaluateBody = v.InferOutput<typeof EvaluateBody>;
 

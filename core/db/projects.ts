@@ -18,6 +18,7 @@ export type NewProject = Pick<
   | "keep_evaluations"
   | "concurrency"
   | "sign_cache"
+  | "deploy_branch"
   | "created_by"
 >;
 

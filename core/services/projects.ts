@@ -65,7 +65,7 @@ export async function createProject(
   const access = await requireOrganization(deps, actor, organization, "createProject", { unmanaged: true });
   checkProjectFields(body, deps.projects);
   const id = uuidV7(deps.clock.now(), deps.random);
-  const { name, display_name, description, repository, wildcard, concurrency, sign_cache } = body;
+  const { name, display_name, description, repository, wildcard, concurrency, sign_cache, deploy_branch = null } = body;
   const project = {
     id,
     organization_id: access.organization.id,
@@ -76,6 +76,7 @@ export async function createProject(
     wildcard,
     concurrency: CONCURRENCY.indexOf(concurrency),
     sign_cache,
+    deploy_branch,
     keep_evaluations: keepEvaluationsAtFirst(deps.projects),
     created_by: requireUser(actor).id,
   };

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { untilSomebodyWaits } from "../support/locks.ts";
 import { newId } from "../support/rows.ts";
 import { type ActionsBench, withActions } from "./actions-support.ts";
-import { untilSomebodyWaits } from "./locks.ts";
 
 let bench: ActionsBench;
 let { api, ask, url, received } = {} as ActionsBench;

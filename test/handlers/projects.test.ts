@@ -52,6 +52,18 @@ test("a member with the permission makes a project and finds it as it was made",
   });
 });
 
+test("a project begins with the deploy branch that it is given", async () => {
+  const made = (deploy_branch: string) =>
+    api.ask("PUT", "/projects/acme", api.writer, { ...NEW, name: "deployed", deploy_branch });
+  const wrong = await made("a..b");
+  expect([wrong.code, wrong.message]).toEqual(["validation", expect.stringMatching(/^deploy_branch/)]);
+
+  expect((await made("release")).status).toBe(200);
+  const { message } = await api.ask("GET", "/projects/acme/deployed", api.writer);
+  expect(message).toMatchObject({ deploy_branch: "release" });
+  expect((await api.ask("DELETE", "/projects/acme/deployed", api.writer)).status).toBe(200);
+});
+
 test("who lacks the permission makes, changes and deletes nothing", async () => {
   await insertProjectRow(api.db, { organizationId: api.organizationId, name: "kept" });
   const attempts = [
