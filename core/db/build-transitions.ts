@@ -98,3 +98,18 @@ export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
     returning organization_id`.execute(db);
   return [...new Set(result.rows.map((row) => row.organization_id))];
 }
+
+/**
+ * What these builds wait for although it has ended and will not be there: it failed or was aborted. Read with locks, so
+ * that an end which goes on at this moment is seen here, or sees these builds wait. What a recovery is to bring back is
+ * not among them.
+ */
+export async function lockFailedBelow(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
+  const result = await sql<{ id: string; failed: boolean }>`
+    select d.id, d.status in (4, 5, 6, 9) and not exists (
+      select from recovery_need n where n.build_id = d.id) as failed
+    from build d
+    where d.id in (select dependency_id from build_edge where build_id = any(${ids}::uuid[]) and not satisfied)
+    order by d.id for share of d`.execute(trx);
+  return result.rows.filter(({ failed }) => failed).map(({ id }) => id);
+}

@@ -6,7 +6,7 @@ import {
   ORGANIZATION_PERMISSIONS,
   ORGANIZATION_ROLE,
 } from "#core/domain/permissions.ts";
-import { untilSomebodyWaits } from "./locks.ts";
+import { untilSomebodyWaits } from "../support/locks.ts";
 import { type TestApp, type TestUser, withApp } from "./support.ts";
 
 let t: TestApp;

@@ -2,7 +2,7 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { lockOtherSuperusers } from "#core/db/users.ts";
 import { ORGANIZATION_ROLE } from "#core/domain/permissions.ts";
-import { untilSomebodyWaits } from "./locks.ts";
+import { untilSomebodyWaits } from "../support/locks.ts";
 import { PASSWORD, type TestApp, type TestUser, withApp } from "./support.ts";
 
 const NEW_PASSWORD = "N3w&shiny-one";

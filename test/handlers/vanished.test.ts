@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { untilSomebodyWaits } from "./locks.ts";
+import { untilSomebodyWaits } from "../support/locks.ts";
 import { type Answer, type TestApp, type TestUser, withApp } from "./support.ts";
 
 let t: TestApp;

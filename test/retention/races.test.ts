@@ -123,7 +123,7 @@ test("a path that was asked for after the sweep had doomed it stays, and so does
   await bench.add("other");
 
   await whileDoomed(["app", "other"], async () => {
-    await touchPaths(db, { cacheIds: [cacheId], hashes: [app.storePath.slice(11, 43)] });
+    await touchPaths(db, [{ cacheId, hash: app.storePath.slice(11, 43), count: 1, isDue: false }]);
   });
 
   expect(await bench.names()).toEqual(["app", "lib"]);
@@ -154,7 +154,7 @@ test("what servers hold in memory counts: a sweep waits until each has written i
   const serverId = newId();
   await sql`insert into server (id, last_seen_at) values (${serverId}, gradient_now())`.execute(db);
   const used = await bench.add("used");
-  const uses = createPathUses({ db, log });
+  const uses = createPathUses({ db, clock, log });
   uses.touch(`${cacheId}/${used.storePath.slice(11, 43)}`);
   const unsubscribe = notifier.subscribe("uses", () => void flushOwnUses({ db, uses }, serverId));
 

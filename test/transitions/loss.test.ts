@@ -1,11 +1,16 @@
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { BuildStatus } from "#core/domain/states.ts";
 import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { parseStorePathBaseName, type StorePath } from "#core/nix/store-path.ts";
 import { abortEvaluation } from "#core/services/transitions/abort.ts";
+import { abortBuild } from "#core/services/transitions/abort-build.ts";
+import type { AssignedBuild } from "#core/services/transitions/assign.ts";
+import { reattachWorker } from "#core/services/transitions/leases.ts";
 import { loseOutputs, loseSuspects, waitForLost } from "#core/services/transitions/loss.ts";
 import { tendRecoveries } from "#core/services/transitions/recovery.ts";
 import { restartFailed } from "#core/services/transitions/restart.ts";
+import { untilSomebodyWaits } from "../support/locks.ts";
 import { node, outputPathOf } from "./nodes.ts";
 import {
   buildStates,
@@ -18,7 +23,9 @@ import {
   fail,
   finishEvaluation,
   ingest,
+  linkOf,
   losePath,
+  provenWorker,
   putPath,
   startEvaluation,
   succeed,
@@ -141,6 +148,55 @@ test("a build that runs goes on when its input is lost, and its failure waits fo
   await build("a", "b");
 });
 
+test.for<[how: string, giveBack: (running: AssignedBuild) => Promise<unknown>]>([
+  ["gives it back", (running) => fail(world, running, "aborted")],
+  ["fails for a while", (running) => fail(world, running, "transient")],
+  ["has forgotten it", () => reattachWorker(world.deps, provenWorker(world), [])],
+])("a build whose lost input was aborted while it ran fails with it when its worker %s", async ([, giveBack]) => {
+  const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })]);
+  await build("a");
+  const running = await claimOne(world, "b");
+  await lose("a");
+  await abortBuild(world.deps, await linkOf(world, id, "a"));
+  expect(await buildStates(world)).toEqual({ a: "Aborted", b: "Building", c: "Created" });
+
+  await giveBack(running);
+
+  expect(await buildStates(world)).toEqual({ a: "Aborted", b: "DependencyFailed", c: "DependencyFailed" });
+  expect(await evaluationState(world, id)).toBe("Failed");
+});
+
+test("a build that is given back while its lost input is being aborted waits for that, and fails with it", async () => {
+  await evaluate(world, [node("a"), node("b", { needs: ["a"] })]);
+  await build("a");
+  const running = await claimOne(world, "b");
+  await lose("a");
+  let givingBack: Promise<boolean> | undefined;
+  // The abort has looked for what waits above already, and found nothing: `b` runs.
+  await world.db.transaction().execute(async (trx) => {
+    await trx.updateTable("build").set({ status: BuildStatus.Aborted }).where("name", "=", "a").execute();
+    givingBack = fail(world, running, "aborted");
+    await untilSomebodyWaits(world.db);
+  });
+
+  expect(await givingBack).toBe(true);
+  expect(await buildStates(world)).toEqual({ a: "Aborted", b: "DependencyFailed" });
+});
+
+test("a build whose lost input failed while it ran may still succeed, and what rests on it is built", async () => {
+  const id = await evaluate(world, [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })]);
+  await build("a");
+  const running = await claimOne(world, "b");
+  await lose("a");
+  await fail(world, await claimOne(world, "a"), "permanent");
+
+  await succeed(world, running);
+  await build("c");
+
+  expect(await buildStates(world)).toEqual({ a: "FailedPermanent", b: "Completed", c: "Completed" });
+  expect(await evaluationState(world, id)).toBe("Failed");
+});
+
 test("what is opened again belongs to the evaluations that need it, and is aborted with the last of them", async () => {
   const nodes = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] })];
   await evaluate(world, nodes.slice(0, 2));
@@ -257,14 +313,7 @@ test("an output that somebody brings back while its loss waits for a lock is not
   await world.db.transaction().execute(async (trx) => {
     await trx.selectFrom("build").select("id").where("name", "=", "a").forNoKeyUpdate().execute();
     losing = loseOutputs(world.deps, [pathOf("a")]);
-    await expect
-      .poll(async () => {
-        const { rows } = await sql`
-          select 1 from pg_stat_activity
-          where datname = current_database() and wait_event_type = 'Lock'`.execute(world.db);
-        return rows.length;
-      })
-      .toBeGreaterThan(0);
+    await untilSomebodyWaits(world.db);
     await putPath(world, outputPathOf("a"));
   });
 

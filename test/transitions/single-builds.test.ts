@@ -4,7 +4,7 @@ import { type Clock, systemClock } from "#core/lib/clock.ts";
 import { abortBuild } from "#core/services/transitions/abort-build.ts";
 import { prioritizeBuild, prioritizeEvaluation, raisePriorities } from "#core/services/transitions/prioritize.ts";
 import { restartBuild } from "#core/services/transitions/restart.ts";
-import { drvPathOf, node } from "./nodes.ts";
+import { node } from "./nodes.ts";
 import {
   buildStates,
   checkInvariants,
@@ -16,6 +16,7 @@ import {
   finishEvaluation,
   frozenLinks,
   ingest,
+  linkOf,
   startEvaluation,
   succeed,
   type World,
@@ -42,19 +43,12 @@ afterEach(async () => {
   await world[Symbol.asyncDispose]();
 });
 
-async function linkOf(evaluationId: string, name: string): Promise<string> {
-  const { rows } = await sql<{ id: string }>`
-    select l.id from evaluation_build l join build b on b.id = l.build_id
-    where l.evaluation_id = ${evaluationId} and b.drv_path = ${drvPathOf(name)}`.execute(world.db);
-  return rows[0]?.id as string;
-}
-
 const GRAPH = [node("a"), node("b", { needs: ["a"] }), node("c", { needs: ["b"] }), node("d")];
 
 test("an aborted build stops on its worker, and what waited for it fails with it", async () => {
   const id = await evaluate(world, GRAPH);
   const a = await claimOne(world, "a");
-  expect(await abortBuild(world.deps, await linkOf(id, "a"))).toBe("aborted");
+  expect(await abortBuild(world.deps, await linkOf(world, id, "a"))).toBe("aborted");
   expect(await buildStates(world)).toEqual({ a: "Aborted", b: "DependencyFailed", c: "DependencyFailed", d: "Queued" });
   expect(world.notified).toContain(`abort ${a.attemptId}`);
   expect(await succeed(world, a)).toBe(false);
@@ -68,7 +62,7 @@ test("what another evaluation waits for goes on, and is none of this one's busin
   const own = await evaluate(world, GRAPH);
   const other = await evaluate(world, GRAPH.slice(0, 2));
   const a = await claimOne(world, "a");
-  expect(await abortBuild(world.deps, await linkOf(own, "a"))).toBe("taken_out");
+  expect(await abortBuild(world.deps, await linkOf(world, own, "a"))).toBe("taken_out");
   expect(await evaluationState(world, own)).toBe("Building");
   await checkInvariants(world.db);
   await succeed(world, await claimOne(world, "d"));
@@ -87,14 +81,14 @@ test("what another evaluation waits for goes on, and is none of this one's busin
 
 test("a build is aborted once", async () => {
   const id = await evaluate(world, [node("a"), node("z")]);
-  await abortBuild(world.deps, await linkOf(id, "a"));
-  await expect(abortBuild(world.deps, await linkOf(id, "a"))).rejects.toThrow("ended already");
+  await abortBuild(world.deps, await linkOf(world, id, "a"));
+  await expect(abortBuild(world.deps, await linkOf(world, id, "a"))).rejects.toThrow("ended already");
 });
 
 test("a build is aborted while its evaluation goes on, and what that reports above it fails with it", async () => {
   const evaluation = await startEvaluation(world);
   await ingest(world, evaluation, [node("early"), node("other")]);
-  expect(await abortBuild(world.deps, await linkOf(evaluation.id, "early"))).toBe("aborted");
+  expect(await abortBuild(world.deps, await linkOf(world, evaluation.id, "early"))).toBe("aborted");
   await ingest(world, evaluation, [node("late", { needs: ["early"] })]);
   expect(await buildStates(world)).toEqual({ early: "Aborted", late: "DependencyFailed", other: "Queued" });
   await finishEvaluation(world, evaluation);
@@ -106,7 +100,7 @@ test("what is reported above a build that was taken out does not keep the evalua
   const evaluation = await startEvaluation(world);
   await ingest(world, evaluation, [node("early")]);
   const other = await evaluate(world, [node("early")]);
-  expect(await abortBuild(world.deps, await linkOf(evaluation.id, "early"))).toBe("taken_out");
+  expect(await abortBuild(world.deps, await linkOf(world, evaluation.id, "early"))).toBe("taken_out");
   await ingest(world, evaluation, [node("late", { needs: ["early"] })]);
   await finishEvaluation(world, evaluation);
   for (const name of ["early", "late"]) await succeed(world, await claimOne(world, name));
@@ -123,7 +117,7 @@ test("aborts of builds meet the batches that put something above them without a 
       evaluation,
       names.map((name) => node(name)),
     );
-    const links = await Promise.all(names.map((name) => linkOf(evaluation.id, name)));
+    const links = await Promise.all(names.map((name) => linkOf(world, evaluation.id, name)));
     const above = names.map((name, i) => node(`f${round}-${i}`, { needs: [name, names[(i + 3) % 6] as string] }));
     await Promise.all([
       ...links.slice(0, 3).map((link) => abortBuild(world.deps, link)),
@@ -140,7 +134,7 @@ test("aborts of one build meet its end without a deadlock, and one of them count
   for (let round = 0; round < 10; round++) {
     const id = await evaluate(world, [node(`x${round}`), node(`y${round}`, { needs: [`x${round}`] })]);
     const build = await claimOne(world, `x${round}`);
-    const link = await linkOf(id, `x${round}`);
+    const link = await linkOf(world, id, `x${round}`);
     const [ended, aborted] = await Promise.all([
       succeed(world, build),
       abortBuild(world.deps, link).then(
@@ -158,7 +152,7 @@ test("one failed build runs again within its evaluation, with what failed becaus
   const id = await evaluate(world, [...GRAPH, node("e"), node("f", { needs: ["e"] })]);
   await fail(world, await claimOne(world, "a"), "permanent");
   await fail(world, await claimOne(world, "e"), "permanent");
-  expect(await restartBuild(world.deps, await linkOf(id, "a"), null)).toBe(id);
+  expect(await restartBuild(world.deps, await linkOf(world, id, "a"), null)).toBe(id);
   expect(await buildStates(world)).toEqual({
     a: "Queued",
     b: "Created",
@@ -167,14 +161,14 @@ test("one failed build runs again within its evaluation, with what failed becaus
     e: "FailedPermanent",
     f: "DependencyFailed",
   });
-  await expect(restartBuild(world.deps, await linkOf(id, "d"), null)).rejects.toThrow("nothing to restart");
+  await expect(restartBuild(world.deps, await linkOf(world, id, "d"), null)).rejects.toThrow("nothing to restart");
 });
 
 test("one failed build runs again while its evaluation still finds more to build", async () => {
   const evaluation = await startEvaluation(world);
   await ingest(world, evaluation, [node("a"), node("b", { needs: ["a"] })]);
   await fail(world, await claimOne(world, "a"), "permanent");
-  expect(await restartBuild(world.deps, await linkOf(evaluation.id, "a"), null)).toBe(evaluation.id);
+  expect(await restartBuild(world.deps, await linkOf(world, evaluation.id, "a"), null)).toBe(evaluation.id);
   await ingest(world, evaluation, [node("c", { needs: ["b"] })]);
   expect(await buildStates(world)).toEqual({ a: "Queued", b: "Created", c: "Created" });
   expect(await finishEvaluation(world, evaluation)).toBe(true);
@@ -189,7 +183,7 @@ test("builds restarted while a batch above them is recorded never stay failed ab
     await ingest(world, evaluation, [node(a)]);
     await fail(world, await claimOne(world, a), "permanent");
     await Promise.all([
-      restartBuild(world.deps, await linkOf(evaluation.id, a), null),
+      restartBuild(world.deps, await linkOf(world, evaluation.id, a), null),
       ingest(world, evaluation, [node(b, { needs: [a] })]),
     ]);
     expect(await buildStates(world)).toMatchObject({ [a]: "Queued", [b]: "Created" });
@@ -203,9 +197,9 @@ test("what waits for another failure too stays failed, and a restart from above 
   const id = await evaluate(world, [node("a"), node("b"), node("both", { needs: ["a", "b"] }), node("z")]);
   await fail(world, await claimOne(world, "a"), "permanent");
   await fail(world, await claimOne(world, "b"), "permanent");
-  await restartBuild(world.deps, await linkOf(id, "a"), null);
+  await restartBuild(world.deps, await linkOf(world, id, "a"), null);
   expect(await buildStates(world)).toMatchObject({ a: "Queued", b: "FailedPermanent", both: "DependencyFailed" });
-  await restartBuild(world.deps, await linkOf(id, "both"), null);
+  await restartBuild(world.deps, await linkOf(world, id, "both"), null);
   expect(await buildStates(world)).toMatchObject({ a: "Queued", b: "Queued", both: "Created" });
 });
 
@@ -214,7 +208,7 @@ test("after its evaluation has ended a build runs again in a new one, and histor
   await fail(world, await claimOne(world, "a"), "permanent");
   await succeed(world, await claimOne(world, "d"));
   expect(await evaluationState(world, id)).toBe("Failed");
-  const again = await restartBuild(world.deps, await linkOf(id, "a"), null);
+  const again = await restartBuild(world.deps, await linkOf(world, id, "a"), null);
   expect(again).not.toBe(id);
   for (const name of ["a", "b", "c"]) await succeed(world, await claimOne(world, name));
   expect(await evaluationState(world, again)).toBe("Completed");
@@ -228,15 +222,15 @@ async function priorities(): Promise<Record<string, number>> {
 
 test("a build that is put first takes what it waits for along, until it has ended", async () => {
   const id = await evaluate(world, GRAPH);
-  await prioritizeBuild(world.deps, await linkOf(id, "b"), 5);
+  await prioritizeBuild(world.deps, await linkOf(world, id, "b"), 5);
   expect(await priorities()).toEqual({ a: 5, b: 5, c: 0, d: 0 });
-  await prioritizeBuild(world.deps, await linkOf(id, "b"), -2);
+  await prioritizeBuild(world.deps, await linkOf(world, id, "b"), -2);
   expect(await priorities()).toEqual({ a: 5, b: -2, c: 0, d: 0 });
   const [a] = (await claim(world, { limit: 1 })).values();
   await succeed(world, a as NonNullable<typeof a>);
   await raisePriorities(world.deps);
   expect(await priorities()).toMatchObject({ a: 0, b: -2 });
-  await expect(prioritizeBuild(world.deps, await linkOf(id, "a"), 1)).rejects.toThrow("ended already");
+  await expect(prioritizeBuild(world.deps, await linkOf(world, id, "a"), 1)).rejects.toThrow("ended already");
 });
 
 test("an evaluation that is put first is taken first, with what it finds later", async () => {

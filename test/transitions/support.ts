@@ -217,6 +217,14 @@ export async function evaluationState({ db }: Pick<World, "db">, id: string): Pr
   return evaluationStatusName(row.status);
 }
 
+/** The evaluation's link to a build. */
+export async function linkOf({ db }: Pick<World, "db">, evaluationId: string, name: string): Promise<string> {
+  const { rows } = await sql<{ id: string }>`
+    select l.id from evaluation_build l join build b on b.id = l.build_id
+    where l.evaluation_id = ${evaluationId} and b.drv_path = ${drvPathOf(name)}`.execute(db);
+  return rows[0]?.id as string;
+}
+
 /** What the evaluation's links were frozen with, by name. */
 export async function frozenLinks({ db }: Pick<World, "db">, evaluationId: string) {
   const rows = await db

@@ -76,9 +76,9 @@ async function mendBuilds(deps: AuditDeps, faults: readonly FaultyBuild[]): Prom
     const without = await listBuildsWithoutLease(trx, ids);
     await recountBuilds(trx, ids);
     const counted = await lockBuilds(trx, without);
-    await requeueBuilds(trx, counted);
+    const failed = await requeueBuilds(trx, counted);
     await mendTimes(trx, ids);
-    await concludeBuilds(trx, wakeups, ids);
+    await concludeBuilds(trx, wakeups, [...ids, ...failed]);
     wakeups.endedAttempts(stray);
     for (const { organization_id } of builds) wakeups.work(organization_id);
   });

@@ -6,7 +6,7 @@ import {
   lockEvaluationsAbove,
   recordBuildEnds,
 } from "../../db/build-ends.ts";
-import { type LockedBuild, lockWaitingDependents, moveBuilds } from "../../db/build-transitions.ts";
+import { type LockedBuild, lockFailedBelow, lockWaitingDependents, moveBuilds } from "../../db/build-transitions.ts";
 import { endLockedEvaluations } from "../../db/evaluation-end.ts";
 import { type AbsentOutput, listAbsentOutputs } from "../../db/organization-stores.ts";
 import type { Database } from "../../db/schema.ts";
@@ -95,7 +95,12 @@ export async function endBuilds(
   }
   const lost = buildsOf(ends, [BuildStatus.FailedPermanent, BuildStatus.FailedTimeout]);
   const failedAbove = lost.length > 0 ? await failDependents(trx, lost) : [];
-  const over = await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove]);
+  const again = ended.filter(({ build }, index) => waitsAgain(build, (ends[index] as BuildEnd).status));
+  const failedAgain = await failWithDependencies(
+    trx,
+    again.map(({ build }) => build.id),
+  );
+  const over = await concludeBuilds(trx, wakeups, [...ending.map(({ id }) => id), ...failedAbove, ...failedAgain]);
   // A success with nothing above it makes no work: the place that became free is asked for by its worker.
   if (ready || over || made.length < ends.length)
     for (const { organization_id } of ending) wakeups.work(organization_id);
@@ -172,12 +177,31 @@ export async function failDependents(trx: Transaction<Database>, buildIds: reado
   return failed;
 }
 
-/** What a worker gave back or lost is offered again. The builds are locked by this transaction. */
-export async function requeueBuilds(trx: Transaction<Database>, builds: readonly LockedBuild[]): Promise<void> {
+/** An input was lost while it ran. */
+function waitsAgain({ pending_dependencies }: LockedBuild, status: BuildStatus): boolean {
+  return pending_dependencies > 0 && (status === BuildStatus.Created || status === BuildStatus.FailedTransient);
+}
+
+/**
+ * Builds that ran, and wait again, were passed over when what they wait for failed or was aborted: they fail with it
+ * now, and what rests on them too. They are locked by this transaction. Returns what failed.
+ */
+async function failWithDependencies(trx: Transaction<Database>, buildIds: readonly string[]): Promise<string[]> {
+  if (buildIds.length === 0) return [];
+  const failed = await lockFailedBelow(trx, buildIds);
+  return failed.length > 0 ? await failDependents(trx, failed) : [];
+}
+
+/**
+ * What a worker gave back or lost is offered again. The builds are locked by this transaction. Returns what failed
+ * instead, since an input was lost meanwhile and will not be there again.
+ */
+export async function requeueBuilds(trx: Transaction<Database>, builds: readonly LockedBuild[]): Promise<string[]> {
   const ready = builds.filter((build) => build.pending_dependencies === 0).map(({ id }) => id);
   const waiting = builds.filter((build) => build.pending_dependencies > 0).map(({ id }) => id);
   await moveBuilds(trx, ready, { from: [BuildStatus.Building], to: BuildStatus.Queued });
   await moveBuilds(trx, waiting, { from: [BuildStatus.Building], to: BuildStatus.Created });
+  return await failWithDependencies(trx, waiting);
 }
 
 /** Ends the evaluations for which these builds were the last ones, and wakes who watches. True when one has ended. */

@@ -150,13 +150,13 @@ async function giveBackBuilds(
   const above = tooOftenIds.length > 0 ? (await waitingAbove(tooOftenIds).execute(trx)).rows : [];
   const builds = await lockBuilds(trx, [...ids, ...above.map(({ build_id }) => build_id)]);
   const returned = ids.filter((id) => !tooOftenIds.includes(id));
-  await requeueBuilds(
+  const failedBelow = await requeueBuilds(
     trx,
     builds.filter(({ id }) => returned.includes(id)),
   );
   const failed = await moveBuilds(trx, tooOftenIds, { from: [BuildStatus.Building], to: BuildStatus.FailedPermanent });
   const failedAbove = failed.length > 0 ? await failDependents(trx, failed) : [];
-  await concludeBuilds(trx, wakeups, [...ids, ...failedAbove]);
+  await concludeBuilds(trx, wakeups, [...ids, ...failedAbove, ...failedBelow]);
 }
 
 /** Of the builds of attempts that end here, those that are given up with them. */

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { TestDatabase } from "#test/support/database.ts";
+import type { TestDatabase } from "./database.ts";
 
 type Db = TestDatabase["db"];
 
