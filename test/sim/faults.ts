@@ -65,6 +65,8 @@ export class Faults {
   readonly #pauseMs: number;
   readonly #usualLatencyMs: number;
   #nextMs: number;
+  /** What is usual while things go wrong may be slower than what comes after. */
+  #areOver = false;
   /** Steps until the fault that is due. */
   #stepsLeft = -1;
 
@@ -191,13 +193,14 @@ export class Faults {
   #for<T, K extends keyof T>(ms: number, weather: T, key: K, value: T[K], usual: T[K]): void {
     weather[key] = value;
     this.#targets.simulator.schedule(ms, () => {
-      weather[key] = usual;
+      if (!this.#areOver) weather[key] = usual;
     });
   }
 
   /** From here on nothing goes wrong any more. */
   end(): void {
     const { database, network, wakeUps } = this.#targets;
+    this.#areOver = true;
     Object.assign(database.weather, { latencyMs: 4, down: false, loss: 0, conflict: 0 });
     network.heal();
     wakeUps.loss = 0;

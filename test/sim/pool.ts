@@ -19,20 +19,28 @@ export interface SeedsOptions {
   readonly onResult?: (result: SeedResult) => void;
 }
 
-/** Runs the seeds in order, on all processors; resolves with their results in the order of the seeds. */
+/**
+ * Runs the seeds in order, on all processors; resolves with their results in the order of the seeds. One that hangs, or
+ * takes its process with it, has failed, and the others go on.
+ */
 export async function runSeeds(options: SeedsOptions): Promise<SeedResult[]> {
   const { server, seeds, lines, first = false, recalls = true, onResult } = options;
   const left = seeds[Symbol.iterator]();
   const results: SeedResult[] = [];
   const work = async (): Promise<void> => {
-    await using runner = await Runner.start(server);
-    for (;;) {
-      if (first && results.some(({ error }) => error)) return;
-      const { done, value } = left.next();
-      if (done) return;
-      const result = await runner.run({ seed: value, lines, recalls });
-      results.push(result);
-      onResult?.(result);
+    let runner = await Runner.start(server);
+    try {
+      for (;;) {
+        if (first && results.some(({ error }) => error)) return;
+        const { done, value } = left.next();
+        if (done) return;
+        if (runner.isOver) runner = await Runner.start(server);
+        const result = await runner.run({ seed: value, lines, recalls });
+        results.push(result);
+        onResult?.(result);
+      }
+    } finally {
+      await runner[Symbol.asyncDispose]();
     }
   };
   await Promise.all(Array.from({ length: availableParallelism() }, work));
@@ -42,11 +50,15 @@ export async function runSeeds(options: SeedsOptions): Promise<SeedResult[]> {
 class Runner implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #ended: Promise<never>;
+  isOver = false;
 
   private constructor(child: ChildProcess) {
     this.#child = child;
     this.#ended = new Promise((_, reject) => {
-      child.once("exit", (code, signal) => reject(new Error(`a process of the simulation ended: ${code ?? signal}`)));
+      child.once("exit", (code, signal) => {
+        this.isOver = true;
+        reject(new Error(`a process of the simulation ended: ${code ?? signal}`));
+      });
     });
     this.#ended.catch(() => {});
   }
@@ -64,8 +76,9 @@ class Runner implements AsyncDisposable {
     this.#child.send(order);
     try {
       return await answer;
-    } catch (error) {
-      throw new Error(`seed ${order.seed} did not come to an end`, { cause: error });
+    } catch (cause) {
+      const { message, stack = message } = new Error(`it did not come to an end: ${String(cause)}`);
+      return { seed: order.seed, error: { message, stack }, trace: [], digest: "", simulatedMs: 0 };
     } finally {
       clearTimeout(timer);
     }

@@ -72,7 +72,12 @@ export class Reasons {
     return this.#wrongSince.size > 0;
   }
 
-  /** Throws with what has been wrong for too long. */
+  /** No server runs: nobody could have set right what was wrong. */
+  forget(): void {
+    this.#wrongSince.clear();
+  }
+
+  /** Throws with what has been wrong for too long. Some server runs. */
   async check(db: Kysely<Database>): Promise<void> {
     const { rows } = await look.execute(db);
     const now = this.#simulator.elapsedMs;
@@ -84,7 +89,8 @@ export class Reasons {
   }
 
   #wrongs(facts: Facts): string[] {
-    return this.#organizations.flatMap((organization) => {
+    const clear = this.#organizations.filter(({ workers }) => !workers.some((worker) => this.#isUnclear(worker)));
+    return clear.flatMap((organization) => {
       const workers = organization.workers.filter((worker) => this.#isThere(worker));
       const own = facts.ready.filter((build) => build.organization === organization.id);
       const blocked = own.filter((build) => !workers.some((worker) => canRun(worker, build)));
@@ -113,7 +119,16 @@ export class Reasons {
   /** A server has a session with it, as far as it can know, and it takes work. */
   #isThere(worker: WorkerMachine): boolean {
     if (worker.process && worker.stopping) return false;
-    return [...this.#network.links].some(({ workerId, toServer }) => workerId === worker.id && !toServer.closed);
+    return this.#isJoined(worker);
+  }
+
+  /** It is about to stop, and whether the server has heard that nobody can say. */
+  #isUnclear(worker: WorkerMachine): boolean {
+    return worker.process !== null && worker.stopping && this.#isJoined(worker) && !this.#isHeard(worker);
+  }
+
+  #isJoined({ id }: WorkerMachine): boolean {
+    return [...this.#network.links].some(({ workerId, toServer }) => workerId === id && !toServer.closed);
   }
 
   /** What it asks for arrives. */

@@ -16,10 +16,12 @@ import { type ServerMachine, SimulatedServer } from "./server.ts";
 import { Simulator } from "./simulator.ts";
 import type { WorkerMachine } from "./worker.ts";
 
-/** After the last fault everything has ended within this. */
-const SETTLE_MS_MAX: number = 20 * MINUTE;
+/** After the last fault everything has ended within this: builds hang for minutes, and workers have few places. */
+const SETTLE_MS_MAX: number = 40 * MINUTE;
 /** For the last evaluation, whose builds all run at once: an evaluation, a build, and what lies between. */
 const PROBE_MS_MAX: number = PROBE_MS + 60_000;
+/** When nothing goes wrong any more, what has ended is back after this. */
+const SOUND_RESTART_MS = 500;
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -145,7 +147,9 @@ class Simulation {
       this.#open = open;
       this.#connected = connected;
     } else if (!this.#reasons.isDoubtful) return;
-    if (this.#phase !== "faults") await this.#reasons.check(observer);
+    if (this.#phase === "faults") return;
+    if (serversAlive(this.#installation).length > 0) await this.#reasons.check(observer);
+    else this.#reasons.forget();
   }
 
   /** Everybody is there, and nothing is left to do. */
@@ -197,7 +201,7 @@ class Simulation {
       hearing.serverCame(machine.number);
       server.process.onDeath(() => {
         hearing.serverWent(machine.number);
-        this.#keepServer(machine, this.#restartMs());
+        this.#keepServer(machine, this.#serverRestartMs());
       });
       void server.start();
     });
@@ -206,13 +210,21 @@ class Simulation {
   #keepWorker(worker: WorkerMachine, organizationId: string, delayMs: number): void {
     this.#parts.simulator.schedule(delayMs, () => {
       worker.start(organizationId);
-      worker.process?.onDeath(() => this.#keepWorker(worker, organizationId, this.#restartMs()));
+      worker.process?.onDeath(() => this.#keepWorker(worker, organizationId, this.#workerRestartMs()));
     });
   }
 
-  #restartMs(): number {
-    const { random } = this.#parts;
-    if (this.#phase === "faults") return random.pick([50, 500, 5_000, 20_000, 90_000]);
-    return this.#phase === "scarcity" ? this.#scarcityEndMs - this.#parts.simulator.elapsedMs + 500 : 500;
+  #serverRestartMs(): number {
+    return this.#phase === "faults" ? this.#faultyRestartMs() : SOUND_RESTART_MS;
+  }
+
+  #workerRestartMs(): number {
+    if (this.#phase === "faults") return this.#faultyRestartMs();
+    const scarceMs = this.#phase === "scarcity" ? this.#scarcityEndMs - this.#parts.simulator.elapsedMs : 0;
+    return scarceMs + SOUND_RESTART_MS;
+  }
+
+  #faultyRestartMs(): number {
+    return this.#parts.random.pick([50, 500, 5_000, 20_000, 90_000]);
   }
 }
