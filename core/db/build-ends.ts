@@ -18,6 +18,9 @@ export interface EndingBuild extends LockedBuild {
  * with what their ends touch: what rests on a success, and everything that waits for a failure, however far above.
  * These too come at once and in id order: a build need not have a smaller id than what rests on it. Returns the builds
  * that end. What came late is not among them.
+ *
+ * An open attempt is here, and in `recordBuildEnds`, one without an outcome, which is the same as one without an end:
+ * for the latter the planner knows an index, and would look through all that has ended in it for a few ids.
  */
 export async function lockEndingBuilds(
   trx: Transaction<Database>,
@@ -28,7 +31,7 @@ export async function lockEndingBuilds(
   const result = await sql<EndingBuild & { readonly attempt_id: string | null }>`
     with held as materialized (
       select id, build_id from attempt
-      where id = any(${attemptIds}::uuid[]) and build_id is not null and finished_at is null
+      where id = any(${attemptIds}::uuid[]) and build_id is not null and outcome = 0
       order by id for update
     )
     select b.id, b.organization_id, b.drv_path, b.status, b.pending_dependencies, b.transient_failures,
@@ -112,7 +115,7 @@ export async function recordBuildEnds(trx: Transaction<Database>, ends: readonly
         peak_memory_bytes = ends.peak_memory_bytes,
         io_read_bytes = ends.io_read_bytes,
         io_write_bytes = ends.io_write_bytes
-      from ends where attempt.id = ends.attempt_id and finished_at is null
+      from ends where attempt.id = ends.attempt_id and attempt.outcome = 0
     )
     select exists (select from moved where status = 1) as ready`.execute(trx);
   return result.rows[0]?.ready ?? false;
