@@ -1,6 +1,6 @@
 import pg from "pg";
 import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
-import { TEMPLATE } from "../support/template.ts";
+import { copyStatement } from "../support/template.ts";
 import { Catalog } from "./catalog.ts";
 
 /** Where a run takes place. */
@@ -37,7 +37,7 @@ export class Grounds {
   static async open(server: DatabaseAddress): Promise<Grounds> {
     const administrator = await connect(server);
     const template = `sim_${process.pid}`;
-    await administrator.query(`create database ${template} template ${TEMPLATE}`);
+    await administrator.query(copyStatement(server, template));
     const client = await connect({ ...server, database: template });
     await client.query(WITHOUT_VACUUM);
     const catalog = await Catalog.read(client);
@@ -47,7 +47,7 @@ export class Grounds {
 
   async with<T>(name: string, recalls: boolean, work: (ground: Ground) => Promise<T>): Promise<T> {
     const database = `${this.#template}_${name}`;
-    await this.#administrator.query(`create database ${database} template ${this.#template}`);
+    await this.#administrator.query(copyStatement(this.#server, database, this.#template));
     try {
       return await work({ address: { ...this.#server, database }, catalog: this.#catalog, recalls });
     } finally {

@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startTestPostgres } from "../support/postgres-server.ts";
+import { quickFolder } from "../support/quick-folder.ts";
 import { runMutants } from "./mutants.ts";
 import { runSeeds } from "./pool.ts";
 import { describeFailures, describeResult } from "./report.ts";
@@ -38,7 +38,7 @@ async function main(): Promise<number> {
   if (values.mutants) return await runMutants({ first, seeds: count("--seeds", values.seeds ?? "250") });
   const seeds = count("--seeds", values.seeds ?? (values.seed === undefined ? "10000" : "1"));
 
-  const folder = await mkdtemp(join(tmpdir(), "gradient-sim-"));
+  const folder = await mkdtemp(join(quickFolder(), "gradient-sim-"));
   const postgres = await startTestPostgres(folder);
   try {
     let done = 0;

@@ -7,7 +7,7 @@ import { inject } from "vitest";
 import type { Database } from "#core/db/schema.ts";
 import { openPool, type Pool } from "#runtime/node/pool.ts";
 import type { DatabaseAddress } from "#runtime/node/postgres/start.ts";
-import { TEMPLATE } from "./template.ts";
+import { copyStatement, TEMPLATE } from "./template.ts";
 
 export interface TestDatabase extends AsyncDisposable {
   readonly db: Kysely<Database>;
@@ -30,7 +30,7 @@ export async function withEmptyDatabase(): Promise<TestDatabase> {
 async function makeDatabase(template: string, connectionsMax = 10): Promise<TestDatabase> {
   const server = await postgresAddress();
   const database = `test_${randomUUID().replaceAll("-", "")}`;
-  await administer(server, `create database ${database} template ${template}`);
+  await administer(server, copyStatement(server, database, template));
 
   const address = { ...server, database };
   const pool = openPool(address, { name: "test", connectionsMax });

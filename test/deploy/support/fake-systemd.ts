@@ -41,6 +41,8 @@ while [ "$1" != -- ]; do
 done
 shift
 [ -n "$unit" ] || { echo "the unit has no name" >&2; exit 64; }
+# One of that name that the power took with it left its number behind.
+rm -f "$root/units/$unit"
 env -i PATH=/usr/bin:/bin setsid sh -c 'echo $$ > "$0"; exec "$@"' "$root/units/$unit" "$@" \\
   < /dev/null > "$log" 2>&1 &
 until [ -s "$root/units/$unit" ]; do sleep 0.01; done
