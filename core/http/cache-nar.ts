@@ -11,11 +11,11 @@ import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import {
   answerElsewhere,
-  answerNoPlace,
-  answerPlace,
   type NarElsewhere,
+  PLACE_HEADER,
   PLACE_ONLY,
   PROXY_HEADER,
+  pathForProxy,
 } from "./nar-elsewhere.ts";
 import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
@@ -37,8 +37,9 @@ const CONTENT_TYPE = "application/x-nix-nar";
 const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst$/;
 
 /**
- * The whole of a small file of a public cache that is in memory; null for everything else. The names are looked up as
- * they are: what no cache can hold is found nowhere.
+ * The whole of a small file of a public cache that is in memory, or for a proxy that asks for no more the place of a
+ * file that was there a moment ago; null for everything else. The names are looked up as they are: what no cache can
+ * hold is found nowhere.
  */
 export function narFromMemory(
   { nars, traffic }: Pick<CacheNarDeps, "nars" | "traffic">,
@@ -46,16 +47,23 @@ export function narFromMemory(
   { method, target, ifNoneMatch, range, sendfileType }: PlainRequest,
 ): PlainAnswer | null {
   if (!target || method !== "GET" || ifNoneMatch !== undefined || range !== undefined) return null;
-  if (sendfileType === PLACE_ONLY) return null;
   const [, cacheName, name] = TARGET.exec(target) ?? [];
   const cache = cacheName !== undefined && door.remembered(cacheName);
   if (!cache || name === undefined) return null;
   const known = nars.get(cache.id, name);
-  if (!known?.file || known.name !== name) return null;
-  traffic?.sent(cache.id, known.file.length);
-  const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff", "accept-ranges", "bytes"];
-  headers.push("content-length", String(known.file.length), "etag", `"${name}"`);
+  if (known?.name !== name) return null;
+  const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff", "etag", `"${name}"`];
   headers.push("cache-control", answer.immutableCacheControl(cache));
+  if (sendfileType === PLACE_ONLY) {
+    const path = nars.pathOf(cache.id, name);
+    if (path === null) return null;
+    traffic?.sent(cache.id, known.nar.fileSize);
+    headers.push(PLACE_HEADER, path);
+    return { kind: "place", status: 204, headers, body: "" };
+  }
+  if (!known.file) return null;
+  traffic?.sent(cache.id, known.file.length);
+  headers.push("accept-ranges", "bytes", "content-length", String(known.file.length));
   return { kind: "nar", status: 200, headers, body: known.file };
 }
 
@@ -67,9 +75,8 @@ export function narFromMemory(
  */
 export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
   const { request, cache, fileHash } = asked;
-  const isPlaceOnly = request.headers.get(PROXY_HEADER) === PLACE_ONLY;
-  const known = await findNar(deps, asked, { withFile: !isPlaceOnly });
-  if (!known && isPlaceOnly) return answerNoPlace();
+  if (request.headers.get(PROXY_HEADER) === PLACE_ONLY) return await answerPlace(deps, asked);
+  const known = await findNar(deps, asked, { withFile: true });
   if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
   const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
@@ -78,11 +85,6 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   const cacheControl = named ? answer.immutableCacheControl(cache) : answer.shortCacheControl(cache);
   const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
-  if (isPlaceOnly) {
-    const place = named ? await answerPlace(deps, elsewhere) : answerNoPlace();
-    if (place.headers.has("x-accel-redirect") && request.method === "GET") deps.traffic?.sent(cache.id, nar.fileSize);
-    return place;
-  }
   // What has other bytes than its name says must not be resumed, which nobody else would know.
   const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
   if (sentElsewhere) {
@@ -104,6 +106,24 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
   if (!response) deps.nars.forget(`${cache.id}/${known.pathHash}`);
   else if (response.ok && request.method === "GET") deps.traffic?.sent(cache.id, sizeOf(response));
   return response ?? answer.notFound();
+}
+
+/** 204, without a place where we must answer ourselves, also what is wrong with the file. */
+async function answerPlace(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
+  const { nars, traffic } = deps;
+  const { request, cache, fileHash } = asked;
+  const name = encodeBase32(fileHash);
+  const { generation } = nars;
+  const known = await findNar(deps, asked, { withFile: false });
+  const path = known?.name === name ? await pathForProxy(deps, known.nar) : null;
+  if (!known || path === null) return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
+  nars.setPath({ cacheId: cache.id, name }, path, generation);
+  if (request.method === "GET") traffic?.sent(cache.id, known.nar.fileSize);
+  const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE, etag: `"${name}"`, [PLACE_HEADER]: path };
+  return new Response(null, {
+    status: 204,
+    headers: { ...headers, "cache-control": answer.immutableCacheControl(cache) },
+  });
 }
 
 /** Of what is kept in memory a whole GET reads the file, too. */

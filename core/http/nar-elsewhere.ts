@@ -13,6 +13,8 @@ export interface NarElsewhere {
 /** nginx is told in its own configuration to say this of itself: whoever reaches us past it gets the bytes. */
 export const PROXY_HEADER = "x-sendfile-type";
 const PROXY_VALUE = "X-Accel-Redirect";
+/** Names the file that it sends. */
+export const PLACE_HEADER = "x-accel-redirect";
 /** It asks for nothing but the file's place, which it may remember for others. */
 export const PLACE_ONLY = "X-Accel-Redirect-Only";
 /** A client follows at once; the rest is for clocks that differ. Whoever resumes asks us again. */
@@ -40,19 +42,15 @@ export async function answerElsewhere(
   return answerAt(location, elsewhere, { isBehindProxy, headers });
 }
 
-/** For who asks for the place only: 204, without one where we must answer ourselves. Any other answer does as well. */
-export async function answerPlace(
+/** Where the proxy before us finds the file. Null where we must answer ourselves, as for `answerElsewhere`. */
+export async function pathForProxy(
   { blobs, elsewhere }: { readonly blobs: BlobStore; readonly elsewhere?: NarElsewhere },
-  { nar, headers }: { readonly nar: Nar; readonly headers: Readonly<Record<string, string>> },
-): Promise<Response> {
+  nar: Nar,
+): Promise<string | null> {
   const path = elsewhere?.proxyPath;
   const location = path ? await blobs.locate?.(nar.objectKey, URL_LIFETIME_MS) : null;
-  if (!path || !location || "url" in location || location.size !== nar.fileSize) return answerNoPlace();
-  return new Response(null, { status: 204, headers: { ...headers, "x-accel-redirect": path + location.path } });
-}
-
-export function answerNoPlace(): Response {
-  return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
+  if (!path || !location || "url" in location || location.size !== nar.fileSize) return null;
+  return path + location.path;
 }
 
 function answerAt(
@@ -69,5 +67,5 @@ function answerAt(
     });
   }
   if (!isBehindProxy || proxyPath === null) return null;
-  return new Response(null, { headers: { ...headers, "x-accel-redirect": proxyPath + location.path } });
+  return new Response(null, { headers: { ...headers, [PLACE_HEADER]: proxyPath + location.path } });
 }

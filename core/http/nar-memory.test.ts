@@ -6,10 +6,10 @@ const HASH = { algorithm: "sha256", digest: new Uint8Array(32) } as const;
 const NAR: Nar = { narHash: HASH, narSize: 9, fileHash: HASH, fileSize: 9, compression: "zstd", objectKey: "nar/aa/1" };
 const LIMITS = { entriesMax: 3, bytesMax: 5_000, ageMsMax: 1_000 };
 
-function withMemory() {
+function withMemory(limits: Partial<typeof LIMITS> = {}) {
   let now = 0;
   const clock = { now: () => now, monotonic: () => now, schedule: () => () => {} };
-  const memory = new NarMemory(clock, LIMITS);
+  const memory = new NarMemory(clock, { ...LIMITS, ...limits });
   const put = (cacheId: string, name: string, { pathHash = `path-${name}`, bytes = 0 } = {}) =>
     memory.put(
       { cacheId, name },
@@ -55,6 +55,31 @@ test("what was looked up before something was forgotten is not kept", () => {
   memory.forget("c1/one");
   memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, name: "a", pathHash: "one", file: null }, before);
   expect(known(["a"])).toEqual([]);
+});
+
+test("where its file lies is known of a NAR for ten seconds, whatever else becomes known, and goes with it", () => {
+  const { memory, put, pass } = withMemory({ ageMsMax: 60_000 });
+  const tell = (name: string, generation = memory.generation) =>
+    memory.setPath({ cacheId: "c1", name }, `/files/${name}`, generation);
+  tell("a");
+  put("c1", "a");
+  expect(memory.pathOf("c1", "a")).toBeNull();
+  tell("a");
+  put("c1", "a", { bytes: 10 });
+  expect(memory.pathOf("c1", "a")).toBe("/files/a");
+  expect(memory.pathOf("c2", "a")).toBeNull();
+  pass(9_999);
+  expect(memory.pathOf("c1", "a")).toBe("/files/a");
+  pass(1);
+  expect(memory.pathOf("c1", "a")).toBeNull();
+
+  put("c1", "b");
+  const before = memory.generation;
+  tell("b");
+  memory.forget("c1/path-b");
+  put("c1", "b");
+  tell("b", before);
+  expect(memory.pathOf("c1", "b")).toBeNull();
 });
 
 test("the ones used least recently go, by number and by bytes", () => {

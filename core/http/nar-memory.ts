@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.ts";
+import { type Clock, SECOND } from "../lib/clock.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
 import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
 
@@ -6,18 +6,28 @@ import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memor
 export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
 
 /** Of two maps' entries, their keys, the NAR's hashes and texts, measured as for narinfos. */
-const ENTRY_BYTES = 1_200;
+const ENTRY_BYTES = 1_400;
+/** How long a file is not looked for again: nginx keeps it open for as long. */
+const PLACE_MS_MAX: number = 10 * SECOND;
 
 interface Entry extends ServedNar {
   /** The hash that its file has now. One that was stored anew is also known by the hash from before. */
   readonly name: string;
   /** The whole file, proven; null until it was read, or where it is large. */
   readonly file: Uint8Array | null;
+  /** Where the proxy before us finds its file, which was there a moment ago. */
+  readonly place: { readonly path: string; readonly expiresAt: number } | null;
   readonly expiresAt: number;
 }
 
 /** What a surface knows of one file name of one cache. */
 export type KnownNar = Pick<Entry, "nar" | "pathHash" | "file" | "name">;
+
+/** A file name of a cache, which need not be the one that the file has now. */
+interface NarAsked {
+  readonly cacheId: string;
+  readonly name: string;
+}
 
 /**
  * The NARs asked for last, by `cache id/file hash`, with the bytes of small ones. Each is forgotten with the path that
@@ -56,14 +66,28 @@ export class NarMemory {
     return entry;
   }
 
-  put(place: { readonly cacheId: string; readonly name: string }, known: KnownNar, generation: number): void {
+  /** The path where the proxy before us finds its file; null unless that was told a moment ago. */
+  pathOf(cacheId: string, name: string): string | null {
+    const place = this.#entries.get(`${cacheId}/${name}`)?.place;
+    return place && place.expiresAt > this.#clock.monotonic() ? place.path : null;
+  }
+
+  setPath({ cacheId, name }: NarAsked, path: string, generation: number): void {
+    const key = `${cacheId}/${name}`;
+    const entry = this.#entries.get(key);
+    if (!entry || generation !== this.#forgotten) return;
+    this.#entries.set(key, { ...entry, place: { path, expiresAt: this.#clock.monotonic() + PLACE_MS_MAX } });
+  }
+
+  put(asked: NarAsked, known: KnownNar, generation: number): void {
     if (generation !== this.#forgotten) return;
-    const key = `${place.cacheId}/${place.name}`;
-    const expiresAt = this.#entries.get(key)?.expiresAt ?? this.#clock.monotonic() + this.#limits.ageMsMax;
+    const key = `${asked.cacheId}/${asked.name}`;
+    const before = this.#entries.get(key);
+    const expiresAt = before?.expiresAt ?? this.#clock.monotonic() + this.#limits.ageMsMax;
     this.#remove(key);
-    this.#entries.set(key, { ...known, expiresAt });
+    this.#entries.set(key, { ...known, place: before?.place ?? null, expiresAt });
     this.#bytes += bytesOf(known);
-    const pathKey = `${place.cacheId}/${known.pathHash}`;
+    const pathKey = `${asked.cacheId}/${known.pathHash}`;
     this.#names.set(pathKey, (this.#names.get(pathKey) ?? new Set()).add(key));
     for (const oldest of this.#entries.keys()) {
       if (this.#entries.size <= this.#limits.entriesMax && this.#bytes <= this.#limits.bytesMax) break;

@@ -1,7 +1,8 @@
 /** An answer made of memory alone, for a runtime that can send it without a `Response`. */
 export interface PlainAnswer {
-  readonly kind: "narinfo" | "nar";
-  readonly status: 200 | 304;
+  /** place: where a NAR lies, for the proxy before us. */
+  readonly kind: "narinfo" | "nar" | "place";
+  readonly status: 200 | 204 | 304;
   /** Names and values in turn. */
   readonly headers: string[];
   /** ASCII, or bytes that nobody may change. Empty where the answer has no body. */

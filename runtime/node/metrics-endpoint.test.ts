@@ -22,7 +22,10 @@ const NOTHING: InstanceMetrics = {
   narBytesSent: 0,
 };
 
-function endpoint(measure: () => Promise<InstanceMetrics>, answers = { narInfos: 0, notModified: 0, nars: 4 }) {
+function endpoint(
+  measure: () => Promise<InstanceMetrics>,
+  answers = { narInfos: 0, notModified: 0, nars: 4, places: 0 },
+) {
   const logged: LogLine[] = [];
   const metrics = createMetrics({ version: "1", measure, takeFromMemory: () => answers });
   const answer = createMetricsEndpoint({
@@ -61,7 +64,7 @@ test("scrapers that come together are told the same, for the cost of one", async
 });
 
 test("methods that somebody made up are one series, and what memory answered is counted", async () => {
-  const { ask, metrics } = endpoint(async () => NOTHING, { narInfos: 7, notModified: 3, nars: 4 });
+  const { ask, metrics } = endpoint(async () => NOTHING, { narInfos: 7, notModified: 3, nars: 4, places: 5 });
   for (const method of ["GET", "BREW", "X1", "X2"]) {
     metrics.onAnswered({ method, route: "none", status: 404, seconds: 0.02 });
   }
@@ -75,6 +78,7 @@ test("methods that somebody made up are one series, and what memory answered is 
   expect(page).toContain(`gradient_http_requests_total{${narinfo},status="200"} 7\n`);
   expect(page).toContain(`gradient_http_requests_total{${narinfo},status="304"} 3\n`);
   expect(page).toContain('{method="GET",route="/cache/:cache/nar/:file",status="200"} 4\n');
+  expect(page).toContain('{method="GET",route="/cache/:cache/nar/:file",status="204"} 5\n');
 });
 
 test("other addresses are somebody else's", async () => {

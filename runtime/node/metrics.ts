@@ -100,11 +100,13 @@ function httpSeries(register: Registry) {
       durations.observe({ method, route }, seconds);
       requests.inc({ method, route, status });
     },
-    countFromMemory({ narInfos, notModified, nars }: MemoryCounts): void {
+    countFromMemory({ narInfos, notModified, nars, places }: MemoryCounts): void {
       const narInfo = { method: "GET", route: "/cache/:cache/:hash.narinfo" };
       if (narInfos > 0) requests.inc({ ...narInfo, status: 200 }, narInfos);
       if (notModified > 0) requests.inc({ ...narInfo, status: 304 }, notModified);
-      if (nars > 0) requests.inc({ method: "GET", route: "/cache/:cache/nar/:file", status: 200 }, nars);
+      const nar = { method: "GET", route: "/cache/:cache/nar/:file" };
+      if (nars > 0) requests.inc({ ...nar, status: 200 }, nars);
+      if (places > 0) requests.inc({ ...nar, status: 204 }, places);
     },
   };
 }

@@ -2,7 +2,9 @@ import { chmod, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { PlainRequest } from "#core/http/plain-answer.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
+import { storePathHash } from "#core/nix/store-path.ts";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
 import { openS3BlobStore } from "#runtime/node/s3/blob-store.ts";
 import { createS3Client } from "#runtime/node/s3/client.ts";
@@ -47,8 +49,18 @@ async function onDisk() {
   const blobs = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
   const elsewhere = { redirected: false, proxyPath: STORAGE_LOCATION };
   const surface = bench.surface({ blobs, elsewhere });
-  return async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
+  const ask = async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
+  const fromMemory = (url: string, asked: Partial<PlainRequest> = {}) =>
+    surface.fromMemory({ ...PLACE_ONLY, ...asked, target: new URL(url).pathname });
+  return Object.assign(ask, { fromMemory });
 }
+
+const PLACE_ONLY: Omit<PlainRequest, "target"> = {
+  method: "GET",
+  ifNoneMatch: undefined,
+  range: undefined,
+  sendfileType: "X-Accel-Redirect-Only",
+};
 
 test("nginx is told where the file is, by its own word only, and whoever passes it by gets the bytes", async () => {
   const ask = await onDisk();
@@ -93,6 +105,27 @@ test("nginx that asks for the place only gets it without a body, or no place whe
     const { status, headers } = await ask(url, only);
     expect([status, headers.get("x-accel-redirect"), headers.get("cache-control")]).toEqual([204, null, "no-store"]);
   }
+});
+
+test("nginx is told a place again of memory, of a public cache and until something becomes of the path", async () => {
+  const ask = await onDisk();
+  const path = await storedPath();
+  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
+  expect(ask.fromMemory(urlOf(path))).toBeNull();
+  const told = await ask(urlOf(path), only);
+
+  const again = ask.fromMemory(urlOf(path));
+  expect(again).toMatchObject({ kind: "place", status: 204, body: "" });
+  const headers = Array.from({ length: 5 }, (_, i) => again?.headers.slice(2 * i, 2 * i + 2) ?? []);
+  expect(again?.headers).toHaveLength(10);
+  expect(Object.fromEntries(headers)).toEqual(Object.fromEntries(told.headers));
+
+  for (const other of [{ method: "HEAD" }, { ifNoneMatch: "*" }, { range: "bytes=0-1" }, { sendfileType: undefined }])
+    expect(ask.fromMemory(urlOf(path), other)).toBeNull();
+  expect(ask.fromMemory(urlOf(path, privateCache))).toBeNull();
+  bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(path.storePath)}`);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(ask.fromMemory(urlOf(path))).toBeNull();
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {
