@@ -46,13 +46,15 @@ export const DATABASE_TESTS: TestGroup = {
 
 /** The tests of a group: all whose imports lead to its support, in the order of the files. */
 export function testsOf({ support, except }: TestGroup, files: SourceFiles): string[] {
-  const reach = new Set([support]);
-  for (let before = 0; before < reach.size; ) {
-    before = reach.size;
-    for (const [path, text] of files) {
-      const targets = findImports(text).map(({ specifier }) => resolveImport(path, specifier));
-      if (targets.some((target) => target !== null && reach.has(target))) reach.add(path);
+  const importers = new Map<string, string[]>();
+  for (const [path, text] of files) {
+    for (const { specifier } of findImports(text)) {
+      const target = resolveImport(path, specifier);
+      if (target !== null) importers.set(target, [...(importers.get(target) ?? []), path]);
     }
   }
+  const reach = new Set([support]);
+  // A set goes on with what is added to it on the way.
+  for (const path of reach) for (const importer of importers.get(path) ?? []) reach.add(importer);
   return [...files.keys()].filter((path) => isTestFile(path) && reach.has(path) && !except.test(path));
 }
