@@ -61,7 +61,7 @@ export class FakeWorker {
     this.connection.send(message);
   }
 
-  /** The first message of the type that no earlier call has taken. */
+  /** The first message of the type that no earlier call has taken. Rejects when the connection ends without it. */
   async next<T extends Received["type"]>(type: T): Promise<Of<T>> {
     const deadline = performance.now() + WAIT_MS_MAX;
     for (;;) {
@@ -70,7 +70,7 @@ export class FakeWorker {
         this.#taken.add(found);
         return found as Of<T>;
       }
-      if (performance.now() > deadline) {
+      if (this.closed !== null || performance.now() > deadline) {
         throw new Error(`no ${type} came; there were: ${JSON.stringify(this.received)}; closed: ${this.closed}`);
       }
       await sleep(2);
