@@ -53,6 +53,13 @@ export const TOOLS: readonly Tool[] = [
     neededBy: "the tests of the modules' configuration of Caddy",
   },
   {
+    name: "sshd",
+    command: "sshd",
+    versionArguments: ["-V"],
+    aptPackage: "openssh-server",
+    neededBy: "the tests of repositories over ssh",
+  },
+  {
     name: "postgres",
     command: "postgres",
     versionArguments: ["--version"],
