@@ -40,9 +40,26 @@ function whyNotInstallable(): string | null {
   return null;
 }
 
+/** A login for the network must not come of running tests. Null when all went well, as for `install`. */
+function maskUnits(units: readonly string[], say: (line: string) => void): string | null {
+  if (units.length === 0 || !existsSync("/run/systemd/system")) return null;
+  const { status, error, stderr } = spawnSync("systemctl", ["mask", ...units], { encoding: "utf8" });
+  if (status !== 0) {
+    say(`systemctl mask failed, and nothing is installed:\n${(error?.message ?? stderr).trim()}`);
+    return "their services could not be kept from starting";
+  }
+  say(`masked, so that what is installed starts no service: systemctl unmask ${units.join(" ")}`);
+  return null;
+}
+
 /** Null when all went well, otherwise the reason in a few words. Services that come with a package are not used. */
 function install(missing: readonly FoundTool[], say: (line: string) => void): string | null {
   const packages = missing.flatMap((tool) => tool.aptPackage.split(" "));
+  const trouble = maskUnits(
+    missing.flatMap(({ units = [] }) => units),
+    say,
+  );
+  if (trouble !== null) return trouble;
   say(`installing by apt-get: ${packages.join(" ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   for (const parameters of [["update"], ["install", "--yes", "--no-install-recommends", ...packages]]) {

@@ -12,6 +12,8 @@ export interface Tool {
   readonly aptPackage: string;
   /** The tests that are skipped without it. */
   readonly neededBy: string;
+  /** Units of the package that would take calls from the network; installing it here starts none of them. */
+  readonly units?: readonly string[];
 }
 
 export interface FoundTool extends Tool {
@@ -43,6 +45,7 @@ export const TOOLS: readonly Tool[] = [
     command: "nginx",
     versionArguments: ["-v"],
     aptPackage: "nginx-light",
+    units: ["nginx.service"],
     neededBy: "the tests of the cache behind a proxy",
   },
   {
@@ -50,6 +53,7 @@ export const TOOLS: readonly Tool[] = [
     command: "caddy",
     versionArguments: ["version"],
     aptPackage: "caddy",
+    units: ["caddy.service"],
     neededBy: "the tests of the modules' configuration of Caddy",
   },
   {
@@ -57,6 +61,7 @@ export const TOOLS: readonly Tool[] = [
     command: "sshd",
     versionArguments: ["-V"],
     aptPackage: "openssh-server",
+    units: ["ssh.service", "ssh.socket"],
     neededBy: "the tests of repositories over ssh",
   },
   {

@@ -48,7 +48,10 @@ export interface NarDetailsView extends NarView {
   readonly references: readonly string[];
   readonly deriver: string | null;
   readonly ca: string | null;
-  /** How often its narinfo or a file in it was sent, within ten minutes; what a proxy remembers is not counted. */
+  /**
+   * How often its narinfo or a file in it was asked for and found, within ten minutes. Not counted: downloads of the
+   * NAR itself, what a proxy remembers, and at the edge more than one in ten minutes.
+   */
   readonly fetch_count: number;
   readonly signed: boolean;
 }

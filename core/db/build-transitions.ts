@@ -102,7 +102,8 @@ export async function requeueRetries(db: Kysely<Database>): Promise<string[]> {
 /**
  * What these builds wait for although it has ended and will not be there: it failed or was aborted. Read with locks, so
  * that an end which goes on at this moment is seen here, or sees these builds wait. What a recovery is to bring back is
- * not among them.
+ * not among them. These locks come after those of `ids`, and need not be in one order with them: when just that input
+ * ends at this moment, a deadlock may have to repeat one of the two transactions.
  */
 export async function lockFailedBelow(trx: Transaction<Database>, ids: readonly string[]): Promise<string[]> {
   const result = await sql<{ id: string; failed: boolean }>`

@@ -244,21 +244,27 @@ export interface PathUse {
 }
 
 /**
- * Rows that went meanwhile are passed over, and so are those that were used some minutes ago: nobody looks closer than
- * hours, and each write is a new row. Answers the others, which are written.
+ * Rows that went meanwhile are passed over, and so are those that were used some minutes ago and are not due: nobody
+ * looks closer than hours, and each write is a new row. Answers the latter.
  */
 export async function touchPaths(
   db: Kysely<Database>,
   uses: readonly PathUse[],
 ): Promise<{ readonly cache_id: string; readonly hash: string }[]> {
   const result = await sql<{ cache_id: string; hash: string }>`
-    update cache_path set last_used_at = ${databaseNow}, fetch_count = fetch_count + used.count
-    from unnest(${uses.map(({ cacheId }) => cacheId)}::uuid[], ${uses.map(({ hash }) => hash)}::text[],
-      ${uses.map(({ count }) => count)}::bigint[], ${uses.map(({ isDue }) => isDue)}::boolean[]
-    ) as used (cache_id, hash, count, is_due)
-    where cache_path.cache_id = used.cache_id and cache_path.hash = used.hash
-      and (used.is_due or cache_path.last_used_at < gradient_now() - interval '10 minutes')
-    returning cache_path.cache_id, cache_path.hash`.execute(db);
+    with used as (
+      select * from unnest(${uses.map(({ cacheId }) => cacheId)}::uuid[], ${uses.map(({ hash }) => hash)}::text[],
+        ${uses.map(({ count }) => count)}::bigint[], ${uses.map(({ isDue }) => isDue)}::boolean[]
+      ) as used (cache_id, hash, count, is_due)
+    ), written as (
+      update cache_path set last_used_at = ${databaseNow}, fetch_count = fetch_count + used.count
+      from used
+      where cache_path.cache_id = used.cache_id and cache_path.hash = used.hash
+        and (used.is_due or cache_path.last_used_at < gradient_now() - interval '10 minutes')
+      returning cache_path.cache_id, cache_path.hash
+    )
+    select p.cache_id, p.hash from used join cache_path p on p.cache_id = used.cache_id and p.hash = used.hash
+    where not exists (select from written w where w.cache_id = p.cache_id and w.hash = p.hash)`.execute(db);
   return result.rows;
 }
 

@@ -117,7 +117,7 @@ async function answerPlace(deps: CacheNarDeps, asked: NarRequest): Promise<Respo
   const known = await findNar(deps, asked, { withFile: false });
   const path = known?.name === name ? await pathForProxy(deps, known.nar) : null;
   if (!known || path === null) return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
-  nars.setPath({ cacheId: cache.id, name }, path, generation);
+  if (!deps.elsewhere?.movingTo) nars.setPath({ cacheId: cache.id, name }, path, generation);
   if (request.method === "GET") traffic?.sent(cache.id, known.nar.fileSize);
   const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE, etag: `"${name}"`, [PLACE_HEADER]: path };
   return new Response(null, {

@@ -8,6 +8,8 @@ export interface NarElsewhere {
   readonly redirected: boolean;
   /** An internal location of the nginx before us, between slashes, that is the storage folder. */
   readonly proxyPath: string | null;
+  /** Where files are being moved to: what was in its place a moment ago need not be. */
+  readonly movingTo?: string | null;
 }
 
 /** nginx is told in its own configuration to say this of itself: whoever reaches us past it gets the bytes. */

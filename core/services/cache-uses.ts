@@ -27,7 +27,7 @@ interface Use {
 
 /** About 20 MB. When it is full it is flushed at once. */
 const USES_MAX = 100_000;
-/** More than these are not kept for their counts: there has to be room for what comes. */
+/** More than these are not kept for their counts, the oldest go: there has to be room for what comes. */
 const KEPT_MAX: number = USES_MAX / 2;
 const KEPT_MS: number = 10 * MINUTE;
 const CHUNK = 1_000;
@@ -48,17 +48,18 @@ export function createPathUses({
     const taken = used;
     used = new Map();
     const nowMs = clock.monotonic();
-    const isAll = counts || taken.size > KEPT_MAX;
+    const crowdedMs = sinceOfTheOldest([...taken.values()], taken.size - KEPT_MAX);
+    const dueMs = counts ? nowMs : Math.max(nowMs - KEPT_MS, crowdedMs);
     try {
       // In one order, so that two servers never wait for each other in a ring.
       for (const chunk of chunksOf([...taken].toSorted(bySubject), CHUNK)) {
         const uses = chunk.map(([subject, { count, sinceMs }]) => {
           const [cacheId = "", hash = ""] = subject.split("/");
-          return { cacheId, hash, count, isDue: isAll || nowMs - sinceMs >= KEPT_MS };
+          return { cacheId, hash, count, isDue: sinceMs <= dueMs };
         });
-        for (const { cache_id, hash } of await touchPaths(db, uses)) taken.delete(`${cache_id}/${hash}`);
-        // What is due and was not written has no row any more.
-        for (const { cacheId, hash, isDue } of uses) if (isDue) taken.delete(`${cacheId}/${hash}`);
+        const kept = await touchPaths(db, uses);
+        const isKept = new Set(kept.map(({ cache_id, hash }) => `${cache_id}/${hash}`));
+        for (const [subject] of chunk) if (!isKept.has(subject)) taken.delete(subject);
       }
     } finally {
       for (const [subject, use] of taken) keep(subject, use);
@@ -96,6 +97,12 @@ export function createPathUses({
       await flush(counts);
     },
   };
+}
+
+/** Since when the `count` oldest of them are known; before all time when there are none. */
+function sinceOfTheOldest(uses: readonly Use[], count: number): number {
+  const since = uses.map(({ sinceMs }) => sinceMs).toSorted((a, b) => a - b);
+  return since[count - 1] ?? Number.NEGATIVE_INFINITY;
 }
 
 function bySubject([a]: readonly [string, Use], [b]: readonly [string, Use]): number {

@@ -2,6 +2,7 @@ import { chmod, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { CacheSurfaceDeps } from "#core/http/cache-surface.ts";
 import type { PlainRequest } from "#core/http/plain-answer.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
@@ -16,6 +17,7 @@ import {
   bodyOf,
   type CacheBench,
   randomContent,
+  SIGNED_IN,
   type StoredPath,
   storeFile,
   type TestCache,
@@ -45,10 +47,10 @@ async function storedPath(deps: Partial<CacheBench["deps"]> = {}): Promise<Store
 
 const BEHIND_NGINX = { headers: { "x-sendfile-type": "X-Accel-Redirect" } };
 
-async function onDisk() {
+async function onDisk(overrides: Partial<CacheSurfaceDeps> = {}) {
   const blobs = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
   const elsewhere = { redirected: false, proxyPath: STORAGE_LOCATION };
-  const surface = bench.surface({ blobs, elsewhere });
+  const surface = bench.surface({ blobs, elsewhere, ...overrides });
   const ask = async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
   const fromMemory = (url: string, asked: Partial<PlainRequest> = {}) =>
     surface.fromMemory({ ...PLACE_ONLY, ...asked, target: new URL(url).pathname });
@@ -108,7 +110,10 @@ test("nginx that asks for the place only gets it without a body, or no place whe
 });
 
 test("nginx is told a place again of memory, of a public cache and until something becomes of the path", async () => {
-  const ask = await onDisk();
+  const ask = await onDisk({
+    authenticate: async (request) => (request.headers.has("authorization") ? SIGNED_IN : null),
+    canReadCache: async () => true,
+  });
   const path = await storedPath();
   const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
   expect(ask.fromMemory(urlOf(path))).toBeNull();
@@ -122,10 +127,20 @@ test("nginx is told a place again of memory, of a public cache and until somethi
 
   for (const other of [{ method: "HEAD" }, { ifNoneMatch: "*" }, { range: "bytes=0-1" }, { sendfileType: undefined }])
     expect(ask.fromMemory(urlOf(path), other)).toBeNull();
+  const signedIn = { headers: { ...only.headers, authorization: "Basic eDp5" } };
+  expect((await ask(urlOf(path, privateCache), signedIn)).headers.has("x-accel-redirect")).toBe(true);
   expect(ask.fromMemory(urlOf(path, privateCache))).toBeNull();
-  bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(path.storePath)}`);
-  await new Promise((resolve) => setImmediate(resolve));
-  expect(ask.fromMemory(urlOf(path))).toBeNull();
+
+  for (const subject of [`${cache.id}/${storePathHash(path.storePath)}`, `${cache.id}/`]) {
+    await ask(urlOf(path), only);
+    expect(ask.fromMemory(urlOf(path))).not.toBeNull();
+    bench.deps.notifier.notify("path", subject);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(ask.fromMemory(urlOf(path))).toBeNull();
+  }
+  const moving = await onDisk({ elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, movingTo: "s3" } });
+  expect((await moving(urlOf(path), only)).headers.has("x-accel-redirect")).toBe(true);
+  expect(moving.fromMemory(urlOf(path))).toBeNull();
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {

@@ -363,9 +363,35 @@ test("uses are counted once in ten minutes, and what is left of them when a serv
   expect(await touch(4)).toBe(7);
   expect(await touch(1, { counts: true })).toBe(12);
 
-  uses.touch(`${cache.id}/${"0".repeat(32)}`);
+  const later = await storeFile(bench, "later");
+  uses.touch(`${cache.id}/${storePathHash(later.storePath)}`);
+  await uses.flush();
+  await bench.commit([cache.id], [later]);
   await uses.flush({ counts: true });
-  expect(await counted()).toBe(12);
+  const counts = await db.selectFrom("cache_path").select("fetch_count").orderBy("fetch_count").execute();
+  expect(counts, "what has no row is not kept").toEqual([{ fetch_count: 0 }, { fetch_count: 12 }]);
+});
+
+test("of more paths than are kept for their counts the oldest are written", { timeout: 120_000 }, async () => {
+  await using bench = await withCacheBench();
+  const { db, log } = bench.deps;
+  const { cache, path } = await withPath(bench);
+  const newer = await storeFile(bench, "newer");
+  await bench.commit([cache.id], [newer]);
+  let now = 0;
+  const uses = createPathUses({ db, log, clock: { monotonic: () => now } });
+  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
+  now = 1;
+  for (let i = 0; i < 49_999; i++) uses.touch(`${cache.id}/${String(i).padStart(32, "0")}`);
+  uses.touch(`${cache.id}/${storePathHash(newer.storePath)}`);
+
+  await uses.flush();
+
+  const counts = await db.selectFrom("cache_path").select(["store_path", "fetch_count"]).execute();
+  expect(Object.fromEntries(counts.map((row) => [row.store_path.slice(33), row.fetch_count]))).toEqual({
+    [path.storePath.slice(44)]: 1,
+    newer: 0,
+  });
 });
 
 test("uses that the database could not take are kept for the next flush", async () => {

@@ -1,8 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startTestPostgres } from "../support/postgres-server.ts";
-import { quickFolder } from "../support/quick-folder.ts";
+import beginRun from "../support/run-folder.ts";
+import { withTemporaryFolder } from "../support/temporary-folder.ts";
 import { runMutants } from "./mutants.ts";
 import { runSeeds } from "./pool.ts";
 import { describeFailures, describeResult } from "./report.ts";
@@ -38,9 +37,11 @@ async function main(): Promise<number> {
   if (values.mutants) return await runMutants({ first, seeds: count("--seeds", values.seeds ?? "250") });
   const seeds = count("--seeds", values.seeds ?? (values.seed === undefined ? "10000" : "1"));
 
-  const folder = await mkdtemp(join(quickFolder(), "gradient-sim-"));
-  const postgres = await startTestPostgres(folder);
+  const endRun = await beginRun();
   try {
+    await using folder = await withTemporaryFolder();
+    const postgres = await startTestPostgres(folder.path);
+    await using _stopped = { [Symbol.asyncDispose]: () => postgres.stop() };
     let done = 0;
     const results = await runSeeds({
       server: postgres.address,
@@ -57,8 +58,7 @@ async function main(): Promise<number> {
     console.log(failures || `${results.length} seeds without a fault of ours`);
     return failures ? 1 : 0;
   } finally {
-    await postgres.stop();
-    await rm(folder, { recursive: true, force: true });
+    await endRun();
   }
 }
 
