@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -179,6 +179,28 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
           { timeout: 20_000 },
         )
         .toBeGreaterThanOrEqual(20);
+    });
+
+    test("of a file that is gone the server tells, also while nginx remembers where it was", async () => {
+      const cache = await bench.makeCache();
+      const file = join(daemon.folder, "lost");
+      await writeFile(file, randomContent(300_000));
+      const path = await nixOutput(["nix-store", "--add", file], daemon.env);
+      const stored = () => readdir(join(bench.blobFolder, "nar"), { recursive: true });
+      const before = new Set(await stored());
+      const flags = ["--option", "netrc-file", await netrcOf(cache)];
+      await nixOutput(["nix", "copy", "--to", urlOf(cache), ...flags, path], trusting());
+      const narInfo = await ask(`${urlOf(cache)}/${path.slice("/nix/store/".length).split("-", 1)[0]}.narinfo`);
+      const nar = `${urlOf(cache)}/${/^URL: (.*)$/m.exec(narInfo.body)?.[1]}`;
+      expect((await ask(nar)).status).toBe(200);
+
+      for (const name of await stored()) {
+        if (!before.has(name) && name.includes("@")) await rm(join(bench.blobFolder, "nar", name));
+      }
+
+      const { status, body } = await ask(nar);
+      expect(status).toBe(404);
+      expect(JSON.parse(body)).toMatchObject({ error: true });
     });
 
     test("a crowd that asks for as many different things does not wait in line", async () => {

@@ -76,15 +76,18 @@ let
   '';
 
   # The server is asked where the file lies, which counts for a second too: what many fetch at the same moment costs it
-  # one answer. Whenever it names no file, for whatever reason, the request itself goes to it and gets its words.
+  # one answer. Whenever it names no file, for whatever reason, the request itself goes to it and gets its words, and so
+  # it does when the file is gone or the request is none for a file.
   nar = ''
     auth_request /gradient-located;
     auth_request_set $gradient_located $upstream_http_x_accel_redirect;
     auth_request_set $gradient_etag $upstream_http_etag;
     auth_request_set $gradient_cache_control $upstream_http_cache_control;
     client_max_body_size 0;
-    root ${storage};
-    try_files /. $gradient_nar;
+    alias $gradient_nar;
+    ${file}
+    error_page 404 405 = @gradient;
+    log_not_found off;
   '';
 
   located = ''
@@ -100,8 +103,7 @@ let
   '';
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
-  read = ''
-    internal;
+  file = ''
     sendfile on;
     etag off;
     types { }
@@ -161,8 +163,8 @@ in
         map $http_if_none_match $gradient_unconditional { default ""; "" 1; }
         # Nothing that a client writes stands in it but the method, which nginx has read.
         map "$request_method$gradient_unconditional$gradient_located" $gradient_nar {
-          default @gradient;
-          "~^(?:GET|HEAD)1(?<gradient_file>${cfg.nginxStorageLocation}.+)$" $gradient_file;
+          default /dev/null/none;
+          "~^(?:GET|HEAD)1${cfg.nginxStorageLocation}(?<gradient_file>.+)$" ${storage}/$gradient_file;
         }
       '';
 
@@ -199,7 +201,10 @@ in
           "@gradient" = locationOf streamed;
           ${cfg.nginxStorageLocation} = {
             alias = "${storage}/";
-            extraConfig = read;
+            extraConfig = ''
+              internal;
+              ${file}
+            '';
           };
         }
         // (
