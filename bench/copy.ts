@@ -17,7 +17,7 @@ const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000
 const NOTES = [
   `\`copy\`: \`nix copy --from\` of ${PATHS} outputs of 100 bytes to 1 MB (random bytes) into an empty store, ` +
     "without checking signatures, beside a cache that `nix copy --to 'file://…?compression=zstd'` has made of the " +
-    "same outputs, served by nginx. Nothing is pinned.",
+    "same outputs, served by nginx. nginx stays on one CPU, nothing else is pinned.",
 ];
 
 /** How long stock Nix takes to fetch many paths. */
