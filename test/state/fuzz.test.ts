@@ -12,7 +12,8 @@ function places(value: Json, path: readonly string[] = []): string[][] {
 
 function put(file: Json, path: readonly string[], value: Json): Json {
   const [key, ...rest] = path;
-  if (key === undefined) return value;
+  // A copy: one value may come to stand in itself otherwise.
+  if (key === undefined) return structuredClone(value);
   if (typeof file !== "object" || file === null) return file;
   file[key] = put(file[key], rest, value);
   return file;
