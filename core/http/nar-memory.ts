@@ -5,8 +5,8 @@ import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memor
 /** Files up to this size are kept whole: most paths of a system have one, and what they cost is the request. */
 export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
 
-/** Of two maps' entries, their keys, the NAR's hashes and texts, measured as for narinfos. */
-const ENTRY_BYTES = 1_400;
+/** Of two maps' entries, their keys, the NAR's hashes, texts and its file's place, measured as for narinfos. */
+const ENTRY_BYTES = 1_650;
 /** How long a file is not looked for again: nginx keeps it open for as long. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
