@@ -6,6 +6,7 @@ import { moveStorage } from "./move-storage.ts";
 import { openLoggers } from "./open-loggers.ts";
 import { type RunningServer, startServer } from "./server.ts";
 import { openServiceManager } from "./service-manager.ts";
+import { keepTickShape } from "./tick-shape.ts";
 import { validateState } from "./validate-state.ts";
 
 const NODE_MAJOR_MIN = 24;
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
   const [command = "serve", argument] = process.argv.slice(2);
   if (command === "validate-state" || command === "--validate-state") return await checkStateFile(argument);
   if (!["serve", "migrate-storage"].includes(command)) return giveUp(`there is no command ${command}\n${USAGE}`);
+  void keepTickShape();
   const stop = Promise.withResolvers<string>();
   let signals = 0;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
