@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
@@ -18,6 +18,9 @@ import { MINIMAL, sound, withServer } from "./support/systems.ts";
 
 const DOMAIN = "127.0.0.1";
 const START_MS_MAX = 20_000;
+const LARGE_BYTES = 1_000_000;
+/** As much as nginx reads into its own memory at once. */
+const NGINX_BUFFER_BYTES = 32_768;
 
 async function freePort(): Promise<number> {
   const server = createTcpServer().listen(0, "127.0.0.1");
@@ -68,10 +71,10 @@ async function answer(request: IncomingMessage, response: ServerResponse, seen: 
 function answerNar(request: IncomingMessage, response: ServerResponse, pathname: string): void {
   const [, cache, file] = /^\/cache\/(open|shut|late)\/nar\/(\w+)\.nar\.zst$/.exec(pathname) ?? [];
   const named = { ETag: '"ours"', "Cache-Control": cache === "open" ? "public, immutable" : "private" };
-  const place = { ...named, "X-Accel-Redirect": "/internal-storage/object" };
+  const place = { ...named, "X-Accel-Redirect": `/internal-storage/${file}` };
   const only = request.headers["x-sendfile-type"] === "X-Accel-Redirect-Only";
   if (cache === "shut" && !request.headers.authorization) response.writeHead(401).end("who are you?");
-  else if (file !== "object") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
+  else if (file !== "object" && file !== "large") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
   else if (only) response.writeHead(204, cache === "late" ? {} : place).end();
   else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
   else if (cache === "late") response.writeHead(200, place).end();
@@ -83,6 +86,9 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
   const seen: IncomingMessage[] = [];
   let server: Server;
   let origin: string;
+  /** Without TLS. */
+  let plainOrigin: string;
+  let nginxPid: number;
   const cleanups: (() => Promise<void> | void)[] = [];
 
   beforeAll(async () => {
@@ -97,6 +103,7 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     const storage = join(folder.path, "storage");
     mkdirSync(storage);
     writeFileSync(join(storage, "object"), "the NAR");
+    writeFileSync(join(storage, "large"), Buffer.alloc(LARGE_BYTES, "NAR"));
     const { certificate, key } = makeCertificate(DOMAIN);
     writeFileSync(join(folder.path, "tls.pem"), certificate);
     writeFileSync(join(folder.path, "tls.key"), key);
@@ -117,9 +124,9 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
         `services.gradient.domain = lib.mkForce "${DOMAIN}"; services.gradient.port = ${port};`,
       ),
     });
-    const listenPort = await freePort();
+    const [listenPort, plainPort] = [await freePort(), await freePort()];
     const written = nginxConfiguration(sound(evaluated.nginx).nginx, DOMAIN, folder.path)
-      .replace("127.0.0.1:8443", `127.0.0.1:${listenPort}`)
+      .replace("listen 127.0.0.1:8443", `listen 127.0.0.1:${plainPort};\n    listen 127.0.0.1:${listenPort}`)
       .replaceAll(/\/nix\/store\/\S+\/share\/gradient-frontend/g, pages)
       .replaceAll("/var/lib/gradient/storage", storage);
     writeFileSync(join(folder.path, "nginx.conf"), written);
@@ -131,7 +138,9 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
       nginx.kill("SIGTERM");
       await ended;
     });
+    nginxPid = nginx.pid as number;
     origin = `https://127.0.0.1:${listenPort}`;
+    plainOrigin = `http://127.0.0.1:${plainPort}`;
     const deadline = performance.now() + START_MS_MAX;
     while ((await ask(origin, "/").catch(() => null)) === null) {
       if (performance.now() > deadline) throw new Error("nginx does not answer");
@@ -184,6 +193,21 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect((await ask(origin, "/internal-storage/object")).status).toBe(404);
     const located = await ask(origin, "/gradient-located");
     expect([located.status, located.body]).toEqual([204, ""]);
+  });
+
+  /** How often all of nginx's workers have read or sent anything (proc(5), io). */
+  const systemCalls = () =>
+    readFileSync(`/proc/${nginxPid}/task/${nginxPid}/children`, "utf8")
+      .trim()
+      .split(" ")
+      .map((pid) => Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]))
+      .reduce((sum, calls) => sum + calls, 0);
+
+  test("without TLS the kernel sends a NAR, and its bytes do not pass through nginx", async () => {
+    const before = systemCalls();
+    const response = await fetch(`${plainOrigin}/cache/open/nar/large.nar.zst`);
+    expect((await response.arrayBuffer()).byteLength).toBe(LARGE_BYTES);
+    expect(systemCalls() - before).toBeLessThan(LARGE_BYTES / NGINX_BUFFER_BYTES);
   });
 
   test("where a public NAR lies is asked once a second, and of who shows credentials each time", async () => {

@@ -104,7 +104,6 @@ let
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
   file = ''
-    sendfile on;
     etag off;
     types { }
     default_type application/x-nix-nar;
@@ -170,10 +169,12 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
-        # The head of an answer and its file in one piece: one location without it, and the connection has it no more.
+        # The kernel sends a file, its head in the same piece. For the whole host: one location without them, as where the
+        # server is asked for the place of a file, and the connection has them no more.
         # A file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers
         # is still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
         extraConfig = ''
+          sendfile on;
           tcp_nopush on;
           open_file_cache max=256 inactive=10s;
           open_file_cache_valid 10s;
