@@ -9,7 +9,7 @@ import { STORAGE_LOCATION, startNginx, startProxy } from "./nginx.ts";
 import { makeRepository } from "./repository.ts";
 
 const PATHS = 300;
-const ROUNDS = 5;
+const ROUNDS = 15;
 const EVALUATION_MS_MAX = 300_000;
 /** From 100 bytes to 1 MB, as packages are: many small ones and a few large. */
 const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];

@@ -13,11 +13,11 @@ const NO_AIM: Aim = { none: "none set" };
 const BEHIND_NGINX: Aim = { ratioMin: 0.95 };
 const BY_NODE: Aim = { ratioMin: 0.75 };
 
-/** `times` is how often curl loads it: 300 MB and more a measurement, so that curl's start does not count. */
+/** `times` is how often curl loads it: a GB and more a measurement, so that curl's start does not count. */
 const SIZES = {
   small: { what: "NARs of 4 KB, 32 connections", script: "head -c 4000 /dev/urandom > $out", times: null },
-  middle: { what: "NARs of 1 MB", script: "head -c 1000000 /dev/urandom > $out", times: 400 },
-  large: { what: "a NAR of 200 MB", script: "head -c 200000000 /dev/urandom > $out", times: 3 },
+  middle: { what: "NARs of 1 MB", script: "head -c 1000000 /dev/urandom > $out", times: 1_200 },
+  large: { what: "a NAR of 200 MB", script: "head -c 200000000 /dev/urandom > $out", times: 6 },
 } as const;
 
 const NOTES = [

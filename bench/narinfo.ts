@@ -7,7 +7,7 @@ import { startNginx, startProxy } from "./nginx.ts";
 import { PINNING } from "./processes.ts";
 import { serveCache } from "./served-cache.ts";
 
-const ROUNDS = 3;
+const ROUNDS = 5;
 const SECONDS = 3;
 const CONNECTIONS = 32;
 const NO_AIM: Aim = { none: "none set" };
