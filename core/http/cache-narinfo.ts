@@ -10,12 +10,14 @@ import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
+import type { NarMemory } from "./nar-memory.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
 
 export interface NarInfoDeps extends CacheLookupDeps {
   readonly hasher: Hasher;
   readonly uses: Pick<PathUses, "touch">;
+  readonly nars: NarMemory;
   readonly relay?: CacheRelay;
 }
 
@@ -85,7 +87,7 @@ export class NarInfoAnswers {
   }
 
   async #render(cache: ServedCache, pathHash: string, via: string | null): Promise<RenderedNarInfo | null> {
-    const own = await this.#stored.narInfo({ cacheId: cache.id, hash: pathHash });
+    const own = await this.#findOwn(cache, pathHash);
     const text = own ?? (await this.#deps.relay?.narInfo(cache, pathHash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);
@@ -93,6 +95,18 @@ export class NarInfoAnswers {
     hash.update(bytes);
     const etag = `"${encodeBase32(hash.digest()).slice(0, ETAG_LENGTH)}"`;
     return { text, etag, contentLength: String(bytes.length) };
+  }
+
+  /** Whoever asks for a narinfo mostly asks for its NAR next, which is not looked up again then. */
+  async #findOwn(cache: ServedCache, pathHash: string): Promise<string | null> {
+    const { nars } = this.#deps;
+    const { generation } = nars;
+    const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
+    if (!found) return null;
+    const { nar, text } = found;
+    const file = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
+    if (!nars.get(cache.id, file.name)) nars.put(file, { nar, pathHash, name: file.name, file: null }, generation);
+    return text;
   }
 }
 

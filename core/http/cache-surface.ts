@@ -80,7 +80,7 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     },
     subscribe: (topic, handler) => deps.notifier.subscribe(topic, handler),
   };
-  const narInfos = new NarInfoAnswers(deps, door, memory);
+  const narInfos = new NarInfoAnswers({ ...deps, nars }, door, memory);
   const context: Context = { deps: { ...deps, notifier, nars }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),

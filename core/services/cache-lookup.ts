@@ -32,6 +32,12 @@ export async function lookUpCache({ db }: CacheLookupDeps, name: string): Promis
   return { id: row.id, name, public: row.public, priority: row.priority, localPriority: row.local_priority || null };
 }
 
+/** A narinfo, and the NAR that it leads to. */
+export interface FoundNarInfo {
+  readonly text: string;
+  readonly nar: Nar;
+}
+
 /** Of one cache at a time. */
 const PATHS_MAX = 500;
 const WAITING_MAX = 10_000;
@@ -53,13 +59,13 @@ export class NarInfoLookUp {
     });
   }
 
-  /** The narinfo's text. Null when the cache does not name the path or its NAR is damaged. */
-  async narInfo({ cacheId, hash }: { readonly cacheId: string; readonly hash: string }): Promise<string | null> {
+  /** Null when the cache does not name the path or its NAR is damaged. */
+  async find({ cacheId, hash }: { readonly cacheId: string; readonly hash: string }): Promise<FoundNarInfo | null> {
     const row = await this.#paths.add(cacheId, hash).catch((error: unknown) => {
       if (!(error instanceof QueueFullError)) throw error;
       throw new DomainError("service_unavailable", "too many narinfos are looked up", { cause: error });
     });
-    return row ? printNarInfo(narInfoOf(row)) : null;
+    return row ? { text: printNarInfo(narInfoOf(row)), nar: narOf(row) } : null;
   }
 }
 

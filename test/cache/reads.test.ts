@@ -1,5 +1,6 @@
 import { open } from "node:fs/promises";
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
+import type { KyselyPlugin } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CacheSurface } from "#core/http/cache-surface.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
@@ -423,6 +424,30 @@ describe("what programs ask", () => {
     bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(site.storePath)}`);
     await new Promise((resolve) => setImmediate(resolve));
     expect(surface.fromMemory({ ...UNCONDITIONAL, target })).toBeNull();
+  });
+
+  test("a NAR whose narinfo was asked for is not looked up again, until something becomes of its path", async () => {
+    let queries = 0;
+    const counting: KyselyPlugin = {
+      transformQuery({ node }) {
+        queries++;
+        return node;
+      },
+      transformResult: async ({ result }) => result,
+    };
+    const counted = bench.surface({ db: bench.deps.db.withPlugin(counting) });
+    const statusOf = async (path: string) =>
+      (await counted(new Request(`${ORIGIN}/cache/${cache.name}/${path}`)))?.status;
+    const hash = storePathHash(site.storePath);
+    const nar = `nar/${encodeBase32(site.nar.fileHash.digest)}.nar.zst`;
+    expect(await statusOf(`${hash}.narinfo`)).toBe(200);
+    const forNarInfo = queries;
+    expect(await statusOf(nar)).toBe(200);
+    expect(queries).toBe(forNarInfo);
+    bench.deps.notifier.notify("path", `${cache.id}/${hash}`);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(await statusOf(nar)).toBe(200);
+    expect(queries).toBe(forNarInfo + 1);
   });
 
   test("and an upstream has is passed on, where the cache has it not", async () => {

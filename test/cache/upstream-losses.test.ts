@@ -61,7 +61,7 @@ async function offered(of = cache): Promise<string[]> {
   const names: string[] = [];
   for (const [name, path] of Object.entries({ base, library, app })) {
     const hash = storePathHash(path.storePath);
-    if ((await new NarInfoLookUp(bench.deps).narInfo({ cacheId: of.id, hash })) !== null) names.push(name);
+    if ((await new NarInfoLookUp(bench.deps).find({ cacheId: of.id, hash })) !== null) names.push(name);
   }
   return names;
 }
@@ -138,7 +138,7 @@ test("a commit that rests on what is lost meanwhile is found by the loss", async
   });
   await losing;
   const path = { cacheId: cache.id, hash: storePathHash(late.storePath) };
-  expect(await new NarInfoLookUp(bench.deps).narInfo(path)).toBeNull();
+  expect(await new NarInfoLookUp(bench.deps).find(path)).toBeNull();
 });
 
 test("what rests on another cache of this server goes when that has it no more, and comes back with it", async () => {

@@ -82,7 +82,7 @@ function form(path: Described, file: Bytes = path.file, described: object = path
 }
 
 async function expectServed(path: LocalPath, id = cacheId, deps = app.deps): Promise<void> {
-  const text = await new NarInfoLookUp(deps).narInfo({ cacheId: id, hash: path.hash });
+  const text = (await new NarInfoLookUp(deps).find({ cacheId: id, hash: path.hash }))?.text;
   const info = parseNarInfo(text ?? "");
   expect(info).toMatchObject({
     storePath: path.storePath,
@@ -96,7 +96,7 @@ async function expectServed(path: LocalPath, id = cacheId, deps = app.deps): Pro
 }
 
 async function expectAbsent(path: LocalPath): Promise<void> {
-  expect(await new NarInfoLookUp(app.deps).narInfo({ cacheId, hash: path.hash })).toBeNull();
+  expect(await new NarInfoLookUp(app.deps).find({ cacheId, hash: path.hash })).toBeNull();
 }
 
 describe("a path in one request", () => {
