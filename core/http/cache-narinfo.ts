@@ -10,7 +10,9 @@ import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
+import { PLACE_ONLY, PROXY_HEADER } from "./nar-elsewhere.ts";
 import type { NarMemory } from "./nar-memory.ts";
+import type { NarPlaces } from "./nar-places.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
 
@@ -18,7 +20,16 @@ export interface NarInfoDeps extends CacheLookupDeps {
   readonly hasher: Hasher;
   readonly uses: Pick<PathUses, "touch">;
   readonly nars: NarMemory;
+  readonly places: Pick<NarPlaces, "lookAhead">;
   readonly relay?: CacheRelay;
+}
+
+interface NarInfoAsked {
+  readonly cache: ServedCache;
+  readonly hash: string;
+  readonly via: string | null;
+  /** The proxy before us will ask for the place of the NAR. */
+  readonly forProxy: boolean;
 }
 
 const SUFFIX = ".narinfo";
@@ -68,8 +79,9 @@ export class NarInfoAnswers {
   ): Promise<Response> {
     const key = `${cache.id}/${hash}`;
     const via = request.headers.get("via");
+    const asked = { cache, hash, via, forProxy: request.headers.get(PROXY_HEADER) === PLACE_ONLY };
     // Servers that wait for our answer get one of their own: what we wait for may be theirs.
-    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(cache, hash, via), via));
+    const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(asked), via));
     if (!narInfo) return answer.notFound();
     this.#deps.uses.touch(key);
     const cacheControl = answer.shortCacheControl(cache);
@@ -86,8 +98,9 @@ export class NarInfoAnswers {
     });
   }
 
-  async #render(cache: ServedCache, pathHash: string, via: string | null): Promise<RenderedNarInfo | null> {
-    const own = await this.#findOwn(cache, pathHash);
+  async #render(asked: NarInfoAsked): Promise<RenderedNarInfo | null> {
+    const { cache, hash: pathHash, via } = asked;
+    const own = await this.#findOwn(asked);
     const text = own ?? (await this.#deps.relay?.narInfo(cache, pathHash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);
@@ -97,15 +110,17 @@ export class NarInfoAnswers {
     return { text, etag, contentLength: String(bytes.length) };
   }
 
-  /** Whoever asks for a narinfo mostly asks for its NAR next, which is not looked up again then. */
-  async #findOwn(cache: ServedCache, pathHash: string): Promise<string | null> {
-    const { nars } = this.#deps;
+  /** Whoever asks for a narinfo mostly asks for its NAR next: what is known of it is kept for that. */
+  async #findOwn({ cache, hash: pathHash, forProxy }: NarInfoAsked): Promise<string | null> {
+    const { nars, places } = this.#deps;
     const { generation } = nars;
     const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
     if (!found) return null;
     const { nar, text } = found;
     const file = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
     if (!nars.get(cache.id, file.name)) nars.put(file, { nar, pathHash, name: file.name, file: null }, generation);
+    // Of others a proxy asks for each request, with its credentials.
+    if (forProxy && cache.public) places.lookAhead(file, nar, generation);
     return text;
   }
 }

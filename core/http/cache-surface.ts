@@ -12,6 +12,7 @@ import { answerNar, type CacheNarDeps, narFromMemory } from "./cache-nar.ts";
 import { NarInfoAnswers } from "./cache-narinfo.ts";
 import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl } from "./cache-route.ts";
 import { NarMemory } from "./nar-memory.ts";
+import { NarPlaces } from "./nar-places.ts";
 import { NarInfoMemory } from "./narinfo-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
@@ -80,7 +81,7 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     },
     subscribe: (topic, handler) => deps.notifier.subscribe(topic, handler),
   };
-  const narInfos = new NarInfoAnswers({ ...deps, nars }, door, memory);
+  const narInfos = new NarInfoAnswers({ ...deps, nars, places: new NarPlaces({ ...deps, nars }) }, door, memory);
   const context: Context = { deps: { ...deps, notifier, nars }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),

@@ -24,7 +24,7 @@ interface Entry extends ServedNar {
 export type KnownNar = Pick<Entry, "nar" | "pathHash" | "file" | "name">;
 
 /** A file name of a cache, which need not be the one that the file has now. */
-interface NarAsked {
+export interface NarAsked {
   readonly cacheId: string;
   readonly name: string;
 }

@@ -1,7 +1,7 @@
 import { chmod, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { CacheSurfaceDeps } from "#core/http/cache-surface.ts";
 import type { PlainRequest } from "#core/http/plain-answer.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
@@ -141,6 +141,20 @@ test("nginx is told a place again of memory, of a public cache and until somethi
   const moving = await onDisk({ elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, movingTo: "s3" } });
   expect((await moving(urlOf(path), only)).headers.has("x-accel-redirect")).toBe(true);
   expect(moving.fromMemory(urlOf(path))).toBeNull();
+});
+
+test("what nginx fetches the narinfo of is looked for before it asks for the place, in a public cache", async () => {
+  const ask = await onDisk({ authenticate: async () => SIGNED_IN, canReadCache: async () => true });
+  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
+  const narInfoOf = async (path: StoredPath, { name }: TestCache, init?: RequestInit) =>
+    await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo`, init);
+  const [path, direct] = [await storedPath(), await storedPath()];
+  await narInfoOf(direct, cache);
+  expect((await narInfoOf(path, privateCache, only)).headers.has("x-accel-redirect")).toBe(false);
+  expect((await narInfoOf(path, cache, only)).headers.has("x-accel-redirect")).toBe(false);
+  await vi.waitFor(() => expect(ask.fromMemory(urlOf(path))).not.toBeNull());
+  expect(ask.fromMemory(urlOf(path))).toMatchObject({ kind: "place", status: 204 });
+  expect(ask.fromMemory(urlOf(direct))).toBeNull();
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {

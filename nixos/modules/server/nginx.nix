@@ -69,9 +69,10 @@ let
     proxy_read_timeout 1h;
   '';
 
+  # The server looks where a narinfo's NAR lies, for it will be asked for that next.
   remembered = ''
     ${headers}
-    proxy_set_header X-Sendfile-Type "";
+    proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect-Only" else "\"\""};
     ${forASecond}
   '';
 
@@ -169,8 +170,8 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
-        # The kernel sends a file, its head in the same piece. For the whole host: one location without them, as where the
-        # server is asked for the place of a file, and the connection has them no more.
+        # The kernel sends a file, its head in the same piece. For the whole host: one location without them, as where
+        # the server is asked for the place of a file, and the connection has them no more.
         # A file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers
         # is still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
         extraConfig = ''
