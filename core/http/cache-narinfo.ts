@@ -28,7 +28,7 @@ interface NarInfoAsked {
   readonly cache: ServedCache;
   readonly hash: string;
   readonly via: string | null;
-  /** The proxy before us will ask for the place of the NAR. */
+  /** nginx will ask for the place of the NAR. */
   readonly forProxy: boolean;
 }
 
@@ -79,7 +79,8 @@ export class NarInfoAnswers {
   ): Promise<Response> {
     const key = `${cache.id}/${hash}`;
     const via = request.headers.get("via");
-    const asked = { cache, hash, via, forProxy: request.headers.get(PROXY_HEADER) === PLACE_ONLY };
+    const forProxy = request.method === "GET" && !asJson && request.headers.get(PROXY_HEADER) === PLACE_ONLY;
+    const asked = { cache, hash, via, forProxy };
     // Servers that wait for our answer get one of their own: what we wait for may be theirs.
     const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(asked), via));
     if (!narInfo) return answer.notFound();
@@ -117,10 +118,10 @@ export class NarInfoAnswers {
     const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
     if (!found) return null;
     const { nar, text } = found;
-    const file = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
-    if (!nars.get(cache.id, file.name)) nars.put(file, { nar, pathHash, name: file.name, file: null }, generation);
-    // Of others a proxy asks for each request, with its credentials.
-    if (forProxy && cache.public) places.lookAhead(file, nar, generation);
+    const asked = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
+    if (!nars.get(cache.id, asked.name)) nars.put(asked, { nar, pathHash, name: asked.name, file: null }, generation);
+    // Of private caches the place is asked for with each request's credentials, and never answered of memory.
+    if (forProxy && cache.public) places.lookAhead(asked, nar, generation);
     return text;
   }
 }

@@ -10,9 +10,10 @@ const FILE = { cacheId: "c1", name: "a" };
 const CLOCK = { now: () => 0, monotonic: () => 0, schedule: () => () => {} };
 const ON_NGINX = { redirected: false, proxyPath: "/internal-storage/" };
 
-function withPlaces(elsewhere: { readonly movingTo?: string } = {}) {
+function withPlaces(elsewhere: { readonly movingTo?: string; readonly proxyPath?: null } = {}) {
   const nars = new NarMemory(CLOCK);
-  nars.put(FILE, { nar: NAR, name: FILE.name, pathHash: "path", file: null }, nars.generation);
+  const put = () => nars.put(FILE, { nar: NAR, name: FILE.name, pathHash: "path", file: null }, nars.generation);
+  put();
   const asked: PromiseWithResolvers<ObjectLocation | null>[] = [];
   const locate = () => {
     const answer = Promise.withResolvers<ObjectLocation | null>();
@@ -22,12 +23,13 @@ function withPlaces(elsewhere: { readonly movingTo?: string } = {}) {
   const blobs = { locate } as unknown as BlobStore;
   const places = new NarPlaces({ blobs, nars, elsewhere: { ...ON_NGINX, ...elsewhere } });
   const settled = () => new Promise((resolve) => setImmediate(resolve));
-  return { nars, asked, settled, lookAhead: () => places.lookAhead(FILE, NAR, nars.generation) };
+  return { nars, asked, settled, put, lookAhead: () => places.lookAhead(FILE, NAR, nars.generation) };
 }
 
 test("a place that was looked for ahead is remembered; without an answer there is none", async () => {
   const { nars, asked, settled, lookAhead } = withPlaces();
-  for (const answer of [null, { size: 8, path: "nar/aa/1" }, new Error("the disk is gone")]) {
+  const url = { size: 9, url: "https://storage.example.org/nar/aa/1" };
+  for (const answer of [null, { size: 8, path: "nar/aa/1" }, url, new Error("the disk is gone")]) {
     lookAhead();
     if (answer instanceof Error) asked.at(-1)?.reject(answer);
     else asked.at(-1)?.resolve(answer);
@@ -40,16 +42,34 @@ test("a place that was looked for ahead is remembered; without an answer there i
   expect(nars.pathOf("c1", "a")).toBe("/internal-storage/nar/aa/1");
 });
 
-test("a storage that does not answer is asked for 64 places at a time, and one that moves for none", async () => {
-  const { asked, settled, lookAhead } = withPlaces();
-  for (let i = 0; i < 100; i++) lookAhead();
-  expect(asked).toHaveLength(64);
-  for (const answer of asked) answer.resolve(null);
-  await settled();
+test("of a path that something became of meanwhile no place is remembered", async () => {
+  const { nars, asked, settled, put, lookAhead } = withPlaces();
   lookAhead();
-  expect(asked).toHaveLength(65);
+  nars.forget("c1/path");
+  put();
+  asked.at(-1)?.resolve({ size: 9, path: "nar/aa/1" });
+  await settled();
+  expect(nars.get("c1", "a")).toBeDefined();
+  expect(nars.pathOf("c1", "a")).toBeNull();
+});
 
-  const moving = withPlaces({ movingTo: "s3" });
-  moving.lookAhead();
-  expect(moving.asked).toHaveLength(0);
+test("a storage that does not answer is asked for some at a time, and what waits for it has a bound", async () => {
+  const { asked, settled, lookAhead } = withPlaces();
+  for (let i = 0; i < 1_000; i++) lookAhead();
+  expect(asked).toHaveLength(16);
+  for (let answered = 0; answered < asked.length; answered++) {
+    asked[answered]?.resolve(null);
+    await settled();
+  }
+  expect(asked).toHaveLength(516);
+  lookAhead();
+  expect(asked).toHaveLength(517);
+});
+
+test("nothing is looked for where no proxy sends files, or while they move", () => {
+  for (const elsewhere of [{ proxyPath: null }, { movingTo: "s3" }]) {
+    const { asked, lookAhead } = withPlaces(elsewhere);
+    lookAhead();
+    expect(asked).toHaveLength(0);
+  }
 });

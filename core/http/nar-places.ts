@@ -3,8 +3,10 @@ import type { Nar } from "../services/nar.ts";
 import { type NarElsewhere, pathForProxy } from "./nar-elsewhere.ts";
 import type { NarAsked, NarMemory } from "./nar-memory.ts";
 
-/** A storage that does not answer must not gather what waits for it. */
-const UNDER_WAY_MAX = 64;
+/** Four threads of a runtime read disks: more at once only wait there, in front of everything else. */
+const UNDER_WAY_MAX = 16;
+/** As many narinfos as are looked up together. What comes while a storage gives no answer is left out. */
+const WAITING_MAX = 500;
 
 export interface NarPlacesDeps {
   readonly blobs: BlobStore;
@@ -12,9 +14,16 @@ export interface NarPlacesDeps {
   readonly elsewhere?: NarElsewhere;
 }
 
-/** Looks for the files of NARs before the proxy before us asks for them, which it does one at a time. */
+interface Wanted {
+  readonly asked: NarAsked;
+  readonly nar: Nar;
+  readonly generation: number;
+}
+
+/** Looks where NARs lie whose narinfo nginx has just fetched: it asks for each of them next. */
 export class NarPlaces {
   readonly #deps: NarPlacesDeps;
+  readonly #waiting: Wanted[] = [];
   #underWay = 0;
 
   constructor(deps: NarPlacesDeps) {
@@ -22,18 +31,31 @@ export class NarPlaces {
   }
 
   /**
-   * Has the place remembered, as when it was asked for; nobody is to wait for it. Nothing is when the storage has no
-   * answer, or when as many are looked for already: whoever asks for the place finds out why.
+   * Has the place remembered, as when it was asked for; nobody is to wait for it. Where there is none, or the storage
+   * fails, nothing is remembered: whoever asks for the place finds out why. `generation` is of before the NAR was
+   * looked up.
    */
-  lookAhead(file: NarAsked, nar: Nar, generation: number): void {
-    const { nars, elsewhere } = this.#deps;
-    if (!elsewhere || elsewhere.movingTo || this.#underWay >= UNDER_WAY_MAX) return;
-    this.#underWay++;
-    pathForProxy(this.#deps, nar)
-      .then((path) => path !== null && nars.setPath(file, path, generation))
-      .catch(() => {})
-      .finally(() => {
+  lookAhead(asked: NarAsked, nar: Nar, generation: number): void {
+    const { elsewhere } = this.#deps;
+    if (!elsewhere?.proxyPath || elsewhere.movingTo || this.#waiting.length >= WAITING_MAX) return;
+    this.#waiting.push({ asked, nar, generation });
+    this.#lookOn();
+  }
+
+  #lookOn(): void {
+    while (this.#underWay < UNDER_WAY_MAX) {
+      const wanted = this.#waiting.shift();
+      if (!wanted) return;
+      this.#underWay++;
+      void this.#look(wanted).finally(() => {
         this.#underWay--;
+        this.#lookOn();
       });
+    }
+  }
+
+  async #look({ asked, nar, generation }: Wanted): Promise<void> {
+    const path = await pathForProxy(this.#deps, nar).catch(() => null);
+    if (path !== null) this.#deps.nars.setPath(asked, path, generation);
   }
 }

@@ -6,6 +6,7 @@ import type { CacheSurfaceDeps } from "#core/http/cache-surface.ts";
 import type { PlainRequest } from "#core/http/plain-answer.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
+import type { BlobStore } from "#core/ports/blob-store.ts";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
 import { openS3BlobStore } from "#runtime/node/s3/blob-store.ts";
 import { createS3Client } from "#runtime/node/s3/client.ts";
@@ -144,17 +145,28 @@ test("nginx is told a place again of memory, of a public cache and until somethi
 });
 
 test("what nginx fetches the narinfo of is looked for before it asks for the place, in a public cache", async () => {
-  const ask = await onDisk({ authenticate: async () => SIGNED_IN, canReadCache: async () => true });
+  const disk = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
+  const located: string[] = [];
+  const locate: BlobStore["locate"] = (key, ms) => {
+    located.push(key);
+    return disk.locate?.(key, ms) ?? Promise.resolve(null);
+  };
+  const ask = await onDisk({
+    blobs: { ...disk, locate },
+    authenticate: async () => SIGNED_IN,
+    canReadCache: async () => true,
+  });
   const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
-  const narInfoOf = async (path: StoredPath, { name }: TestCache, init?: RequestInit) =>
-    await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo`, init);
-  const [path, direct] = [await storedPath(), await storedPath()];
-  await narInfoOf(direct, cache);
-  expect((await narInfoOf(path, privateCache, only)).headers.has("x-accel-redirect")).toBe(false);
-  expect((await narInfoOf(path, cache, only)).headers.has("x-accel-redirect")).toBe(false);
-  await vi.waitFor(() => expect(ask.fromMemory(urlOf(path))).not.toBeNull());
-  expect(ask.fromMemory(urlOf(path))).toMatchObject({ kind: "place", status: 204 });
-  expect(ask.fromMemory(urlOf(direct))).toBeNull();
+  const narInfoOf = async (path: StoredPath, { name }: TestCache, query = "", init: RequestInit = {}) =>
+    await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo${query}`, init);
+  const [path, other, third] = [await storedPath(), await storedPath(), await storedPath()];
+  await narInfoOf(other, cache);
+  await narInfoOf(other, privateCache, "", only);
+  await narInfoOf(third, cache, "?json", only);
+  expect((await narInfoOf(path, cache, "", only)).headers.has("x-accel-redirect")).toBe(false);
+  await vi.waitFor(() => expect(ask.fromMemory(urlOf(path))).toMatchObject({ kind: "place", status: 204 }));
+  expect(located).toEqual([path.nar.objectKey]);
+  expect(ask.fromMemory(urlOf(other))).toBeNull();
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {

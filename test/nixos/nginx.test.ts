@@ -19,7 +19,7 @@ import { MINIMAL, sound, withServer } from "./support/systems.ts";
 const DOMAIN = "127.0.0.1";
 const START_MS_MAX = 20_000;
 const LARGE_BYTES = 1_000_000;
-/** As much as nginx reads into its own memory at once. */
+/** As much as nginx reads into its own memory at once by default. */
 const NGINX_BUFFER_BYTES = 32_768;
 
 async function freePort(): Promise<number> {
@@ -195,19 +195,25 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect([located.status, located.body]).toEqual([204, ""]);
   });
 
-  /** How often all of nginx's workers have read or sent anything (proc(5), io). */
-  const systemCalls = () =>
-    readFileSync(`/proc/${nginxPid}/task/${nginxPid}/children`, "utf8")
-      .trim()
-      .split(" ")
-      .map((pid) => Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]))
-      .reduce((sum, calls) => sum + calls, 0);
+  /** How often nginx has read a file, or had one sent (proc(5), io). Null where that is not ours to see. */
+  const fileReads = (): number | null => {
+    try {
+      return readFileSync(`/proc/${nginxPid}/task/${nginxPid}/children`, "utf8")
+        .trim()
+        .split(" ")
+        .map((pid) => Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]))
+        .reduce((sum, calls) => sum + calls, 0);
+    } catch {
+      return null;
+    }
+  };
 
-  test("without TLS the kernel sends a NAR, and its bytes do not pass through nginx", async () => {
-    const before = systemCalls();
+  test("without TLS the kernel sends a NAR, and its bytes do not pass through nginx", async ({ skip }) => {
+    const before = fileReads();
+    skip(before === null, "skipped: the system calls of nginx's processes cannot be counted here");
     const response = await fetch(`${plainOrigin}/cache/open/nar/large.nar.zst`);
     expect((await response.arrayBuffer()).byteLength).toBe(LARGE_BYTES);
-    expect(systemCalls() - before).toBeLessThan(LARGE_BYTES / NGINX_BUFFER_BYTES);
+    expect(Number(fileReads()) - Number(before)).toBeLessThan(LARGE_BYTES / NGINX_BUFFER_BYTES / 3);
   });
 
   test("where a public NAR lies is asked once a second, and of who shows credentials each time", async () => {
@@ -249,6 +255,11 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     const uploaded = "a NAR".repeat(1_000_000);
     const answer = await ask(origin, url, { "content-length": String(uploaded.length) }, uploaded);
     expect(answer.body).toBe("POST came to the server");
+  });
+
+  test("the server is told that a narinfo is for nginx, which asks for the place of the NAR next", async () => {
+    await ask(origin, "/cache/open/told.narinfo");
+    expect(seen.at(-1)?.headers["x-sendfile-type"]).toBe("X-Accel-Redirect-Only");
   });
 
   test("only what the server calls public is answered of memory, and only to who shows no credentials", async () => {

@@ -121,6 +121,8 @@ describe.skipIf(!canEvaluate())("the reverse proxies", () => {
     }
     expect(hostOf("shared").locations).not.toHaveProperty("/internal-storage/");
     expect(hostOf("shared").locations["/cache/"]?.extraConfig).toContain('X-Sendfile-Type "";');
+    const [, narInfos] = Object.entries(hostOf("shared").locations).find(([path]) => path.includes("narinfo")) ?? [];
+    expect(narInfos?.extraConfig).toContain('X-Sendfile-Type "";');
   });
 
   test.skipIf(!nginxAvailable())("nginx takes what is written for it", async () => {

@@ -170,8 +170,8 @@ in
 
       virtualHosts.${cfg.domain} = {
         http2 = true;
-        # The kernel sends a file, its head in the same piece. For the whole host: one location without them, as where
-        # the server is asked for the place of a file, and the connection has them no more.
+        # The kernel sends a file where there is no TLS, its head in the same piece. For the whole host: one location
+        # without them, as where the server is asked for the place of a file, and the connection has them no more.
         # A file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers
         # is still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
         extraConfig = ''

@@ -70,6 +70,16 @@ test("clients are sent to S3 where they can reach it: not on our loopback, and n
   expect(storage({ GRADIENT_S3_REDIRECT: "true" }).redirected).toBe(false);
 });
 
+test("nginx is named files where there are any: on the disk, and in both places while they move", () => {
+  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" };
+  const bucket = { ...located, GRADIENT_S3_BUCKET: "nars" };
+  expect(storage(located).proxyPath).toBe("/internal-storage/");
+  expect(storage(bucket).proxyPath).toBeNull();
+  for (const to of ["s3", "disk"]) {
+    expect(storage({ ...bucket, GRADIENT_STORAGE_MOVING_TO: to }).proxyPath).toBe("/internal-storage/");
+  }
+});
+
 test("what is half filled in or wrong stops the start, and is said in words", async () => {
   await using folder = await withTemporaryFolder();
   const empty = join(folder.path, "empty");

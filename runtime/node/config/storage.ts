@@ -32,12 +32,14 @@ export function readStorageSettings(reader: EnvironmentReader, databaseUrl: stri
   if (movingTo !== null && s3 === null && reader.text("GRADIENT_S3_BUCKET") === null) {
     reader.problems.push("GRADIENT_STORAGE_MOVING_TO: objects move to or from S3: set GRADIENT_S3_BUCKET too");
   }
+  const proxyPath = readProxyPath(reader);
   return {
     sharedPath: readSharedPath(reader, databaseUrl),
     s3,
     movingTo,
     redirected: reader.boolean("GRADIENT_S3_REDIRECT", isReachable) && s3 !== null,
-    proxyPath: readProxyPath(reader),
+    // What is in S3 alone is no file that nginx could send: S3 is not asked where it lies.
+    proxyPath: s3 !== null && movingTo === null ? null : proxyPath,
   };
 }
 
