@@ -76,8 +76,18 @@ export function narFromMemory(
 export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
   const { request, cache, fileHash } = asked;
   if (request.headers.get(PROXY_HEADER) === PLACE_ONLY) return await answerPlace(deps, asked);
+  const isRemembered = deps.nars.get(cache.id, encodeBase32(fileHash)) !== undefined;
+  const response = await answerFound(deps, asked);
+  if (response) return response;
+  // What was remembered may have been stored anew elsewhere. It is forgotten now, and so it is looked up.
+  return (isRemembered ? await answerFound(deps, asked) : null) ?? answer.notFound();
+}
+
+/** Null when the file is gone: what was known of it is forgotten then. */
+async function answerFound(deps: CacheNarDeps, asked: NarRequest): Promise<Response | null> {
+  const { request, cache, fileHash } = asked;
   const known = await findNar(deps, asked, { withFile: true });
-  if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? answer.notFound();
+  if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? null;
   const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
   const named = equalBytes(fileHash, nar.fileHash.digest);
@@ -102,10 +112,9 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
     open: (range) => (range ? openNarRange(deps, nar, range) : openNar(deps, nar)),
     isLost: (error) => error instanceof NarDamagedError,
   });
-  // What was remembered may have been stored anew elsewhere.
   if (!response) deps.nars.forget(`${cache.id}/${known.pathHash}`);
   else if (response.ok && request.method === "GET") deps.traffic?.sent(cache.id, sizeOf(response));
-  return response ?? answer.notFound();
+  return response;
 }
 
 /** 204, without a place where we must answer ourselves, also what is wrong with the file. */

@@ -450,6 +450,18 @@ describe("what programs ask", () => {
     expect(queries).toBe(forNarInfo + 1);
   });
 
+  test("a NAR that was stored anew elsewhere is served, though nothing was heard of it", async () => {
+    const moved = await offerOther("moved", { a: "moved" });
+    expect((await ask(`${storePathHash(moved.storePath)}.narinfo`)).status).toBe(200);
+    const { objectKey: from } = moved.nar;
+    const to = `${from}-anew`;
+    await bench.deps.blobs.copy(from, to);
+    await bench.deps.db.updateTable("nar").set({ object_key: to }).where("object_key", "=", from).execute();
+    await bench.deps.blobs.delete(from);
+    const url = `nar/${encodeBase32(moved.nar.fileHash.digest)}.nar.zst`;
+    expect((await ask(url)).status).toBe(200);
+  });
+
   test("and an upstream has is passed on, where the cache has it not", async () => {
     const asked: string[] = [];
     const relay = {
