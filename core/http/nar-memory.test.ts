@@ -49,12 +49,30 @@ test("with the path it is served for a NAR is forgotten under all its names, and
   expect(known(["c"])).toEqual([]);
 });
 
-test("what was looked up before something was forgotten is not kept", () => {
-  const { memory, known } = withMemory();
-  const before = memory.generation;
-  memory.forget("c1/one");
-  memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, name: "a", pathHash: "one", file: null }, before);
-  expect(known(["a"])).toEqual([]);
+test("what was looked up before its path was forgotten is not kept, whatever becomes of others", () => {
+  const isKept = (forget: (memory: NarMemory) => void) => {
+    const { memory, known } = withMemory();
+    const before = memory.generation;
+    forget(memory);
+    memory.put({ cacheId: "c1", name: "a" }, { nar: NAR, name: "a", pathHash: "one", file: null }, before);
+    return known(["a"]).length === 1;
+  };
+  expect(isKept((memory) => memory.forget("c1/one"))).toBe(false);
+  expect(isKept((memory) => memory.forgetAll("c1/"))).toBe(false);
+  expect(isKept((memory) => memory.forgetAll(""))).toBe(false);
+  const forgetOthers = (memory: NarMemory, count: number) => {
+    for (let i = 0; i < count; i++) memory.forget(`c1/other-${i}`);
+  };
+  expect(isKept((memory) => memory.forgetAll("c2/"))).toBe(true);
+  expect(isKept((memory) => forgetOthers(memory, 1_000))).toBe(true);
+  // Of more it is not known whether this one was among them.
+  expect(isKept((memory) => forgetOthers(memory, 1_001))).toBe(false);
+  const forgetAmong = (memory: NarMemory) => {
+    forgetOthers(memory, 5);
+    memory.forget("c1/one");
+    forgetOthers(memory, 994);
+  };
+  expect(isKept(forgetAmong)).toBe(false);
 });
 
 test("where its file lies is known of a NAR for ten seconds, whatever else becomes known, and goes with it", () => {
@@ -75,7 +93,9 @@ test("where its file lies is known of a NAR for ten seconds, whatever else becom
 
   put("c1", "b");
   const before = memory.generation;
-  tell("b");
+  memory.forget("c1/path-a");
+  tell("b", before);
+  expect(memory.pathOf("c1", "b")).toBe("/files/b");
   memory.forget("c1/path-b");
   put("c1", "b");
   tell("b", before);

@@ -7,6 +7,8 @@ export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
 
 /** Of two maps' entries, their keys, the NAR's hashes, texts and its file's place, measured as for narinfos. */
 const ENTRY_BYTES = 1_650;
+/** What became of paths while a NAR was looked up is told for as many: a closure that is pushed meanwhile, or two. */
+const FORGOTTEN_KEPT = 1_000;
 /** How long a file is not looked for again: nginx keeps it open for as long. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
@@ -42,13 +44,15 @@ export class NarMemory {
   readonly #names = new Map<string, Set<string>>();
   #bytes = 0;
   #forgotten = 0;
+  /** The subjects forgotten last, each at its number modulo `FORGOTTEN_KEPT`. */
+  readonly #lastForgotten: string[] = [];
 
   constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
     this.#clock = clock;
     this.#limits = limits;
   }
 
-  /** To be taken before what is put was looked up: what was forgotten meanwhile may be from before. */
+  /** To be taken before what is put was looked up: with its path forgotten meanwhile it may be from before. */
   get generation(): number {
     return this.#forgotten;
   }
@@ -75,19 +79,19 @@ export class NarMemory {
   setPath({ cacheId, name }: NarAsked, path: string, generation: number): void {
     const key = `${cacheId}/${name}`;
     const entry = this.#entries.get(key);
-    if (!entry || generation !== this.#forgotten) return;
+    if (!entry || this.#wasForgotten(pathKeyOf(cacheId, entry), generation)) return;
     this.#entries.set(key, { ...entry, place: { path, expiresAt: this.#clock.monotonic() + PLACE_MS_MAX } });
   }
 
   put(asked: NarAsked, known: KnownNar, generation: number): void {
-    if (generation !== this.#forgotten) return;
+    const pathKey = pathKeyOf(asked.cacheId, known);
+    if (this.#wasForgotten(pathKey, generation)) return;
     const key = `${asked.cacheId}/${asked.name}`;
     const before = this.#entries.get(key);
     const expiresAt = before?.expiresAt ?? this.#clock.monotonic() + this.#limits.ageMsMax;
     this.#remove(key);
     this.#entries.set(key, { ...known, place: before?.place ?? null, expiresAt });
     this.#bytes += bytesOf(known);
-    const pathKey = `${asked.cacheId}/${known.pathHash}`;
     this.#names.set(pathKey, (this.#names.get(pathKey) ?? new Set()).add(key));
     for (const oldest of this.#entries.keys()) {
       if (this.#entries.size <= this.#limits.entriesMax && this.#bytes <= this.#limits.bytesMax) break;
@@ -96,14 +100,29 @@ export class NarMemory {
   }
 
   forget(pathKey: string): void {
-    this.#forgotten++;
+    this.#remember(pathKey);
     for (const key of this.#names.get(pathKey) ?? []) this.#remove(key);
   }
 
-  /** Everything of the caches whose id starts so. */
+  /** Everything of one cache, by its id and a slash, or of all by an empty string. */
   forgetAll(prefix: string): void {
-    this.#forgotten++;
+    this.#remember(prefix);
     for (const key of [...this.#entries.keys()]) if (key.startsWith(prefix)) this.#remove(key);
+  }
+
+  #remember(subject: string): void {
+    this.#lastForgotten[this.#forgotten++ % FORGOTTEN_KEPT] = subject;
+  }
+
+  /** Since that generation, as far as is known. */
+  #wasForgotten(pathKey: string, generation: number): boolean {
+    if (this.#forgotten - generation > FORGOTTEN_KEPT) return true;
+    for (let i = generation; i < this.#forgotten; i++) {
+      const subject = this.#lastForgotten[i % FORGOTTEN_KEPT] as string;
+      const isPrefix = subject === "" || subject.endsWith("/");
+      if (isPrefix ? pathKey.startsWith(subject) : pathKey === subject) return true;
+    }
+    return false;
   }
 
   #remove(key: string): void {
@@ -116,6 +135,10 @@ export class NarMemory {
     names?.delete(key);
     if (names?.size === 0) this.#names.delete(pathKey);
   }
+}
+
+function pathKeyOf(cacheId: string, { pathHash }: Pick<KnownNar, "pathHash">): string {
+  return `${cacheId}/${pathHash}`;
 }
 
 function bytesOf({ file }: KnownNar): number {
