@@ -16,7 +16,9 @@ case "$1" in
     ;;
   show)
     pid=$(cat "$root/units/$unit" 2>/dev/null || echo none)
-    if kill -0 "$pid" 2>/dev/null; then echo active; else echo inactive; fi
+    # One that has ended and was not buried yet has no command line any more.
+    words=$({ tr -d '\\0' < "/proc/$pid/cmdline"; } 2>/dev/null)
+    if [ -n "$words" ]; then echo active; else echo inactive; fi
     ;;
   kill) kill -9 "-$(cat "$root/units/$unit")" ;;
   reboot) echo reboot >> "$root/log/reboot" ;;
