@@ -12,10 +12,10 @@ import type { CacheRelay } from "./cache-relay.ts";
 import {
   answerElsewhere,
   type NarElsewhere,
-  PLACE_HEADER,
   PLACE_ONLY,
   PROXY_HEADER,
   pathForProxy,
+  placeHeaders,
 } from "./nar-elsewhere.ts";
 import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
@@ -42,7 +42,7 @@ const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst$/;
  * hold is found nowhere.
  */
 export function narFromMemory(
-  { nars, traffic }: Pick<CacheNarDeps, "nars" | "traffic">,
+  { nars, traffic, elsewhere }: Pick<CacheNarDeps, "nars" | "traffic" | "elsewhere">,
   door: CacheDoor,
   { method, target, ifNoneMatch, range, sendfileType }: PlainRequest,
 ): PlainAnswer | null {
@@ -52,17 +52,17 @@ export function narFromMemory(
   if (!cache || name === undefined) return null;
   const known = nars.get(cache.id, name);
   if (known?.name !== name) return null;
-  const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff", "etag", `"${name}"`];
-  headers.push("cache-control", answer.immutableCacheControl(cache));
+  const headers = ["cache-control", answer.immutableCacheControl(cache)];
   if (sendfileType === PLACE_ONLY) {
     const path = nars.pathOf(cache.id, name);
     if (path === null) return null;
-    traffic?.sent(cache.id, known.nar.fileSize);
-    headers.push(PLACE_HEADER, path);
+    if (!elsewhere?.proxyCounts) traffic?.sent(cache.id, known.nar.fileSize);
+    headers.push(...Object.entries(placeHeaders(cache, { ...known, path })).flat());
     return { kind: "place", status: 204, headers, body: "" };
   }
   if (!known.file) return null;
   traffic?.sent(cache.id, known.file.length);
+  headers.push("content-type", CONTENT_TYPE, "x-content-type-options", "nosniff", "etag", `"${name}"`);
   headers.push("accept-ranges", "bytes", "content-length", String(known.file.length));
   return { kind: "nar", status: 200, headers, body: known.file };
 }
@@ -119,20 +119,17 @@ async function answerFound(deps: CacheNarDeps, asked: NarRequest): Promise<Respo
 
 /** 204, without a place where we must answer ourselves, also what is wrong with the file. */
 async function answerPlace(deps: CacheNarDeps, asked: NarRequest): Promise<Response> {
-  const { nars, traffic } = deps;
+  const { nars, traffic, elsewhere } = deps;
   const { request, cache, fileHash } = asked;
   const name = encodeBase32(fileHash);
   const { generation } = nars;
   const known = await findNar(deps, asked, { withFile: false });
   const path = known?.name === name ? await pathForProxy(deps, known.nar) : null;
   if (!known || path === null) return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
-  if (!deps.elsewhere?.movingTo) nars.setPath({ cacheId: cache.id, name }, path, generation);
-  if (request.method === "GET") traffic?.sent(cache.id, known.nar.fileSize);
-  const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE, etag: `"${name}"`, [PLACE_HEADER]: path };
-  return new Response(null, {
-    status: 204,
-    headers: { ...headers, "cache-control": answer.immutableCacheControl(cache) },
-  });
+  if (!elsewhere?.movingTo) nars.setPath({ cacheId: cache.id, name }, path, generation);
+  if (request.method === "GET" && !elsewhere?.proxyCounts) traffic?.sent(cache.id, known.nar.fileSize);
+  const headers = { "cache-control": answer.immutableCacheControl(cache), ...placeHeaders(cache, { ...known, path }) };
+  return new Response(null, { status: 204, headers });
 }
 
 /** Of what is kept in memory a whole GET reads the file, too. */

@@ -10,7 +10,7 @@ import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
-import { PLACE_ONLY, PROXY_HEADER } from "./nar-elsewhere.ts";
+import { PLACE_ONLY, PROXY_HEADER, placeHeaders } from "./nar-elsewhere.ts";
 import type { NarMemory } from "./nar-memory.ts";
 import type { NarPlaces } from "./nar-places.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
@@ -20,7 +20,7 @@ export interface NarInfoDeps extends CacheLookupDeps {
   readonly hasher: Hasher;
   readonly uses: Pick<PathUses, "touch">;
   readonly nars: NarMemory;
-  readonly places: Pick<NarPlaces, "lookAhead">;
+  readonly places: Pick<NarPlaces, "areTold" | "find">;
   readonly relay?: CacheRelay;
 }
 
@@ -28,13 +28,19 @@ interface NarInfoAsked {
   readonly cache: ServedCache;
   readonly hash: string;
   readonly via: string | null;
-  /** nginx will ask for the place of the NAR. */
-  readonly forProxy: boolean;
+}
+
+/** As it goes out to one that asks. */
+interface ToldNarInfo extends RenderedNarInfo {
+  /** For a proxy that sends the NAR without us. */
+  readonly placeHeaders?: Readonly<Record<string, string>>;
 }
 
 const SUFFIX = ".narinfo";
 const CONTENT_TYPE = "text/x-nix-narinfo";
 const ETAG_LENGTH = 32;
+/** Of a NAR of our own. An upstream's is relayed under another URL. */
+const OWN_URL = /^URL: nar\/([^/.]{52})\.nar\.zst$/m;
 
 export class NarInfoAnswers {
   readonly #deps: NarInfoDeps;
@@ -53,23 +59,28 @@ export class NarInfoAnswers {
    * A narinfo of a public cache that is in memory; null for everything else. The names are looked up as they are: what
    * no cache can hold is found nowhere.
    */
-  fromMemory({ method, target, ifNoneMatch }: PlainRequest): PlainAnswer | null {
+  fromMemory({ method, target, ifNoneMatch, sendfileType }: PlainRequest): PlainAnswer | null {
     if (!target?.endsWith(SUFFIX) || !target.startsWith(CACHE_PREFIX)) return null;
     if (method !== "GET" && method !== "HEAD") return null;
     const slash = target.indexOf("/", CACHE_PREFIX.length);
     const cache = this.#door.remembered(target.slice(CACHE_PREFIX.length, slash));
     if (!cache) return null;
-    const key = `${cache.id}/${target.slice(slash + 1, -SUFFIX.length)}`;
+    const hash = target.slice(slash + 1, -SUFFIX.length);
+    const key = `${cache.id}/${hash}`;
     const narInfo = this.#memory.get(key);
     if (!narInfo) return null;
+    const isToldPlace = this.#isToldPlace(cache, sendfileType);
+    const told: ToldNarInfo | null = isToldPlace ? this.#placedFromMemory({ cache, hash }, narInfo) : narInfo;
+    if (!told) return null;
     this.#deps.uses.touch(key);
-    const { text, etag, contentLength } = narInfo;
+    const { text, etag, contentLength, placeHeaders: place } = told;
     const cacheControl = answer.shortCacheControl(cache);
     if (ifNoneMatch !== undefined && isKnown(ifNoneMatch, etag)) {
       return { kind: "narinfo", status: 304, headers: ["etag", etag, "cache-control", cacheControl], body: "" };
     }
     const headers = ["content-type", CONTENT_TYPE, "x-content-type-options", "nosniff"];
     headers.push("content-length", contentLength, "etag", etag, "cache-control", cacheControl);
+    if (place) headers.push(...Object.entries(place).flat());
     return { kind: "narinfo", status: 200, headers, body: method === "HEAD" ? "" : text };
   }
 
@@ -79,24 +90,50 @@ export class NarInfoAnswers {
   ): Promise<Response> {
     const key = `${cache.id}/${hash}`;
     const via = request.headers.get("via");
-    const forProxy = request.method === "GET" && !asJson && request.headers.get(PROXY_HEADER) === PLACE_ONLY;
-    const asked = { cache, hash, via, forProxy };
     // Servers that wait for our answer get one of their own: what we wait for may be theirs.
+    const asked = { cache, hash, via };
     const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(asked), via));
     if (!narInfo) return answer.notFound();
     this.#deps.uses.touch(key);
     const cacheControl = answer.shortCacheControl(cache);
     if (asJson) return answer.json(narInfoJson(parseNarInfo(narInfo.text)), cacheControl);
-    if (isNotModified(request.headers, narInfo.etag)) return answer.notModified(narInfo.etag, cacheControl);
-    return new Response(narInfo.text, {
-      headers: {
-        ...answer.NOT_GUESSED,
-        "content-type": CONTENT_TYPE,
-        "content-length": narInfo.contentLength,
-        etag: narInfo.etag,
-        "cache-control": cacheControl,
-      },
+    const isToldPlace = this.#isToldPlace(cache, request.headers.get(PROXY_HEADER));
+    const told: ToldNarInfo = isToldPlace ? await this.#placed(asked, narInfo) : narInfo;
+    const { text, etag, contentLength, placeHeaders: place } = told;
+    if (isNotModified(request.headers, etag)) return answer.notModified(etag, cacheControl);
+    const headers = { "content-type": CONTENT_TYPE, "content-length": contentLength, etag };
+    return new Response(text, {
+      headers: { ...answer.NOT_GUESSED, ...headers, "cache-control": cacheControl, ...place },
     });
+  }
+
+  /** Of private caches the place is asked for with each request's credentials. */
+  #isToldPlace(cache: ServedCache, sendfileType: string | null | undefined): boolean {
+    return sendfileType === PLACE_ONLY && cache.public && this.#deps.places.areTold;
+  }
+
+  /** As it is where its NAR is not ours; null where the place must be looked for. */
+  #placedFromMemory(
+    { cache, hash }: Pick<NarInfoAsked, "cache" | "hash">,
+    narInfo: RenderedNarInfo,
+  ): ToldNarInfo | null {
+    const name = OWN_URL.exec(narInfo.text)?.[1];
+    if (name === undefined) return narInfo;
+    const known = this.#deps.nars.get(cache.id, name);
+    const path = this.#deps.nars.pathOf(cache.id, name);
+    return known && path !== null ? withPlace(narInfo, hash, placeHeaders(cache, { ...known, path })) : null;
+  }
+
+  /** As it is also where no place is found: the NAR is asked for by itself then. */
+  async #placed(asked: Pick<NarInfoAsked, "cache" | "hash">, narInfo: RenderedNarInfo): Promise<ToldNarInfo> {
+    const { nars, places } = this.#deps;
+    const { cache, hash } = asked;
+    const remembered = this.#placedFromMemory(asked, narInfo);
+    if (remembered) return remembered;
+    const { generation } = nars;
+    const known = nars.get(cache.id, OWN_URL.exec(narInfo.text)?.[1] ?? "");
+    const path = known ? await places.find(cache.id, known, generation) : null;
+    return known && path !== null ? withPlace(narInfo, hash, placeHeaders(cache, { ...known, path })) : narInfo;
   }
 
   async #render(asked: NarInfoAsked): Promise<RenderedNarInfo | null> {
@@ -112,18 +149,31 @@ export class NarInfoAnswers {
   }
 
   /** Whoever asks for a narinfo mostly asks for its NAR next: what is known of it is kept for that. */
-  async #findOwn({ cache, hash: pathHash, forProxy }: NarInfoAsked): Promise<string | null> {
-    const { nars, places } = this.#deps;
+  async #findOwn({ cache, hash: pathHash }: NarInfoAsked): Promise<string | null> {
+    const { nars } = this.#deps;
     const { generation } = nars;
     const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
     if (!found) return null;
     const { nar, text } = found;
     const asked = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
     if (!nars.get(cache.id, asked.name)) nars.put(asked, { nar, pathHash, name: asked.name, file: null }, generation);
-    // Of private caches the place is asked for with each request's credentials, and never answered of memory.
-    if (forProxy && cache.public) places.lookAhead(asked, nar, generation);
     return text;
   }
+}
+
+/** Names its path in the NAR's URL, by which the proxy finds in its memory what it was told with this narinfo. */
+function withPlace(
+  { text, etag, contentLength }: RenderedNarInfo,
+  hash: string,
+  headers: Readonly<Record<string, string>>,
+): ToldNarInfo {
+  const query = `?hash=${hash}`;
+  return {
+    text: text.replace(OWN_URL, (url) => url + query),
+    etag: `${etag.slice(0, -1)}-placed"`,
+    contentLength: String(Number(contentLength) + query.length),
+    placeHeaders: headers,
+  };
 }
 
 /** Fields are called as in the file. `Sig` is the first of `Sigs`; what is absent is null. */

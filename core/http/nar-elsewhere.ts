@@ -1,6 +1,9 @@
 import type { BlobStore, ObjectLocation } from "../ports/blob-store.ts";
+import type { ServedCache } from "../services/cache-lookup.ts";
 import type { Nar } from "../services/nar.ts";
+import * as answer from "./cache-answers.ts";
 import { isNotModified } from "./conditional.ts";
+import { printSentNar } from "./sent-nar.ts";
 
 /** Who else may send NAR files; without it we send all of them. */
 export interface NarElsewhere {
@@ -10,15 +13,23 @@ export interface NarElsewhere {
   readonly proxyPath: string | null;
   /** Where files are being moved to: what was in its place a moment ago need not be. */
   readonly movingTo?: string | null;
+  /** The proxy tells what it has sent: that it was told of a place counts as nothing, and it may remember more. */
+  readonly proxyCounts?: boolean;
 }
 
 /** nginx is told in its own configuration to say this of itself: whoever reaches us past it gets the bytes. */
 export const PROXY_HEADER = "x-sendfile-type";
 const PROXY_VALUE = "X-Accel-Redirect";
 /** Names the file that it sends. */
-export const PLACE_HEADER = "x-accel-redirect";
+const PLACE_HEADER = "x-accel-redirect";
 /** It asks for nothing but the file's place, which it may remember for others. */
 export const PLACE_ONLY = "X-Accel-Redirect-Only";
+/** With a place: the name of the NAR file that lies there. */
+const NAME_HEADER = "x-gradient-nar";
+/** With a place: `Cache-Control` of the file. */
+const CACHE_CONTROL_HEADER = "x-gradient-nar-cache-control";
+/** With a place: what the proxy logs when it sends the file. */
+const LOG_HEADER = "x-gradient-nar-log";
 /** A client follows at once; the rest is for clocks that differ. Whoever resumes asks us again. */
 const URL_LIFETIME_MS = 300_000;
 
@@ -53,6 +64,19 @@ export async function pathForProxy(
   const location = path ? await blobs.locate?.(nar.objectKey, URL_LIFETIME_MS) : null;
   if (!path || !location || "url" in location || location.size !== nar.fileSize) return null;
   return path + location.path;
+}
+
+/** What a proxy needs to send a file without us, now and for as long as it may remember it. */
+export function placeHeaders(
+  cache: ServedCache,
+  { name, path, nar }: { readonly name: string; readonly path: string; readonly nar: Nar },
+): Record<string, string> {
+  return {
+    [PLACE_HEADER]: path,
+    [NAME_HEADER]: name,
+    [CACHE_CONTROL_HEADER]: answer.immutableCacheControl(cache),
+    [LOG_HEADER]: printSentNar({ cacheId: cache.id, bytes: nar.fileSize }),
+  };
 }
 
 function answerAt(

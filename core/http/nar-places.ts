@@ -1,26 +1,30 @@
+import { type Clock, SECOND } from "../lib/clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
-import type { Nar } from "../services/nar.ts";
 import { type NarElsewhere, pathForProxy } from "./nar-elsewhere.ts";
-import type { NarAsked, NarMemory } from "./nar-memory.ts";
+import type { KnownNar, NarMemory } from "./nar-memory.ts";
 
 /** Four threads of a runtime read disks: more at once only wait there, in front of everything else. */
 const UNDER_WAY_MAX = 16;
 /** As many narinfos as are looked up together. What comes while a storage gives no answer is left out. */
 const WAITING_MAX = 500;
+/** A disk answers in a fraction of it, one that sleeps does not: the narinfo goes out without a place then. */
+const WAIT_MS_MAX: number = SECOND / 4;
 
 export interface NarPlacesDeps {
+  readonly clock: Clock;
   readonly blobs: BlobStore;
   readonly nars: NarMemory;
   readonly elsewhere?: NarElsewhere;
 }
 
 interface Wanted {
-  readonly asked: NarAsked;
-  readonly nar: Nar;
+  readonly cacheId: string;
+  readonly known: KnownNar;
   readonly generation: number;
+  readonly found: (path: string | null) => void;
 }
 
-/** Looks where NARs lie whose narinfo nginx has just fetched: it asks for each of them next. */
+/** Where the files of NARs lie, for the proxy before us, which remembers it with their narinfos. */
 export class NarPlaces {
   readonly #deps: NarPlacesDeps;
   readonly #waiting: Wanted[] = [];
@@ -30,16 +34,28 @@ export class NarPlaces {
     this.#deps = deps;
   }
 
-  /**
-   * Has the place remembered, as when it was asked for; nobody is to wait for it. Where there is none, or the storage
-   * fails, nothing is remembered: whoever asks for the place finds out why. `generation` is of before the NAR was
-   * looked up.
-   */
-  lookAhead(asked: NarAsked, nar: Nar, generation: number): void {
+  /** Whether a proxy sends files that stay where they are, and may be told where that is without being asked. */
+  get areTold(): boolean {
     const { elsewhere } = this.#deps;
-    if (!elsewhere?.proxyPath || elsewhere.movingTo || this.#waiting.length >= WAITING_MAX) return;
-    this.#waiting.push({ asked, nar, generation });
+    return elsewhere?.proxyCounts === true && elsewhere.proxyPath !== null && !elsewhere.movingTo;
+  }
+
+  /**
+   * The path that the proxy knows the file by. Null where there is no such file, the storage fails or does not answer
+   * in time: whoever asks for the NAR finds out why. What is found is remembered, also when it was found too late.
+   * `known` is what `nars` held at `generation`.
+   */
+  async find(cacheId: string, known: KnownNar, generation: number): Promise<string | null> {
+    if (this.#waiting.length >= WAITING_MAX) return null;
+    const { promise, resolve } = Promise.withResolvers<string | null>();
+    const cancel = this.#deps.clock.schedule(WAIT_MS_MAX, () => resolve(null));
+    this.#waiting.push({ cacheId, known, generation, found: resolve });
     this.#lookOn();
+    try {
+      return await promise;
+    } finally {
+      cancel();
+    }
   }
 
   #lookOn(): void {
@@ -54,8 +70,9 @@ export class NarPlaces {
     }
   }
 
-  async #look({ asked, nar, generation }: Wanted): Promise<void> {
-    const path = await pathForProxy(this.#deps, nar).catch(() => null);
-    if (path !== null) this.#deps.nars.setPath(asked, path, generation);
+  async #look({ cacheId, known, generation, found }: Wanted): Promise<void> {
+    const path = await pathForProxy(this.#deps, known.nar).catch(() => null);
+    if (path !== null) this.#deps.nars.setPath({ cacheId, name: known.name }, path, generation);
+    found(path);
   }
 }

@@ -19,6 +19,7 @@ import { startNotifier } from "./notifier.ts";
 import { startOnceOnlyLoops } from "./once-only-loops.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
+import { openProxyLog } from "./proxy-log.ts";
 import { loadSecrets } from "./secrets.ts";
 import { takeServerPlace } from "./sole-server.ts";
 import { applyDeclaredState } from "./state.ts";
@@ -78,12 +79,9 @@ export async function startServer(
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
-  const flushes = new AbortController();
-  const flushing = keepFlushing(composition, loggers.cache, flushes.signal);
-  started.defer(async () => {
-    flushes.abort();
-    await flushing;
-  });
+  started.use(startFlushing(composition, loggers.cache));
+  const proxyLog = { port: config.storage.proxyLogPort, reusePort: config.listen.reusePort };
+  started.use(await openProxyLog(proxyLog, composition.front.traffic));
 
   const server = createHttpServer(composition, loggers.cache);
   const live = new LiveSockets(composition.fetch, loggers.web);
@@ -113,6 +111,17 @@ export async function startServer(
     close: async () => {
       closing.abort();
       await running.disposeAsync();
+    },
+  };
+}
+
+function startFlushing(composition: Composition, log: Loggers["cache"]): AsyncDisposable {
+  const stopping = new AbortController();
+  const ended = keepFlushing(composition, log, stopping.signal);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      stopping.abort();
+      await ended;
     },
   };
 }

@@ -4,6 +4,7 @@ import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
+import { openProxyLog } from "#runtime/node/proxy-log.ts";
 import { freePort } from "#test/e2e/gradient.ts";
 import { nginxAvailable, STORAGE_LOCATION } from "#test/e2e/proxy.ts";
 import { canEvaluate } from "#test/nixos/support/evaluate.ts";
@@ -30,7 +31,13 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     let daemon: NixDaemon;
     let bench: PushBench;
     let server: Awaited<ReturnType<PushBench["listen"]>>;
+    let log: AsyncDisposable | null;
     let proxy: GeneratedProxy;
+    /** The bytes of each NAR that was sent, by its cache's id. */
+    const sent = new Map<string, number[]>();
+    const traffic = {
+      sent: (cacheId: string, bytes: number) => void sent.set(cacheId, [...(sent.get(cacheId) ?? []), bytes]),
+    };
     let origin: string;
     let certificate: string;
     let session: ClientHttp2Session | null = null;
@@ -41,8 +48,10 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       [daemon, bench] = await Promise.all([withNixDaemon(), withPushBench()]);
       server = await bench.listen({
         blobs: await openDiskBlobStore(bench.blobFolder, { groupReadable: true }),
-        elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION },
+        elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, proxyCounts: true },
+        traffic,
       });
+      log = await openProxyLog({ port: server.port, reusePort: false }, traffic);
       const port = await freePort();
       const folder = join(daemon.folder, "nginx");
       ({ certificate } = await writeCertificate(folder));
@@ -66,6 +75,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     afterAll(async () => {
       session?.close();
       await proxy?.[Symbol.asyncDispose]();
+      await log?.[Symbol.asyncDispose]();
       await server?.[Symbol.asyncDispose]();
       await bench?.[Symbol.asyncDispose]();
       await daemon?.[Symbol.asyncDispose]();
@@ -130,6 +140,8 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
         const nars = read.filter(([, , path]) => path?.includes("/nar/"));
         expect(nars.length).toBeGreaterThanOrEqual(PATHS);
         expect(nars.filter(([, , , , , file]) => !file?.startsWith(STORAGE_LOCATION))).toEqual([]);
+        await expect.poll(() => sent.get(cache.id)?.length).toBe(nars.length);
+        expect(nars.filter(([, , path]) => path?.includes("?hash=")).length).toBe(options.public ? nars.length : 0);
       },
     );
 

@@ -1,7 +1,7 @@
 import { chmod, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CacheSurfaceDeps } from "#core/http/cache-surface.ts";
 import type { PlainRequest } from "#core/http/plain-answer.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
@@ -50,13 +50,16 @@ const BEHIND_NGINX = { headers: { "x-sendfile-type": "X-Accel-Redirect" } };
 
 async function onDisk(overrides: Partial<CacheSurfaceDeps> = {}) {
   const blobs = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
-  const elsewhere = { redirected: false, proxyPath: STORAGE_LOCATION };
-  const surface = bench.surface({ blobs, elsewhere, ...overrides });
+  const surface = bench.surface({ blobs, elsewhere: ON_NGINX, ...overrides });
   const ask = async (url: string, init?: RequestInit) => (await surface(new Request(url, init))) as Response;
   const fromMemory = (url: string, asked: Partial<PlainRequest> = {}) =>
     surface.fromMemory({ ...PLACE_ONLY, ...asked, target: new URL(url).pathname });
-  return Object.assign(ask, { fromMemory });
+  return Object.assign(ask, { fromMemory, surface });
 }
+
+const ON_NGINX = { redirected: false, proxyPath: STORAGE_LOCATION };
+type Headers = Readonly<Record<string, string>>;
+const ONLY: Headers = { "x-sendfile-type": "X-Accel-Redirect-Only" };
 
 const PLACE_ONLY: Omit<PlainRequest, "target"> = {
   method: "GET",
@@ -88,16 +91,19 @@ test("nginx is told where the file is, by its own word only, and whoever passes 
 test("nginx that asks for the place only gets it without a body, or no place whenever the answer is ours", async () => {
   const ask = await onDisk();
   const [path, other] = [await storedPath(), await storedPath()];
-  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
+  const only = { headers: ONLY };
   const small = await storeFile({ deps: bench.deps }, "small", { content: randomContent(100) });
   await bench.commit([cache.id], [small]);
 
   const told = await ask(urlOf(path), only);
   const named = await ask(urlOf(path), BEHIND_NGINX);
   expect([told.status, told.body]).toEqual([204, null]);
-  for (const name of ["x-accel-redirect", "etag", "cache-control"]) {
+  for (const name of ["x-accel-redirect", "cache-control"]) {
     expect(told.headers.get(name)).toBe(named.headers.get(name));
   }
+  expect(told.headers.get("x-gradient-nar-cache-control")).toBe(named.headers.get("cache-control"));
+  expect(`"${told.headers.get("x-gradient-nar")}"`).toBe(named.headers.get("etag"));
+  expect(told.headers.get("x-gradient-nar-log")).toBe(`${cache.id} ${path.nar.fileSize}`);
   expect((await ask(urlOf(small), only)).headers.get("x-accel-redirect")).toMatch(/^\/internal-storage\//);
   expect((await ask(urlOf(path, privateCache), only)).status).toBe(401);
 
@@ -116,7 +122,7 @@ test("nginx is told a place again of memory, of a public cache and until somethi
     canReadCache: async () => true,
   });
   const path = await storedPath();
-  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
+  const only = { headers: ONLY };
   expect(ask.fromMemory(urlOf(path))).toBeNull();
   const told = await ask(urlOf(path), only);
 
@@ -139,12 +145,12 @@ test("nginx is told a place again of memory, of a public cache and until somethi
     await new Promise((resolve) => setImmediate(resolve));
     expect(ask.fromMemory(urlOf(path))).toBeNull();
   }
-  const moving = await onDisk({ elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, movingTo: "s3" } });
+  const moving = await onDisk({ elsewhere: { ...ON_NGINX, movingTo: "s3" } });
   expect((await moving(urlOf(path), only)).headers.has("x-accel-redirect")).toBe(true);
   expect(moving.fromMemory(urlOf(path))).toBeNull();
 });
 
-test("what nginx fetches the narinfo of is looked for before it asks for the place, in a public cache", async () => {
+test("nginx that counts what it sends is told a public NAR's place with its narinfo, and nobody else", async () => {
   const disk = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
   const located: string[] = [];
   const locate: BlobStore["locate"] = (key, ms) => {
@@ -153,20 +159,59 @@ test("what nginx fetches the narinfo of is looked for before it asks for the pla
   };
   const ask = await onDisk({
     blobs: { ...disk, locate },
+    elsewhere: { ...ON_NGINX, proxyCounts: true },
     authenticate: async () => SIGNED_IN,
     canReadCache: async () => true,
   });
-  const only = { headers: { "x-sendfile-type": "X-Accel-Redirect-Only" } };
-  const narInfoOf = async (path: StoredPath, { name }: TestCache, query = "", init: RequestInit = {}) =>
-    await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo${query}`, init);
-  const [path, other, third] = [await storedPath(), await storedPath(), await storedPath()];
-  await narInfoOf(other, cache);
-  await narInfoOf(other, privateCache, "", only);
-  await narInfoOf(third, cache, "?json", only);
-  expect((await narInfoOf(path, cache, "", only)).headers.has("x-accel-redirect")).toBe(false);
-  await vi.waitFor(() => expect(ask.fromMemory(urlOf(path))).toMatchObject({ kind: "place", status: 204 }));
-  expect(located).toEqual([path.nar.objectKey]);
-  expect(ask.fromMemory(urlOf(other))).toBeNull();
+  const narInfoOf = async (path: StoredPath, { name }: TestCache, query = "", headers: Headers = ONLY) =>
+    await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo${query}`, { headers });
+  const [path, other] = [await storedPath(), await storedPath()];
+  const plain = await narInfoOf(path, cache, "", {});
+  for (const answer of [
+    plain,
+    await narInfoOf(path, privateCache),
+    await narInfoOf(path, cache, "?json"),
+    await narInfoOf(path, cache, "", BEHIND_NGINX.headers),
+  ]) {
+    expect([...answer.headers.keys()].filter((name) => /^x-(?:accel|gradient)/.test(name))).toEqual([]);
+    expect(await answer.clone().text()).not.toContain("?hash=");
+  }
+  expect(located).toEqual([]);
+
+  const told = await narInfoOf(path, cache);
+  const place = await ask(urlOf(path), { headers: ONLY });
+  for (const [name, value] of place.headers) {
+    if (name !== "cache-control") expect(told.headers.get(name)).toBe(value);
+  }
+  expect(told.headers.get("x-accel-redirect")).toMatch(/^\/internal-storage\/nar\//);
+  expect(told.headers.get("cache-control")).toBe("public, max-age=1");
+  const text = await told.text();
+  expect(text.replace(/\?hash=\w{32}$/m, "")).toBe(await plain.text());
+  const url = /^URL: (.*)$/m.exec(text)?.[1] ?? "";
+  expect(url).toBe(`${urlOf(path).split("/").slice(-2).join("/")}?hash=${storePathHash(path.storePath)}`);
+  expect(told.headers.get("content-length")).toBe(String(text.length));
+  expect(told.headers.get("etag")).not.toBe(plain.headers.get("etag"));
+  const known = await narInfoOf(path, cache, "", { ...ONLY, "if-none-match": told.headers.get("etag") ?? "" });
+  expect([known.status, known.headers.get("etag")]).toEqual([304, told.headers.get("etag")]);
+  const bytes = await ask(`https://cache.example.org/cache/${cache.name}/${url}`);
+  expect((await bodyOf(bytes)).length).toBe(path.nar.fileSize);
+
+  // At once, and the same, for as long as it is remembered.
+  const asked = { ...PLACE_ONLY, target: `/cache/${cache.name}/${storePathHash(path.storePath)}.narinfo` };
+  const again = ask.surface.fromMemory(asked);
+  expect([again?.kind, again?.body]).toEqual(["narinfo", text]);
+  const pairs = again?.headers.flatMap((name, i, all) => (i % 2 === 0 ? [[name, all[i + 1] as string]] : [])) ?? [];
+  expect(Object.fromEntries(pairs)).toEqual(Object.fromEntries(told.headers));
+  expect(ask.surface.fromMemory({ ...asked, sendfileType: undefined })?.body).not.toContain("?hash=");
+  bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(path.storePath)}`);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(ask.surface.fromMemory(asked)).toBeNull();
+
+  const file = (await bench.objectFiles()).find((name) => name.includes(other.nar.objectKey.split("/").at(-1) ?? "-"));
+  await truncate(file as string, 10);
+  const withoutFile = await narInfoOf(other, cache);
+  expect(withoutFile.headers.has("x-accel-redirect")).toBe(false);
+  expect(await withoutFile.text()).not.toContain("?hash=");
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {
@@ -191,7 +236,7 @@ test.skipIf(!nginxAvailable())("behind nginx a NAR has the same headers, ranges 
   await using folder = await withTemporaryFolder();
   const surface = bench.surface({
     blobs: await openDiskBlobStore(bench.blobFolder, { groupReadable: true }),
-    elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION },
+    elsewhere: ON_NGINX,
   });
   const seen: string[] = [];
   const server = serve({

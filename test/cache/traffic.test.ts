@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { loadMetricCounts } from "#core/db/metric-counts.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { createNarTraffic } from "#core/services/traffic.ts";
+import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
 import { bodyOf, randomContent, storeFile, withCacheBench } from "./support.ts";
 
 test("what is sent of NARs is counted: whole, in parts and by a proxy, and not what clients have", async () => {
@@ -32,3 +33,26 @@ test("what is sent of NARs is counted: whole, in parts and by a proxy, and not w
   expect(counts.get("nar.requests")).toBe(3);
   expect(counts.get("nar.bytes")).toBe(2 * fileSize + 100);
 });
+
+test.each([{ proxyCounts: false }, { proxyCounts: true }])(
+  "to name a place to a proxy counts as sending it, unless the proxy tells what it sends: %o",
+  async ({ proxyCounts }) => {
+    await using bench = await withCacheBench();
+    const traffic = createNarTraffic({ db: bench.deps.db });
+    const cache = await bench.makeCache();
+    const path = await storeFile(bench, "path", { content: randomContent(300_000) });
+    await bench.commit([cache.id], [path]);
+    const blobs = await openDiskBlobStore(bench.blobFolder, { groupReadable: true });
+    const elsewhere = { redirected: false, proxyPath: "/internal/", proxyCounts };
+    const surface = bench.surface({ traffic, blobs, elsewhere });
+    const target = `/cache/${cache.name}/nar/${encodeBase32(path.nar.fileHash.digest)}.nar.zst`;
+    const headers = { "x-sendfile-type": "X-Accel-Redirect-Only" };
+    const asked = { method: "GET", target, ifNoneMatch: undefined, range: undefined };
+
+    const told = await surface(new Request(`https://cache.example.org${target}`, { headers }));
+    expect(told?.headers.has("x-accel-redirect")).toBe(true);
+    expect(surface.fromMemory({ ...asked, sendfileType: headers["x-sendfile-type"] })?.kind).toBe("place");
+    await traffic.flush();
+    expect((await loadMetricCounts(bench.deps.db)).get("nar.requests")).toBe(proxyCounts ? undefined : 2);
+  },
+);

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -18,6 +19,8 @@ import { MINIMAL, sound, withServer } from "./support/systems.ts";
 
 const DOMAIN = "127.0.0.1";
 const START_MS_MAX = 20_000;
+/** A path whose narinfo comes with the place of its NAR, `object`. */
+const PLACED = "0placed0placed0placed0placed0pla";
 const LARGE_BYTES = 1_000_000;
 /** As much as nginx reads into its own memory at once by default. */
 const NGINX_BUFFER_BYTES = 32_768;
@@ -58,6 +61,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, seen: 
   const { pathname } = new URL(request.url ?? "", "http://server");
   if (pathname.includes("/nar/")) return answerNar(request, response, pathname);
   if (pathname.endsWith(".narinfo")) {
+    if (pathname.endsWith(`/${PLACED}.narinfo`)) setPlace(response, "object", "public, immutable");
     response.setHeader("Cache-Control", pathname.includes("open") ? "public, max-age=60" : "private");
     response.end(`answer ${seen.length}`);
     return;
@@ -67,16 +71,26 @@ async function answer(request: IncomingMessage, response: ServerResponse, seen: 
   response.end(JSON.stringify({ length: received.length }));
 }
 
+function setPlace(response: ServerResponse, file: string, cacheControl: string): void {
+  response.setHeader("X-Accel-Redirect", `/internal-storage/${file}`);
+  response.setHeader("X-Gradient-Nar", file);
+  response.setHeader("X-Gradient-Nar-Cache-Control", cacheControl);
+  response.setHeader("X-Gradient-Nar-Log", `cache ${file}`);
+}
+
 /** Of the caches open, shut (credentials are wanted) and late (it names the file only to the request itself). */
 function answerNar(request: IncomingMessage, response: ServerResponse, pathname: string): void {
   const [, cache, file] = /^\/cache\/(open|shut|late)\/nar\/(\w+)\.nar\.zst$/.exec(pathname) ?? [];
-  const named = { ETag: '"ours"', "Cache-Control": cache === "open" ? "public, immutable" : "private" };
+  const cacheControl = cache === "open" ? "public, immutable" : "private";
+  const named = { ETag: '"ours"', "Cache-Control": cacheControl };
   const place = { ...named, "X-Accel-Redirect": `/internal-storage/${file}` };
   const only = request.headers["x-sendfile-type"] === "X-Accel-Redirect-Only";
   if (cache === "shut" && !request.headers.authorization) response.writeHead(401).end("who are you?");
   else if (file !== "object" && file !== "large") response.writeHead(only ? 204 : 404).end(only ? "" : "no such NAR");
-  else if (only) response.writeHead(204, cache === "late" ? {} : place).end();
-  else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
+  else if (only) {
+    if (cache !== "late") setPlace(response, file, cacheControl);
+    response.writeHead(204, cache === "late" ? {} : { "Cache-Control": cacheControl }).end();
+  } else if (request.headers["if-none-match"]) response.writeHead(304, named).end();
   else if (cache === "late") response.writeHead(200, place).end();
   else response.writeHead(500).end(`${request.method} came to the server`);
 }
@@ -84,6 +98,8 @@ function answerNar(request: IncomingMessage, response: ServerResponse, pathname:
 /** What the module writes for nginx, with the files of this machine in the places of those of a NixOS. */
 describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module configures it", () => {
   const seen: IncomingMessage[] = [];
+  /** What nginx logged for the server. */
+  const sent: string[] = [];
   let server: Server;
   let origin: string;
   /** Without TLS. */
@@ -118,6 +134,10 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     cleanups.push(() => void server.close());
 
     const { port } = server.address() as AddressInfo;
+    const log = createSocket("udp4").on("message", (line) => sent.push(line.toString()));
+    log.bind(port, "127.0.0.1");
+    await once(log, "listening");
+    cleanups.push(() => void log.close());
     const evaluated = evaluateSystems({
       nginx: withServer(
         MINIMAL,
@@ -183,7 +203,7 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     const { status, headers, body } = await ask(origin, "/cache/open/nar/object.nar.zst");
     expect({ status, body }).toEqual({ status: 200, body: "the NAR" });
     expect(headers).toMatchObject({
-      etag: '"ours"',
+      etag: '"object"',
       "cache-control": "public, immutable",
       "content-type": "application/x-nix-nar",
       "content-length": "7",
@@ -257,9 +277,65 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect(answer.body).toBe("POST came to the server");
   });
 
-  test("the server is told that a narinfo is for nginx, which asks for the place of the NAR next", async () => {
-    await ask(origin, "/cache/open/told.narinfo");
+  const NARINFO = `/cache/open/${PLACED}.narinfo`;
+  const PLACED_NAR = `/cache/open/nar/object.nar.zst?hash=${PLACED}`;
+
+  test("a NAR whose narinfo nginx has just fetched is sent without a word to the server", async () => {
+    const narInfo = await ask(origin, NARINFO);
+    expect(narInfo.body).toMatch(/^answer /);
     expect(seen.at(-1)?.headers["x-sendfile-type"]).toBe("X-Accel-Redirect-Only");
+    expect(Object.keys(narInfo.headers).filter((name) => /^x-(?:accel|gradient)/.test(name))).toEqual([]);
+
+    const before = seen.length;
+    const answers = await Promise.all(Array.from({ length: 5 }, () => ask(origin, PLACED_NAR)));
+    for (const { status, headers, body } of answers) {
+      expect({ status, body }).toEqual({ status: 200, body: "the NAR" });
+      expect(headers).toMatchObject({ etag: '"object"', "cache-control": "public, immutable" });
+    }
+    // On a busy machine a second may pass meanwhile.
+    expect(seen.length - before).toBeLessThan(5);
+    expect(seen.slice(before).map(({ url }) => url)).toEqual(seen.slice(before).map(() => NARINFO));
+  });
+
+  test("the narinfo is asked for where nginx has none, for the NAR and for who asks for it next", async () => {
+    await sleep(1_100);
+    const before = seen.length;
+    const head = await fetch(`${plainOrigin}${PLACED_NAR}`, { method: "HEAD" });
+    expect([head.status, head.headers.get("content-length")]).toEqual([200, "7"]);
+    expect(seen[before]).toMatchObject({ method: "GET", url: NARINFO });
+    expect((await ask(origin, NARINFO)).body).toMatch(/^answer /);
+  });
+
+  test("who names another file than the path has, or is no plain reader, is answered by the server", async () => {
+    await ask(origin, NARINFO);
+    const other = await ask(origin, PLACED_NAR.replace("object", "large"));
+    expect(other.body).toBe("GET came to the server");
+    const known = await ask(origin, PLACED_NAR, { "if-none-match": "*" });
+    expect([known.status, known.headers.etag]).toEqual([304, '"ours"']);
+    for (const query of ["?hash=", `?hash=${PLACED}0`, `?hash=../${PLACED.slice(3)}`, `?hash=${PLACED}&x`, "?x"]) {
+      expect([query, (await ask(origin, `/cache/open/nar/object.nar.zst${query}`)).body]).toEqual([query, "the NAR"]);
+    }
+  });
+
+  test("what nginx sends is told to the server, line by line, and nothing else", async () => {
+    const names = { "if-none-match": "*" };
+    // What was sent before arrives before this one.
+    await ask(origin, "/cache/open/nar/large.nar.zst");
+    await expect.poll(() => sent.at(-1)).toMatch(/cache large$/);
+    sent.length = 0;
+    await ask(origin, NARINFO);
+    for (let i = 0; i < 3; i++) await ask(origin, PLACED_NAR);
+    await ask(origin, "/cache/open/nar/large.nar.zst");
+    for (const path of [PLACED_NAR, "/cache/open/nar/object.nar.zst"]) {
+      await ask(origin, path, names);
+      await fetch(`${plainOrigin}${path}`, { method: "HEAD" });
+    }
+    await ask(origin, "/cache/open/nar/absent.nar.zst");
+    await ask(origin, "/cache/late/nar/object.nar.zst");
+    await ask(origin, "/cache/shut/nar/object.nar.zst", { authorization: "Bearer token" });
+    await expect.poll(() => sent.length).toBeGreaterThanOrEqual(5);
+    const lines = sent.map((line) => /^<\d+>\w+ [ \d]\d [\d:]{8} gradient: (.*)$/.exec(line)?.[1] ?? line);
+    expect(lines).toEqual([...Array(3).fill("cache object"), "cache large", "cache object"]);
   });
 
   test("only what the server calls public is answered of memory, and only to who shows no credentials", async () => {

@@ -1,3 +1,4 @@
+import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -29,8 +30,10 @@ function apiOf(server: StartedServer): Api {
   return Object.assign(server.api(), { token });
 }
 
-test("GRADIENT_NGINX_STORAGE_LOCATION: nginx is told which file it sends itself", async () => {
-  await using server = await place.start({ GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" });
+test("GRADIENT_NGINX_STORAGE_LOCATION, GRADIENT_NGINX_LOG_PORT: nginx sends files, and tells so", async () => {
+  const port = await freePort();
+  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/", GRADIENT_NGINX_LOG_PORT: String(port) };
+  await using server = await place.start(located);
   // Smaller ones are sent out of memory.
   const path = await localPath("large", { content: randomContent(600_000) });
   const headers = { authorization: `Bearer ${token}` };
@@ -45,6 +48,21 @@ test("GRADIENT_NGINX_STORAGE_LOCATION: nginx is told which file it sends itself"
   const nar = `${url}/${/^URL: (.*)$/m.exec(told)?.[1]}`;
   const answer = await fetch(nar, { headers: { ...headers, "x-sendfile-type": "X-Accel-Redirect" } });
   expect(answer.headers.get("x-accel-redirect")).toMatch(/^\/internal-storage\/nar\//);
+
+  const only = { ...headers, "x-sendfile-type": "X-Accel-Redirect-Only" };
+  const sent = (await fetch(nar, { headers: only })).headers.get("x-gradient-nar-log");
+  const socket = createSocket("udp4");
+  const line = `<190>Nov 23 12:00:00 gradient: ${sent}`;
+  for (let i = 0; i < 2; i++) await new Promise((resolve) => socket.send(line, port, "127.0.0.1", resolve));
+  socket.close();
+  // It is written down from time to time, and at the end.
+  await server[Symbol.asyncDispose]();
+  await using again = await place.start();
+  const stats = await fetch(`${again.url}/api/v1/caches/acme/stats`, { headers });
+  const { message } = (await stats.json()) as { message: { weeks: { requests: number; bytes: number }[] } };
+  const { size } = told.match(/^FileSize: (?<size>.*)$/m)?.groups ?? {};
+  // The first time it was told of the file itself, and the server counted.
+  expect(message.weeks.at(-1)).toMatchObject({ requests: 3, bytes: 3 * Number(size) });
 });
 
 test("GRADIENT_SHARED_STORAGE_PATH, GRADIENT_REUSE_PORT: two servers share a storage and a port", async () => {

@@ -14,6 +14,8 @@ let
   server = "http://gradient-server";
   withTls = cfg.useTls && proxy.manageTls;
   storage = "${cfg.baseDir}/storage";
+  # Of the loopback, wherever the server listens for requests.
+  logAddress = "127.0.0.1:${toString cfg.port}";
 
   # nginx takes over the headers of a level above only where a level has none of its own, so each location has them all.
   # The server believes the address that this proxy adds, and none that stands before it.
@@ -60,7 +62,6 @@ let
   # is not in memory would wait in line there, though the server answers a crowd at once.
   forASecond = ''
     proxy_cache gradient;
-    proxy_cache_key $scheme$host$request_uri;
     proxy_cache_valid 200 204 1s;
     proxy_ignore_headers Cache-Control Expires Set-Cookie Vary X-Accel-Redirect;
     proxy_no_cache $http_authorization $http_cookie $gradient_not_public;
@@ -69,38 +70,50 @@ let
     proxy_read_timeout 1h;
   '';
 
-  # The server looks where a narinfo's NAR lies, for it will be asked for that next.
+  # With a narinfo of a public cache the server tells where its NAR lies, for that is asked for next.
   remembered = ''
     ${headers}
     proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect-Only" else "\"\""};
     ${forASecond}
+    proxy_cache_key $scheme$host$request_uri;
+    proxy_hide_header X-Gradient-Nar;
+    proxy_hide_header X-Gradient-Nar-Cache-Control;
+    proxy_hide_header X-Gradient-Nar-Log;
   '';
 
-  # The server is asked where the file lies, which counts for a second too: what many fetch at the same moment costs it
-  # one answer. Whenever it names no file, for whatever reason, the request itself goes to it and gets its words, and so
-  # it does when the file is gone or the request is none for a file.
+  # A URL of a NAR that names its path is answered with what the narinfo came with, which is in memory for a second.
+  # For any other the server is asked where the file lies, which counts for a second too. Whenever no file is named, for
+  # whatever reason, the request itself goes to the server and gets its words, and so it does when the file is gone or
+  # the request is none for a file.
   nar = ''
     auth_request /gradient-located;
     auth_request_set $gradient_located $upstream_http_x_accel_redirect;
-    auth_request_set $gradient_etag $upstream_http_etag;
-    auth_request_set $gradient_cache_control $upstream_http_cache_control;
+    auth_request_set $gradient_named $upstream_http_x_gradient_nar;
+    auth_request_set $gradient_cache_control $upstream_http_x_gradient_nar_cache_control;
     client_max_body_size 0;
     alias $gradient_nar;
     ${file}
+    add_header ETag "\"$gradient_named\"";
+    add_header Cache-Control $gradient_cache_control;
     error_page 404 405 = @gradient;
     log_not_found off;
   '';
 
+  # What is sent is logged here, since a log of the file's own location would take the place of the host's.
   located = ''
     internal;
     ${headers}
     ${forASecond}
-    proxy_method $gradient_read;
+    proxy_cache_key $scheme$host$gradient_asked;
+    proxy_method GET;
     proxy_pass_request_body off;
     proxy_set_header Content-Length "";
+    proxy_set_header If-None-Match "";
     proxy_set_header X-Sendfile-Type X-Accel-Redirect-Only;
     proxy_intercept_errors on;
     error_page 400 401 403 404 405 410 412 413 416 429 500 501 502 503 504 = @gradient-unlocated;
+    log_subrequest on;
+    access_log syslog:server=${logAddress},nohostname,tag=gradient gradient_sent if=$gradient_sent;
   '';
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
@@ -108,8 +121,6 @@ let
     etag off;
     types { }
     default_type application/x-nix-nar;
-    add_header ETag $upstream_http_etag$gradient_etag;
-    add_header Cache-Control $gradient_cache_control;
     add_header Last-Modified "";
   '';
 
@@ -151,6 +162,8 @@ in
         extraConfig = "keepalive 64;";
       };
 
+      commonHttpConfig = lib.mkIf cfg.nginxReadsStorage "log_format gradient_sent $upstream_http_x_gradient_nar_log;";
+
       # In memory: what is kept for a second costs a disk more than it saves.
       appendHttpConfig = ''
         proxy_cache_path /run/nginx/gradient keys_zone=gradient:10m max_size=64m inactive=10s use_temp_path=off;
@@ -159,12 +172,24 @@ in
         map $gradient_public $gradient_not_public { default 1; 1 ""; }
       ''
       + lib.optionalString cfg.nginxReadsStorage ''
-        map $request_method $gradient_read { default GET; HEAD HEAD; }
         map $http_if_none_match $gradient_unconditional { default ""; "" 1; }
-        # Nothing that a client writes stands in it but the method, which nginx has read.
-        map "$request_method$gradient_unconditional$gradient_located" $gradient_nar {
+        map $request_uri $gradient_asked {
+          default $request_uri;
+          "~^(?<gradient_cache>/cache/[^/?]+)/nar/[0-9a-z]+\.nar\.zst\?hash=(?<gradient_path>[0-9a-z]{32})$"
+            $gradient_cache/$gradient_path.narinfo;
+        }
+        # Who names another file than the one that the path has gets what the server says to that.
+        map "$request_uri $gradient_named" $gradient_is_named {
+          default "";
+          "~^/cache/[^/? ]+/nar/([0-9a-z]+)\.nar\.zst(?:\?[^ ]*)? \1$" 1;
+        }
+        map "$request_method$gradient_unconditional$gradient_is_named$gradient_located" $gradient_nar {
           default /dev/null/none;
-          "~^(?:GET|HEAD)1${cfg.nginxStorageLocation}(?<gradient_file>.+)$" ${storage}/$gradient_file;
+          "~^(?:GET|HEAD)11${cfg.nginxStorageLocation}(?<gradient_file>.+)$" ${storage}/$gradient_file;
+        }
+        map "$request_method$gradient_unconditional $upstream_http_x_gradient_nar_log" $gradient_sent {
+          default "";
+          "~^GET1 ." 1;
         }
       '';
 
@@ -197,7 +222,7 @@ in
         // lib.optionalAttrs cfg.nginxReadsStorage {
           "~ ^/cache/[^/]+/nar/[0-9a-z]+\\.nar\\.zst$".extraConfig = nar;
           "= /gradient-located" = locationOf located // {
-            proxyPass = "${server}$request_uri";
+            proxyPass = "${server}$gradient_asked";
           };
           "@gradient-unlocated".return = "204";
           "@gradient" = locationOf streamed;
@@ -206,6 +231,7 @@ in
             extraConfig = ''
               internal;
               ${file}
+              add_header ETag $upstream_http_etag;
             '';
           };
         }

@@ -50,6 +50,7 @@ let
       STORAGE_MOVING_TO = cfg.storage.movingTo;
       # Only nginx asks for it, and only ours can read the folder.
       NGINX_STORAGE_LOCATION = if cfg.nginxReadsStorage then cfg.nginxStorageLocation else null;
+      NGINX_LOG_PORT = if cfg.nginxReadsStorage then cfg.port else null;
     }
     // lib.optionalAttrs cfg.oidc.enable {
       OIDC_ENABLED = true;

@@ -19,7 +19,8 @@ function problems(environment: Record<string, string>): readonly string[] {
 }
 
 test("without a bucket what is stored is on the disk, and we send it", () => {
-  expect(storage({})).toEqual({ sharedPath: null, s3: null, movingTo: null, redirected: false, proxyPath: null });
+  const none = { s3: null, movingTo: null, proxyPath: null, proxyLogPort: null };
+  expect(storage({})).toEqual({ ...none, sharedPath: null, redirected: false });
 });
 
 test("a bucket is Amazon's, with the rights of the machine, unless more is said", () => {
@@ -71,12 +72,13 @@ test("clients are sent to S3 where they can reach it: not on our loopback, and n
 });
 
 test("nginx is named files where there are any: on the disk, and in both places while they move", () => {
-  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" };
+  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/", GRADIENT_NGINX_LOG_PORT: "3000" };
   const bucket = { ...located, GRADIENT_S3_BUCKET: "nars" };
-  expect(storage(located).proxyPath).toBe("/internal-storage/");
-  expect(storage(bucket).proxyPath).toBeNull();
+  expect(storage(located)).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPort: 3_000 });
+  expect(storage(bucket)).toMatchObject({ proxyPath: null, proxyLogPort: null });
   for (const to of ["s3", "disk"]) {
-    expect(storage({ ...bucket, GRADIENT_STORAGE_MOVING_TO: to }).proxyPath).toBe("/internal-storage/");
+    const moving = storage({ ...bucket, GRADIENT_STORAGE_MOVING_TO: to });
+    expect(moving).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPort: 3_000 });
   }
 });
 
@@ -113,6 +115,18 @@ test("what is half filled in or wrong stops the start, and is said in words", as
     "GRADIENT_S3_REGION=eu central: must be a region's name such as eu-central-1",
     "GRADIENT_S3_SECRET_ACCESS_KEY_FILE: the file is empty",
   ]);
+});
+
+test("where nginx tells what it has sent is a port, and of use where nginx sends anything", () => {
+  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" };
+  expect(problems({ GRADIENT_NGINX_LOG_PORT: "3000" })).toEqual([
+    "GRADIENT_NGINX_LOG_PORT: has no effect without GRADIENT_NGINX_STORAGE_LOCATION: set it, or leave this one out",
+  ]);
+  for (const port of ["0", "65536", "udp", "-1"]) {
+    expect(problems({ ...located, GRADIENT_NGINX_LOG_PORT: port })).toEqual([
+      `GRADIENT_NGINX_LOG_PORT=${port}: must be a whole number from 1 to 65535`,
+    ]);
+  }
 });
 
 test.each(["/x/../y/", "/.hidden/", "/a b/", "//", "/", "/a//b/", "/a;b/", "/a/b"])("%j is no location", (location) => {

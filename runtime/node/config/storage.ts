@@ -14,6 +14,8 @@ export interface StorageSettings {
   readonly redirected: boolean;
   /** Where the proxy before us reads the storage folder, between slashes; null: we send files ourselves. */
   readonly proxyPath: string | null;
+  /** The UDP port of the loopback where that proxy tells what it has sent; null: it does not. */
+  readonly proxyLogPort: number | null;
 }
 
 /** RFC 3986's names without dots at their beginning: nginx would make something else of those. */
@@ -32,14 +34,17 @@ export function readStorageSettings(reader: EnvironmentReader, databaseUrl: stri
   if (movingTo !== null && s3 === null && reader.text("GRADIENT_S3_BUCKET") === null) {
     reader.problems.push("GRADIENT_STORAGE_MOVING_TO: objects move to or from S3: set GRADIENT_S3_BUCKET too");
   }
+  // What is in S3 alone is no file that nginx could send: S3 is not asked where it lies.
+  const hasFiles = s3 === null || movingTo !== null;
   const proxyPath = readProxyPath(reader);
+  const proxyLogPort = readProxyLogPort(reader);
   return {
     sharedPath: readSharedPath(reader, databaseUrl),
     s3,
     movingTo,
     redirected: reader.boolean("GRADIENT_S3_REDIRECT", isReachable) && s3 !== null,
-    // What is in S3 alone is no file that nginx could send: S3 is not asked where it lies.
-    proxyPath: s3 !== null && movingTo === null ? null : proxyPath,
+    proxyPath: hasFiles ? proxyPath : null,
+    proxyLogPort: hasFiles ? proxyLogPort : null,
   };
 }
 
@@ -59,6 +64,17 @@ function readProxyPath(reader: EnvironmentReader): string | null {
   if (path === null || PROXY_PATH.test(path)) return path;
   reader.problems.push(`${name}=${path.slice(0, 200)}: must be an internal location such as /internal-storage/`);
   return null;
+}
+
+function readProxyLogPort(reader: EnvironmentReader): number | null {
+  const name = "GRADIENT_NGINX_LOG_PORT";
+  if (reader.text(name) === null) return null;
+  if (reader.text("GRADIENT_NGINX_STORAGE_LOCATION") === null) {
+    reader.problems.push(
+      `${name}: has no effect without GRADIENT_NGINX_STORAGE_LOCATION: set it, or leave this one out`,
+    );
+  }
+  return reader.integer(name, 0, { min: 1, max: 65_535 });
 }
 
 function readS3(reader: EnvironmentReader): S3Settings | null {

@@ -57,6 +57,7 @@ export interface System {
   readonly groups: Readonly<Record<string, { readonly members: readonly string[] }>>;
   readonly nginx: {
     readonly enable: boolean;
+    readonly commonHttpConfig: string;
     readonly appendHttpConfig: string;
     readonly upstreams: Readonly<Record<string, { readonly servers: object; readonly extraConfig: string }>>;
     readonly virtualHosts: Readonly<Record<string, VirtualHost>>;

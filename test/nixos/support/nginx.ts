@@ -40,6 +40,7 @@ http {
   access_log ${accessLog === undefined ? "off" : `${accessLog} requests`};
 ${temporary.map((name) => `  ${name}_temp_path ${folder}/${name};`).join("\n")}
   ${http}
+  ${nginx.commonHttpConfig}
 ${Object.entries(nginx.upstreams)
   .map(([name, { servers, extraConfig }]) => {
     const lines = Object.keys(servers).map((address) => `server ${address};`);

@@ -88,6 +88,7 @@ in
     services.nginx = {
       enable = flag false;
       user = with' types.str "nginx";
+      commonHttpConfig = words;
       appendHttpConfig = words;
       upstreams = sets {
         servers = sets { };

@@ -1,0 +1,19 @@
+/** One whole NAR file that the proxy before us has sent. */
+export interface SentNar {
+  readonly cacheId: string;
+  readonly bytes: number;
+}
+
+/** After the priority, time and tag of RFC 3164, as nginx writes them. A petabyte at most, for the sake of sums. */
+const LINE = /: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (\d{1,15})$/;
+
+/** What the proxy is told with a file's place, to be logged when it sends the file. */
+export function printSentNar({ cacheId, bytes }: SentNar): string {
+  return `${cacheId} ${bytes}`;
+}
+
+/** Null for everything that is not such a line. Anybody on the machine can write one: it counts, and does no more. */
+export function parseSentNar(line: string): SentNar | null {
+  const [, cacheId, bytes] = LINE.exec(line) ?? [];
+  return cacheId !== undefined ? { cacheId, bytes: Number(bytes) } : null;
+}
