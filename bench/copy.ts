@@ -6,7 +6,7 @@ import { nixOutput } from "#test/support/nix.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { makeFilesFlake } from "./flakes.ts";
 import { interleave, type Side, timed } from "./measure.ts";
-import { STORAGE_LOCATION, startNginx, startProxy } from "./nginx.ts";
+import { settingsBehindNginx, startNginx, startProxy } from "./nginx.ts";
 import { makeRepository } from "./repository.ts";
 
 const PATHS = 300;
@@ -27,7 +27,7 @@ const NOTES = [
 
 /** How long stock Nix takes to fetch many paths. */
 export async function benchCopy(settings: Readonly<Record<string, string>>): Promise<PartResult> {
-  const located = { ...settings, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION };
+  const located = { ...settings, ...(await settingsBehindNginx()) };
   await using gradient = await withGradient(located);
   const scripts = Array.from({ length: PATHS }, (_, i) => `head -c ${BYTES[i % BYTES.length]} /dev/urandom > $out`);
   const flake = makeFilesFlake(Object.fromEntries(scripts.map((script, i) => [`file-${i}`, script])));

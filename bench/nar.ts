@@ -2,7 +2,7 @@ import { startPipingServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { bytesPerSecond, requestsPerSecond } from "./load.ts";
 import { interleave, type Side } from "./measure.ts";
-import { STORAGE_LOCATION, startNginx, startProxy } from "./nginx.ts";
+import { settingsBehindNginx, startNginx, startProxy } from "./nginx.ts";
 import { PINNING } from "./processes.ts";
 import { type StaticFile, serveCache } from "./served-cache.ts";
 
@@ -33,7 +33,7 @@ const NOTES = [
 /** Bytes of NARs per second, in sizes that Nix users meet. */
 export async function benchNar(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   const scripts = Object.fromEntries(Object.entries(SIZES).map(([name, { script }]) => [name, script]));
-  const located = { ...settings, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION };
+  const located = { ...settings, ...(await settingsBehindNginx()) };
   await using cache = await serveCache(scripts, located);
   const { folder, gradient } = cache;
   await using nginx = await startNginx(folder);

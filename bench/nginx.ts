@@ -15,8 +15,14 @@ const START_MS_MAX = 5_000;
 /** Of both sides: nginx would end a connection after a thousand requests. */
 const KEPT_CONNECTIONS = "keepalive_requests 100000000;";
 
-/** For GRADIENT_NGINX_STORAGE_LOCATION. */
+/** Of the module. */
 export const STORAGE_LOCATION = "/internal-storage/";
+
+/** What the module sets for a server behind its nginx, on a free port. */
+export async function settingsBehindNginx(): Promise<Readonly<Record<string, string>>> {
+  const port = String(await freePort());
+  return { GRADIENT_PORT: port, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION, GRADIENT_NGINX_LOG_PORT: port };
+}
 
 export interface ProxiedServer {
   readonly url: string;

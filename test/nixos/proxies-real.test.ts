@@ -80,6 +80,7 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
       await withGradient({
         GRADIENT_PORT: String(serverPort),
         GRADIENT_NGINX_STORAGE_LOCATION: own.GRADIENT_NGINX_STORAGE_LOCATION ?? "",
+        GRADIENT_NGINX_LOG_PORT: own.GRADIENT_NGINX_LOG_PORT ?? "",
         GRADIENT_USE_TLS: own.GRADIENT_USE_TLS ?? "",
         GRADIENT_SERVE_URL: `https://127.0.0.1:${ports[kinds[0] as ProxyKind]}`,
         GRADIENT_MAX_NAR_UPLOAD_SIZE: String(4 * 1024 * MIB),
