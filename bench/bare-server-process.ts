@@ -1,9 +1,16 @@
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { BareAnswer } from "./bare-server.ts";
 
-const answers = JSON.parse(process.argv[2] ?? "[]") as BareAnswer[];
-const byUrl = new Map(answers.map((answer) => [answer.url, answer]));
+const [answers] = (await once(process, "message")) as [BareAnswer[]];
+const byUrl = new Map(
+  answers.map(({ url, headers, body }) => [
+    url,
+    { headers, body: typeof body === "string" ? body : readFileSync(body.path) },
+  ]),
+);
 
 const server = createServer((request, response) => {
   const answer = byUrl.get(request.url as string);

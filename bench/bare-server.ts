@@ -6,7 +6,8 @@ import { pinServer } from "./processes.ts";
 export interface BareAnswer {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
+  /** A file is read when the server starts. */
+  readonly body: string | { readonly path: string };
 }
 
 /** What Node itself can do at the most: its http module answering from a Map, in a process of its own. */
@@ -28,7 +29,8 @@ export async function startPipingServer(files: readonly PipedFile[]): Promise<St
 }
 
 async function startNodeServer(script: string, input: unknown): Promise<StaticServer> {
-  const child = fork(new URL(script, import.meta.url), [JSON.stringify(input)]);
+  const child = fork(new URL(script, import.meta.url));
+  child.send(input as object);
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const port = await new Promise<number>((resolve, reject) => {
     child.once("message", (message) => resolve(message as number));

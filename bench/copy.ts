@@ -1,8 +1,9 @@
-import { rm } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CACHE, withGradient } from "#test/e2e/gradient.ts";
 import { nixOutput } from "#test/support/nix.ts";
+import { type BareAnswer, startBareServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { makeFilesFlake } from "./flakes.ts";
 import { interleave, type Side, timed } from "./measure.ts";
@@ -14,6 +15,7 @@ const ROUNDS = 15;
 /** Longer than narinfos and NARs are remembered; that a file was proven is remembered for an hour. */
 const FORGOTTEN_MS = 61_000;
 const ROUNDS_FORGOTTEN = 3;
+const NO_AIM: Aim = { none: "none set" };
 const EVALUATION_MS_MAX = 300_000;
 /** From 100 bytes to 1 MB, as packages are: many small ones and a few large. */
 const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
@@ -21,8 +23,9 @@ const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000
 const NOTES = [
   `\`copy\`: \`nix copy --from\` of ${PATHS} outputs of 100 bytes to 1 MB (random bytes) into an empty store, ` +
     "without checking signatures, beside a cache that `nix copy --to 'file://…?compression=zstd'` has made of the " +
-    "same outputs, served by nginx. nginx stays on one CPU, nothing else is pinned. The first in a minute: the server" +
-    " has narinfos and NARs no more in memory and asks the database and the disk for each. The aims are of the others.",
+    "same outputs, served by nginx, and by a bare server of Node that has all of it in memory. nginx and that " +
+    "server stay on one CPU, nothing else is pinned. The first in a minute: the server has narinfos and NARs no more " +
+    "in memory and asks the database and the disk for each. The aims are of the others.",
 ];
 
 /** How long stock Nix takes to fetch many paths. */
@@ -40,6 +43,7 @@ export async function benchCopy(settings: Readonly<Record<string, string>>): Pro
   const files = join(gradient.folder, "files");
   await nixOutput(["nix", "copy", "--to", `file://${files}?compression=zstd`, ...outputs], env);
   await using nginx = await startNginx(files);
+  await using bare = await startBareServer(await answersOf(files));
   await using proxy = await startProxy(`${files}-proxy`, { url: gradient.url, storage: gradient.storage });
 
   const from =
@@ -58,6 +62,7 @@ export async function benchCopy(settings: Readonly<Record<string, string>>): Pro
     ours: from(`${gradient.url}/cache/${CACHE}`),
     behind: from(`${proxy.url}/cache/${CACHE}`),
     nginx: from(nginx.url),
+    bare: from(bare.url),
   };
   const values = await interleave(ROUNDS, sides);
   const forgotten = (side: Side): Side => {
@@ -74,9 +79,28 @@ export async function benchCopy(settings: Readonly<Record<string, string>>): Pro
   });
   const figures = [
     ...figuresOf("", values, { aim: { ratioMax: 1.1 }, samples: ROUNDS }),
-    ...figuresOf(", the first in a minute", first, { aim: { none: "none set" }, samples: ROUNDS_FORGOTTEN }),
+    {
+      ...{ part: "copy", unit: "ms", aim: NO_AIM, samples: ROUNDS },
+      what: `nix copy --from of ${PATHS} paths`,
+      ours: values.ours,
+      other: { name: "file cache on node:http, in memory", value: values.bare },
+    },
+    ...figuresOf(", the first in a minute", first, { aim: NO_AIM, samples: ROUNDS_FORGOTTEN }),
   ];
   return { figures, notes: NOTES };
+}
+
+/** The files of a file cache, as a bare server of Node would send them. */
+async function answersOf(folder: string): Promise<BareAnswer[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+  return await Promise.all(
+    files.map(async (path) => ({
+      url: path.slice(folder.length),
+      headers: { "content-type": "application/octet-stream", "content-length": String((await stat(path)).size) },
+      body: { path },
+    })),
+  );
 }
 
 type Values = Readonly<Record<"ours" | "behind" | "nginx", number>>;

@@ -1,9 +1,10 @@
+import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { PipedFile } from "./bare-server.ts";
 
-const files = JSON.parse(process.argv[2] ?? "[]") as PipedFile[];
+const [files] = (await once(process, "message")) as [PipedFile[]];
 const byUrl = new Map(files.map((file) => [file.url, file]));
 
 const server = createServer((request, response) => {
