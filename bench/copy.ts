@@ -80,7 +80,10 @@ export async function benchCopy(settings: Readonly<Record<string, string>>): Pro
   const figures = [
     ...figuresOf("", values, { aim: { ratioMax: 1.1 }, samples: ROUNDS }),
     {
-      ...{ part: "copy", unit: "ms", aim: NO_AIM, samples: ROUNDS },
+      part: "copy",
+      unit: "ms",
+      aim: NO_AIM,
+      samples: ROUNDS,
       what: `nix copy --from of ${PATHS} paths`,
       ours: values.ours,
       other: { name: "file cache on node:http, in memory", value: values.bare },

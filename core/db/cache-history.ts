@@ -11,7 +11,10 @@ export interface CacheTraffic {
   readonly bytes: number;
 }
 
-/** Adds to what was sent just now. Caches that are gone meanwhile are passed over. */
+/**
+ * Adds to what was sent just now, up to the largest number that is exact for whoever reads it. Caches that are gone
+ * meanwhile are passed over.
+ */
 export async function addCacheTraffic(db: Kysely<Database>, sent: readonly CacheTraffic[]): Promise<void> {
   await sql`
     insert into cache_history (cache_id, granularity, bucket_start, requests, bytes)
@@ -20,7 +23,8 @@ export async function addCacheTraffic(db: Kysely<Database>, sent: readonly Cache
     join cache c on c.id = r.cache_id cross join ${SPANS}
     order by 1, 2
     on conflict (cache_id, granularity, bucket_start) do update set
-      requests = cache_history.requests + excluded.requests, bytes = cache_history.bytes + excluded.bytes
+      requests = cache_history.requests + excluded.requests,
+      bytes = least(cache_history.bytes + excluded.bytes, ${Number.MAX_SAFE_INTEGER})
   `.execute(db);
 }
 

@@ -27,7 +27,8 @@ export async function foldMetricCounts(trx: Transaction<Database>): Promise<bool
         select id from metric_count order by id limit ${FOLD_MAX} for update skip locked)
       returning name, value
     ), kept as (
-      insert into metric_count (name, value) select name, sum(value) from folded group by name
+      insert into metric_count (name, value)
+      select name, least(sum(value), ${Number.MAX_SAFE_INTEGER}) from folded group by name
     )
     select count(*)::int as rows from folded`.execute(trx);
   return rows[0]?.rows === FOLD_MAX;

@@ -34,7 +34,8 @@ export interface NarRequest {
 }
 
 const CONTENT_TYPE = "application/x-nix-nar";
-const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst$/;
+/** With the path's hash as in narinfos for a proxy: clients remember those longer than there is a proxy. */
+const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst(?:\?hash=[0-9a-z]{32})?$/;
 
 /**
  * The whole of a small file of a public cache that is in memory, or for a proxy that asks for no more the place of a

@@ -1,17 +1,17 @@
 import { utf8 } from "../lib/bytes.ts";
-import { encodeBase32 } from "../nix/base32.ts";
+import { decodeBase32, encodeBase32 } from "../nix/base32.ts";
 import { formatHash } from "../nix/hash.ts";
 import { type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathBaseName } from "../nix/store-path.ts";
 import type { Hasher } from "../ports/hasher.ts";
-import { type CacheLookupDeps, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
+import { type CacheLookupDeps, lookUpNar, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
 import type { PathUses } from "../services/cache-uses.ts";
 import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
-import { PLACE_ONLY, PROXY_HEADER, placeHeaders } from "./nar-elsewhere.ts";
-import type { NarMemory } from "./nar-memory.ts";
+import { PLACE_ALSO, PLACE_ONLY, PROXY_HEADER, placeHeaders } from "./nar-elsewhere.ts";
+import type { KnownNar, NarMemory } from "./nar-memory.ts";
 import type { NarPlaces } from "./nar-places.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
@@ -72,7 +72,7 @@ export class NarInfoAnswers {
     const isToldPlace = this.#isToldPlace(cache, sendfileType);
     const told: ToldNarInfo | null = isToldPlace ? this.#placedFromMemory({ cache, hash }, narInfo) : narInfo;
     if (!told) return null;
-    this.#deps.uses.touch(key);
+    if (sendfileType !== PLACE_ONLY) this.#deps.uses.touch(key);
     const { text, etag, contentLength, placeHeaders: place } = told;
     const cacheControl = answer.shortCacheControl(cache);
     if (ifNoneMatch !== undefined && isKnown(ifNoneMatch, etag)) {
@@ -94,10 +94,12 @@ export class NarInfoAnswers {
     const asked = { cache, hash, via };
     const narInfo = this.#memory.get(key) ?? (await this.#memory.load(key, () => this.#render(asked), via));
     if (!narInfo) return answer.notFound();
-    this.#deps.uses.touch(key);
+    const sendfileType = request.headers.get(PROXY_HEADER);
+    // Whoever fetches a NAR has asked for its narinfo: one use is counted.
+    if (sendfileType !== PLACE_ONLY) this.#deps.uses.touch(key);
     const cacheControl = answer.shortCacheControl(cache);
     if (asJson) return answer.json(narInfoJson(parseNarInfo(narInfo.text)), cacheControl);
-    const isToldPlace = this.#isToldPlace(cache, request.headers.get(PROXY_HEADER));
+    const isToldPlace = this.#isToldPlace(cache, sendfileType);
     const told: ToldNarInfo = isToldPlace ? await this.#placed(asked, narInfo) : narInfo;
     const { text, etag, contentLength, placeHeaders: place } = told;
     if (isNotModified(request.headers, etag)) return answer.notModified(etag, cacheControl);
@@ -109,7 +111,8 @@ export class NarInfoAnswers {
 
   /** Of private caches the place is asked for with each request's credentials. */
   #isToldPlace(cache: ServedCache, sendfileType: string | null | undefined): boolean {
-    return sendfileType === PLACE_ONLY && cache.public && this.#deps.places.areTold;
+    const isAsked = sendfileType === PLACE_ALSO || sendfileType === PLACE_ONLY;
+    return isAsked && cache.public && this.#deps.places.areTold;
   }
 
   /** As it is where its NAR is not ours; null where the place must be looked for. */
@@ -131,9 +134,22 @@ export class NarInfoAnswers {
     const remembered = this.#placedFromMemory(asked, narInfo);
     if (remembered) return remembered;
     const { generation } = nars;
-    const known = nars.get(cache.id, OWN_URL.exec(narInfo.text)?.[1] ?? "");
+    const known = await this.#findNar(cache.id, OWN_URL.exec(narInfo.text)?.[1] ?? "");
     const path = known ? await places.find(cache.id, known, generation) : null;
     return known && path !== null ? withPlace(narInfo, hash, placeHeaders(cache, { ...known, path })) : narInfo;
+  }
+
+  /** It may have been forgotten before its narinfo. */
+  async #findNar(cacheId: string, name: string): Promise<KnownNar | null> {
+    const { nars } = this.#deps;
+    const remembered = nars.get(cacheId, name);
+    const fileHash = decodeBase32(name);
+    if (remembered || !fileHash) return remembered ?? null;
+    const { generation } = nars;
+    const found = await lookUpNar(this.#deps, { cacheId, fileHash });
+    const known = found && { ...found, name: encodeBase32(found.nar.fileHash.digest), file: null };
+    if (known) nars.put({ cacheId, name }, known, generation);
+    return known;
   }
 
   async #render(asked: NarInfoAsked): Promise<RenderedNarInfo | null> {
@@ -161,7 +177,10 @@ export class NarInfoAnswers {
   }
 }
 
-/** Names its path in the NAR's URL, by which the proxy finds in its memory what it was told with this narinfo. */
+/**
+ * Names its path in the NAR's URL, by which the proxy finds in its memory what it was told with this narinfo: nginx as
+ * nixos/modules/server/nginx.nix has it reads it.
+ */
 function withPlace(
   { text, etag, contentLength }: RenderedNarInfo,
   hash: string,

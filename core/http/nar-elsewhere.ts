@@ -22,8 +22,10 @@ export const PROXY_HEADER = "x-sendfile-type";
 const PROXY_VALUE = "X-Accel-Redirect";
 /** Names the file that it sends. */
 const PLACE_HEADER = "x-accel-redirect";
-/** It asks for nothing but the file's place, which it may remember for others. */
+/** It asks, by the NAR's URL or its narinfo's, for nothing but the file's place, which it may remember for others. */
 export const PLACE_ONLY = "X-Accel-Redirect-Only";
+/** It asks for a narinfo, and for the NAR's place with it. */
+export const PLACE_ALSO = "X-Accel-Redirect-Also";
 /** With a place: the name of the NAR file that lies there. */
 const NAME_HEADER = "x-gradient-nar";
 /** With a place: `Cache-Control` of the file. */

@@ -9,7 +9,7 @@ export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
 const ENTRY_BYTES = 1_650;
 /** What became of paths while a NAR was looked up is told for as many: a closure that is pushed meanwhile, or two. */
 const FORGOTTEN_KEPT = 1_000;
-/** How long a file is not looked for again: nginx keeps it open for as long. */
+/** How long a file is not looked for again: nginx keeps it open for as long, and remembers its place for a second. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
 interface Entry extends ServedNar {
@@ -70,7 +70,7 @@ export class NarMemory {
     return entry;
   }
 
-  /** The path where the proxy before us finds its file; null unless that was told a moment ago. */
+  /** The path where the proxy before us finds its file; null unless it was found there a moment ago. */
   pathOf(cacheId: string, name: string): string | null {
     const place = this.#entries.get(`${cacheId}/${name}`)?.place;
     return place && place.expiresAt > this.#clock.monotonic() ? place.path : null;

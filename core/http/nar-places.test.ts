@@ -28,7 +28,8 @@ function withPlaces(elsewhere: { readonly movingTo?: string; readonly proxyPath?
   const blobs = { locate } as unknown as BlobStore;
   const places = new NarPlaces({ clock, blobs, nars, elsewhere: { ...ON_NGINX, ...elsewhere } });
   const settled = () => new Promise((resolve) => setImmediate(resolve));
-  return { nars, places, asked, due, settled, put, find: () => places.find("c1", KNOWN, nars.generation) };
+  const find = (nar = NAR) => places.find("c1", { ...KNOWN, nar }, nars.generation);
+  return { nars, places, asked, due, settled, put, find };
 }
 
 test("a place that was found is remembered; without an answer there is none", async () => {
@@ -59,6 +60,17 @@ test("of a path that something became of meanwhile no place is remembered", asyn
   expect(nars.pathOf("c1", "a")).toBeNull();
 });
 
+test("a crowd that asks for the same file makes the storage look for it once", async () => {
+  const { asked, due, find } = withPlaces();
+  const found = Array.from({ length: 1_000 }, () => find());
+  expect(asked).toHaveLength(1);
+  asked[0]?.resolve({ size: 9, path: "nar/aa/1" });
+  expect(new Set(await Promise.all(found))).toEqual(new Set(["/internal-storage/nar/aa/1"]));
+  expect(due).toEqual([]);
+  void find();
+  expect(asked).toHaveLength(2);
+});
+
 test("nobody waits long for a storage; what it says later is remembered", async () => {
   const { nars, asked, due, settled, find } = withPlaces();
   const found = find();
@@ -71,7 +83,7 @@ test("nobody waits long for a storage; what it says later is remembered", async 
 
 test("a storage that does not answer is asked for some at a time, and what waits for it has a bound", async () => {
   const { asked, settled, find } = withPlaces();
-  const found = Array.from({ length: 1_000 }, () => find());
+  const found = Array.from({ length: 1_000 }, (_, i) => find({ ...NAR, objectKey: `nar/${i}` }));
   expect(asked).toHaveLength(16);
   for (let answered = 0; answered < asked.length; answered++) {
     asked[answered]?.resolve(null);

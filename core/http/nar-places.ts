@@ -21,12 +21,14 @@ interface Wanted {
   readonly cacheId: string;
   readonly known: KnownNar;
   readonly generation: number;
-  readonly found: (path: string | null) => void;
+  readonly found: PromiseWithResolvers<string | null>;
 }
 
 /** Where the files of NARs lie, for the proxy before us, which remembers it with their narinfos. */
 export class NarPlaces {
   readonly #deps: NarPlacesDeps;
+  /** By cache id and object key, those under way too. */
+  readonly #wanted = new Map<string, Wanted>();
   readonly #waiting: Wanted[] = [];
   #underWay = 0;
 
@@ -46,13 +48,18 @@ export class NarPlaces {
    * `known` is what `nars` held at `generation`.
    */
   async find(cacheId: string, known: KnownNar, generation: number): Promise<string | null> {
-    if (this.#waiting.length >= WAITING_MAX) return null;
-    const { promise, resolve } = Promise.withResolvers<string | null>();
+    const key = keyOf(cacheId, known);
+    const wanted = this.#wanted.get(key) ?? { cacheId, known, generation, found: Promise.withResolvers() };
+    if (!this.#wanted.has(key)) {
+      if (this.#waiting.length >= WAITING_MAX) return null;
+      this.#wanted.set(key, wanted);
+      this.#waiting.push(wanted);
+      this.#lookOn();
+    }
+    const { promise: tooLate, resolve } = Promise.withResolvers<null>();
     const cancel = this.#deps.clock.schedule(WAIT_MS_MAX, () => resolve(null));
-    this.#waiting.push({ cacheId, known, generation, found: resolve });
-    this.#lookOn();
     try {
-      return await promise;
+      return await Promise.race([wanted.found.promise, tooLate]);
     } finally {
       cancel();
     }
@@ -73,6 +80,11 @@ export class NarPlaces {
   async #look({ cacheId, known, generation, found }: Wanted): Promise<void> {
     const path = await pathForProxy(this.#deps, known.nar).catch(() => null);
     if (path !== null) this.#deps.nars.setPath({ cacheId, name: known.name }, path, generation);
-    found(path);
+    this.#wanted.delete(keyOf(cacheId, known));
+    found.resolve(path);
   }
+}
+
+function keyOf(cacheId: string, { nar }: KnownNar): string {
+  return `${cacheId}/${nar.objectKey}`;
 }

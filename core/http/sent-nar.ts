@@ -1,10 +1,10 @@
-/** One whole NAR file that the proxy before us has sent. */
+/** A NAR file that the proxy before us was about to send, or a range of it. */
 export interface SentNar {
   readonly cacheId: string;
   readonly bytes: number;
 }
 
-/** After the priority, time and tag of RFC 3164, as nginx writes them. A petabyte at most, for the sake of sums. */
+/** After the priority, time and tag of RFC 3164, as nginx writes them. No file has a petabyte. */
 const LINE = /: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (\d{1,15})$/;
 
 /** What the proxy is told with a file's place, to be logged when it sends the file. */
@@ -12,7 +12,7 @@ export function printSentNar({ cacheId, bytes }: SentNar): string {
   return `${cacheId} ${bytes}`;
 }
 
-/** Null for everything that is not such a line. Anybody on the machine can write one: it counts, and does no more. */
+/** Null for everything that is not such a line. Whoever reaches the loopback can write one, and is counted. */
 export function parseSentNar(line: string): SentNar | null {
   const [, cacheId, bytes] = LINE.exec(line) ?? [];
   return cacheId !== undefined ? { cacheId, bytes: Number(bytes) } : null;

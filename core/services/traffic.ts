@@ -4,6 +4,11 @@ import { addMetricCounts } from "../db/metric-counts.ts";
 import type { Database } from "../db/schema.ts";
 import { inTransaction } from "../db/transaction.ts";
 
+/** What is more in the end stays at it: a database holds it, with what is added in a minute. */
+const SUM_MAX = Number.MAX_SAFE_INTEGER;
+/** A proxy's log names them, and may name any. */
+const CACHES_MAX = 100_000;
+
 /** What caches have sent of NARs, gathered in memory so that sending one writes nothing. */
 export interface NarTraffic {
   /** `bytes`: of the answer's body, also where a proxy or the storage sends it in our place. */
@@ -17,10 +22,10 @@ export function createNarTraffic({ db }: { readonly db: Kysely<Database> }): Nar
 
   function add(cacheId: string, { requests, bytes }: Sent): void {
     const sent = gathered.get(cacheId);
-    if (!sent) gathered.set(cacheId, { requests, bytes });
-    else {
+    if (!sent && gathered.size < CACHES_MAX) gathered.set(cacheId, { requests, bytes });
+    if (sent) {
       sent.requests += requests;
-      sent.bytes += bytes;
+      sent.bytes = Math.min(sent.bytes + bytes, SUM_MAX);
     }
   }
 
@@ -31,7 +36,7 @@ export function createNarTraffic({ db }: { readonly db: Kysely<Database> }): Nar
       const taken = gathered;
       gathered = new Map();
       const sent = Array.from(taken, ([cacheId, counts]) => ({ cache_id: cacheId, ...counts }));
-      const sum = (name: keyof Sent) => sent.reduce((total, counts) => total + counts[name], 0);
+      const sum = (name: keyof Sent) => sent.reduce((total, counts) => Math.min(total + counts[name], SUM_MAX), 0);
       try {
         await inTransaction(db, async (trx) => {
           await addMetricCounts(trx, [

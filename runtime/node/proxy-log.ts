@@ -1,11 +1,12 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { parseSentNar } from "#core/http/sent-nar.ts";
+import type { Logger } from "#core/ports/logger.ts";
 import type { NarTraffic } from "#core/services/traffic.ts";
 import { hasCode } from "./files.ts";
 
 const ADDRESS = "127.0.0.1";
-/** As far as the system lets us: what comes while the buffer is full is lost, and counts as not sent. */
+/** As far as the system lets us, which is some 2,500 lines. What comes while the buffer is full counts as not sent. */
 const BUFFER_BYTES: number = 1024 * 1024;
 
 export interface ProxyLogOptions {
@@ -16,12 +17,12 @@ export interface ProxyLogOptions {
 }
 
 /**
- * Counts what the proxy before us says that it has sent, as syslog over UDP, until it is disposed of. Throws with words
- * for the operator.
+ * Counts what the proxy before us says that it has sent, as syslog over UDP, until it is disposed of. Where that cannot
+ * be heard, that is logged and nothing more: what is sent matters more than how much it was.
  */
 export async function openProxyLog(
   { port, reusePort }: ProxyLogOptions,
-  traffic: Pick<NarTraffic, "sent">,
+  { traffic, log }: { readonly traffic: Pick<NarTraffic, "sent">; readonly log: Pick<Logger, "warn"> },
 ): Promise<AsyncDisposable | null> {
   if (port === null) return null;
   const socket = createSocket({ type: "udp4", reusePort, recvBufferSize: BUFFER_BYTES });
@@ -33,7 +34,8 @@ export async function openProxyLog(
   try {
     await once(socket, "listening");
   } catch (error) {
-    throw explain(error, port);
+    log.warn(wordsFor(error, port));
+    return null;
   }
   // A datagram that could not be taken is one that is not counted.
   socket.on("error", () => {});
@@ -46,8 +48,11 @@ export async function openProxyLog(
   };
 }
 
-function explain(error: unknown, port: number): Error {
+function wordsFor(error: unknown, port: number): string {
   const where = `${ADDRESS}:${port} (UDP)`;
-  const reason = hasCode(error, "EADDRINUSE") ? "is in use by another program" : `cannot be had: ${String(error)}`;
-  return new Error(`${where} ${reason}: set GRADIENT_NGINX_LOG_PORT, and nginx's access_log, to another port`);
+  const reason = hasCode(error, "EADDRINUSE") ? "is in use by another program" : `cannot be had (${String(error)})`;
+  return (
+    `${where} ${reason}: what nginx sends is not counted. Set GRADIENT_NGINX_LOG_PORT, and the port of nginx's ` +
+    "access_log for the server, to another one; on NixOS services.gradient.port is both"
+  );
 }

@@ -81,7 +81,7 @@ export async function startServer(
   // Stopped after the requests: their uses count, too.
   started.use(startFlushing(composition, loggers.cache));
   const proxyLog = { port: config.storage.proxyLogPort, reusePort: config.listen.reusePort };
-  started.use(await openProxyLog(proxyLog, composition.front.traffic));
+  started.use(await openProxyLog(proxyLog, { traffic: composition.front.traffic, log: loggers.main }));
 
   const server = createHttpServer(composition, loggers.cache);
   const live = new LiveSockets(composition.fetch, loggers.web);

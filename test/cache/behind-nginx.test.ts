@@ -51,7 +51,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
         elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, proxyCounts: true },
         traffic,
       });
-      log = await openProxyLog({ port: server.port, reusePort: false }, traffic);
+      log = await openProxyLog({ port: server.port, reusePort: false }, { traffic, log: console });
       const port = await freePort();
       const folder = join(daemon.folder, "nginx");
       ({ certificate } = await writeCertificate(folder));
@@ -106,8 +106,8 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
 
     /** Over HTTP/2, with the user name and password of a pusher if there is one. */
     async function ask(url: string, as?: TestPusher): Promise<{ status: number; body: string }> {
-      const { pathname } = new URL(url);
-      const stream = client().request({ ":path": pathname, ...as?.headers });
+      const { pathname, search } = new URL(url);
+      const stream = client().request({ ":path": pathname + search, ...as?.headers });
       stream.end();
       const [headers] = (await once(stream, "response")) as [IncomingHttpHeaders];
       const body = Buffer.concat(await Array.fromAsync(stream as AsyncIterable<Buffer>)).toString("latin1");
@@ -191,6 +191,24 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
           { timeout: 20_000 },
         )
         .toBeGreaterThanOrEqual(20);
+    });
+
+    test("nginx sends a NAR whose narinfo it has just fetched, and the server hears nothing of it", async () => {
+      const cache = await bench.makeCache();
+      const file = join(daemon.folder, "next");
+      await writeFile(file, randomContent(300_000));
+      const path = await nixOutput(["nix-store", "--add", file], daemon.env);
+      const flags = ["--option", "netrc-file", await netrcOf(cache)];
+      await nixOutput(["nix", "copy", "--to", urlOf(cache), ...flags, path], trusting());
+      const fetched = async () => {
+        const narInfo = await ask(`${urlOf(cache)}/${path.slice("/nix/store/".length).split("-", 1)[0]}.narinfo`);
+        server.requests.length = 0;
+        const nar = await ask(`${urlOf(cache)}/${/^URL: (.*)$/m.exec(narInfo.body)?.[1]}`);
+        expect([nar.status, nar.body.length]).toEqual([200, Number(/^FileSize: (.*)$/m.exec(narInfo.body)?.[1])]);
+        return server.requests.filter((line) => line.includes(cache.name));
+      };
+      // A second may pass in between on a busy machine.
+      await expect.poll(fetched, { timeout: 20_000 }).toEqual([]);
     });
 
     test("of a file that is gone the server tells, also while nginx remembers where it was", async () => {

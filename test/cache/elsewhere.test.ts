@@ -58,8 +58,9 @@ async function onDisk(overrides: Partial<CacheSurfaceDeps> = {}) {
 }
 
 const ON_NGINX = { redirected: false, proxyPath: STORAGE_LOCATION };
-type Headers = Readonly<Record<string, string>>;
-const ONLY: Headers = { "x-sendfile-type": "X-Accel-Redirect-Only" };
+type HeaderValues = Readonly<Record<string, string>>;
+const ALSO: HeaderValues = { "x-sendfile-type": "X-Accel-Redirect-Also" };
+const ONLY: HeaderValues = { "x-sendfile-type": "X-Accel-Redirect-Only" };
 
 const PLACE_ONLY: Omit<PlainRequest, "target"> = {
   method: "GET",
@@ -163,7 +164,7 @@ test("nginx that counts what it sends is told a public NAR's place with its nari
     authenticate: async () => SIGNED_IN,
     canReadCache: async () => true,
   });
-  const narInfoOf = async (path: StoredPath, { name }: TestCache, query = "", headers: Headers = ONLY) =>
+  const narInfoOf = async (path: StoredPath, { name }: TestCache, query = "", headers: HeaderValues = ALSO) =>
     await ask(`https://cache.example.org/cache/${name}/${storePathHash(path.storePath)}.narinfo${query}`, { headers });
   const [path, other] = [await storedPath(), await storedPath()];
   const plain = await narInfoOf(path, cache, "", {});
@@ -191,7 +192,7 @@ test("nginx that counts what it sends is told a public NAR's place with its nari
   expect(url).toBe(`${urlOf(path).split("/").slice(-2).join("/")}?hash=${storePathHash(path.storePath)}`);
   expect(told.headers.get("content-length")).toBe(String(text.length));
   expect(told.headers.get("etag")).not.toBe(plain.headers.get("etag"));
-  const known = await narInfoOf(path, cache, "", { ...ONLY, "if-none-match": told.headers.get("etag") ?? "" });
+  const known = await narInfoOf(path, cache, "", { ...ALSO, "if-none-match": told.headers.get("etag") ?? "" });
   expect([known.status, known.headers.get("etag")]).toEqual([304, told.headers.get("etag")]);
   const bytes = await ask(`https://cache.example.org/cache/${cache.name}/${url}`);
   expect((await bodyOf(bytes)).length).toBe(path.nar.fileSize);
@@ -212,6 +213,31 @@ test("nginx that counts what it sends is told a public NAR's place with its nari
   const withoutFile = await narInfoOf(other, cache);
   expect(withoutFile.headers.has("x-accel-redirect")).toBe(false);
   expect(await withoutFile.text()).not.toContain("?hash=");
+});
+
+test("a NAR that is fetched is one use of its path, and a place is told while its narinfo is remembered", async () => {
+  let now = 0;
+  const used: string[] = [];
+  const ask = await onDisk({
+    clock: { now: () => now, monotonic: () => now, schedule: () => () => {} },
+    uses: { touch: (key: string) => void used.push(key) },
+    elsewhere: { ...ON_NGINX, proxyCounts: true },
+  });
+  const path = await storedPath();
+  const narInfo = (headers: HeaderValues) =>
+    ask(`https://cache.example.org/cache/${cache.name}/${storePathHash(path.storePath)}.narinfo`, { headers });
+  await ask(urlOf(path), { headers: ONLY });
+  expect(used).toEqual([]);
+
+  now = 59_000;
+  expect((await narInfo(ALSO)).headers.has("x-accel-redirect")).toBe(true);
+  expect(used).toHaveLength(1);
+  for (const headers of [ONLY, ALSO]) {
+    now += 10_500;
+    const told = await narInfo(headers);
+    expect([told.headers.has("x-accel-redirect"), (await told.text()).includes("?hash=")]).toEqual([true, true]);
+  }
+  expect(used).toHaveLength(2);
 });
 
 test("nginx is not told of a file that is not whole, or that the client may not have", async () => {

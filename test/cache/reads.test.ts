@@ -414,11 +414,17 @@ describe("what programs ask", () => {
     expect(answer).toMatchObject({ kind: "nar", status: 200, body });
     const headers = Array.from({ length: 6 }, (_, i) => answer?.headers.slice(2 * i, 2 * i + 2) ?? []);
     expect(Object.fromEntries(headers)).toEqual(Object.fromEntries(response.headers));
+    expect(surface.fromMemory({ ...UNCONDITIONAL, target: `${target}?hash=${"0".repeat(32)}` })).toEqual(answer);
     const others = [{ method: "HEAD" }, { method: "PUT" }, { ifNoneMatch: "*" }, { range: "bytes=0-1" }];
     const proxied = { sendfileType: "X-Accel-Redirect-Only" };
     for (const other of [...others, proxied])
       expect(surface.fromMemory({ ...UNCONDITIONAL, target, ...other })).toBeNull();
-    for (const other of [`${target}?`, target.replace(".zst", ""), target.replace("/nar/", "/nar//")]) {
+    for (const other of [
+      `${target}?`,
+      `${target}?hash=`,
+      target.replace(".zst", ""),
+      target.replace("/nar/", "/nar//"),
+    ]) {
       expect(surface.fromMemory({ ...UNCONDITIONAL, target: other })).toBeNull();
     }
     bench.deps.notifier.notify("path", `${cache.id}/${storePathHash(site.storePath)}`);

@@ -3,6 +3,7 @@ import { loadMetricCounts } from "#core/db/metric-counts.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
 import { createNarTraffic } from "#core/services/traffic.ts";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
+import { newId } from "#test/support/rows.ts";
 import { bodyOf, randomContent, storeFile, withCacheBench } from "./support.ts";
 
 test("what is sent of NARs is counted: whole, in parts and by a proxy, and not what clients have", async () => {
@@ -32,6 +33,32 @@ test("what is sent of NARs is counted: whole, in parts and by a proxy, and not w
   const counts = await loadMetricCounts(db);
   expect(counts.get("nar.requests")).toBe(3);
   expect(counts.get("nar.bytes")).toBe(2 * fileSize + 100);
+});
+
+test("who tells of more than there can be takes nobody else's count away", async () => {
+  await using bench = await withCacheBench();
+  const { db } = bench.deps;
+  const traffic = createNarTraffic({ db });
+  const [cache, other] = [await bench.makeCache(), await bench.makeCache()];
+  for (let i = 0; i < 3; i++) {
+    for (let line = 0; line < 20_000; line++) traffic.sent(cache.id, 999_999_999_999_999);
+    traffic.sent(other.id, 7);
+    await traffic.flush();
+  }
+  const sums = await db
+    .selectFrom("cache_history")
+    .select(["cache_id", "bytes"])
+    .where("granularity", "=", 3)
+    .orderBy("bytes")
+    .execute();
+  expect(sums).toEqual([
+    { cache_id: other.id, bytes: 21 },
+    { cache_id: cache.id, bytes: Number.MAX_SAFE_INTEGER },
+  ]);
+  for (let i = 0; i < 150_000; i++) traffic.sent(newId(), 1);
+  await traffic.flush();
+  const counts = await loadMetricCounts(db);
+  expect(counts.get("nar.requests")).toBe(60_003 + 100_000);
 });
 
 test.each([{ proxyCounts: false }, { proxyCounts: true }])(

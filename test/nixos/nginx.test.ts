@@ -280,30 +280,39 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
   const NARINFO = `/cache/open/${PLACED}.narinfo`;
   const PLACED_NAR = `/cache/open/nar/object.nar.zst?hash=${PLACED}`;
 
-  test("a NAR whose narinfo nginx has just fetched is sent without a word to the server", async () => {
-    const narInfo = await ask(origin, NARINFO);
-    expect(narInfo.body).toMatch(/^answer /);
-    expect(seen.at(-1)?.headers["x-sendfile-type"]).toBe("X-Accel-Redirect-Only");
-    expect(Object.keys(narInfo.headers).filter((name) => /^x-(?:accel|gradient)/.test(name))).toEqual([]);
+  /** Whether one of some tries went as it should: on a busy machine a second may pass between two requests. */
+  async function anyTry(attempt: () => Promise<boolean>): Promise<boolean> {
+    for (let i = 0; i < 10; i++) if (await attempt()) return true;
+    return false;
+  }
 
-    const before = seen.length;
-    const answers = await Promise.all(Array.from({ length: 5 }, () => ask(origin, PLACED_NAR)));
-    for (const { status, headers, body } of answers) {
+  test("a NAR whose narinfo nginx has just fetched is sent without a word to the server", async () => {
+    const isSilent = await anyTry(async () => {
+      const narInfo = await ask(origin, NARINFO);
+      expect(narInfo.body).toMatch(/^answer /);
+      expect(Object.keys(narInfo.headers).filter((name) => /^x-(?:accel|gradient)/.test(name))).toEqual([]);
+      const before = seen.length;
+      const { status, headers, body } = await ask(origin, PLACED_NAR);
       expect({ status, body }).toEqual({ status: 200, body: "the NAR" });
       expect(headers).toMatchObject({ etag: '"object"', "cache-control": "public, immutable" });
-    }
-    // On a busy machine a second may pass meanwhile.
-    expect(seen.length - before).toBeLessThan(5);
-    expect(seen.slice(before).map(({ url }) => url)).toEqual(seen.slice(before).map(() => NARINFO));
+      return seen.length === before;
+    });
+    expect(isSilent).toBe(true);
+    expect(seen.findLast(({ url }) => url === NARINFO)?.headers["x-sendfile-type"]).toBe("X-Accel-Redirect-Also");
   });
 
   test("the narinfo is asked for where nginx has none, for the NAR and for who asks for it next", async () => {
-    await sleep(1_100);
-    const before = seen.length;
-    const head = await fetch(`${plainOrigin}${PLACED_NAR}`, { method: "HEAD" });
-    expect([head.status, head.headers.get("content-length")]).toEqual([200, "7"]);
-    expect(seen[before]).toMatchObject({ method: "GET", url: NARINFO });
-    expect((await ask(origin, NARINFO)).body).toMatch(/^answer /);
+    const isKept = await anyTry(async () => {
+      await sleep(1_100);
+      const before = seen.length;
+      const head = await fetch(`${plainOrigin}${PLACED_NAR}`, { method: "HEAD" });
+      expect([head.status, head.headers.get("content-length")]).toEqual([200, "7"]);
+      expect(seen[before]).toMatchObject({ method: "GET", url: NARINFO });
+      expect(seen[before]?.headers["x-sendfile-type"]).toBe("X-Accel-Redirect-Only");
+      const answered = `answer ${seen.length}`;
+      return (await (await fetch(`${plainOrigin}${NARINFO}`)).text()) === answered;
+    });
+    expect(isKept).toBe(true);
   });
 
   test("who names another file than the path has, or is no plain reader, is answered by the server", async () => {
@@ -331,6 +340,8 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
       await fetch(`${plainOrigin}${path}`, { method: "HEAD" });
     }
     await ask(origin, "/cache/open/nar/absent.nar.zst");
+    for (const file of ["absent", "large"]) await ask(origin, PLACED_NAR.replace("object", file));
+    await ask(origin, `/cache/shut/../open/nar/object.nar.zst?hash=${PLACED}`);
     await ask(origin, "/cache/late/nar/object.nar.zst");
     await ask(origin, "/cache/shut/nar/object.nar.zst", { authorization: "Bearer token" });
     await expect.poll(() => sent.length).toBeGreaterThanOrEqual(5);

@@ -58,8 +58,9 @@ let
     proxy_read_timeout 90d;
   '';
 
-  # What the server calls public is answered of memory for a second, to who shows no credentials. Without a lock: what
-  # is not in memory would wait in line there, though the server answers a crowd at once.
+  # What the server calls public is answered of memory for a second, to who shows no credentials: also where a NAR lies,
+  # which the server itself remembers for longer (core/http/nar-memory.ts). Without a lock: what is not in memory would
+  # wait in line there, though the server answers a crowd at once.
   forASecond = ''
     proxy_cache gradient;
     proxy_cache_valid 200 204 1s;
@@ -73,7 +74,7 @@ let
   # With a narinfo of a public cache the server tells where its NAR lies, for that is asked for next.
   remembered = ''
     ${headers}
-    proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect-Only" else "\"\""};
+    proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect-Also" else "\"\""};
     ${forASecond}
     proxy_cache_key $scheme$host$request_uri;
     proxy_hide_header X-Gradient-Nar;
@@ -99,19 +100,19 @@ let
     log_not_found off;
   '';
 
-  # What is sent is logged here, since a log of the file's own location would take the place of the host's.
+  # What is sent is logged here, since a log of the file's own location would take the place of the host's. The line is
+  # the server's, which reads it in core/http/sent-nar.ts.
   located = ''
     internal;
     ${headers}
     ${forASecond}
     proxy_cache_key $scheme$host$gradient_asked;
-    proxy_method GET;
+    client_max_body_size 0;
     proxy_pass_request_body off;
     proxy_set_header Content-Length "";
-    proxy_set_header If-None-Match "";
     proxy_set_header X-Sendfile-Type X-Accel-Redirect-Only;
     proxy_intercept_errors on;
-    error_page 400 401 403 404 405 410 412 413 416 429 500 501 502 503 504 = @gradient-unlocated;
+    error_page 400 401 403 404 405 410 412 413 416 429 431 500 501 502 503 504 = @gradient-unlocated;
     log_subrequest on;
     access_log syslog:server=${logAddress},nohostname,tag=gradient gradient_sent if=$gradient_sent;
   '';
@@ -173,23 +174,25 @@ in
       ''
       + lib.optionalString cfg.nginxReadsStorage ''
         map $http_if_none_match $gradient_unconditional { default ""; "" 1; }
+        # As core/http/cache-narinfo.ts writes URLs.
         map $request_uri $gradient_asked {
           default $request_uri;
-          "~^(?<gradient_cache>/cache/[^/?]+)/nar/[0-9a-z]+\.nar\.zst\?hash=(?<gradient_path>[0-9a-z]{32})$"
+          "~^(?<gradient_cache>/cache/[0-9a-z-]+)/nar/[0-9a-z]+\.nar\.zst\?hash=(?<gradient_path>[0-9a-z]{32})$"
             $gradient_cache/$gradient_path.narinfo;
         }
         # Who names another file than the one that the path has gets what the server says to that.
         map "$request_uri $gradient_named" $gradient_is_named {
           default "";
-          "~^/cache/[^/? ]+/nar/([0-9a-z]+)\.nar\.zst(?:\?[^ ]*)? \1$" 1;
+          "~^/cache/[0-9a-z-]+/nar/([0-9a-z]+)\.nar\.zst(?:\?\S*)? \1$" 1;
         }
         map "$request_method$gradient_unconditional$gradient_is_named$gradient_located" $gradient_nar {
           default /dev/null/none;
           "~^(?:GET|HEAD)11${cfg.nginxStorageLocation}(?<gradient_file>.+)$" ${storage}/$gradient_file;
         }
-        map "$request_method$gradient_unconditional $upstream_http_x_gradient_nar_log" $gradient_sent {
+        # Looked at before the main request has the name.
+        map "$request_method$gradient_unconditional $request_uri $upstream_http_x_gradient_nar" $gradient_sent {
           default "";
-          "~^GET1 ." 1;
+          "~^GET1 /cache/[0-9a-z-]+/nar/([0-9a-z]+)\.nar\.zst(?:\?\S*)? \1$" 1;
         }
       '';
 
