@@ -7,7 +7,7 @@ import { type BareAnswer, startBareServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { makeFilesFlake } from "./flakes.ts";
 import { interleave, type Side, timed } from "./measure.ts";
-import { settingsBehindNginx, startNginx, startProxy } from "./nginx.ts";
+import { makeProxyLog, startNginx, startProxy } from "./nginx.ts";
 import { makeRepository } from "./repository.ts";
 
 const PATHS = 300;
@@ -30,8 +30,8 @@ const NOTES = [
 
 /** How long stock Nix takes to fetch many paths. */
 export async function benchCopy(settings: Readonly<Record<string, string>>): Promise<PartResult> {
-  const located = { ...settings, ...(await settingsBehindNginx()) };
-  await using gradient = await withGradient(located);
+  await using log = await makeProxyLog();
+  await using gradient = await withGradient({ ...settings, ...log.settings });
   const scripts = Array.from({ length: PATHS }, (_, i) => `head -c ${BYTES[i % BYTES.length]} /dev/urandom > $out`);
   const flake = makeFilesFlake(Object.fromEntries(scripts.map((script, i) => [`file-${i}`, script])));
   const repository = await makeRepository(gradient, "copied", flake);
@@ -44,7 +44,7 @@ export async function benchCopy(settings: Readonly<Record<string, string>>): Pro
   await nixOutput(["nix", "copy", "--to", `file://${files}?compression=zstd`, ...outputs], env);
   await using nginx = await startNginx(files);
   await using bare = await startBareServer(await answersOf(files));
-  await using proxy = await startProxy(`${files}-proxy`, { url: gradient.url, storage: gradient.storage });
+  await using proxy = await startProxy(`${files}-proxy`, { url: gradient.url, storage: gradient.storage, log });
 
   const from =
     (url: string): Side =>

@@ -2,7 +2,7 @@ import { startPipingServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { bytesPerSecond, requestsPerSecond } from "./load.ts";
 import { interleave, type Side } from "./measure.ts";
-import { settingsBehindNginx, startNginx, startProxy } from "./nginx.ts";
+import { makeProxyLog, startNginx, startProxy } from "./nginx.ts";
 import { PINNING } from "./processes.ts";
 import { type StaticFile, serveCache } from "./served-cache.ts";
 
@@ -33,11 +33,11 @@ const NOTES = [
 /** Bytes of NARs per second, in sizes that Nix users meet. */
 export async function benchNar(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   const scripts = Object.fromEntries(Object.entries(SIZES).map(([name, { script }]) => [name, script]));
-  const located = { ...settings, ...(await settingsBehindNginx()) };
-  await using cache = await serveCache(scripts, located);
+  await using log = await makeProxyLog();
+  await using cache = await serveCache(scripts, { ...settings, ...log.settings });
   const { folder, gradient } = cache;
   await using nginx = await startNginx(folder);
-  await using proxy = await startProxy(`${folder}-proxy`, { url: gradient.url, storage: gradient.storage });
+  await using proxy = await startProxy(`${folder}-proxy`, { url: gradient.url, storage: gradient.storage, log });
   await using pipe = await startPipingServer(
     Object.values(cache.files).map(({ nar: { url, path, headers } }) => ({ url, path, headers })),
   );

@@ -3,7 +3,7 @@ import { startBareServer } from "./bare-server.ts";
 import type { Aim, Figure, PartResult } from "./figures.ts";
 import { requestsPerSecond, type WrkOptions } from "./load.ts";
 import { interleave } from "./measure.ts";
-import { settingsBehindNginx, startNginx, startProxy } from "./nginx.ts";
+import { makeProxyLog, startNginx, startProxy } from "./nginx.ts";
 import { PINNING } from "./processes.ts";
 import { serveCache } from "./served-cache.ts";
 
@@ -28,13 +28,14 @@ const NOTES = [
 
 /** Requests for narinfos per second, of what is there and of what is not. */
 export async function benchNarinfo(settings: Readonly<Record<string, string>>): Promise<PartResult> {
-  const located = { ...settings, ...(await settingsBehindNginx()) };
-  await using cache = await serveCache({ small: "head -c 4000 /dev/urandom > $out" }, located);
+  await using log = await makeProxyLog();
+  await using cache = await serveCache({ small: "head -c 4000 /dev/urandom > $out" }, { ...settings, ...log.settings });
   const { narinfo } = cache.files.small as (typeof cache.files)[string];
   await using nginx = await startNginx(cache.folder);
   await using proxy = await startProxy(`${cache.folder}-proxy`, {
     url: cache.gradient.url,
     storage: cache.gradient.storage,
+    log,
   });
   const body = await readFile(narinfo.path, "utf8");
   await using bare = await startBareServer([{ ...narinfo, body }]);

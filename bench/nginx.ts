@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { generatedSystems, PROXY_NAME } from "#test/nixos/support/generated-proxy.ts";
-import { nginxConfiguration } from "#test/nixos/support/nginx.ts";
+import { LOG_PATH, nginxConfiguration } from "#test/nixos/support/nginx.ts";
 import { asServer } from "./processes.ts";
 
 export interface StaticServer extends AsyncDisposable {
@@ -18,15 +18,26 @@ const KEPT_CONNECTIONS = "keepalive_requests 100000000;";
 /** Of the module. */
 export const STORAGE_LOCATION = "/internal-storage/";
 
-/** What the module sets for a server behind its nginx, on a free port. */
-export async function settingsBehindNginx(): Promise<Readonly<Record<string, string>>> {
-  const port = String(await freePort());
-  return { GRADIENT_PORT: port, GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION, GRADIENT_NGINX_LOG_PORT: port };
+export interface ProxyLog extends AsyncDisposable {
+  /** A folder in memory, as below /run. */
+  readonly path: string;
+  /** What the module sets for a server behind its nginx that writes there. */
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+export async function makeProxyLog(): Promise<ProxyLog> {
+  const path = await mkdtemp("/dev/shm/gradient-bench-");
+  return {
+    path,
+    settings: { GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION, GRADIENT_NGINX_LOG_PATH: path },
+    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }),
+  };
 }
 
 export interface ProxiedServer {
   readonly url: string;
   readonly storage: string;
+  readonly log: ProxyLog;
 }
 
 /** nginx with one worker on the servers' CPU, serving the folder's files without a log. */
@@ -36,7 +47,7 @@ export async function startNginx(folder: string): Promise<StaticServer> {
 }
 
 /** The same before a server of ours, as the NixOS module configures it, but without TLS. */
-export async function startProxy(home: string, { url, storage }: ProxiedServer): Promise<StaticServer> {
+export async function startProxy(home: string, { url, storage, log }: ProxiedServer): Promise<StaticServer> {
   await using started = new AsyncDisposableStack();
   // On a NixOS it is below /run, in memory.
   const memory = await mkdtemp("/dev/shm/gradient-bench-");
@@ -46,7 +57,8 @@ export async function startProxy(home: string, { url, storage }: ProxiedServer):
     await start(home, (port) =>
       nginxConfiguration(nginx, PROXY_NAME, home, { user: "root", listen: `127.0.0.1:${port}`, http: KEPT_CONNECTIONS })
         .replace(`proxy_cache_path ${home}`, `proxy_cache_path ${memory}`)
-        .replaceAll("/var/lib/gradient/storage", storage),
+        .replaceAll("/var/lib/gradient/storage", storage)
+        .replaceAll(LOG_PATH, log.path),
     ),
   );
   const running = started.move();

@@ -247,7 +247,7 @@ function cacheFetch(
     notifier,
     log: loggers.cache,
     instance: settings,
-    elsewhere: { ...config.storage, proxyCounts: config.storage.proxyLogPort !== null },
+    elsewhere: { ...config.storage, proxyCounts: config.storage.proxyLogPath !== null },
     ...actors,
     write: (request) => answerPut({ ...uploads, authenticate: actors.authenticate }, request),
     isLocalClient(request) {

@@ -1,44 +1,90 @@
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
+import { spawnSync } from "node:child_process";
+import { mkdir, readdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
-import { freePort } from "#test/e2e/gradient.ts";
-import { openProxyLog } from "./proxy-log.ts";
+import { systemClock } from "#core/lib/clock.ts";
+import { withTemporaryFolder } from "#test/support/temporary-folder.ts";
+import { countSent, keepCountingSent } from "./proxy-log.ts";
 
 const CACHE = "01a20855-463c-75b2-aba1-a0b99cf5921c";
-const LINE = `<190>Nov 23 12:19:27 gradient: ${CACHE} 12345`;
+const LINE = `${CACHE} 12345`;
+/** In the seconds 100 to 110. */
+const FILE = "sent-10";
+
+function deps({ now = 120_000 } = {}) {
+  const sent: (readonly [string, number])[] = [];
+  const traffic = { sent: (...line: readonly [string, number]) => void sent.push(line) };
+  return { sent, traffic, clock: { ...systemClock, now: () => now } };
+}
 
 test("each line of the proxy is a NAR that was sent; everything else counts as nothing", async () => {
-  const sent: (readonly [string, number])[] = [];
-  const port = await freePort();
-  const traffic = { sent: (...line: readonly [string, number]) => void sent.push(line) };
-  await using _log = await openProxyLog({ port, reusePort: false }, { traffic, log: { warn: () => {} } });
-  const socket = createSocket("udp4");
-  const others = ["", CACHE, `${LINE} `, `${LINE}00000000000`, LINE.replace("01a2", "zzzz"), LINE.replace(": ", ":")];
-  for (const line of [LINE, ...others, "\0".repeat(60_000), LINE.replace("12345", "0")]) {
-    await new Promise((resolve) => socket.send(line, port, "127.0.0.1", resolve));
-  }
-  await expect.poll(() => sent.length).toBe(2);
-  expect(sent).toEqual([
+  await using folder = await withTemporaryFolder();
+  const others = ["", CACHE, `${LINE} `, ` ${LINE}`, `${LINE}00000000000`, LINE.replace("01a2", "zzzz"), "\0"];
+  // Longer than what is read at once, and with a line of ours behind it.
+  const endless = `${"x".repeat(300_000)}${LINE}`;
+  const lines = [LINE, ...others, endless, LINE.replace("12345", "0"), ...Array(5_000).fill(LINE), LINE.slice(0, -1)];
+  await writeFile(join(folder.path, FILE), lines.join("\n"));
+  const { sent, ...counted } = deps();
+  expect(await countSent(folder.path, counted)).toBeNull();
+  expect(sent.slice(0, 2)).toEqual([
     [CACHE, 12_345],
     [CACHE, 0],
   ]);
-  socket.close();
+  expect(sent.slice(2)).toEqual(Array(5_000).fill([CACHE, 12_345]));
+  expect(await readdir(folder.path)).toEqual([]);
 });
 
-test("without a port nothing is heard; one that others have is told of, unless it is shared", async () => {
+test("what nginx may still write into stays, and so does what is not its own", async () => {
+  await using folder = await withTemporaryFolder();
+  const { sent, ...counted } = deps({ now: 119_999 });
+  const names = ["sent-", "sent-x", "sent-1.gz", "sent", "other", "sent-123456789012"];
+  for (const name of [FILE, ...names]) await writeFile(join(folder.path, name), `${LINE}\n`);
+  await mkdir(join(folder.path, "sent-1"));
+  await symlink(join(folder.path, "other"), join(folder.path, "sent-2"));
+  spawnSync("mkfifo", [join(folder.path, "sent-3")]);
+  // Of no account: a file may be written long after the last time.
+  await utimes(join(folder.path, FILE), 0, 0);
+  expect(await countSent(folder.path, counted)).toBeNull();
+  expect(sent).toEqual([]);
+  expect(await readdir(folder.path)).toHaveLength(names.length + 4);
+});
+
+test("of several processes one counts a file", async () => {
+  await using folder = await withTemporaryFolder();
+  for (let i = 0; i < 10; i++) await writeFile(join(folder.path, `sent-${i}`), `${LINE}\n`.repeat(1_000));
+  const { sent, ...counted } = deps();
+  const failures = await Promise.all(Array.from({ length: 8 }, () => countSent(folder.path, counted)));
+  expect(failures).toEqual(Array(8).fill(null));
+  expect(sent).toHaveLength(10_000);
+});
+
+test("a folder that cannot be read is told of once, and read when it can be", async () => {
+  await using folder = await withTemporaryFolder();
+  const path = join(folder.path, "sent");
   const warned: string[] = [];
-  const deps = { traffic: { sent: () => {} }, log: { warn: (words: string) => void warned.push(words) } };
-  expect(await openProxyLog({ port: null, reusePort: false }, deps)).toBeNull();
-  const taken = createSocket("udp4").bind(0, "127.0.0.1");
-  await once(taken, "listening");
-  const { port } = taken.address();
-  expect(warned).toEqual([]);
-  expect(await openProxyLog({ port, reusePort: false }, deps)).toBeNull();
-  const words = `127.0.0.1:${port} (UDP) is in use by another program: what nginx sends is not counted`;
-  expect(warned).toEqual([expect.stringContaining(words)]);
-  taken.close();
-  const shared = { port: await freePort(), reusePort: true };
-  await using _one = await openProxyLog(shared, deps);
-  await using other = await openProxyLog(shared, deps);
-  expect(other).not.toBeNull();
+  const { sent, traffic } = deps();
+  const waiting: (() => void)[] = [];
+  const clock = {
+    ...systemClock,
+    schedule: (_ms: number, action: () => void) => {
+      waiting.push(action);
+      return () => {};
+    },
+  };
+  const round = async (n: number) => {
+    await expect.poll(() => waiting.length).toBe(n);
+    waiting.at(-1)?.();
+  };
+  await using counting = keepCountingSent(path, { traffic, clock, log: { warn: (words) => void warned.push(words) } });
+  await round(1);
+  await round(2);
+  await mkdir(path);
+  await writeFile(join(path, FILE), `${LINE}\n`);
+  await round(3);
+  await rm(path, { recursive: true });
+  await round(4);
+  await expect.poll(() => warned.length).toBe(2);
+  expect(warned[0]).toMatch(/sent: what nginx sends is not counted\. .*GRADIENT_NGINX_LOG_PATH.*2770/);
+  expect(sent).toEqual([[CACHE, 12_345]]);
+  await counting[Symbol.asyncDispose]();
 });

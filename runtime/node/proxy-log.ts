@@ -1,58 +1,106 @@
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
+import { constants } from "node:fs";
+import { type FileHandle, open, opendir, unlink } from "node:fs/promises";
+import { join } from "node:path";
 import { parseSentNar } from "#core/http/sent-nar.ts";
+import { type Clock, sleep } from "#core/lib/clock.ts";
 import type { Logger } from "#core/ports/logger.ts";
 import type { NarTraffic } from "#core/services/traffic.ts";
 import { hasCode } from "./files.ts";
 
-const ADDRESS = "127.0.0.1";
-/** As far as the system lets us, which is some 2,500 lines. What comes while the buffer is full counts as not sent. */
-const BUFFER_BYTES: number = 1024 * 1024;
+/** As the proxy's configuration names them: the ten seconds since 1970 in which it writes into the file. */
+const NAME = /^sent-(\d{1,11})$/;
+const FILE_MS = 10_000;
+/** A worker of nginx that waits for a disk writes with the time that it had before. */
+const GRACE_MS = 10_000;
+const INTERVAL_MS = 10_000;
+const LINE_LENGTH_MAX = 100;
 
-export interface ProxyLogOptions {
-  /** Null where the proxy says nothing. */
-  readonly port: number | null;
-  /** Other processes of ours listen there, too. */
-  readonly reusePort: boolean;
+export interface ProxyLogDeps {
+  readonly traffic: Pick<NarTraffic, "sent">;
+  readonly clock: Clock;
 }
 
+const ADVICE =
+  "Both write into that folder (GRADIENT_NGINX_LOG_PATH, and access_log of nginx's /gradient-located), and the " +
+  "server reads what nginx has written: give it mode 2770 and a group that both are in. The NixOS module does";
+
 /**
- * Counts what the proxy before us says that it has sent, as syslog over UDP, until it is disposed of. Where that cannot
- * be heard, that is logged and nothing more: what is sent matters more than how much it was.
+ * Counts what the proxy before us writes into this folder that it has sent, until it is disposed of. What it writes
+ * while no server runs is counted by the next one. Where that fails it is logged once, and tried again: what is sent
+ * matters more than how much it was.
  */
-export async function openProxyLog(
-  { port, reusePort }: ProxyLogOptions,
-  { traffic, log }: { readonly traffic: Pick<NarTraffic, "sent">; readonly log: Pick<Logger, "warn"> },
-): Promise<AsyncDisposable | null> {
-  if (port === null) return null;
-  const socket = createSocket({ type: "udp4", reusePort, recvBufferSize: BUFFER_BYTES });
-  socket.on("message", (datagram) => {
-    const sent = parseSentNar(datagram.toString("latin1"));
-    if (sent) traffic.sent(sent.cacheId, sent.bytes);
-  });
-  socket.bind(port, ADDRESS);
-  try {
-    await once(socket, "listening");
-  } catch (error) {
-    log.warn(wordsFor(error, port));
-    return null;
+export function keepCountingSent(
+  folder: string,
+  { log, ...deps }: ProxyLogDeps & { readonly log: Pick<Logger, "warn"> },
+): AsyncDisposable {
+  const stopping = new AbortController();
+  async function keepCounting(): Promise<void> {
+    let isTold = false;
+    while (!stopping.signal.aborted) {
+      const error = await countSent(folder, deps);
+      if (error !== null && !isTold) log.warn(`${folder}: what nginx sends is not counted. ${ADVICE}`, { error });
+      isTold = error !== null;
+      await sleep(deps.clock, INTERVAL_MS, stopping.signal);
+    }
   }
-  // A datagram that could not be taken is one that is not counted.
-  socket.on("error", () => {});
+  const ended = keepCounting();
   return {
     [Symbol.asyncDispose]: async () => {
-      const closed = once(socket, "close");
-      socket.close();
-      await closed;
+      stopping.abort();
+      await ended;
     },
   };
 }
 
-function wordsFor(error: unknown, port: number): string {
-  const where = `${ADDRESS}:${port} (UDP)`;
-  const reason = hasCode(error, "EADDRINUSE") ? "is in use by another program" : `cannot be had (${String(error)})`;
-  return (
-    `${where} ${reason}: what nginx sends is not counted. Set GRADIENT_NGINX_LOG_PORT, and the port of nginx's ` +
-    "access_log for the server, to another one; on NixOS services.gradient.port is both"
-  );
+/**
+ * Counts the files that nginx writes no more, and takes them away. Each is counted by one process, of however many: the
+ * one that removes it. A process that dies meanwhile has counted less, and nobody counts twice.
+ *
+ * @returns why a file, or the folder, could not be read or removed: the first reason of all. The others are counted.
+ */
+export async function countSent(folder: string, { traffic, clock }: ProxyLogDeps): Promise<unknown> {
+  let failure: unknown = null;
+  try {
+    for await (const entry of await opendir(folder)) {
+      const file = entry.isFile() ? NAME.exec(entry.name)?.[1] : undefined;
+      if (file === undefined || (Number(file) + 1) * FILE_MS + GRACE_MS > clock.now()) continue;
+      try {
+        await using taken = await take(join(folder, entry.name));
+        if (taken) await countLines(taken, traffic);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+  } catch (error) {
+    failure ??= error;
+  }
+  return failure;
+}
+
+/** Null when another process has taken it. */
+async function take(path: string): Promise<FileHandle | null> {
+  let file: FileHandle | null = null;
+  try {
+    // Not even for a pipe that has taken its name since do we wait.
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    await unlink(path);
+    return file;
+  } catch (error) {
+    await file?.close();
+    if (hasCode(error, "ENOENT")) return null;
+    throw error;
+  }
+}
+
+async function countLines(file: FileHandle, traffic: Pick<NarTraffic, "sent">): Promise<void> {
+  let rest = "";
+  for await (const chunk of file.createReadStream({ encoding: "latin1", autoClose: false })) {
+    const lines = `${rest}${chunk}`.split("\n");
+    // What is cut here has begun as no line of ours.
+    rest = (lines.pop() ?? "").slice(0, LINE_LENGTH_MAX);
+    for (const line of lines) {
+      const sent = parseSentNar(line);
+      if (sent) traffic.sent(sent.cacheId, sent.bytes);
+    }
+  }
 }

@@ -19,7 +19,7 @@ import { startNotifier } from "./notifier.ts";
 import { startOnceOnlyLoops } from "./once-only-loops.ts";
 import type { ConnectionTarget } from "./pool.ts";
 import { type RunningPostgres, startPostgres } from "./postgres/start.ts";
-import { openProxyLog } from "./proxy-log.ts";
+import { keepCountingSent } from "./proxy-log.ts";
 import { loadSecrets } from "./secrets.ts";
 import { takeServerPlace } from "./sole-server.ts";
 import { applyDeclaredState } from "./state.ts";
@@ -80,8 +80,11 @@ export async function startServer(
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
   started.use(startFlushing(composition, loggers.cache));
-  const proxyLog = { port: config.storage.proxyLogPort, reusePort: config.listen.reusePort };
-  started.use(await openProxyLog(proxyLog, { traffic: composition.front.traffic, log: loggers.main }));
+  const { proxyLogPath } = config.storage;
+  if (proxyLogPath !== null) {
+    const { front, hub } = composition;
+    started.use(keepCountingSent(proxyLogPath, { traffic: front.traffic, clock: hub.clock, log: loggers.main }));
+  }
 
   const server = createHttpServer(composition, loggers.cache);
   const live = new LiveSockets(composition.fetch, loggers.web);

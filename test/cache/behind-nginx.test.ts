@@ -1,10 +1,10 @@
 import { once } from "node:events";
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseSentNar } from "#core/http/sent-nar.ts";
 import { openDiskBlobStore } from "#runtime/node/disk-blob-store.ts";
-import { openProxyLog } from "#runtime/node/proxy-log.ts";
 import { freePort } from "#test/e2e/gradient.ts";
 import { nginxAvailable, STORAGE_LOCATION } from "#test/e2e/proxy.ts";
 import { canEvaluate } from "#test/nixos/support/evaluate.ts";
@@ -31,13 +31,8 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     let daemon: NixDaemon;
     let bench: PushBench;
     let server: Awaited<ReturnType<PushBench["listen"]>>;
-    let log: AsyncDisposable | null;
+    let logPath: string;
     let proxy: GeneratedProxy;
-    /** The bytes of each NAR that was sent, by its cache's id. */
-    const sent = new Map<string, number[]>();
-    const traffic = {
-      sent: (cacheId: string, bytes: number) => void sent.set(cacheId, [...(sent.get(cacheId) ?? []), bytes]),
-    };
     let origin: string;
     let certificate: string;
     let session: ClientHttp2Session | null = null;
@@ -49,9 +44,9 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
       server = await bench.listen({
         blobs: await openDiskBlobStore(bench.blobFolder, { groupReadable: true }),
         elsewhere: { redirected: false, proxyPath: STORAGE_LOCATION, proxyCounts: true },
-        traffic,
       });
-      log = await openProxyLog({ port: server.port, reusePort: false }, { traffic, log: console });
+      logPath = join(daemon.folder, "sent");
+      await mkdir(logPath);
       const port = await freePort();
       const folder = join(daemon.folder, "nginx");
       ({ certificate } = await writeCertificate(folder));
@@ -60,6 +55,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
         port,
         serverPort: server.port,
         storage: bench.blobFolder,
+        logPath,
         pages: folder,
         // The folders of the test are closed to everybody else.
         user: "root",
@@ -75,7 +71,6 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     afterAll(async () => {
       session?.close();
       await proxy?.[Symbol.asyncDispose]();
-      await log?.[Symbol.asyncDispose]();
       await server?.[Symbol.asyncDispose]();
       await bench?.[Symbol.asyncDispose]();
       await daemon?.[Symbol.asyncDispose]();
@@ -90,6 +85,13 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
     });
     /** Protocol, method, path, status, whether the memory answered, and what nginx was sent to. */
     const requests = async () => (await proxy.requests()).map((line) => line.split(" ") as [string, ...string[]]);
+
+    /** How many bytes each NAR of the cache had that nginx has sent. */
+    async function sentOf(cache: TestCache): Promise<number[]> {
+      const files = await Promise.all((await readdir(logPath)).map((name) => readFile(join(logPath, name), "utf8")));
+      const lines = files.flatMap((text) => text.split("\n").map(parseSentNar));
+      return lines.flatMap((line) => (line?.cacheId === cache.id ? [line.bytes] : []));
+    }
 
     async function netrcOf(cache: TestCache, pusher?: TestPusher): Promise<string> {
       const { id } = pusher ?? (await bench.pusher({ [cache.id]: "Write" }));
@@ -140,7 +142,7 @@ describe.skipIf(!nix.ok || !canEvaluate() || !nginxAvailable())(
         const nars = read.filter(([, , path]) => path?.includes("/nar/"));
         expect(nars.length).toBeGreaterThanOrEqual(PATHS);
         expect(nars.filter(([, , , , , file]) => !file?.startsWith(STORAGE_LOCATION))).toEqual([]);
-        await expect.poll(() => sent.get(cache.id)?.length).toBe(nars.length);
+        expect((await sentOf(cache)).length).toBe(nars.length);
         expect(nars.filter(([, , path]) => path?.includes("?hash=")).length).toBe(options.public ? nars.length : 0);
       },
     );

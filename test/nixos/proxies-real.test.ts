@@ -75,12 +75,16 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
     const ports = { nginx: await freePort(), caddy: await freePort() };
     const serverPort = await freePort();
     const systems = generatedSystems(serverPort);
+    // As tmpfiles makes it on a NixOS, where nginx is of our group, as it is here.
+    const logPath = join(folder.path, "sent");
+    await mkdir(logPath);
+    await chmod(logPath, 0o2770);
     const own = systems.nginx.services["gradient-server"]?.environment ?? {};
     gradient = started.use(
       await withGradient({
         GRADIENT_PORT: String(serverPort),
         GRADIENT_NGINX_STORAGE_LOCATION: own.GRADIENT_NGINX_STORAGE_LOCATION ?? "",
-        GRADIENT_NGINX_LOG_PORT: own.GRADIENT_NGINX_LOG_PORT ?? "",
+        GRADIENT_NGINX_LOG_PATH: logPath,
         GRADIENT_USE_TLS: own.GRADIENT_USE_TLS ?? "",
         GRADIENT_SERVE_URL: `https://127.0.0.1:${ports[kinds[0] as ProxyKind]}`,
         GRADIENT_MAX_NAR_UPLOAD_SIZE: String(4 * 1024 * MIB),
@@ -100,7 +104,7 @@ describe.skipIf(LACKS.nginx !== null && LACKS.caddy !== null)("behind the proxie
       await mkdir(place);
       await writeFile(join(place, "tls.pem"), tls.certificate);
       await writeFile(join(place, "tls.key"), tls.key, { mode: 0o600 });
-      const places = { folder: place, port: ports[kind], serverPort, storage: gradient.storage, pages };
+      const places = { folder: place, port: ports[kind], serverPort, storage: gradient.storage, logPath, pages };
       proxies[kind] = started.use(await startGenerated(kind, systems[kind], places));
     }
   }, 120_000);

@@ -112,7 +112,11 @@ describe.skipIf(!canEvaluate())("the reverse proxies", () => {
     expect(sound(evaluated.nginx).tmpfiles).toEqual([
       "d /var/lib/gradient 0710 gradient gradient -",
       "d /var/lib/gradient/storage 0710 gradient gradient -",
+      "d /run/gradient-nginx 2770 gradient gradient 1d",
     ]);
+    const written = (name: string) => unitOf(evaluated.nginx, name).serviceConfig.ReadWritePaths;
+    expect(written("gradient-server")).toEqual(["/var/lib/gradient", "/run/gradient-nginx"]);
+    expect(written("nginx")).toEqual(["-/run/gradient-nginx"]);
 
     for (const name of ["none", "caddy", "shared"] as const) {
       const { environment } = unitOf(evaluated[name], "gradient-server");

@@ -217,7 +217,7 @@ describe.skipIf(!canEvaluate())("services.gradient", () => {
       GRADIENT_DATABASE_URL,
       GRADIENT_BASE_PATH: "/var/lib/gradient",
       GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/",
-      GRADIENT_NGINX_LOG_PORT: "3000",
+      GRADIENT_NGINX_LOG_PATH: "/run/gradient-nginx",
       GRADIENT_CREDENTIALS_DIR: join(folder.path, "credentials"),
     }).config;
     expect(config).toEqual(own);

@@ -274,7 +274,7 @@ describe.skipIf(!canEvaluate())("services.gradient.worker", () => {
   test("without enable nothing is set up", () => {
     expect(sound(system("off")).services).toEqual({});
     expect(sound(system("off")).nix["trusted-users"]).toEqual([]);
-    expect(Object.keys(sound(system("besideOff")).services)).toEqual(["gradient-server"]);
+    expect(Object.keys(sound(system("besideOff")).services)).toEqual(["gradient-server", "nginx"]);
   });
 
   test("beside its server it needs no registration: both get one token, made at the first start", () => {

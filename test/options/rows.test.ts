@@ -19,7 +19,7 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   DATABASE_URL: { JWT_SECRET_FILE: A_FILE, CRYPT_SECRET_FILE: A_FILE },
   SHARED_STORAGE_PATH: { DATABASE_URL_FILE: A_FILE, JWT_SECRET_FILE: A_FILE, CRYPT_SECRET_FILE: A_FILE },
   STORAGE_MOVING_TO: { S3_BUCKET: "gradient" },
-  NGINX_LOG_PORT: { NGINX_STORAGE_LOCATION: "/internal-storage/" },
+  NGINX_LOG_PATH: { NGINX_STORAGE_LOCATION: "/internal-storage/" },
   S3_BUCKET: {},
   S3_: { S3_BUCKET: "gradient" },
   S3_ACCESS_KEY_ID: { S3_BUCKET: "gradient", S3_ACCESS_KEY_ID: "key", S3_SECRET_ACCESS_KEY_FILE: A_FILE },

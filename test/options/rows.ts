@@ -125,7 +125,7 @@ const FURTHER: readonly Row[] = [
   ["storage.sharedPath", "SHARED_STORAGE_PATH", null, "/srv/storage", STORAGE],
   ["storage.movingTo", "STORAGE_MOVING_TO", null, "disk", BUCKETS],
   [null, "NGINX_STORAGE_LOCATION", null, "/internal-storage/", STORAGE],
-  [null, "NGINX_LOG_PORT", null, "3001", STORAGE],
+  [null, "NGINX_LOG_PATH", null, "/run/gradient-nginx", STORAGE],
   ["s3.bucket", "S3_BUCKET", null, "nars", BUCKETS],
   ["s3.region", "S3_REGION", "us-east-1", "eu-central-1", STORAGE],
   ["s3.endpoint", "S3_ENDPOINT", null, "https://s3.example.com", BUCKETS],

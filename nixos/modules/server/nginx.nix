@@ -14,8 +14,6 @@ let
   server = "http://gradient-server";
   withTls = cfg.useTls && proxy.manageTls;
   storage = "${cfg.baseDir}/storage";
-  # Of the loopback, wherever the server listens for requests.
-  logAddress = "127.0.0.1:${toString cfg.port}";
 
   # nginx takes over the headers of a level above only where a level has none of its own, so each location has them all.
   # The server believes the address that this proxy adds, and none that stands before it.
@@ -100,8 +98,9 @@ let
     log_not_found off;
   '';
 
-  # What is sent is logged here, since a log of the file's own location would take the place of the host's. The line is
-  # the server's, which reads it in core/http/sent-nar.ts.
+  # What is sent is logged here, since a log of the file's own location would take the place of the host's. The server
+  # reads each file when its ten seconds are over (runtime/node/proxy-log.ts), and takes it away; the lines are its own
+  # (core/http/sent-nar.ts). nginx writes such a file only where there is a `root`.
   located = ''
     internal;
     ${headers}
@@ -114,7 +113,9 @@ let
     proxy_intercept_errors on;
     error_page 400 401 403 404 405 410 412 413 416 429 431 500 501 502 503 504 = @gradient-unlocated;
     log_subrequest on;
-    access_log syslog:server=${logAddress},nohostname,tag=gradient gradient_sent if=$gradient_sent;
+    root ${cfg.nginxLogPath};
+    access_log ${cfg.nginxLogPath}/sent-$gradient_ten_seconds gradient_sent if=$gradient_sent;
+    open_log_file_cache max=4 inactive=20s valid=10s;
   '';
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
@@ -141,6 +142,14 @@ in
       description = "Where nginx, and nobody through it, reads the storage folder.";
     };
 
+    nginxLogPath = mkOption {
+      type = types.path;
+      readOnly = true;
+      internal = true;
+      default = "/run/gradient-nginx";
+      description = "Where nginx writes down what it has sent.";
+    };
+
     nginxReadsStorage = mkOption {
       type = types.bool;
       readOnly = true;
@@ -153,6 +162,13 @@ in
 
   config = lib.mkIf (cfg.enable && proxy.enable) {
     users.groups.gradient.members = lib.optional cfg.nginxReadsStorage config.services.nginx.user;
+
+    # What one of the two makes there is the group's. What a server that never runs again left there goes after a day.
+    systemd.tmpfiles.rules = lib.optional cfg.nginxReadsStorage "d ${cfg.nginxLogPath} 2770 gradient gradient 1d";
+    # nginx starts without it, too: other hosts may be on it.
+    systemd.services.nginx.serviceConfig = lib.mkIf cfg.nginxReadsStorage {
+      ReadWritePaths = [ "-${cfg.nginxLogPath}" ];
+    };
 
     services.nginx = {
       enable = true;
@@ -174,6 +190,7 @@ in
       ''
       + lib.optionalString cfg.nginxReadsStorage ''
         map $http_if_none_match $gradient_unconditional { default ""; "" 1; }
+        map $msec $gradient_ten_seconds { "~^(?<gradient_tens>\d+)\d\." $gradient_tens; }
         # As core/http/cache-narinfo.ts writes URLs.
         map $request_uri $gradient_asked {
           default $request_uri;

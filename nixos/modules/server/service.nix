@@ -50,7 +50,7 @@ let
       STORAGE_MOVING_TO = cfg.storage.movingTo;
       # Only nginx asks for it, and only ours can read the folder.
       NGINX_STORAGE_LOCATION = if cfg.nginxReadsStorage then cfg.nginxStorageLocation else null;
-      NGINX_LOG_PORT = if cfg.nginxReadsStorage then cfg.port else null;
+      NGINX_LOG_PATH = if cfg.nginxReadsStorage then cfg.nginxLogPath else null;
     }
     // lib.optionalAttrs cfg.oidc.enable {
       OIDC_ENABLED = true;
@@ -121,7 +121,11 @@ let
     User = "gradient";
     Group = "gradient";
     WorkingDirectory = cfg.baseDir;
-    ReadWritePaths = [ cfg.baseDir ] ++ lib.optional (cfg.storage.sharedPath != null) storage;
+    ReadWritePaths = [
+      cfg.baseDir
+    ]
+    ++ lib.optional (cfg.storage.sharedPath != null) storage
+    ++ lib.optional cfg.nginxReadsStorage cfg.nginxLogPath;
     LoadCredential =
       lib.mapAttrsToList (name: file: "${credentialOf name}:${file}") secrets
       ++ lib.mapAttrsToList (name: file: "${name}:${file}") cfg.stateCredentials;

@@ -19,7 +19,7 @@ function problems(environment: Record<string, string>): readonly string[] {
 }
 
 test("without a bucket what is stored is on the disk, and we send it", () => {
-  const none = { s3: null, movingTo: null, proxyPath: null, proxyLogPort: null };
+  const none = { s3: null, movingTo: null, proxyPath: null, proxyLogPath: null };
   expect(storage({})).toEqual({ ...none, sharedPath: null, redirected: false });
 });
 
@@ -72,13 +72,13 @@ test("clients are sent to S3 where they can reach it: not on our loopback, and n
 });
 
 test("nginx is named files where there are any: on the disk, and in both places while they move", () => {
-  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/", GRADIENT_NGINX_LOG_PORT: "3000" };
+  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/", GRADIENT_NGINX_LOG_PATH: "/run/nginx" };
   const bucket = { ...located, GRADIENT_S3_BUCKET: "nars" };
-  expect(storage(located)).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPort: 3_000 });
-  expect(storage(bucket)).toMatchObject({ proxyPath: null, proxyLogPort: null });
+  expect(storage(located)).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPath: "/run/nginx" });
+  expect(storage(bucket)).toMatchObject({ proxyPath: null, proxyLogPath: null });
   for (const to of ["s3", "disk"]) {
     const moving = storage({ ...bucket, GRADIENT_STORAGE_MOVING_TO: to });
-    expect(moving).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPort: 3_000 });
+    expect(moving).toMatchObject({ proxyPath: "/internal-storage/", proxyLogPath: "/run/nginx" });
   }
 });
 
@@ -117,16 +117,10 @@ test("what is half filled in or wrong stops the start, and is said in words", as
   ]);
 });
 
-test("where nginx tells what it has sent is a port, and of use where nginx sends anything", () => {
-  const located = { GRADIENT_NGINX_STORAGE_LOCATION: "/internal-storage/" };
-  expect(problems({ GRADIENT_NGINX_LOG_PORT: "3000" })).toEqual([
-    "GRADIENT_NGINX_LOG_PORT: has no effect without GRADIENT_NGINX_STORAGE_LOCATION: set it, or leave this one out",
+test("where nginx writes down what it has sent is of use where nginx sends anything", () => {
+  expect(problems({ GRADIENT_NGINX_LOG_PATH: "/run/nginx" })).toEqual([
+    "GRADIENT_NGINX_LOG_PATH: has no effect without GRADIENT_NGINX_STORAGE_LOCATION: set it, or leave this one out",
   ]);
-  for (const port of ["0", "65536", "udp", "-1"]) {
-    expect(problems({ ...located, GRADIENT_NGINX_LOG_PORT: port })).toEqual([
-      `GRADIENT_NGINX_LOG_PORT=${port}: must be a whole number from 1 to 65535`,
-    ]);
-  }
 });
 
 test.each(["/x/../y/", "/.hidden/", "/a b/", "//", "/", "/a//b/", "/a;b/", "/a/b"])("%j is no location", (location) => {

@@ -14,8 +14,8 @@ export interface StorageSettings {
   readonly redirected: boolean;
   /** Where the proxy before us reads the storage folder, between slashes; null: we send files ourselves. */
   readonly proxyPath: string | null;
-  /** The UDP port of the loopback where that proxy tells what it has sent; null: it does not. */
-  readonly proxyLogPort: number | null;
+  /** Absolute. The folder where that proxy writes down what it has sent; null: it does not. */
+  readonly proxyLogPath: string | null;
 }
 
 /** RFC 3986's names without dots at their beginning: nginx would make something else of those. */
@@ -37,14 +37,14 @@ export function readStorageSettings(reader: EnvironmentReader, databaseUrl: stri
   // What is in S3 alone is no file that nginx could send: S3 is not asked where it lies.
   const hasFiles = s3 === null || movingTo !== null;
   const proxyPath = readProxyPath(reader);
-  const proxyLogPort = readProxyLogPort(reader);
+  const proxyLogPath = readProxyLogPath(reader);
   return {
     sharedPath: readSharedPath(reader, databaseUrl),
     s3,
     movingTo,
     redirected: reader.boolean("GRADIENT_S3_REDIRECT", isReachable) && s3 !== null,
     proxyPath: hasFiles ? proxyPath : null,
-    proxyLogPort: hasFiles ? proxyLogPort : null,
+    proxyLogPath: hasFiles ? proxyLogPath : null,
   };
 }
 
@@ -66,15 +66,15 @@ function readProxyPath(reader: EnvironmentReader): string | null {
   return null;
 }
 
-function readProxyLogPort(reader: EnvironmentReader): number | null {
-  const name = "GRADIENT_NGINX_LOG_PORT";
-  if (reader.text(name) === null) return null;
-  if (reader.text("GRADIENT_NGINX_STORAGE_LOCATION") === null) {
+function readProxyLogPath(reader: EnvironmentReader): string | null {
+  const name = "GRADIENT_NGINX_LOG_PATH";
+  const path = reader.text(name);
+  if (path !== null && reader.text("GRADIENT_NGINX_STORAGE_LOCATION") === null) {
     reader.problems.push(
       `${name}: has no effect without GRADIENT_NGINX_STORAGE_LOCATION: set it, or leave this one out`,
     );
   }
-  return reader.integer(name, 0, { min: 1, max: 65_535 });
+  return path === null ? null : resolve(path);
 }
 
 function readS3(reader: EnvironmentReader): S3Settings | null {

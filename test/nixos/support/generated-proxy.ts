@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Certificate, makeCertificate } from "#test/support/certificate.ts";
 import { evaluateSystems, type System } from "./evaluate.ts";
-import { nginxConfiguration } from "./nginx.ts";
+import { LOG_PATH, nginxConfiguration } from "./nginx.ts";
 import { MINIMAL, sound, withServer } from "./systems.ts";
 
 /** The name that the proxies of tests have: they are asked by their address. */
@@ -23,6 +23,8 @@ export interface ProxyPlaces {
   readonly port: number;
   readonly serverPort: number;
   readonly storage: string;
+  /** Made, for nginx to write down what it sends. */
+  readonly logPath: string;
   /** In the place of the web interface. */
   readonly pages: string;
   /** As nginx's `user` has it, where root starts it. By default a stranger of root's group, as nginx is there. */
@@ -98,12 +100,14 @@ interface Started {
   readonly text: string;
 }
 
-function nginxOf({ nginx }: System, { folder, port, storage, pages, user }: ProxyPlaces, accessLog: string): Started {
+function nginxOf({ nginx }: System, places: ProxyPlaces, accessLog: string): Started {
+  const { folder, port, storage, logPath, pages, user } = places;
   const file = "nginx.conf";
   const text = nginxConfiguration(nginx, PROXY_NAME, folder, { user: user ?? "nobody root", accessLog })
     .replace("127.0.0.1:8443", `127.0.0.1:${port}`)
     .replaceAll(/\/nix\/store\/\S+\/share\/gradient-frontend/g, pages)
-    .replaceAll("/var/lib/gradient/storage", storage);
+    .replaceAll("/var/lib/gradient/storage", storage)
+    .replaceAll(LOG_PATH, logPath);
   return { args: ["-p", folder, "-c", join(folder, file), "-e", "stderr"], file, text };
 }
 

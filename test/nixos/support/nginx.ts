@@ -13,6 +13,8 @@ export interface NginxPlace {
 
 /** Protocol, method and path of a request, its status, and whether the memory answered (`HIT`). */
 const LOG_FORMAT = "$server_protocol $request_method $request_uri $status $upstream_cache_status";
+/** Where the module has nginx write down what it sends. */
+export const LOG_PATH = "/run/gradient-nginx";
 /** The file that it was sent, where nginx sends any. */
 const FILE = "$gradient_located";
 
