@@ -74,6 +74,8 @@ let
     ${headers}
     proxy_set_header X-Sendfile-Type ${if cfg.nginxReadsStorage then "X-Accel-Redirect-Also" else "\"\""};
     ${forASecond}
+    # They are small: in one piece with their head.
+    sendfile off;
     proxy_cache_key $scheme$host$request_uri;
     proxy_hide_header X-Gradient-Nar;
     proxy_hide_header X-Gradient-Nar-Cache-Control;
@@ -124,6 +126,8 @@ let
     types { }
     default_type application/x-nix-nar;
     add_header Last-Modified "";
+    open_file_cache max=256 inactive=10s;
+    open_file_cache_min_uses 2;
   '';
 
   locationOf = extraConfig: {
@@ -166,8 +170,10 @@ in
     # What one of the two makes there is the group's. What a server that never runs again left there goes after a day.
     systemd.tmpfiles.rules = lib.optional cfg.nginxReadsStorage "d ${cfg.nginxLogPath} 2770 gradient gradient 1d";
     # nginx starts without it, too: other hosts may be on it.
-    systemd.services.nginx.serviceConfig = lib.mkIf cfg.nginxReadsStorage {
-      ReadWritePaths = [ "-${cfg.nginxLogPath}" ];
+    systemd.services.nginx.serviceConfig = {
+      ReadWritePaths = lib.mkIf cfg.nginxReadsStorage [ "-${cfg.nginxLogPath}" ];
+      # Beside the connections it keeps some 1,500 files open.
+      LimitNOFILE = lib.mkDefault 65535;
     };
 
     services.nginx = {
@@ -216,15 +222,15 @@ in
       virtualHosts.${cfg.domain} = {
         http2 = true;
         # The kernel sends a file where there is no TLS, its head in the same piece. For the whole host: one location
-        # without them, as where the server is asked for the place of a file, and the connection has them no more.
-        # A file that many ask for is opened once. None is ever written twice, and nginx looks whether what it remembers
-        # is still the file that it kept; the space of a deleted one may stay taken until somebody asks for another.
+        # without `tcp_nopush`, or a question for the place of a file without `sendfile`, and the connection has them no
+        # more. A narinfo, which Nix asks for three times, is opened once. The files of the storage have a memory of
+        # their own: none is ever written twice, and nginx looks whether what it remembers is still the file that it
+        # kept, but the space of a deleted one may stay taken until somebody asks for another.
         extraConfig = ''
           sendfile on;
           tcp_nopush on;
-          open_file_cache max=256 inactive=10s;
+          open_file_cache max=1000 inactive=10s;
           open_file_cache_valid 10s;
-          open_file_cache_min_uses 2;
         '';
         enableACME = lib.mkDefault withTls;
         forceSSL = lib.mkDefault withTls;
