@@ -52,7 +52,7 @@ export async function answerBytes(request: Request, source: ByteSource): Promise
 type OpenedBody =
   | Uint8Array<ArrayBuffer>
   | ReadableStream<Uint8Array>
-  | { readonly first: Uint8Array; readonly rest: BlockStream };
+  | { readonly first: Uint8Array; readonly rest: BlockStream | null };
 
 function respond(
   body: OpenedBody,
@@ -60,14 +60,18 @@ function respond(
 ): Response {
   if (!("rest" in body)) return new Response(body, head);
   const { first, rest } = body;
-  const stream = toReadableStream(continued({ done: false, value: first }, rest[Symbol.asyncIterator]()));
-  return offerBody(new Response(stream, head), { ...head, first, rest });
+  const stream = rest ? continued({ done: false, value: first }, rest[Symbol.asyncIterator]()) : copyOf(first);
+  return offerBody(new Response(toReadableStream(stream), head), { ...head, first, rest });
+}
+
+/** What is sent may be taken over by its receiver. */
+async function* copyOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes.slice();
 }
 
 async function opened(source: ByteSource, range: ByteRange | null): Promise<OpenedBody | null> {
   const { bytes } = source;
-  // A copy, for what is sent may be taken over by its receiver.
-  if (bytes) return range ? bytes.slice(range.start, range.start + range.length) : new Uint8Array(bytes);
+  if (bytes) return range ? bytes.slice(range.start, range.start + range.length) : { first: bytes, rest: null };
   try {
     const body = await source.open(range);
     if (!body) return null;

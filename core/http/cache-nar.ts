@@ -1,5 +1,4 @@
 import { type Bytes, equalBytes } from "../lib/bytes.ts";
-import { collect } from "../lib/streams.ts";
 import { encodeBase32 } from "../nix/base32.ts";
 import { type CacheLookupDeps, lookUpNar, type ServedCache } from "../services/cache-lookup.ts";
 import type { Nar } from "../services/nar.ts";
@@ -11,17 +10,20 @@ import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import {
   answerElsewhere,
+  mayBeElsewhere,
   type NarElsewhere,
   PLACE_ONLY,
   PROXY_HEADER,
   pathForProxy,
   placeHeaders,
 } from "./nar-elsewhere.ts";
-import { KEPT_FILE_BYTES_MAX, type KnownNar, type NarMemory } from "./nar-memory.ts";
+import type { NarFiles } from "./nar-files.ts";
+import type { KnownNar, NarMemory } from "./nar-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
   readonly nars: NarMemory;
+  readonly files: Pick<NarFiles, "read">;
   readonly relay?: CacheRelay;
   readonly elsewhere?: NarElsewhere;
   readonly traffic?: Pick<NarTraffic, "sent">;
@@ -34,6 +36,10 @@ export interface NarRequest {
 }
 
 const CONTENT_TYPE = "application/x-nix-nar";
+/** Files up to this size are kept whole: most paths of a system have one, and what they cost is the request. */
+const KEPT_BYTES_MAX = 1024 * 1024;
+/** And where somebody else may send it, up to this: to be sent there costs a client as much. */
+const KEPT_BESIDE_OTHERS_BYTES_MAX = 256 * 1024;
 /** With the path's hash as in narinfos for a proxy: clients remember those longer than there is a proxy. */
 const TARGET = /^\/cache\/([^/]+)\/nar\/([^/]{52})\.nar\.zst(?:\?hash=[0-9a-z]{32})?$/;
 
@@ -97,7 +103,7 @@ async function answerFound(deps: CacheNarDeps, asked: NarRequest): Promise<Respo
   const headers = { ...answer.NOT_GUESSED, "content-type": CONTENT_TYPE };
   const elsewhere = { nar, headers: { ...headers, etag, "cache-control": cacheControl } };
   // What has other bytes than its name says must not be resumed, which nobody else would know.
-  const sentElsewhere = named && !isKept(nar) ? await answerElsewhere(deps, request, elsewhere) : null;
+  const sentElsewhere = named && !isKept(deps, request, nar) ? await answerElsewhere(deps, request, elsewhere) : null;
   if (sentElsewhere) {
     deps.traffic?.sent(cache.id, nar.fileSize);
     return sentElsewhere;
@@ -147,8 +153,8 @@ async function findNar(
   const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
   if (!found) return null;
   const isWhole = request.method === "GET" && !request.headers.has("if-none-match");
-  const isWanted = withFile && isWhole && isKept(found.nar);
-  const file = isWanted ? await readFile(deps, found.nar) : null;
+  const isWanted = withFile && isWhole && isKept(deps, request, found.nar);
+  const file = isWanted ? await deps.files.read(found.nar) : null;
   const known = { ...found, name: encodeBase32(found.nar.fileHash.digest), file };
   if (known.file || !remembered) nars.put(place, known, generation);
   return known;
@@ -158,17 +164,6 @@ function sizeOf({ headers }: Response): number {
   return Number(headers.get("content-length") ?? 0);
 }
 
-function isKept(nar: Nar): boolean {
-  return nar.fileSize <= KEPT_FILE_BYTES_MAX;
-}
-
-/** Proven. Null when it cannot be had: whoever opens it again says why. */
-async function readFile(deps: CacheNarDeps, nar: Nar): Promise<Uint8Array | null> {
-  try {
-    const body = await openNar(deps, nar);
-    return body && (await collect(body, KEPT_FILE_BYTES_MAX));
-  } catch (error) {
-    if (error instanceof NarDamagedError) return null;
-    throw error;
-  }
+function isKept(deps: Pick<CacheNarDeps, "elsewhere">, request: Request, { fileSize }: Nar): boolean {
+  return fileSize <= (mayBeElsewhere(deps, request) ? KEPT_BESIDE_OTHERS_BYTES_MAX : KEPT_BYTES_MAX);
 }

@@ -11,6 +11,7 @@ import { answerLog, type CacheLogDeps } from "./cache-log.ts";
 import { answerNar, type CacheNarDeps, narFromMemory } from "./cache-nar.ts";
 import { NarInfoAnswers } from "./cache-narinfo.ts";
 import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl } from "./cache-route.ts";
+import { NarFiles } from "./nar-files.ts";
 import { NarMemory } from "./nar-memory.ts";
 import { NarPlaces } from "./nar-places.ts";
 import { NarInfoMemory } from "./narinfo-memory.ts";
@@ -18,7 +19,7 @@ import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheSurfaceDeps
   extends CacheAccessDeps,
-    Omit<CacheNarDeps, "nars">,
+    Omit<CacheNarDeps, "nars" | "files">,
     CacheInfoDeps,
     CacheServeDeps,
     CacheLogDeps {
@@ -82,7 +83,8 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
     subscribe: (topic, handler) => deps.notifier.subscribe(topic, handler),
   };
   const narInfos = new NarInfoAnswers({ ...deps, nars, places: new NarPlaces({ ...deps, nars }) }, door, memory);
-  const context: Context = { deps: { ...deps, notifier, nars }, door, narInfos };
+  const own = { ...deps, notifier, nars };
+  const context: Context = { deps: { ...own, files: new NarFiles(own) }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),
   });

@@ -35,6 +35,15 @@ const LOG_HEADER = "x-gradient-nar-log";
 /** A client follows at once; the rest is for clocks that differ. Whoever resumes asks us again. */
 const URL_LIFETIME_MS = 300_000;
 
+/** Whether the request is one whose NAR somebody else may send. */
+export function mayBeElsewhere({ elsewhere }: { readonly elsewhere?: NarElsewhere }, request: Request): boolean {
+  return elsewhere !== undefined && (elsewhere.redirected || isBehindProxy(elsewhere, request));
+}
+
+function isBehindProxy({ proxyPath }: NarElsewhere, { headers }: Request): boolean {
+  return proxyPath !== null && headers.get(PROXY_HEADER) === PROXY_VALUE;
+}
+
 /**
  * Lets somebody else send the file, after it was decided that this client may have it: ranges too, though not anything
  * under a condition that is met by what the client has. Null when we must answer ourselves, also what is wrong with the
@@ -49,12 +58,10 @@ export async function answerElsewhere(
   }: { readonly nar: Nar; readonly headers: Readonly<Record<string, string>> & { readonly etag: string } },
 ): Promise<Response | null> {
   if (!elsewhere || !blobs.locate || request.method !== "GET") return null;
-  if (isNotModified(request.headers, headers.etag)) return null;
-  const isBehindProxy = elsewhere.proxyPath !== null && request.headers.get(PROXY_HEADER) === PROXY_VALUE;
-  if (!elsewhere.redirected && !isBehindProxy) return null;
+  if (!mayBeElsewhere({ elsewhere }, request) || isNotModified(request.headers, headers.etag)) return null;
   const location = await blobs.locate(nar.objectKey, URL_LIFETIME_MS);
   if (location?.size !== nar.fileSize) return null;
-  return answerAt(location, elsewhere, { isBehindProxy, headers });
+  return answerAt(location, elsewhere, { isBehindProxy: isBehindProxy(elsewhere, request), headers });
 }
 
 /** Where the proxy before us finds the file. Null where we must answer ourselves, as for `answerElsewhere`. */

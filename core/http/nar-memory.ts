@@ -2,9 +2,6 @@ import { type Clock, SECOND } from "../lib/clock.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
 import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
 
-/** Files up to this size are kept whole: most paths of a system have one, and what they cost is the request. */
-export const KEPT_FILE_BYTES_MAX: number = 256 * 1024;
-
 /** Of two maps' entries, their keys, the NAR's hashes, texts and its file's place, measured as for narinfos. */
 const ENTRY_BYTES = 1_650;
 /** What became of paths while a NAR was looked up is told for as many: a closure that is pushed meanwhile, or two. */

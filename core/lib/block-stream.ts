@@ -19,8 +19,10 @@ export function isBlockStream(stream: ByteStream): stream is BlockStream {
 export interface OfferedBody {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
+  /** Not to be written to. */
   readonly first: Uint8Array;
-  readonly rest: BlockStream;
+  /** Null: `first` is all of it. */
+  readonly rest: BlockStream | null;
 }
 
 const offers = new WeakMap<Response, OfferedBody>();

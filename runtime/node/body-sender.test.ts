@@ -99,6 +99,19 @@ test.each([1, BLOCK, BLOCK + 1, 20 * BLOCK + 7])(
   },
 );
 
+test("a body that is in memory arrives whole, however slow its client is", async () => {
+  const first = Uint8Array.from({ length: 20 * BLOCK }, (_, position) => byteAt(position));
+  const headers = { "content-length": String(first.length) };
+  respond = () => offerBody(new Response(new ReadableStream()), { status: 200, headers, first, rest: null });
+  const response = await ask();
+  await sleep(50);
+  const hash = createHash("sha256");
+  for await (const chunk of response) hash.update(chunk as Buffer);
+
+  expect(response.headers["content-length"]).toBe(String(first.length));
+  expect(hash.digest("hex")).toBe(expected(first.length));
+});
+
 test("memory that is used again never shows in another body: many clients of different paces", async () => {
   const lengths = Array.from({ length: 16 }, (_, index) => (index + 1) * 200_000);
   let next = 0;

@@ -21,6 +21,7 @@ const spare: Buffer[] = [];
  */
 export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log: Logger): Promise<void> {
   const { status, headers, first, rest } = body;
+  if (!rest) return void outgoing.writeHead(status, headers).end(first);
   const blocks: Block[] = [];
   // Nobody is told of what is written to a connection that is gone.
   const closed = new Promise<void>((resolve) => outgoing.once("close", resolve));

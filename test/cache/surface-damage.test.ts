@@ -12,7 +12,7 @@ import { asking, flipByte, narInfoUrl, narUrl, ORIGIN, withPath } from "./surfac
 
 test("a changed byte never gets out whole, and from then on the path is 404 everywhere", async () => {
   await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const { cache, path } = await withPath(bench, randomContent(2_000_000));
   const second = await bench.makeCache();
   await bench.commit([second.id], [path]);
   const [here, elsewhere] = [asking(bench), asking(bench)];
@@ -45,7 +45,7 @@ test("a changed byte never gets out whole, and from then on the path is 404 ever
 
 test("a file that was proven is sent as it is until somebody writes to it", async () => {
   await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const { cache, path } = await withPath(bench, randomContent(2_000_000));
   let hashed = 0;
   const sha256: Hasher["sha256"] = (options) => {
     hashed++;

@@ -93,7 +93,7 @@ test("who has an answer already is told that it has not changed", async () => {
 
 test("a download that broke off is resumed with a range", async () => {
   await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const { cache, path } = await withPath(bench, randomContent(2_000_000));
   const ask = asking(bench);
   const url = narUrl(cache, path);
   const whole = await bodyOf(await ask(url));
@@ -417,7 +417,7 @@ test("uses that the database could not take are kept for the next flush", async 
 
 test("an unread body lets go of its file", async () => {
   await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench, randomContent(1_000_000));
+  const { cache, path } = await withPath(bench, randomContent(2_000_000));
   let closed = 0;
   const { blobs } = bench.deps;
   const counting: typeof blobs = {
