@@ -23,7 +23,8 @@ import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheNarDeps extends CacheLookupDeps, NarOpenDeps {
   readonly nars: NarMemory;
-  readonly files: Pick<NarFiles, "read">;
+  /** Null: none is kept. */
+  readonly files: Pick<NarFiles, "read"> | null;
   readonly relay?: CacheRelay;
   readonly elsewhere?: NarElsewhere;
   readonly traffic?: Pick<NarTraffic, "sent">;
@@ -94,6 +95,7 @@ export async function answerNar(deps: CacheNarDeps, asked: NarRequest): Promise<
 async function answerFound(deps: CacheNarDeps, asked: NarRequest): Promise<Response | null> {
   const { request, cache, fileHash } = asked;
   const known = await findNar(deps, asked, { withFile: true });
+  if (known === "gone") return null;
   if (!known) return (await deps.relay?.nar(cache, { fileHash }, request)) ?? null;
   const { nar, file } = known;
   // Under a name from before the NAR was stored anew the bytes are others: neither for ever nor to be resumed.
@@ -131,20 +133,21 @@ async function answerPlace(deps: CacheNarDeps, asked: NarRequest): Promise<Respo
   const name = encodeBase32(fileHash);
   const { generation } = nars;
   const known = await findNar(deps, asked, { withFile: false });
-  const path = known?.name === name ? await pathForProxy(deps, known.nar) : null;
-  if (!known || path === null) return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
+  const isNamed = known !== null && known !== "gone" && known.name === name;
+  const path = isNamed ? await pathForProxy(deps, known.nar) : null;
+  if (!isNamed || path === null) return new Response(null, { status: 204, headers: { "cache-control": "no-store" } });
   if (!elsewhere?.movingTo) nars.setPath({ cacheId: cache.id, name }, path, generation);
   if (request.method === "GET" && !elsewhere?.proxyCounts) traffic?.sent(cache.id, known.nar.fileSize);
   const headers = { "cache-control": answer.immutableCacheControl(cache), ...placeHeaders(cache, { ...known, path }) };
   return new Response(null, { status: 204, headers });
 }
 
-/** Of what is kept in memory a whole GET reads the file, too. */
+/** Of what is kept in memory a whole GET reads the file, too, and forgets what is known of one that is gone. */
 async function findNar(
   deps: CacheNarDeps,
   { request, cache, fileHash }: NarRequest,
   { withFile }: { readonly withFile: boolean },
-): Promise<KnownNar | null> {
+): Promise<KnownNar | "gone" | null> {
   const { nars } = deps;
   const place = { cacheId: cache.id, name: encodeBase32(fileHash) };
   const remembered = nars.get(place.cacheId, place.name);
@@ -152,9 +155,15 @@ async function findNar(
   const generation = nars.generation;
   const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
   if (!found) return null;
-  const isWhole = request.method === "GET" && !request.headers.has("if-none-match");
-  const isWanted = withFile && isWhole && isKept(deps, request, found.nar);
-  const file = isWanted ? await deps.files.read(found.nar) : null;
+  // Somebody else may have been quicker.
+  const meanwhile = remembered ? undefined : nars.get(place.cacheId, place.name);
+  if (meanwhile?.file) return meanwhile;
+  const isWanted = withFile && isWhole(request) && isKept(deps, request, found.nar);
+  const file = isWanted ? ((await deps.files?.read(found.nar)) ?? null) : null;
+  if (file === "gone") {
+    nars.forget(`${place.cacheId}/${found.pathHash}`);
+    return file;
+  }
   const known = { ...found, name: encodeBase32(found.nar.fileHash.digest), file };
   if (known.file || !remembered) nars.put(place, known, generation);
   return known;
@@ -162,6 +171,10 @@ async function findNar(
 
 function sizeOf({ headers }: Response): number {
   return Number(headers.get("content-length") ?? 0);
+}
+
+function isWhole({ method, headers }: Request): boolean {
+  return method === "GET" && !headers.has("if-none-match") && !headers.has("range");
 }
 
 function isKept(deps: Pick<CacheNarDeps, "elsewhere">, request: Request, { fileSize }: Nar): boolean {

@@ -24,6 +24,8 @@ export interface CacheSurfaceDeps
     CacheServeDeps,
     CacheLogDeps {
   readonly notifier: Notifier;
+  /** False where it lives for one request only: small NARs are sent while they are read, like large ones. */
+  readonly keepsFiles?: boolean;
   /** Answers what is not GET, and the HEAD of what was put and waits; null for the rest. It decides itself who may. */
   write?(request: Request): Promise<Response | null>;
   /** The signed JSON of what an output of a derivation without a path of its own became. */
@@ -84,7 +86,8 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   };
   const narInfos = new NarInfoAnswers({ ...deps, nars, places: new NarPlaces({ ...deps, nars }) }, door, memory);
   const own = { ...deps, notifier, nars };
-  const context: Context = { deps: { ...own, files: new NarFiles(own) }, door, narInfos };
+  const files = deps.keepsFiles === false ? null : new NarFiles(own);
+  const context: Context = { deps: { ...own, files }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),
   });

@@ -27,7 +27,16 @@ export async function openNar(deps: NarOpenDeps, nar: Nar): Promise<ByteStream |
   const blob = await openSound(deps, nar);
   if (!blob) return null;
   const { body, imprint } = blob;
-  if (imprint !== undefined && deps.proofs?.stands(nar, imprint)) return body;
+  return imprint !== undefined && deps.proofs?.stands(nar, imprint) ? body : hashed(deps, nar, blob);
+}
+
+/** The same for bytes that are kept: hashed whatever was proven, for somebody may write to the file just now. */
+export async function openNarAnew(deps: NarOpenDeps, nar: Nar): Promise<ByteStream | null> {
+  const blob = await openSound(deps, nar);
+  return blob && hashed(deps, nar, blob);
+}
+
+function hashed(deps: NarOpenDeps, nar: Nar, { body, imprint }: Blob): ByteStream {
   return isBlockStream(body) ? provenBlocks(deps, nar, { body, imprint }) : provenBody(deps, nar, { body, imprint });
 }
 

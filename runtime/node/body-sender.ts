@@ -21,7 +21,6 @@ const spare: Buffer[] = [];
  */
 export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log: Logger): Promise<void> {
   const { status, headers, first, rest } = body;
-  if (!rest) return void outgoing.writeHead(status, headers).end(first);
   const blocks: Block[] = [];
   // Nobody is told of what is written to a connection that is gone.
   const closed = new Promise<void>((resolve) => outgoing.once("close", resolve));
@@ -29,6 +28,7 @@ export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log:
     Promise.race([closed, new Promise<void>((resolve) => outgoing.write(bytes, () => resolve()))]);
   try {
     outgoing.writeHead(status, headers);
+    if (!rest) return void outgoing.end(first);
     const firstWritten = write(first);
     for (let turn = 0; !outgoing.destroyed; turn++) {
       const block = blocks[turn % BLOCKS] ?? newBlock(blocks);
@@ -44,7 +44,7 @@ export async function sendBody(outgoing: ServerResponse, body: OfferedBody, log:
     log.warn("a body could not be sent to its end", { error });
     outgoing.destroy();
   } finally {
-    await rest.close().catch(() => {});
+    await rest?.close().catch(() => {});
     // A response that is over counts as destroyed; of one that was cut the connection may hold the memory still.
     if (outgoing.writableFinished) keepSpare(blocks);
   }

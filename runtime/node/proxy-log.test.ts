@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdir, readdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { systemClock } from "#core/lib/clock.ts";
@@ -58,7 +58,7 @@ test("of several processes one counts a file", async () => {
   expect(sent).toHaveLength(10_000);
 });
 
-test("a folder that cannot be read is told of once, and read when it can be", async () => {
+test("why a folder cannot be read is told once, and it is read when it can be", async () => {
   await using folder = await withTemporaryFolder();
   const path = join(folder.path, "sent");
   const warned: string[] = [];
@@ -78,13 +78,43 @@ test("a folder that cannot be read is told of once, and read when it can be", as
   await using counting = keepCountingSent(path, { traffic, clock, log: { warn: (words) => void warned.push(words) } });
   await round(1);
   await round(2);
+  expect(warned).toHaveLength(1);
   await mkdir(path);
   await writeFile(join(path, FILE), `${LINE}\n`);
   await round(3);
   await rm(path, { recursive: true });
+  await writeFile(path, "no folder");
   await round(4);
-  await expect.poll(() => warned.length).toBe(2);
-  expect(warned[0]).toMatch(/sent: what nginx sends is not counted\. .*GRADIENT_NGINX_LOG_PATH.*2770/);
+  await rm(path);
+  await round(5);
+  await expect.poll(() => warned.length).toBe(3);
+  expect(warned[0]).toMatch(/^not all of what nginx sends is counted\. .*GRADIENT_NGINX_LOG_PATH.*2770/);
   expect(sent).toEqual([[CACHE, 12_345]]);
   await counting[Symbol.asyncDispose]();
+});
+
+test("a file that no nginx wrote is read to a limit, and one that cannot be read keeps no other from it", async () => {
+  await using folder = await withTemporaryFolder();
+  const { sent, ...counted } = deps();
+  await writeFile(join(folder.path, "sent-1"), `${LINE}\n`);
+  await truncate(join(folder.path, "sent-1"), 1024 ** 4);
+  expect(await countSent(folder.path, counted)).toBeNull();
+  for (const name of ["sent-2", "sent-3", "sent-4"]) await writeFile(join(folder.path, name), `${LINE}\n`);
+  const traffic = {
+    sent: () => {
+      throw new Error("it cannot be counted");
+    },
+  };
+  expect(await countSent(folder.path, { ...counted, traffic })).toMatchObject({ message: "it cannot be counted" });
+  expect(await readdir(folder.path)).toEqual([]);
+  expect(sent).toEqual([[CACHE, 12_345]]);
+});
+
+test("a server that stops leaves the files that it has not begun to the next one", async () => {
+  await using folder = await withTemporaryFolder();
+  await writeFile(join(folder.path, FILE), `${LINE}\n`);
+  const { sent, ...counted } = deps();
+  expect(await countSent(folder.path, counted, AbortSignal.abort())).toBeNull();
+  expect(sent).toEqual([]);
+  expect(await readdir(folder.path)).toEqual([FILE]);
 });

@@ -7,9 +7,11 @@ import type { Logger } from "#core/ports/logger.ts";
 import type { NarTraffic } from "#core/services/traffic.ts";
 import { hasCode } from "./files.ts";
 
-/** As the proxy's configuration names them: the ten seconds since 1970 in which it writes into the file. */
+/** Named for the ten seconds since 1970 in which nginx writes into it (nixos/modules/server/nginx.nix). */
 const NAME = /^sent-(\d{1,11})$/;
 const FILE_MS = 10_000;
+/** More than a hundred thousand lines a second. What is beyond is not nginx's, or counts as not sent. */
+const FILE_BYTES_MAX = 64 * 1024 * 1024;
 /** A worker of nginx that waits for a disk writes with the time that it had before. */
 const GRACE_MS = 10_000;
 const INTERVAL_MS = 10_000;
@@ -21,13 +23,14 @@ export interface ProxyLogDeps {
 }
 
 const ADVICE =
-  "Both write into that folder (GRADIENT_NGINX_LOG_PATH, and access_log of nginx's /gradient-located), and the " +
-  "server reads what nginx has written: give it mode 2770 and a group that both are in. The NixOS module does";
+  "nginx and the server both write into that folder (GRADIENT_NGINX_LOG_PATH, and access_log of nginx's " +
+  "/gradient-located), and the server reads what nginx has written: give it mode 2770 and a group that both are in. " +
+  "The NixOS module does";
 
 /**
  * Counts what the proxy before us writes into this folder that it has sent, until it is disposed of. What it writes
- * while no server runs is counted by the next one. Where that fails it is logged once, and tried again: what is sent
- * matters more than how much it was.
+ * while no server runs is counted by the next one. Where that fails each new reason is logged, and it is tried again:
+ * what is sent matters more than how much it was.
  */
 export function keepCountingSent(
   folder: string,
@@ -35,11 +38,12 @@ export function keepCountingSent(
 ): AsyncDisposable {
   const stopping = new AbortController();
   async function keepCounting(): Promise<void> {
-    let isTold = false;
+    let told = "";
     while (!stopping.signal.aborted) {
-      const error = await countSent(folder, deps);
-      if (error !== null && !isTold) log.warn(`${folder}: what nginx sends is not counted. ${ADVICE}`, { error });
-      isTold = error !== null;
+      const error = await countSent(folder, deps, stopping.signal);
+      const words = error === null ? "" : String(error);
+      if (words !== "" && words !== told) log.warn(`not all of what nginx sends is counted. ${ADVICE}`, { error });
+      told = words;
       await sleep(deps.clock, INTERVAL_MS, stopping.signal);
     }
   }
@@ -58,21 +62,26 @@ export function keepCountingSent(
  *
  * @returns why a file, or the folder, could not be read or removed: the first reason of all. The others are counted.
  */
-export async function countSent(folder: string, { traffic, clock }: ProxyLogDeps): Promise<unknown> {
-  let failure: unknown = null;
+export async function countSent(
+  folder: string,
+  { traffic, clock }: ProxyLogDeps,
+  stopping?: AbortSignal,
+): Promise<Error | null> {
+  let failure: Error | null = null;
   try {
     for await (const entry of await opendir(folder)) {
+      if (stopping?.aborted) break;
       const file = entry.isFile() ? NAME.exec(entry.name)?.[1] : undefined;
       if (file === undefined || (Number(file) + 1) * FILE_MS + GRACE_MS > clock.now()) continue;
       try {
         await using taken = await take(join(folder, entry.name));
         if (taken) await countLines(taken, traffic);
       } catch (error) {
-        failure ??= error;
+        failure ??= error as Error;
       }
     }
   } catch (error) {
-    failure ??= error;
+    failure ??= error as Error;
   }
   return failure;
 }
@@ -94,7 +103,8 @@ async function take(path: string): Promise<FileHandle | null> {
 
 async function countLines(file: FileHandle, traffic: Pick<NarTraffic, "sent">): Promise<void> {
   let rest = "";
-  for await (const chunk of file.createReadStream({ encoding: "latin1", autoClose: false })) {
+  const options = { encoding: "latin1", end: FILE_BYTES_MAX - 1, autoClose: false } as const;
+  for await (const chunk of file.createReadStream(options)) {
     const lines = `${rest}${chunk}`.split("\n");
     // What is cut here has begun as no line of ours.
     rest = (lines.pop() ?? "").slice(0, LINE_LENGTH_MAX);

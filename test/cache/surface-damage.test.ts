@@ -70,9 +70,9 @@ test("a file that was proven is sent as it is until somebody writes to it", asyn
   expect((await ask(narUrl(cache, path))).status).toBe(404);
 });
 
-test("a small file with a changed byte is 404 at once", async () => {
+test.each([1_000, 700_000])("a file of %i bytes, with a changed one, is 404 at once", async (bytes) => {
   await using bench = await withCacheBench();
-  const { cache, path } = await withPath(bench);
+  const { cache, path } = await withPath(bench, randomContent(bytes));
   const [file] = await bench.objectFiles();
   await flipByte(file as string, 200);
   expect((await asking(bench)(narUrl(cache, path))).status).toBe(404);

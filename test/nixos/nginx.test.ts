@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
@@ -213,18 +213,41 @@ describe.skipIf(!canEvaluate() || !nginxAvailable())("nginx as the module config
     expect([located.status, located.body]).toEqual([204, ""]);
   });
 
+  const processes = (): string[] =>
+    readFileSync(`/proc/${nginxPid}/task/${nginxPid}/children`, "utf8").trim().split(" ");
+
   /** How often nginx has read a file, or had one sent (proc(5), io). Null where that is not ours to see. */
   const fileReads = (): number | null => {
     try {
-      return readFileSync(`/proc/${nginxPid}/task/${nginxPid}/children`, "utf8")
-        .trim()
-        .split(" ")
+      return processes()
         .map((pid) => Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]))
         .reduce((sum, calls) => sum + calls, 0);
     } catch {
       return null;
     }
   };
+
+  /** The files of nginx's memory that it has open. Null where that is not ours to see. */
+  const openNarInfos = (): number | null => {
+    try {
+      const open = processes().flatMap((pid) => readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`));
+      return open.filter((fd) => /\/gradient\/[0-9a-f]{32}$/.test(readlinkSync(fd))).length;
+    } catch {
+      return null;
+    }
+  };
+
+  test("a narinfo that was sent of memory stays open for who asks next", async ({ skip }) => {
+    skip(openNarInfos() === null, "skipped: what nginx's processes have open cannot be seen here");
+    const anyOpen = async () => {
+      for (let i = 0; i < 2; i++) await (await fetch(`${plainOrigin}/cache/open/0kept.narinfo`)).text();
+      // Any other file is closed by then.
+      await sleep(100);
+      return openNarInfos();
+    };
+    // A second may pass between the two on a busy machine.
+    await expect.poll(anyOpen).toBeGreaterThan(0);
+  });
 
   test("without TLS the kernel sends a NAR, and its bytes do not pass through nginx", async ({ skip }) => {
     const before = fileReads();

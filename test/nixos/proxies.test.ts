@@ -58,6 +58,8 @@ describe.skipIf(!canEvaluate())("the reverse proxies", () => {
     const { locations, extraConfig, ...host } = hostOf("nginx");
     expect(host).toEqual({ http2: true, enableACME: true, forceSSL: true });
     for (const line of ["sendfile on;", "tcp_nopush on;"]) expect(extraConfig.split("\n")).toContain(line);
+    const [, narInfos] = Object.entries(locations).find(([path]) => path.includes("narinfo")) ?? [];
+    expect(narInfos?.extraConfig).toContain("sendfile off;");
     expect(serversOf("nginx")).toEqual(["127.0.0.1:3000"]);
     for (const path of ["/api/", "/proto", "/cache/"]) {
       expect(locations[path]).toMatchObject({ proxyPass: "http://gradient-server" });

@@ -102,7 +102,7 @@ let
 
   # What is sent is logged here, since a log of the file's own location would take the place of the host's. The server
   # reads each file when its ten seconds are over (runtime/node/proxy-log.ts), and takes it away; the lines are its own
-  # (core/http/sent-nar.ts). nginx writes such a file only where there is a `root`.
+  # (core/http/sent-nar.ts). nginx writes into a file of a name with variables only where the folder `root` is there.
   located = ''
     internal;
     ${headers}
@@ -117,7 +117,7 @@ let
     log_subrequest on;
     root ${cfg.nginxLogPath};
     access_log ${cfg.nginxLogPath}/sent-$gradient_ten_seconds gradient_sent if=$gradient_sent;
-    open_log_file_cache max=4 inactive=20s valid=10s;
+    open_log_file_cache max=1 inactive=10s valid=10s;
   '';
 
   # The tag is the server's: one of the file's time would be another after a backup was restored.
@@ -172,7 +172,7 @@ in
     # nginx starts without it, too: other hosts may be on it.
     systemd.services.nginx.serviceConfig = {
       ReadWritePaths = lib.mkIf cfg.nginxReadsStorage [ "-${cfg.nginxLogPath}" ];
-      # Beside the connections it keeps some 1,500 files open.
+      # Beside its connections each of its processes keeps some 1,500 files open.
       LimitNOFILE = lib.mkDefault 65535;
     };
 
@@ -223,9 +223,10 @@ in
         http2 = true;
         # The kernel sends a file where there is no TLS, its head in the same piece. For the whole host: one location
         # without `tcp_nopush`, or a question for the place of a file without `sendfile`, and the connection has them no
-        # more. A narinfo, which Nix asks for three times, is opened once. The files of the storage have a memory of
-        # their own: none is ever written twice, and nginx looks whether what it remembers is still the file that it
-        # kept, but the space of a deleted one may stay taken until somebody asks for another.
+        # more. A narinfo, which Nix asks for three times, is opened once; a page that is written in place may go out
+        # with its old length for ten seconds. The files of the storage have memories of their own: none is ever
+        # written twice, and nginx looks whether what it remembers is still the file that it kept, but the space of a
+        # deleted one may stay taken until somebody asks for another.
         extraConfig = ''
           sendfile on;
           tcp_nopush on;
