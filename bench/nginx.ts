@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { generatedSystems, PROXY_NAME } from "#test/nixos/support/generated-proxy.ts";
 import { LOG_PATH, nginxConfiguration } from "#test/nixos/support/nginx.ts";
+import { type MemoryFolder, withMemoryFolder } from "./memory-folder.ts";
 import { asServer } from "./processes.ts";
 
 export interface StaticServer extends AsyncDisposable {
@@ -18,20 +19,16 @@ const KEPT_CONNECTIONS = "keepalive_requests 100000000;";
 /** Of the module. */
 export const STORAGE_LOCATION = "/internal-storage/";
 
-export interface ProxyLog extends AsyncDisposable {
-  /** A folder in memory, as below /run. */
-  readonly path: string;
+/** As below /run. */
+export interface ProxyLog extends MemoryFolder {
   /** What the module sets for a server behind its nginx that writes there. */
   readonly settings: Readonly<Record<string, string>>;
 }
 
 export async function makeProxyLog(): Promise<ProxyLog> {
-  const path = await mkdtemp("/dev/shm/gradient-bench-");
-  return {
-    path,
-    settings: { GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION, GRADIENT_NGINX_LOG_PATH: path },
-    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }),
-  };
+  const folder = await withMemoryFolder();
+  const settings = { GRADIENT_NGINX_STORAGE_LOCATION: STORAGE_LOCATION, GRADIENT_NGINX_LOG_PATH: folder.path };
+  return { ...folder, settings };
 }
 
 export interface ProxiedServer {
@@ -50,13 +47,12 @@ export async function startNginx(folder: string): Promise<StaticServer> {
 export async function startProxy(home: string, { url, storage, log }: ProxiedServer): Promise<StaticServer> {
   await using started = new AsyncDisposableStack();
   // On a NixOS it is below /run, in memory.
-  const memory = await mkdtemp("/dev/shm/gradient-bench-");
-  started.defer(() => rm(memory, { recursive: true, force: true }));
+  const memory = started.use(await withMemoryFolder());
   const { nginx } = generatedSystems(Number(new URL(url).port)).nginx;
   const server = started.use(
     await start(home, (port) =>
       nginxConfiguration(nginx, PROXY_NAME, home, { user: "root", listen: `127.0.0.1:${port}`, http: KEPT_CONNECTIONS })
-        .replace(`proxy_cache_path ${home}`, `proxy_cache_path ${memory}`)
+        .replace(`proxy_cache_path ${home}`, `proxy_cache_path ${memory.path}`)
         .replaceAll("/var/lib/gradient/storage", storage)
         .replaceAll(LOG_PATH, log.path),
     ),
