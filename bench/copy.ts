@@ -23,8 +23,8 @@ const BYTES = [100, 1_000, 1_000, 4_000, 4_000, 10_000, 30_000, 100_000, 300_000
 
 const NOTES = [
   `\`copy\`: \`nix copy --from\` of ${PATHS} outputs of 100 bytes to 1 MB (random bytes) into an empty store in ` +
-    "memory, without checking signatures, beside a cache that `nix copy --to 'file://…?compression=zstd'` has made of " +
-    "the same outputs, served by nginx, and by a bare server of Node that has all of it in memory. nginx and that " +
+    "memory, without checking signatures, beside a cache that `nix copy --to 'file://…?compression=zstd'` has made " +
+    "of the same outputs, served by nginx, and by a bare server of Node that has all of it in memory. nginx and that " +
     "server stay on one CPU, nothing else is pinned. The first in a minute: after a minute without any " +
     "copy the server has narinfos and NARs no more in memory and asks the database and the disk for each; nginx has " +
     "waited as long. The aims are of the others.",
