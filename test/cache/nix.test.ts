@@ -145,7 +145,7 @@ function broken(body: ReadableStream<Uint8Array>, bytes: number): ReadableStream
 test("of a damaged body a client receives a beginning, and no other byte", async () => {
   await using bench = await withCacheBench();
   const cache = await bench.makeCache();
-  const path = await storeFile(bench, "path", { content: randomContent(1_000_000) });
+  const path = await storeFile(bench, "path", { content: randomContent(2_000_000) });
   await bench.commit([cache.id], [path]);
   await using server = await withServer(bench.surface());
   const [file = ""] = await bench.objectFiles();
