@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { mkdir, readdir, rm, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -75,7 +76,9 @@ test("why a folder cannot be read is told once, and it is read when it can be", 
     await expect.poll(() => waiting.length).toBe(n);
     waiting.at(-1)?.();
   };
-  await using counting = keepCountingSent(path, { traffic, clock, log: { warn: (words) => void warned.push(words) } });
+  const stopping = new AbortController();
+  const log = { warn: (words: string) => void warned.push(words) };
+  const ended = keepCountingSent(path, { traffic, clock, log }, stopping.signal);
   await round(1);
   await round(2);
   expect(warned).toHaveLength(1);
@@ -90,7 +93,31 @@ test("why a folder cannot be read is told once, and it is read when it can be", 
   await expect.poll(() => warned.length).toBe(3);
   expect(warned[0]).toMatch(/^not all of what nginx sends is counted\. .*GRADIENT_NGINX_LOG_PATH.*2770/);
   expect(sent).toEqual([[CACHE, 12_345]]);
-  await counting[Symbol.asyncDispose]();
+  stopping.abort();
+  await ended;
+});
+
+test("files that cannot be taken are told of once, however many there are", async () => {
+  await using folder = await withTemporaryFolder();
+  const warned: string[] = [];
+  const { traffic } = deps();
+  const stopping = new AbortController();
+  let rounds = 0;
+  const denied = () => {
+    throw Object.assign(new Error(`EACCES: permission denied, open 'sent-${rounds}'`), { code: "EACCES" });
+  };
+  const clock = {
+    ...systemClock,
+    schedule(_ms: number, action: () => void) {
+      writeFileSync(join(folder.path, `sent-${++rounds}`), `${LINE}\n`);
+      if (rounds === 4) stopping.abort();
+      return systemClock.schedule(0, action);
+    },
+  };
+  const log = { warn: (words: string) => void warned.push(words) };
+  await keepCountingSent(folder.path, { traffic: { ...traffic, sent: denied }, clock, log }, stopping.signal);
+  expect(rounds).toBe(4);
+  expect(warned).toHaveLength(1);
 });
 
 test("a file that no nginx wrote is read to a limit, and one that cannot be read keeps no other from it", async () => {

@@ -28,32 +28,28 @@ const ADVICE =
   "The NixOS module does";
 
 /**
- * Counts what the proxy before us writes into this folder that it has sent, until it is disposed of. What it writes
- * while no server runs is counted by the next one. Where that fails each new reason is logged, and it is tried again:
- * what is sent matters more than how much it was.
+ * Counts what the proxy before us writes into this folder that it has sent. What it writes while no server runs is
+ * counted by the next one. Where that fails each new kind of failure is logged, and it is tried again: what is sent
+ * matters more than how much it was. It never rejects.
  */
-export function keepCountingSent(
+export async function keepCountingSent(
   folder: string,
   { log, ...deps }: ProxyLogDeps & { readonly log: Pick<Logger, "warn"> },
-): AsyncDisposable {
-  const stopping = new AbortController();
-  async function keepCounting(): Promise<void> {
-    let told = "";
-    while (!stopping.signal.aborted) {
-      const error = await countSent(folder, deps, stopping.signal);
-      const words = error === null ? "" : String(error);
-      if (words !== "" && words !== told) log.warn(`not all of what nginx sends is counted. ${ADVICE}`, { error });
-      told = words;
-      await sleep(deps.clock, INTERVAL_MS, stopping.signal);
-    }
+  stopping: AbortSignal,
+): Promise<void> {
+  let told: string | null = null;
+  while (!stopping.aborted) {
+    const error = await countSent(folder, deps, stopping);
+    const kind = error && kindOf(error);
+    if (kind !== null && kind !== told) log.warn(`not all of what nginx sends is counted. ${ADVICE}`, { error });
+    told = kind;
+    await sleep(deps.clock, INTERVAL_MS, stopping);
   }
-  const ended = keepCounting();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopping.abort();
-      await ended;
-    },
-  };
+}
+
+/** The same for each file, of which there is another one every ten seconds. */
+function kindOf(error: Error): string {
+  return "code" in error ? String(error.code) : error.message;
 }
 
 /**

@@ -79,12 +79,8 @@ export async function startServer(
   const composition = await compose({ config, loggers, databases, notifier, secrets, storage });
   started.defer(composition.close);
   // Stopped after the requests: their uses count, too.
-  started.use(startFlushing(composition, loggers.cache));
-  const { proxyLogPath } = config.storage;
-  if (proxyLogPath !== null) {
-    const { front, hub } = composition;
-    started.use(keepCountingSent(proxyLogPath, { traffic: front.traffic, clock: hub.clock, log: loggers.main }));
-  }
+  started.use(stoppable((stopping) => keepFlushing(composition, loggers.cache, stopping)));
+  started.use(stoppable((stopping) => keepCounting(config, composition, { loggers, stopping })));
 
   const server = createHttpServer(composition, loggers.cache);
   const live = new LiveSockets(composition.fetch, loggers.web);
@@ -118,9 +114,18 @@ export async function startServer(
   };
 }
 
-function startFlushing(composition: Composition, log: Loggers["cache"]): AsyncDisposable {
+/** What the proxy before us sends, where it writes that down. */
+async function keepCounting(
+  { storage: { proxyLogPath } }: Config,
+  { front: { traffic }, hub: { clock } }: Composition,
+  { loggers, stopping }: { readonly loggers: Loggers; readonly stopping: AbortSignal },
+): Promise<void> {
+  if (proxyLogPath !== null) await keepCountingSent(proxyLogPath, { traffic, clock, log: loggers.main }, stopping);
+}
+
+function stoppable(keepWorking: (stopping: AbortSignal) => Promise<void>): AsyncDisposable {
   const stopping = new AbortController();
-  const ended = keepFlushing(composition, log, stopping.signal);
+  const ended = keepWorking(stopping.signal);
   return {
     [Symbol.asyncDispose]: async () => {
       stopping.abort();

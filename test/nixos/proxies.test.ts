@@ -117,7 +117,7 @@ describe.skipIf(!canEvaluate())("the reverse proxies", () => {
       "d /run/gradient-nginx 2770 gradient gradient 1d",
     ]);
     const written = (name: string) => unitOf(evaluated.nginx, name).serviceConfig.ReadWritePaths;
-    expect(written("gradient-server")).toEqual(["/var/lib/gradient", "/run/gradient-nginx"]);
+    expect(written("gradient-server")).toEqual(["/var/lib/gradient", "-/run/gradient-nginx"]);
     expect(written("nginx")).toEqual(["-/run/gradient-nginx"]);
 
     for (const name of ["none", "caddy", "shared"] as const) {

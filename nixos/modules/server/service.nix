@@ -125,7 +125,8 @@ let
       cfg.baseDir
     ]
     ++ lib.optional (cfg.storage.sharedPath != null) storage
-    ++ lib.optional cfg.nginxReadsStorage cfg.nginxLogPath;
+    # The server starts without it, too, and says so.
+    ++ lib.optional cfg.nginxReadsStorage "-${cfg.nginxLogPath}";
     LoadCredential =
       lib.mapAttrsToList (name: file: "${credentialOf name}:${file}") secrets
       ++ lib.mapAttrsToList (name: file: "${name}:${file}") cfg.stateCredentials;
