@@ -1,6 +1,6 @@
 import { type Bytes, equalBytes } from "../lib/bytes.ts";
 import { encodeBase32 } from "../nix/base32.ts";
-import { type CacheLookupDeps, lookUpNar, type ServedCache } from "../services/cache-lookup.ts";
+import type { CacheLookupDeps, ServedCache } from "../services/cache-lookup.ts";
 import type { Nar } from "../services/nar.ts";
 import { isNarStored, NarDamagedError, type NarOpenDeps, openNar, openNarRange } from "../services/nar-open.ts";
 import type { NarTraffic } from "../services/traffic.ts";
@@ -8,6 +8,7 @@ import { answerBytes } from "./byte-answer.ts";
 import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
+import { findKnownNar } from "./known-nar.ts";
 import {
   answerElsewhere,
   mayBeElsewhere,
@@ -149,24 +150,19 @@ async function findNar(
   { withFile }: { readonly withFile: boolean },
 ): Promise<KnownNar | "gone" | null> {
   const { nars } = deps;
-  const place = { cacheId: cache.id, name: encodeBase32(fileHash) };
-  const remembered = nars.get(place.cacheId, place.name);
-  if (remembered?.file) return remembered;
-  const generation = nars.generation;
-  const found = remembered ?? (await lookUpNar(deps, { cacheId: cache.id, fileHash }));
-  if (!found) return null;
-  // Somebody else may have been quicker.
-  const meanwhile = remembered ? undefined : nars.get(place.cacheId, place.name);
-  if (meanwhile?.file) return meanwhile;
-  const isWanted = withFile && isWhole(request) && isKept(deps, request, found.nar);
-  const file = isWanted ? ((await deps.files?.read(found.nar)) ?? null) : null;
+  const { generation } = nars;
+  const known = await findKnownNar(deps, { cacheId: cache.id, fileHash });
+  if (!known || known.file) return known;
+  const isWanted = withFile && isWhole(request) && isKept(deps, request, known.nar);
+  const file = isWanted ? await deps.files?.read(known.nar) : null;
   if (file === "gone") {
-    nars.forget(`${place.cacheId}/${found.pathHash}`);
+    nars.forget(`${cache.id}/${known.pathHash}`);
     return file;
   }
-  const known = { ...found, name: encodeBase32(found.nar.fileHash.digest), file };
-  if (known.file || !remembered) nars.put(place, known, generation);
-  return known;
+  if (!file) return known;
+  const kept = { ...known, file };
+  nars.put({ cacheId: cache.id, name: encodeBase32(fileHash) }, kept, generation);
+  return kept;
 }
 
 function sizeOf({ headers }: Response): number {

@@ -4,14 +4,15 @@ import { formatHash } from "../nix/hash.ts";
 import { type NarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathBaseName } from "../nix/store-path.ts";
 import type { Hasher } from "../ports/hasher.ts";
-import { type CacheLookupDeps, lookUpNar, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
+import { type CacheLookupDeps, NarInfoLookUp, type ServedCache } from "../services/cache-lookup.ts";
 import type { PathUses } from "../services/cache-uses.ts";
 import type { CacheDoor } from "./cache-access.ts";
 import * as answer from "./cache-answers.ts";
 import type { CacheRelay } from "./cache-relay.ts";
 import { isKnown, isNotModified } from "./conditional.ts";
+import { findKnownNar } from "./known-nar.ts";
 import { PLACE_ALSO, PLACE_ONLY, PROXY_HEADER, placeHeaders } from "./nar-elsewhere.ts";
-import type { KnownNar, NarMemory } from "./nar-memory.ts";
+import type { NarMemory } from "./nar-memory.ts";
 import type { NarPlaces } from "./nar-places.ts";
 import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
@@ -134,22 +135,11 @@ export class NarInfoAnswers {
     const remembered = this.#placedFromMemory(asked, narInfo);
     if (remembered) return remembered;
     const { generation } = nars;
-    const known = await this.#findNar(cache.id, OWN_URL.exec(narInfo.text)?.[1] ?? "");
+    const fileHash = decodeBase32(OWN_URL.exec(narInfo.text)?.[1] ?? "");
+    // It may have been forgotten before its narinfo.
+    const known = fileHash && (await findKnownNar(this.#deps, { cacheId: cache.id, fileHash }));
     const path = known ? await places.find(cache.id, known, generation) : null;
     return known && path !== null ? withPlace(narInfo, hash, placeHeaders(cache, { ...known, path })) : narInfo;
-  }
-
-  /** It may have been forgotten before its narinfo. */
-  async #findNar(cacheId: string, name: string): Promise<KnownNar | null> {
-    const { nars } = this.#deps;
-    const remembered = nars.get(cacheId, name);
-    const fileHash = decodeBase32(name);
-    if (remembered || !fileHash) return remembered ?? null;
-    const { generation } = nars;
-    const found = await lookUpNar(this.#deps, { cacheId, fileHash });
-    const known = found && { ...found, name: encodeBase32(found.nar.fileHash.digest), file: null };
-    if (known) nars.put({ cacheId, name }, known, generation);
-    return known;
   }
 
   async #render(asked: NarInfoAsked): Promise<RenderedNarInfo | null> {
