@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Pool } from "pg";
 import { openPool } from "#runtime/node/pool.ts";
 import { startPostgres } from "#runtime/node/postgres/start.ts";
 import { type Gradient, withGradient } from "#test/e2e/gradient.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
+import { withMemoryFolder } from "./memory-folder.ts";
 import { pinServer } from "./processes.ts";
 
 /** An installation whose database is filled from here. */
@@ -15,8 +15,8 @@ export interface FilledInstallation extends AsyncDisposable {
 }
 
 /**
- * Starts server and worker, runs `prepare`, ends the worker and fills the database; the server and PostgreSQL then stay
- * on the servers' CPU, or have all of them.
+ * Starts server and worker, runs `prepare`, ends the worker and fills the database, which is in memory; the server and
+ * PostgreSQL then stay on the servers' CPU, or have all of them.
  */
 export async function withFilledDatabase(
   settings: Readonly<Record<string, string>>,
@@ -31,8 +31,7 @@ export async function withFilledDatabase(
   },
 ): Promise<FilledInstallation> {
   await using stack = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "gradient-bench-"));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const { path: folder } = stack.use(await withMemoryFolder());
   const postgres = await startPostgres({ folder: join(folder, "postgres"), log: quietLogger });
   stack.defer(() => postgres.stop());
   const { host, port, user, password, database } = postgres.address;

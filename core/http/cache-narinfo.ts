@@ -160,9 +160,8 @@ export class NarInfoAnswers {
     const { generation } = nars;
     const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
     if (!found) return null;
-    const { nar, text } = found;
-    const asked = { cacheId: cache.id, name: encodeBase32(nar.fileHash.digest) };
-    if (!nars.get(cache.id, asked.name)) nars.put(asked, { nar, pathHash, name: asked.name, file: null }, generation);
+    const { text, fileHash, objectKey } = found;
+    nars.tell({ cacheId: cache.id, name: encodeBase32(fileHash) }, { narInfo: text, objectKey }, generation);
     return text;
   }
 }

@@ -1,10 +1,27 @@
 import { expect, test } from "vitest";
+import { encodeBase32 } from "../nix/base32.ts";
+import { type NarInfo, printNarInfo } from "../nix/narinfo.ts";
+import type { StorePath } from "../nix/store-path.ts";
 import type { Nar } from "../services/nar.ts";
 import { NarMemory } from "./nar-memory.ts";
 
 const HASH = { algorithm: "sha256", digest: new Uint8Array(32) } as const;
 const NAR: Nar = { narHash: HASH, narSize: 9, fileHash: HASH, fileSize: 9, compression: "zstd", objectKey: "nar/aa/1" };
-const LIMITS = { entriesMax: 3, bytesMax: 5_000, ageMsMax: 1_000 };
+const NAME = encodeBase32(HASH.digest);
+const NARINFO: NarInfo = {
+  storePath: `/nix/store/${"a".repeat(32)}-hello` as StorePath,
+  url: `nar/${NAME}.nar.zst`,
+  compression: "zstd",
+  fileHash: HASH,
+  fileSize: 9,
+  narHash: HASH,
+  narSize: 8,
+  references: [],
+  deriver: null,
+  signatures: [],
+  ca: null,
+};
+const LIMITS = { entriesMax: 10, bytesMax: 40_000, ageMsMax: 1_000 };
 
 function withMemory(limits: Partial<typeof LIMITS> = {}) {
   let now = 0;
@@ -60,19 +77,51 @@ test("what was looked up before its path was forgotten is not kept, whatever bec
   expect(isKept((memory) => memory.forget("c1/one"))).toBe(false);
   expect(isKept((memory) => memory.forgetAll("c1/"))).toBe(false);
   expect(isKept((memory) => memory.forgetAll(""))).toBe(false);
-  const forgetOthers = (memory: NarMemory, count: number) => {
-    for (let i = 0; i < count; i++) memory.forget(`c1/other-${i}`);
-  };
   expect(isKept((memory) => memory.forgetAll("c2/"))).toBe(true);
-  expect(isKept((memory) => forgetOthers(memory, 1_000))).toBe(true);
-  // Of more it is not known whether this one was among them.
-  expect(isKept((memory) => forgetOthers(memory, 1_001))).toBe(false);
-  const forgetAmong = (memory: NarMemory) => {
-    forgetOthers(memory, 5);
-    memory.forget("c1/one");
-    forgetOthers(memory, 994);
-  };
-  expect(isKept(forgetAmong)).toBe(false);
+  expect(isKept((memory) => memory.forget("c1/two"))).toBe(true);
+});
+
+test("what a narinfo told of its NAR is known as if it had been looked up, and forgotten with its path", () => {
+  const { memory, pass } = withMemory();
+  const narInfo = printNarInfo(NARINFO);
+  const tell = (generation = memory.generation) =>
+    memory.tell({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, generation);
+  const isKnown = () => memory.get("c1", NAME) !== undefined;
+  tell();
+  const pathHash = "a".repeat(32);
+  expect(memory.get("c1", NAME)).toMatchObject({ nar: { ...NAR, narSize: 8 }, pathHash, name: NAME, file: null });
+  memory.forget(`c1/${pathHash}`);
+  expect(isKnown()).toBe(false);
+
+  const before = memory.generation;
+  tell();
+  memory.forget("c1/other");
+  expect(isKnown()).toBe(true);
+  memory.forget(`c1/${pathHash}`);
+  tell(before);
+  expect(isKnown()).toBe(false);
+
+  tell();
+  pass(500);
+  tell();
+  pass(999);
+  expect(isKnown()).toBe(true);
+  pass(1);
+  expect(isKnown()).toBe(false);
+});
+
+test("what is known of a NAR outlives what its narinfo tells again, unless its path was forgotten", () => {
+  const { memory } = withMemory();
+  const pathHash = "a".repeat(32);
+  const file = new Uint8Array(9);
+  const tell = () =>
+    memory.tell({ cacheId: "c1", name: NAME }, { narInfo: printNarInfo(NARINFO), objectKey: "1" }, memory.generation);
+  memory.put({ cacheId: "c1", name: NAME }, { nar: NAR, name: NAME, pathHash, file }, memory.generation);
+  tell();
+  expect(memory.get("c1", NAME)?.file).toBe(file);
+  memory.forget(`c1/${pathHash}`);
+  tell();
+  expect(memory.get("c1", NAME)?.file).toBeNull();
 });
 
 test("where its file lies is known of a NAR for ten seconds, whatever else becomes known, and goes with it", () => {
@@ -102,12 +151,16 @@ test("where its file lies is known of a NAR for ten seconds, whatever else becom
   expect(memory.pathOf("c1", "b")).toBeNull();
 });
 
-test("the ones used least recently go, by number and by bytes", () => {
-  const { memory, put, known } = withMemory();
-  for (const name of ["a", "b", "c"]) put("c1", name);
-  memory.get("c1", "a");
-  put("c1", "d");
-  expect(known(["a", "b", "c", "d"])).toEqual(["a", "c", "d"]);
-  put("c1", "e", { bytes: 1_500 });
-  expect(known(["a", "c", "d", "e"])).toEqual(["d", "e"]);
+test("what is used stays, the others go: by number, and by bytes", () => {
+  const { memory, put, known } = withMemory({ entriesMax: 4 });
+  for (const name of ["a", "b", "c", "d", "e"]) {
+    put("c1", name);
+    memory.get("c1", "a");
+  }
+  expect(known(["a", "b", "c", "d", "e"])).toEqual(["a", "d", "e"]);
+  put("c1", "a", { bytes: 9_000 });
+  put("c1", "f", { bytes: 5_000 });
+  expect(known(["a", "f"])).toEqual(["a", "f"]);
+  for (const name of ["g", "h", "i", "j"]) put("c1", name, { bytes: 5_000 });
+  expect(known(["a", "f", "g", "j"])).toEqual(["g", "j"]);
 });

@@ -1,4 +1,5 @@
 import type { Clock } from "../lib/clock.ts";
+import { RecentMap, type RecentMapLimits } from "../lib/recent-map.ts";
 
 /** A narinfo as it goes out. */
 export interface RenderedNarInfo {
@@ -8,9 +9,7 @@ export interface RenderedNarInfo {
   readonly contentLength: string;
 }
 
-export interface NarInfoMemoryLimits {
-  readonly entriesMax: number;
-  readonly bytesMax: number;
+export interface NarInfoMemoryLimits extends RecentMapLimits {
   /** How long a lost wake-up can go unnoticed. */
   readonly ageMsMax: number;
 }
@@ -25,9 +24,7 @@ export const NARINFO_MEMORY_LIMITS: NarInfoMemoryLimits = {
 /** Of a map's entry, its key, two strings' heads and the ETag, measured as heap growth on a 64-bit runtime. */
 const ENTRY_BYTES = 480;
 
-interface Entry {
-  readonly value: RenderedNarInfo;
-  readonly bytes: number;
+interface Entry extends RenderedNarInfo {
   readonly expiresAt: number;
 }
 
@@ -38,37 +35,26 @@ interface Flight {
   stale: boolean;
 }
 
-interface Generation {
-  readonly entries: Map<string, Entry>;
-  bytes: number;
-}
-
-/**
- * The narinfos used last, by `cache id/hash`. Only what exists is kept: a path that is pushed is there at once.
- *
- * Entries are in two generations, each of half the size. A new one, or an old one that is asked for, goes to the young
- * generation; when that is full it becomes the old one, and what was old goes. So an entry that is hot is only looked
- * up: to move it to the end of one map at each use would cost the 39 µs that such a map of 20 000 entries takes for it.
- */
+/** The narinfos used last, by `cache id/hash`. Only what exists is kept: a path that is pushed is there at once. */
 export class NarInfoMemory {
   readonly #clock: Clock;
-  readonly #limits: NarInfoMemoryLimits;
-  #young: Generation = { entries: new Map(), bytes: 0 };
-  #old: Generation = { entries: new Map(), bytes: 0 };
+  readonly #ageMsMax: number;
+  readonly #entries: RecentMap<Entry>;
   readonly #flights = new Map<string, Set<Flight>>();
 
   constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
     this.#clock = clock;
-    this.#limits = limits;
+    this.#ageMsMax = limits.ageMsMax;
+    this.#entries = new RecentMap(limits, bytesOf);
   }
 
   get size(): number {
-    return this.#young.entries.size + this.#old.entries.size;
+    return this.#entries.size;
   }
 
   get(key: string): RenderedNarInfo | undefined {
-    const entry = this.#young.entries.get(key) ?? this.#renew(key);
-    return entry && entry.expiresAt > this.#clock.monotonic() ? entry.value : undefined;
+    const entry = this.#entries.get(key);
+    return entry && entry.expiresAt > this.#clock.monotonic() ? entry : undefined;
   }
 
   /**
@@ -96,45 +82,17 @@ export class NarInfoMemory {
   }
 
   forget(key: string): void {
-    remove(this.#young, key);
-    remove(this.#old, key);
+    this.#entries.delete(key);
     for (const flight of this.#flights.get(key) ?? []) flight.stale = true;
   }
 
   /** Everything whose key starts so. Walks all entries: for what happens rarely. */
   forgetAll(prefix: string): void {
-    const keys = [this.#young.entries, this.#old.entries, this.#flights].flatMap((map) => [...map.keys()]);
-    for (const key of keys) if (key.startsWith(prefix)) this.forget(key);
+    for (const key of [...this.#entries.keys(), ...this.#flights.keys()]) if (key.startsWith(prefix)) this.forget(key);
   }
 
-  #put(key: string, value: RenderedNarInfo): void {
-    const entry = {
-      value,
-      bytes: ENTRY_BYTES + value.text.length,
-      expiresAt: this.#clock.monotonic() + this.#limits.ageMsMax,
-    };
-    remove(this.#old, key);
-    this.#add(key, entry);
-  }
-
-  #renew(key: string): Entry | undefined {
-    const entry = this.#old.entries.get(key);
-    if (!entry) return undefined;
-    remove(this.#old, key);
-    this.#add(key, entry);
-    return entry;
-  }
-
-  #add(key: string, entry: Entry): void {
-    const { entriesMax, bytesMax } = this.#limits;
-    if (entry.bytes > bytesMax / 2) return;
-    remove(this.#young, key);
-    if (this.#young.entries.size + 1 > entriesMax / 2 || this.#young.bytes + entry.bytes > bytesMax / 2) {
-      this.#old = this.#young;
-      this.#young = { entries: new Map(), bytes: 0 };
-    }
-    this.#young.entries.set(key, entry);
-    this.#young.bytes += entry.bytes;
+  #put(key: string, { text, etag, contentLength }: RenderedNarInfo): void {
+    this.#entries.set(key, { text, etag, contentLength, expiresAt: this.#clock.monotonic() + this.#ageMsMax });
   }
 
   #land(key: string, flight: Flight): void {
@@ -144,9 +102,6 @@ export class NarInfoMemory {
   }
 }
 
-function remove(generation: Generation, key: string): void {
-  const entry = generation.entries.get(key);
-  if (!entry) return;
-  generation.entries.delete(key);
-  generation.bytes -= entry.bytes;
+function bytesOf({ text }: Entry): number {
+  return ENTRY_BYTES + text.length;
 }

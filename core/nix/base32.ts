@@ -1,22 +1,23 @@
-import type { Bytes } from "../lib/bytes.ts";
+import { type Bytes, textOfCodes } from "../lib/bytes.ts";
 
 /** The alphabet of Nix: no e, o, t, u. */
 const ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz";
+const CODES = Array.from(ALPHABET, (digit) => digit.charCodeAt(0));
 const INVALID = 0xff;
 const DIGIT_OF_CODE = new Uint8Array(128).fill(INVALID);
-for (let digit = 0; digit < ALPHABET.length; digit++) DIGIT_OF_CODE[ALPHABET.charCodeAt(digit)] = digit;
+for (const [digit, code] of CODES.entries()) DIGIT_OF_CODE[code] = digit;
 
 /** Nix's own base 32: the number is little-endian and its most significant digit is written first. No padding. */
 export function encodeBase32(bytes: Uint8Array): string {
-  let text = "";
+  const codes: number[] = [];
   for (let position = encodedLength(bytes.length) - 1; position >= 0; position--) {
     const bit = position * 5;
     const index = bit >> 3;
     const shift = bit & 7;
     const pair = (bytes[index] as number) | ((bytes[index + 1] ?? 0) << 8);
-    text += ALPHABET[(pair >> shift) & 31];
+    codes.push(CODES[(pair >> shift) & 31] as number);
   }
-  return text;
+  return textOfCodes(codes);
 }
 
 /** Null unless the text is exactly what `encodeBase32` writes for some bytes: alphabet, length, no stray bits. */

@@ -32,10 +32,12 @@ export async function lookUpCache({ db }: CacheLookupDeps, name: string): Promis
   return { id: row.id, name, public: row.public, priority: row.priority, localPriority: row.local_priority || null };
 }
 
-/** A narinfo, and the NAR that it leads to. */
+/** A narinfo, and the object that it leads to. */
 export interface FoundNarInfo {
   readonly text: string;
-  readonly nar: Nar;
+  /** SHA-256 of the stored file. */
+  readonly fileHash: Uint8Array;
+  readonly objectKey: string;
 }
 
 /** Of one cache at a time. */
@@ -49,6 +51,9 @@ export class NarInfoLookUp {
   constructor({ db }: CacheLookupDeps) {
     this.#paths = new GroupQueues({
       handle: async (cacheId, hashes) => {
+        const [hash] = hashes;
+        // PostgreSQL keeps one plan for all single paths; for a list of unknown length it makes one each time.
+        if (hash !== undefined && hashes.length === 1) return [await findPathWithNar(db, { cacheId, hash })];
         const rows = await listPathsWithNar(db, { cacheIds: [cacheId], hashes });
         const byHash = new Map(rows.map((row) => [row.hash, row]));
         return hashes.map((hash) => byHash.get(hash));
@@ -65,7 +70,7 @@ export class NarInfoLookUp {
       if (!(error instanceof QueueFullError)) throw error;
       throw new DomainError("service_unavailable", "too many narinfos are looked up", { cause: error });
     });
-    return row ? { text: printNarInfo(narInfoOf(row)), nar: narOf(row) } : null;
+    return row ? { text: printNarInfo(narInfoOf(row)), fileHash: row.file_hash, objectKey: row.object_key } : null;
   }
 }
 

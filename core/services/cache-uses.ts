@@ -2,7 +2,7 @@ import type { Kysely } from "kysely";
 import { touchPaths } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { chunksOf } from "../lib/chunks.ts";
-import { type Clock, MINUTE } from "../lib/clock.ts";
+import { type Clock, MINUTE, sleep } from "../lib/clock.ts";
 import type { Logger } from "../ports/logger.ts";
 
 /**
@@ -14,9 +14,17 @@ export interface PathUses {
   touch(subject: string): void;
   /**
    * Each path's last use is known then to ten minutes. How often it was used is written along, of some only after ten
-   * minutes, unless `counts` wants all of it now. Throws when the database cannot take them; they are kept then.
+   * minutes. Throws when the database cannot take them; they are kept then. It takes its time, so that nobody waits
+   * behind it for the database.
    */
-  flush(options?: { readonly counts: boolean }): Promise<void>;
+  flush(options?: FlushOptions): Promise<void>;
+}
+
+export interface FlushOptions {
+  /** Every count is written now, without pauses. */
+  readonly counts?: boolean;
+  /** It pauses no more when this is aborted. */
+  readonly hurry?: AbortSignal;
 }
 
 /** Of one path since it was last written down. */
@@ -30,7 +38,11 @@ const USES_MAX = 100_000;
 /** More than these are not kept for their counts, the oldest go: there has to be room for what comes. */
 const KEPT_MAX: number = USES_MAX / 2;
 const KEPT_MS: number = 10 * MINUTE;
-const CHUNK = 1_000;
+const CHUNK = 200;
+/** After each chunk it pauses for as long as the chunk took, times this. */
+const PAUSES = 4;
+/** With more than these it does not pause: what comes meanwhile needs room. */
+const PAUSED_MAX: number = (KEPT_MAX + USES_MAX) / 2;
 
 export function createPathUses({
   db,
@@ -38,41 +50,49 @@ export function createPathUses({
   log,
 }: {
   readonly db: Kysely<Database>;
-  readonly clock: Pick<Clock, "monotonic">;
+  readonly clock: Clock;
   readonly log: Logger;
 }): PathUses {
   let used = new Map<string, Use>();
   let flushing: Promise<void> | null = null;
 
-  async function write(counts: boolean): Promise<void> {
+  async function write({ counts, hurry }: FlushOptions): Promise<void> {
     const taken = used;
     used = new Map();
-    const nowMs = clock.monotonic();
-    const crowdedMs = sinceOfTheOldest([...taken.values()], taken.size - KEPT_MAX);
-    const dueMs = counts ? nowMs : Math.max(nowMs - KEPT_MS, crowdedMs);
+    const dueMs = counts ? clock.monotonic() : Math.max(clock.monotonic() - KEPT_MS, crowdedSince(taken));
     try {
-      // In one order, so that two servers never wait for each other in a ring.
-      for (const chunk of chunksOf([...taken].toSorted(bySubject), CHUNK)) {
-        const uses = chunk.map(([subject, { count, sinceMs }]) => {
-          const [cacheId = "", hash = ""] = subject.split("/");
-          return { cacheId, hash, count, isDue: sinceMs <= dueMs };
-        });
-        const kept = await touchPaths(db, uses);
-        const isKept = new Set(kept.map(({ cache_id, hash }) => `${cache_id}/${hash}`));
-        for (const [subject] of chunk) if (!isKept.has(subject)) taken.delete(subject);
+      for (const chunk of chunksOf(taken, CHUNK)) {
+        const startedMs = clock.monotonic();
+        await writeChunk(chunk, dueMs);
+        for (const [subject] of chunk) taken.delete(subject);
+        const pauseMs = PAUSES * (clock.monotonic() - startedMs);
+        if (taken.size > 0 && !counts && used.size < PAUSED_MAX) await sleep(clock, pauseMs, hurry);
       }
     } finally {
       for (const [subject, use] of taken) keep(subject, use);
     }
   }
 
-  function keep(subject: string, use: Use): void {
-    const since = used.get(subject);
-    if (used.size < USES_MAX || since) used.set(subject, { ...use, count: use.count + (since?.count ?? 0) });
+  /** Keeps those that were not due. */
+  async function writeChunk(chunk: readonly (readonly [subject: string, use: Use])[], dueMs: number): Promise<void> {
+    // In one order, so that two servers never wait for each other in a ring.
+    const uses = chunk.toSorted(bySubject).map(([subject, { count, sinceMs }]) => {
+      const [cacheId = "", hash = ""] = subject.split("/");
+      return { cacheId, hash, count, isDue: sinceMs <= dueMs };
+    });
+    const kept = await touchPaths(db, uses);
+    const isKept = new Set(kept.map(({ cache_id, hash }) => `${cache_id}/${hash}`));
+    for (const [subject, use] of chunk) if (isKept.has(subject)) keep(subject, use);
   }
 
-  function flush(counts: boolean): Promise<void> {
-    flushing ??= write(counts).finally(() => {
+  function keep(subject: string, use: Use): void {
+    const since = used.get(subject);
+    if (since) use.count += since.count;
+    if (since || used.size < USES_MAX) used.set(subject, use);
+  }
+
+  function flush(options: FlushOptions): Promise<void> {
+    flushing ??= write(options).finally(() => {
       flushing = null;
     });
     return flushing;
@@ -86,23 +106,25 @@ export function createPathUses({
         return;
       }
       if (used.size >= USES_MAX) {
-        flush(false).catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
+        flush({}).catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
         if (used.size >= USES_MAX) return;
       }
       used.set(subject, { count: 1, sinceMs: clock.monotonic() });
     },
-    async flush({ counts } = { counts: false }) {
+    async flush(options = {}) {
       // One that runs already may have missed what was touched since it began.
       if (flushing) await flushing;
-      await flush(counts);
+      await flush(options);
     },
   };
 }
 
-/** Since when the `count` oldest of them are known; before all time when there are none. */
-function sinceOfTheOldest(uses: readonly Use[], count: number): number {
-  const since = uses.map(({ sinceMs }) => sinceMs).toSorted((a, b) => a - b);
-  return since[count - 1] ?? Number.NEGATIVE_INFINITY;
+/** Since when the oldest are known that are more than are kept; before all time when there are none. */
+function crowdedSince(uses: ReadonlyMap<string, Use>): number {
+  const count = uses.size - KEPT_MAX;
+  if (count <= 0) return Number.NEGATIVE_INFINITY;
+  const since = Float64Array.from(uses.values(), ({ sinceMs }) => sinceMs).sort();
+  return since[count - 1] as number;
 }
 
 function bySubject([a]: readonly [string, Use], [b]: readonly [string, Use]): number {

@@ -3,7 +3,7 @@ import { countUnflushedServers, databaseTime, recordUsesFlushed } from "../db/re
 import type { Database } from "../db/schema.ts";
 import { type Clock, MINUTE, sleep } from "../lib/clock.ts";
 import type { Notifier } from "../ports/notifier.ts";
-import type { PathUses } from "./cache-uses.ts";
+import type { FlushOptions, PathUses } from "./cache-uses.ts";
 
 /** Longer than the pause of the flush that each server makes anyway. */
 const WAIT_MS: number = 2 * MINUTE;
@@ -13,9 +13,10 @@ const LOOK_INTERVAL_MS = 200;
 export async function flushOwnUses(
   { db, uses }: { readonly db: Kysely<Database>; readonly uses: Pick<PathUses, "flush"> },
   serverId: string,
+  options: FlushOptions = {},
 ): Promise<void> {
   const since = await databaseTime(db);
-  await uses.flush();
+  await uses.flush(options);
   await recordUsesFlushed(db, serverId, since);
 }
 

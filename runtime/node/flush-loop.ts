@@ -25,8 +25,8 @@ export async function keepFlushing(
   let wake = new AbortController();
   const unsubscribe = hub.notifier.subscribe("uses", () => wake.abort());
   const tell = (what: string) => (error: unknown) => log.warn(`${what} was not recorded yet`, { error });
-  const flush = async (): Promise<void> => {
-    await flushOwnUses({ db: hub.db, uses }, hub.server.id).catch(tell("which paths were used"));
+  const flush = async (hurry: AbortSignal): Promise<void> => {
+    await flushOwnUses({ db: hub.db, uses }, hub.server.id, { hurry }).catch(tell("which paths were used"));
     await proofs.flush().catch(tell("which NARs were right"));
     await front.traffic.flush().catch(tell("how much was sent"));
     await sizes.note().catch(tell("how much caches hold"));
@@ -34,7 +34,8 @@ export async function keepFlushing(
   while (!stopping.aborted) {
     await sleep(hub.clock, INTERVAL_MS, AbortSignal.any([stopping, wake.signal]));
     wake = new AbortController();
-    await flush();
+    // A sweep that begins meanwhile waits for this one, too.
+    await flush(AbortSignal.any([stopping, wake.signal]));
   }
   await uses.flush({ counts: true }).catch(tell("how often paths were used"));
   unsubscribe();

@@ -336,7 +336,7 @@ test("asking for a narinfo counts as use", async () => {
 
 test("uses are counted once in ten minutes, and what is left of them when a server ends", async () => {
   await using bench = await withCacheBench();
-  const { db, log } = bench.deps;
+  const { db, log, clock } = bench.deps;
   const { cache, path } = await withPath(bench);
   const subject = `${cache.id}/${storePathHash(path.storePath)}`;
   const counted = async () =>
@@ -346,7 +346,7 @@ test("uses are counted once in ten minutes, and what is left of them when a serv
     .set({ last_used_at: new Date(0) })
     .execute();
   let minutes = 0;
-  const uses = createPathUses({ db, log, clock: { monotonic: () => minutes * 60_000 } });
+  const uses = createPathUses({ db, log, clock: { ...clock, monotonic: () => minutes * 60_000 } });
   const touch = async (times: number, options?: { readonly counts: boolean }) => {
     for (let i = 0; i < times; i++) uses.touch(subject);
     await uses.flush(options);
@@ -374,12 +374,12 @@ test("uses are counted once in ten minutes, and what is left of them when a serv
 
 test("of more paths than are kept for their counts the oldest are written", { timeout: 120_000 }, async () => {
   await using bench = await withCacheBench();
-  const { db, log } = bench.deps;
+  const { db, log, clock } = bench.deps;
   const { cache, path } = await withPath(bench);
   const newer = await storeFile(bench, "newer");
   await bench.commit([cache.id], [newer]);
   let now = 0;
-  const uses = createPathUses({ db, log, clock: { monotonic: () => now } });
+  const uses = createPathUses({ db, log, clock: { ...clock, monotonic: () => now } });
   uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
   now = 1;
   for (let i = 0; i < 49_999; i++) uses.touch(`${cache.id}/${String(i).padStart(32, "0")}`);
