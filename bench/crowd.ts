@@ -18,8 +18,8 @@ const NOTES = [
   `\`crowd\`: a cache of ${PATHS.toLocaleString("en-US")} paths; 95 of 100 requests are for the same ` +
     "thousand narinfos, the others for any. The peak is " +
     `that of \`wrk -t1 -c${CONNECTIONS}\`; for the time of an answer ${PACED_CONNECTIONS} connections pause between ` +
-    "their requests so that together they make half of it. Server and PostgreSQL on one CPU, the client on another; the " +
-    "database's files are in memory, as they are on a machine that is used for this.",
+    "their requests so that together they make half of it. Server and PostgreSQL on one CPU, the client on another, " +
+    "the database's files in memory, where they are on a machine that is used for this.",
 ];
 
 /** How long a narinfo takes in a cache with a million paths, while others ask too. */

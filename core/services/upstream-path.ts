@@ -59,6 +59,7 @@ export async function recordedAnswers(
   upstreams: readonly RemoteUpstream[],
   questions: readonly UpstreamQuestion[],
 ): Promise<Map<UpstreamQuestion, RecordedAnswers>> {
+  if (upstreams.length === 0 || questions.length === 0) return new Map();
   const rows = await listRecordedPaths(db, {
     upstreamIds: upstreams.map(({ id }) => id),
     hashes: questions.map(({ hash }) => hash),

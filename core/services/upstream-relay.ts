@@ -3,6 +3,7 @@ import { findPathWithNar } from "../db/cache-paths.ts";
 import { findRelayingCache, type RelayingCache } from "../db/upstreams.ts";
 import { equalBytes } from "../lib/bytes.ts";
 import { MINUTE, SECOND } from "../lib/clock.ts";
+import { GroupQueues } from "../lib/group-queue.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { printNarInfo } from "../nix/narinfo.ts";
@@ -47,6 +48,8 @@ const PLACE_WAIT_MS = 30 * SECOND;
 const READER_IDLE_MS = MINUTE;
 /** Look-ups at a time; whoever comes on top of them is told that there is nothing, at once. */
 const LOOKING_MAX = 2_000;
+/** Paths of one cache of which is asked together whether they are blocked, and how many may wait for that. */
+const BLOCKED_TOGETHER = { groupMax: 500, waitingMax: 10_000 };
 /** Each round takes one upstream away. */
 const ROUNDS_MAX = 16;
 
@@ -59,9 +62,18 @@ export class UpstreamRelay {
   #looking = 0;
   /** Paths that are being kept, `cache id/hash`. */
   readonly #kept = new Set<string>();
+  readonly #blocked: GroupQueues<string, boolean>;
 
   constructor(deps: UpstreamRelayDeps) {
     this.#deps = deps;
+    this.#blocked = new GroupQueues({
+      handle: async (cacheId, hashes) => {
+        const blocked = new Set((await listBlockedPaths(deps.db, [cacheId], hashes)).map(({ hash }) => hash));
+        return hashes.map((hash) => blocked.has(hash));
+      },
+      concernsAll: () => true,
+      ...BLOCKED_TOGETHER,
+    });
     this.#misses = new RememberedMisses(deps);
   }
 
@@ -133,7 +145,7 @@ export class UpstreamRelay {
 
   /** What a cache does not take it does not vouch for either. */
   async #isBlocked(cacheId: string, hash: string): Promise<boolean> {
-    return (await listBlockedPaths(this.#deps.db, [cacheId], [hash])).length > 0;
+    return await this.#blocked.add(cacheId, hash);
   }
 
   async #open(
@@ -213,7 +225,7 @@ export class UpstreamRelay {
   async #lookUp({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<UpstreamFinding> {
     this.#looking++;
     try {
-      return await this.#deps.upstreams.findOne([cacheId], { hash, path: null, via });
+      return await this.#deps.upstreams.findOne(cacheId, { hash, path: null, via });
     } finally {
       this.#looking--;
     }

@@ -1,6 +1,7 @@
 import { recordUpstreamAnswers, type UpstreamAnswer } from "../db/upstream-paths.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { SECOND } from "../lib/clock.ts";
+import { GroupQueues } from "../lib/group-queue.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import type { ByteStream } from "../lib/streams.ts";
 import { type StorePath, storePathHash } from "../nix/store-path.ts";
@@ -31,8 +32,16 @@ export interface UpstreamFindings {
 export type UpstreamFinding = UpstreamPath | "unknown" | null;
 
 const CHUNK = 1_000;
+/** Of one cache. Whoever asks bounds how many look-ups are under way. */
+const WAITING_MAX = 10_000;
 /** A look-up that waited longer for its turn counts as failed. */
 const QUEUED_MS_MAX = 30 * SECOND;
+
+interface Heard {
+  readonly hit: UpstreamPath | null;
+  /** Without a hit, who may have it. */
+  readonly unasked: readonly RemoteUpstream[];
+}
 
 /** The upstreams of this server's caches: what they have, and whether they answer. */
 export class Upstreams {
@@ -42,6 +51,7 @@ export class Upstreams {
   readonly #lines: UpstreamLines;
   readonly #counter: UpstreamCounter;
   readonly #hashes: NarHashResolver;
+  readonly #heardOfOne: GroupQueues<UpstreamQuestion, Heard>;
 
   constructor(deps: UpstreamsDeps) {
     this.#deps = deps;
@@ -50,6 +60,12 @@ export class Upstreams {
     this.#lines = new UpstreamLines(deps);
     this.#counter = new UpstreamCounter(deps);
     this.#hashes = new NarHashResolver(deps);
+    this.#heardOfOne = new GroupQueues({
+      handle: async (cacheId, questions) => await this.#heard([cacheId], questions),
+      concernsAll: () => true,
+      groupMax: CHUNK,
+      waitingMax: WAITING_MAX,
+    });
   }
 
   /**
@@ -61,7 +77,8 @@ export class Upstreams {
     const unknown = new Set<StorePath>();
     for (const chunk of chunksOf([...new Set(paths)], CHUNK)) {
       const questions = chunk.map((path) => ({ hash: storePathHash(path), path }));
-      const findings = await this.#answers(cacheIds, questions, { recordMisses: true });
+      const heard = await this.#heard(cacheIds, questions);
+      const findings = await this.#answers(questions, heard, { recordMisses: true });
       for (const [index, path] of chunk.entries()) {
         const finding = findings[index];
         if (finding === "unknown") unknown.add(path);
@@ -77,10 +94,12 @@ export class Upstreams {
   }
 
   /**
-   * As `find`, for whoever knows no more than the hash. That none has it is not recorded: anybody may ask for anything.
+   * As `find`, of one cache and for whoever knows no more than the hash. That none has it is not recorded: anybody may
+   * ask for anything. The database is asked for all at once who come while it answers others.
    */
-  async findOne(cacheIds: readonly string[], question: UpstreamQuestion): Promise<UpstreamFinding> {
-    const [finding] = await this.#answers(cacheIds, [question], { recordMisses: false });
+  async findOne(cacheId: string, question: UpstreamQuestion): Promise<UpstreamFinding> {
+    const heard = await this.#heardOfOne.add(cacheId, question);
+    const [finding] = await this.#answers([question], [heard], { recordMisses: false });
     return finding ?? null;
   }
 
@@ -149,22 +168,29 @@ export class Upstreams {
     };
   }
 
-  /** In the order of the questions. */
-  async #answers(
-    cacheIds: readonly string[],
-    questions: readonly UpstreamQuestion[],
-    { recordMisses }: { readonly recordMisses: boolean },
-  ): Promise<UpstreamFinding[]> {
+  /** What is known without asking anybody, in the order of the questions. */
+  async #heard(cacheIds: readonly string[], questions: readonly UpstreamQuestion[]): Promise<Heard[]> {
     const { internal, remote } = await this.#upstreamsOf(cacheIds);
     const own = await internalAnswers(this.#deps.db, internal, questions);
-    if (remote.length === 0) return questions.map((question) => own.get(question) ?? null);
     const open = questions.filter((question) => !own.has(question));
     const recorded = await recordedAnswers(this.#deps.db, remote, open);
+    return questions.map((question) => {
+      const { hit = null, unasked = remote } = recorded.get(question) ?? {};
+      return { hit: own.get(question) ?? hit, unasked };
+    });
+  }
+
+  /** In the order of the questions. */
+  async #answers(
+    questions: readonly UpstreamQuestion[],
+    heard: readonly Heard[],
+    { recordMisses }: { readonly recordMisses: boolean },
+  ): Promise<UpstreamFinding[]> {
     const answers: UpstreamAnswer[] = [];
     const findings = await Promise.all(
-      questions.map(async (question) => {
-        const known = own.get(question) ?? recorded.get(question)?.hit;
-        return known ?? (await this.#ask(recorded.get(question)?.unasked ?? remote, question, answers));
+      questions.map(async (question, index) => {
+        const { hit, unasked } = heard[index] as Heard;
+        return hit ?? (await this.#ask(unasked, question, answers));
       }),
     );
     const kept = recordMisses ? answers : answers.filter((answer) => "store_path" in answer);

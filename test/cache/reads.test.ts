@@ -1,6 +1,5 @@
 import { open } from "node:fs/promises";
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
-import type { KyselyPlugin } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CacheSurface } from "#core/http/cache-surface.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
@@ -9,6 +8,7 @@ import { storePathBaseName, storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { indexDebugInfo } from "#core/services/debug-info.ts";
 import { NarListings } from "#core/services/nar-listings.ts";
+import { countedQueries } from "./counted-queries.ts";
 import { type CacheBench, randomContent, type StoredPath, type TestCache, withCacheBench } from "./support.ts";
 import { offerTree, type Tree } from "./trees.ts";
 
@@ -433,27 +433,20 @@ describe("what programs ask", () => {
   });
 
   test("a NAR whose narinfo was asked for is not looked up again, until something becomes of its path", async () => {
-    let queries = 0;
-    const counting: KyselyPlugin = {
-      transformQuery({ node }) {
-        queries++;
-        return node;
-      },
-      transformResult: async ({ result }) => result,
-    };
-    const counted = bench.surface({ db: bench.deps.db.withPlugin(counting) });
+    const queries = countedQueries(bench.deps.db);
+    const counted = bench.surface({ db: queries.db });
     const statusOf = async (path: string) =>
       (await counted(new Request(`${ORIGIN}/cache/${cache.name}/${path}`)))?.status;
     const hash = storePathHash(site.storePath);
     const nar = `nar/${encodeBase32(site.nar.fileHash.digest)}.nar.zst`;
     expect(await statusOf(`${hash}.narinfo`)).toBe(200);
-    const forNarInfo = queries;
+    const forNarInfo = queries.count();
     expect(await statusOf(nar)).toBe(200);
-    expect(queries).toBe(forNarInfo);
+    expect(queries.count()).toBe(forNarInfo);
     bench.deps.notifier.notify("path", `${cache.id}/${hash}`);
     await new Promise((resolve) => setImmediate(resolve));
     expect(await statusOf(nar)).toBe(200);
-    expect(queries).toBe(forNarInfo + 1);
+    expect(queries.count()).toBe(forNarInfo + 1);
   });
 
   test("a NAR that was stored anew elsewhere is served, though nothing was heard of it", async () => {

@@ -1,4 +1,3 @@
-import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { concatBytes, fromUtf8 } from "#core/lib/bytes.ts";
 import { encodeBase32 } from "#core/nix/base32.ts";
@@ -6,16 +5,7 @@ import { parseNarInfo } from "#core/nix/narinfo.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import type { Notifier } from "#core/ports/notifier.ts";
 import { announceCommit } from "#core/services/cache-commit.ts";
-import { createPathUses } from "#core/services/cache-uses.ts";
-import {
-  bodyOf,
-  localNotifier,
-  randomContent,
-  SIGNED_IN,
-  type StoredPath,
-  storeFile,
-  withCacheBench,
-} from "./support.ts";
+import { bodyOf, localNotifier, randomContent, SIGNED_IN, storeFile, withCacheBench } from "./support.ts";
 import { asking, narInfoUrl, narUrl, ORIGIN, withPath } from "./surface-support.ts";
 
 test("a path is found by its hash, and its NAR under the name that the narinfo gives", async () => {
@@ -313,106 +303,6 @@ test("a cache that is announced as changed while it is looked up is looked up ag
   expect((await first).status).toBe(200);
   await bench.deps.db.updateTable("cache").set({ public: false }).execute();
   expect((await ask(narInfoUrl(cache, path))).status).toBe(401);
-});
-
-test("asking for a narinfo counts as use", async () => {
-  await using bench = await withCacheBench();
-  const { db } = bench.deps;
-  const { cache, path } = await withPath(bench);
-  const idle = await storeFile(bench, "idle");
-  await bench.commit([cache.id], [idle]);
-  const longAgo = new Date("2020-01-01");
-  await db.updateTable("cache_path").set({ last_used_at: longAgo }).execute();
-  const uses = createPathUses(bench.deps);
-  const ask = asking(bench, { uses });
-  for (let i = 0; i < 3; i++) await ask(narInfoUrl(cache, path));
-  await uses.flush();
-
-  const used = await db.selectFrom("cache_path").select(["hash", "last_used_at"]).execute();
-  const agoOf = (of: StoredPath) => used.find((row) => row.hash === storePathHash(of.storePath))?.last_used_at;
-  expect(agoOf(idle)).toEqual(longAgo);
-  expect(agoOf(path)?.getTime()).toBeGreaterThan(Date.now() - 60_000);
-});
-
-test("uses are counted once in ten minutes, and what is left of them when a server ends", async () => {
-  await using bench = await withCacheBench();
-  const { db, log, clock } = bench.deps;
-  const { cache, path } = await withPath(bench);
-  const subject = `${cache.id}/${storePathHash(path.storePath)}`;
-  const counted = async () =>
-    (await db.selectFrom("cache_path").select("fetch_count").executeTakeFirstOrThrow()).fetch_count;
-  await db
-    .updateTable("cache_path")
-    .set({ last_used_at: new Date(0) })
-    .execute();
-  let minutes = 0;
-  const uses = createPathUses({ db, log, clock: { ...clock, monotonic: () => minutes * 60_000 } });
-  const touch = async (times: number, options?: { readonly counts: boolean }) => {
-    for (let i = 0; i < times; i++) uses.touch(subject);
-    await uses.flush(options);
-    return await counted();
-  };
-
-  expect(await touch(3)).toBe(3);
-  expect(await touch(2)).toBe(3);
-  minutes = 9;
-  expect(await touch(1)).toBe(3);
-  minutes = 10;
-  expect(await touch(1)).toBe(7);
-  expect(await touch(0)).toBe(7);
-  expect(await touch(4)).toBe(7);
-  expect(await touch(1, { counts: true })).toBe(12);
-
-  const later = await storeFile(bench, "later");
-  uses.touch(`${cache.id}/${storePathHash(later.storePath)}`);
-  await uses.flush();
-  await bench.commit([cache.id], [later]);
-  await uses.flush({ counts: true });
-  const counts = await db.selectFrom("cache_path").select("fetch_count").orderBy("fetch_count").execute();
-  expect(counts, "what has no row is not kept").toEqual([{ fetch_count: 0 }, { fetch_count: 12 }]);
-});
-
-test("of more paths than are kept for their counts the oldest are written", { timeout: 120_000 }, async () => {
-  await using bench = await withCacheBench();
-  const { db, log, clock } = bench.deps;
-  const { cache, path } = await withPath(bench);
-  const newer = await storeFile(bench, "newer");
-  await bench.commit([cache.id], [newer]);
-  let now = 0;
-  const uses = createPathUses({ db, log, clock: { ...clock, monotonic: () => now } });
-  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
-  now = 1;
-  for (let i = 0; i < 49_999; i++) uses.touch(`${cache.id}/${String(i).padStart(32, "0")}`);
-  uses.touch(`${cache.id}/${storePathHash(newer.storePath)}`);
-
-  await uses.flush();
-
-  const counts = await db.selectFrom("cache_path").select(["store_path", "fetch_count"]).execute();
-  expect(Object.fromEntries(counts.map((row) => [row.store_path.slice(33), row.fetch_count]))).toEqual({
-    [path.storePath.slice(44)]: 1,
-    newer: 0,
-  });
-});
-
-test("uses that the database could not take are kept for the next flush", async () => {
-  await using bench = await withCacheBench();
-  const { db } = bench.deps;
-  const { cache, path } = await withPath(bench);
-  const uses = createPathUses(bench.deps);
-  await db
-    .updateTable("cache_path")
-    .set({ last_used_at: new Date(0) })
-    .execute();
-  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
-  await sql`alter table cache_path rename to away`.execute(db);
-  await expect(uses.flush()).rejects.toThrow();
-  await sql`alter table away rename to cache_path`.execute(db);
-  uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
-  await uses.flush();
-
-  const row = await db.selectFrom("cache_path").select(["last_used_at", "fetch_count"]).executeTakeFirstOrThrow();
-  expect(row.last_used_at.getTime()).toBeGreaterThan(0);
-  expect(row.fetch_count).toBe(2);
 });
 
 test("an unread body lets go of its file", async () => {

@@ -298,7 +298,7 @@ test("how upstreams answer is counted", async () => {
   const upstreams = new Upstreams(bench.deps);
   await upstreams.find([cache.id], [path.storePath]);
   await upstreams.flushCounts();
-  await upstreams.findOne([cache.id], { hash: "1".repeat(32), path: null });
+  await upstreams.findOne(cache.id, { hash: "1".repeat(32), path: null });
   await upstreams.flushCounts();
   const rows = await bench.deps.db.selectFrom("upstream_metric").selectAll().where("upstream_id", "=", id).execute();
   const sum = (name: "requests" | "hits" | "misses" | "failures") => rows.reduce((all, row) => all + row[name], 0);

@@ -14,6 +14,7 @@ import { Upstreams } from "#core/services/upstreams.ts";
 import { nodeCodec } from "#runtime/node/codec.ts";
 import { type NixDaemon, nixAvailable, withNixDaemon } from "#test/support/nix.ts";
 import { buildIn, type Fault, type UpstreamCache, withUpstreamCache } from "#test/support/upstream-cache.ts";
+import { countedQueries } from "./counted-queries.ts";
 import { bodyOf, type CacheBench, newId, SIGNED_IN, storeFile, type TestCache, withCacheBench } from "./support.ts";
 
 const nix = nixAvailable();
@@ -81,11 +82,12 @@ describe.skipIf(!nix.ok)(`what a cache answers for its upstreams${nix.ok ? "" : 
     outbound = bench.deps.outbound,
     blobs = bench.deps.blobs,
     viaName = "cache.example.org",
+    db = bench.deps.db,
   } = {}): Ask {
-    const deps = { ...bench.deps, outbound, blobs, viaName };
+    const deps = { ...bench.deps, outbound, blobs, viaName, db };
     const upstreams = new Upstreams(deps);
     const relay = createUpstreamRelay(new UpstreamRelay({ ...deps, upstreams, secretKeyOf: bench.secretKeyOf }));
-    const surface = bench.surface({ relay, blobs });
+    const surface = bench.surface({ relay, blobs, db });
     return async (of, path, init) => {
       const response = await surface(new Request(`${ORIGIN}/cache/${of.name}/${path}`, init));
       if (!response) throw new Error(`${path} is not the surface's`);
@@ -292,6 +294,21 @@ describe.skipIf(!nix.ok)(`what a cache answers for its upstreams${nix.ok ? "" : 
     const response = await ask(cache, (await narInfo("xz")).url);
     if (response.status === 200) await expect(bodyOf(response)).rejects.toThrow();
     else expect(response.status).toBe(404);
+  });
+
+  test("the database is asked once for all who come together, and each gets its own answer", async () => {
+    const hash = paths.gzip?.slice(11, 43) as string;
+    await bench.deps.db.insertInto("blocked_path").values({ cache_id: cache.id, hash, reason: "bad" }).execute();
+    await narInfo("xz");
+    const queries = countedQueries(bench.deps.db);
+    ask = server({ db: queries.db });
+    const asked = [...Array.from({ length: 100 }, (_, index) => String(index).padStart(32, "0")), hash];
+    const found = ["xz", "br"].map((name) => paths[name]?.slice(11, 43) as string);
+    const answers = await Promise.all([...asked, ...found].map((one) => ask(cache, `${one}.narinfo`)));
+    expect(new Set(answers.slice(0, asked.length).map(({ status }) => status))).toEqual(new Set([404]));
+    const names = answers.slice(asked.length).map(async (answer) => parseNarInfo(await answer.text()).storePath);
+    expect(await Promise.all(names)).toEqual([paths.xz, paths.br]);
+    expect(queries.count()).toBeLessThan(30);
   });
 
   test("a miss is remembered for an hour, but not that an upstream did not answer", async () => {
