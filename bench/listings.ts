@@ -34,6 +34,7 @@ export async function benchListings(settings: Readonly<Record<string, string>>):
       evaluations = await fill(pool);
     },
   });
+  await installation.pin();
   const { api } = installation.gradient;
   const project = (n: number) => `${ORGANIZATION}/project-${1 + (n % (PROJECTS - 1))}`;
   const evaluation = (n: number) => evaluations[(n * 7_919) % evaluations.length] as string;

@@ -24,7 +24,7 @@ const NOTES = [
 /** How many people sign in a second, beside how many passwords can be verified. */
 export async function benchLogin(settings: Readonly<Record<string, string>>): Promise<PartResult> {
   const stored = await argon2Hasher.hash(PASSWORD);
-  await using installation = await withFilledDatabase(settings, { fill: (pool) => fill(pool, stored), pinned: false });
+  await using installation = await withFilledDatabase(settings, { fill: (pool) => fill(pool, stored) });
   await using bare = await startBare(stored);
   const url = `${installation.gradient.url}/api/v1/auth/basic/login`;
   const signIn = (seconds: number) =>

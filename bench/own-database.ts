@@ -12,22 +12,19 @@ import { pinServer } from "./processes.ts";
 /** An installation whose database is filled from here. */
 export interface FilledInstallation extends AsyncDisposable {
   readonly gradient: Gradient;
+  /** From now on the server and PostgreSQL stay on the servers' CPU. Until then they have all of them. */
+  pin(): Promise<void>;
 }
 
-/**
- * Starts server and worker, runs `prepare`, ends the worker and fills the database, which is in memory; the server and
- * PostgreSQL then stay on the servers' CPU, or have all of them.
- */
+/** Starts server and worker, runs `prepare`, ends the worker and fills the database, which is in memory. */
 export async function withFilledDatabase(
   settings: Readonly<Record<string, string>>,
   {
     prepare = async () => {},
     fill,
-    pinned = true,
   }: {
     readonly prepare?: (gradient: Gradient) => Promise<void>;
     readonly fill: (pool: Pool) => Promise<void>;
-    readonly pinned?: boolean;
   },
 ): Promise<FilledInstallation> {
   await using stack = new AsyncDisposableStack();
@@ -44,7 +41,9 @@ export async function withFilledDatabase(
   await gradient.worker.stop();
   const pool = openPool(postgres.address, { name: "bench", connectionsMax: 1 });
   await fill(pool).finally(() => pool.end());
-  for (const pid of pinned ? [gradient.server.pid, postgres.pid] : []) await pinServer(pid);
+  const pin = async () => {
+    for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
+  };
   const running = stack.move();
-  return { gradient, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return { gradient, pin, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }

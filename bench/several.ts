@@ -31,6 +31,7 @@ export async function benchSeveral(settings: Readonly<Record<string, string>>): 
     GRADIENT_DATABASE_WEB_MAX_CONNECTIONS: "6",
   };
   await using installation = await withFilledDatabase(shared, { fill });
+  await installation.pin();
   const { gradient } = installation;
   const target = { url: `${gradient.url}/cache/${CACHE}/${HASH}.narinfo`, status: 200 } as const;
   const measure = async () => {

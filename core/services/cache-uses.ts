@@ -2,7 +2,7 @@ import type { Kysely } from "kysely";
 import { touchPaths } from "../db/cache-paths.ts";
 import type { Database } from "../db/schema.ts";
 import { chunksOf } from "../lib/chunks.ts";
-import { type Clock, MINUTE, sleep } from "../lib/clock.ts";
+import { type Clock, MINUTE, SECOND, sleep } from "../lib/clock.ts";
 import type { Logger } from "../ports/logger.ts";
 
 /**
@@ -43,6 +43,8 @@ const CHUNK = 200;
 const PAUSES = 4;
 /** With more than these it does not pause: what comes meanwhile needs room. */
 const PAUSED_MAX: number = (KEPT_MAX + USES_MAX) / 2;
+/** Nor after so long: a sweep may wait for it, and the next one begins a minute after this one. */
+const PAUSED_MS_MAX: number = 30 * SECOND;
 
 export function createPathUses({
   db,
@@ -59,14 +61,17 @@ export function createPathUses({
   async function write({ counts, hurry }: FlushOptions): Promise<void> {
     const taken = used;
     used = new Map();
-    const dueMs = counts ? clock.monotonic() : Math.max(clock.monotonic() - KEPT_MS, crowdedSince(taken));
+    const nowMs = clock.monotonic();
+    const dueMs = counts ? nowMs : Math.max(nowMs - KEPT_MS, crowdedSince(taken));
+    const pausedUntilMs = counts ? nowMs : nowMs + PAUSED_MS_MAX;
     try {
       for (const chunk of chunksOf(taken, CHUNK)) {
         const startedMs = clock.monotonic();
         await writeChunk(chunk, dueMs);
         for (const [subject] of chunk) taken.delete(subject);
-        const pauseMs = PAUSES * (clock.monotonic() - startedMs);
-        if (taken.size > 0 && !counts && used.size < PAUSED_MAX) await sleep(clock, pauseMs, hurry);
+        const endedMs = clock.monotonic();
+        const mayPause = taken.size > 0 && used.size < PAUSED_MAX && endedMs < pausedUntilMs;
+        if (mayPause) await sleep(clock, PAUSES * (endedMs - startedMs), hurry);
       }
     } finally {
       for (const [subject, use] of taken) keep(subject, use);

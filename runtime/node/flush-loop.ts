@@ -33,9 +33,10 @@ export async function keepFlushing(
   };
   while (!stopping.aborted) {
     await sleep(hub.clock, INTERVAL_MS, AbortSignal.any([stopping, wake.signal]));
+    const woken = wake.signal;
     wake = new AbortController();
-    // A sweep that begins meanwhile waits for this one, too.
-    await flush(AbortSignal.any([stopping, wake.signal]));
+    // A sweep waits for it: the one that asked, or one that begins meanwhile.
+    await flush(AbortSignal.any([stopping, woken, wake.signal]));
   }
   await uses.flush({ counts: true }).catch(tell("how often paths were used"));
   unsubscribe();
