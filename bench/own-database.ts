@@ -9,6 +9,9 @@ import { quietLogger } from "#test/support/quiet-logger.ts";
 import { withMemoryFolder } from "./memory-folder.ts";
 import { pinServer } from "./processes.ts";
 
+/** Of the one with a million paths, with what PostgreSQL writes ahead. */
+const DATABASE_BYTES_MAX = 4 * 1024 ** 3;
+
 /** An installation whose database is filled from here. */
 export interface FilledInstallation extends AsyncDisposable {
   readonly gradient: Gradient;
@@ -28,7 +31,7 @@ export async function withFilledDatabase(
   },
 ): Promise<FilledInstallation> {
   await using stack = new AsyncDisposableStack();
-  const { path: folder } = stack.use(await withMemoryFolder());
+  const { path: folder } = stack.use(await withMemoryFolder(DATABASE_BYTES_MAX));
   const postgres = await startPostgres({ folder: join(folder, "postgres"), log: quietLogger });
   stack.defer(() => postgres.stop());
   const { host, port, user, password, database } = postgres.address;

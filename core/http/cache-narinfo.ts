@@ -161,7 +161,7 @@ export class NarInfoAnswers {
     const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
     if (!found) return null;
     const { text, fileHash, objectKey } = found;
-    nars.tell({ cacheId: cache.id, name: encodeBase32(fileHash) }, { narInfo: text, objectKey }, generation);
+    nars.putUnread({ cacheId: cache.id, name: encodeBase32(fileHash) }, { narInfo: text, objectKey }, generation);
     return text;
   }
 }

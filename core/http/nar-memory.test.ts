@@ -85,7 +85,7 @@ test("what a narinfo told of its NAR is known as if it had been looked up, and f
   const { memory, pass } = withMemory();
   const narInfo = printNarInfo(NARINFO);
   const tell = (generation = memory.generation) =>
-    memory.tell({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, generation);
+    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, generation);
   const isKnown = () => memory.get("c1", NAME) !== undefined;
   tell();
   const pathHash = "a".repeat(32);
@@ -110,12 +110,37 @@ test("what a narinfo told of its NAR is known as if it had been looked up, and f
   expect(isKnown()).toBe(false);
 });
 
+test("a narinfo that cannot be read is none, and is forgotten", () => {
+  const { memory } = withMemory();
+  for (const wrong of [{ signatures: ["bodiless:"] }, { fileHash: null }, { fileSize: null }]) {
+    const narInfo = printNarInfo({ ...NARINFO, ...wrong });
+    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, memory.generation);
+    expect(memory.get("c1", NAME)).toBeUndefined();
+    expect(memory.pathOf("c1", NAME)).toBeNull();
+  }
+});
+
+test("of two narinfos the one that was looked up later counts, whichever came later", () => {
+  const { memory } = withMemory();
+  const put = (objectKey: string, generation: number) =>
+    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo: printNarInfo(NARINFO), objectKey }, generation);
+  const before = memory.generation;
+  memory.forget(`c1/${"a".repeat(32)}`);
+  put("later", memory.generation);
+  put("earlier", before);
+  expect(memory.get("c1", NAME)?.nar.objectKey).toBe("later");
+});
+
 test("what is known of a NAR outlives what its narinfo tells again, unless its path was forgotten", () => {
   const { memory } = withMemory();
   const pathHash = "a".repeat(32);
   const file = new Uint8Array(9);
   const tell = () =>
-    memory.tell({ cacheId: "c1", name: NAME }, { narInfo: printNarInfo(NARINFO), objectKey: "1" }, memory.generation);
+    memory.putUnread(
+      { cacheId: "c1", name: NAME },
+      { narInfo: printNarInfo(NARINFO), objectKey: "1" },
+      memory.generation,
+    );
   memory.put({ cacheId: "c1", name: NAME }, { nar: NAR, name: NAME, pathHash, file }, memory.generation);
   tell();
   expect(memory.get("c1", NAME)?.file).toBe(file);

@@ -1,7 +1,7 @@
-import { assert } from "../lib/assert.ts";
+import { ownText } from "../lib/bytes.ts";
 import { type Clock, SECOND } from "../lib/clock.ts";
 import { RecentMap } from "../lib/recent-map.ts";
-import { parseNarInfo } from "../nix/narinfo.ts";
+import { NarInfoParseError, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathHash } from "../nix/store-path.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
 import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
@@ -10,7 +10,7 @@ import { PathChanges } from "./path-changes.ts";
 /** Of a map's entry, its key, the NAR's hashes, texts and its file's place, measured as for narinfos. */
 const ENTRY_BYTES = 1_850;
 /** Of one that nobody asked for yet, beside its narinfo's text. */
-const TOLD_BYTES = 320;
+const UNREAD_BYTES = 320;
 /** How long a file is not looked for again: nginx keeps it open for as long, and remembers its place for a second. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
@@ -31,12 +31,12 @@ interface Entry extends KnownNar {
 }
 
 /** What a narinfo says of its NAR, which is read when somebody asks for that. */
-export interface ToldNar {
+export interface UnreadNar {
   readonly narInfo: string;
   readonly objectKey: string;
 }
 
-interface ToldEntry extends ToldNar {
+interface UnreadEntry extends UnreadNar {
   readonly expiresAt: number;
   readonly generation: number;
 }
@@ -54,7 +54,7 @@ export interface NarAsked {
 export class NarMemory {
   readonly #clock: Clock;
   readonly #ageMsMax: number;
-  readonly #entries: RecentMap<Entry | ToldEntry>;
+  readonly #entries: RecentMap<Entry | UnreadEntry>;
   readonly #changes = new PathChanges();
 
   constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
@@ -94,10 +94,10 @@ export class NarMemory {
   }
 
   /** Of a NAR whose file has this name now. What was known of it stays, while it is as it was. */
-  tell(asked: NarAsked, { narInfo, objectKey }: ToldNar, generation: number): void {
+  putUnread(asked: NarAsked, { narInfo, objectKey }: UnreadNar, generation: number): void {
     const key = keyOf(asked);
     const known = this.#entries.peek(key);
-    if (known && "nar" in known && this.#find(asked)) return;
+    if (known && ("nar" in known ? this.#find(asked) : known.generation > generation)) return;
     this.#entries.set(key, { narInfo, objectKey, expiresAt: this.#expiresAt(), generation });
   }
 
@@ -113,7 +113,7 @@ export class NarMemory {
   #find(asked: NarAsked): Entry | undefined {
     const key = keyOf(asked);
     const found = this.#entries.get(key);
-    const entry = found && found.expiresAt > this.#clock.monotonic() ? read(found, asked) : null;
+    const entry = found && found.expiresAt > this.#clock.monotonic() ? read(found, asked.name) : null;
     if (!entry || this.#isChanged(asked.cacheId, entry, entry.generation)) {
       this.#entries.delete(key);
       return undefined;
@@ -136,15 +136,22 @@ function keyOf({ cacheId, name }: NarAsked): string {
   return `${cacheId}/${name}`;
 }
 
-function read(entry: Entry | ToldEntry, { name }: NarAsked): Entry {
+/** Null for a narinfo that cannot be read: what older versions took may be in one. */
+function read(entry: Entry | UnreadEntry, name: string): Entry | null {
   if ("nar" in entry) return entry;
   const { narInfo, objectKey, expiresAt, generation } = entry;
-  const { storePath, narHash, narSize, fileHash, fileSize, compression } = parseNarInfo(narInfo);
-  assert(fileHash !== null && fileSize !== null, "our own narinfos name the file");
-  const nar = { narHash, narSize, fileHash, fileSize, compression, objectKey };
-  return { nar, pathHash: storePathHash(storePath), file: null, name, expiresAt, place: null, generation };
+  try {
+    const { storePath, narHash, narSize, fileHash, fileSize, compression } = parseNarInfo(narInfo);
+    if (fileHash === null || fileSize === null) return null;
+    const nar = { narHash, narSize, fileHash, fileSize, compression, objectKey };
+    const pathHash = ownText(storePathHash(storePath));
+    return { nar, pathHash, file: null, name, expiresAt, place: null, generation };
+  } catch (error) {
+    if (error instanceof NarInfoParseError) return null;
+    throw error;
+  }
 }
 
-function bytesOf(entry: Entry | ToldEntry): number {
-  return "nar" in entry ? ENTRY_BYTES + (entry.file?.length ?? 0) : TOLD_BYTES + entry.narInfo.length;
+function bytesOf(entry: Entry | UnreadEntry): number {
+  return "nar" in entry ? ENTRY_BYTES + (entry.file?.length ?? 0) : UNREAD_BYTES + entry.narInfo.length;
 }

@@ -20,11 +20,11 @@ test("a change is told of its path, its cache and everything, since it happened"
 
 test("changes of others hide none", () => {
   const changes = new PathChanges();
-  addOthers(changes, 3_000);
+  addOthers(changes, 12_000);
   const { generation } = changes;
-  addOthers(changes, 4_000, 3_000);
+  addOthers(changes, 16_000, 12_000);
   changes.add("c1/one");
-  addOthers(changes, 2_500, 7_000);
+  addOthers(changes, 10_000, 28_000);
   expect(changes.areSince("c1/one", generation)).toBe(true);
   expect(changes.areSince("c1/two", generation)).toBe(false);
 });
@@ -32,9 +32,9 @@ test("changes of others hide none", () => {
 test("of more changes than are known it is not known whether a path is among them", () => {
   const changes = new PathChanges();
   const { generation } = changes;
-  addOthers(changes, 5_000);
+  addOthers(changes, 20_000);
   expect(changes.areSince("c1/one", generation)).toBe(false);
-  addOthers(changes, 10_000, 5_000);
+  addOthers(changes, 40_000, 20_000);
   expect(changes.areSince("c1/one", generation)).toBe(true);
   const later = changes.generation;
   for (let i = 0; i < 100_000; i++) changes.add("c1/again");

@@ -1,9 +1,9 @@
-/** So many are told apart, and as many again. An entry takes some 150 bytes. */
-const CHANGES_MAX = 5_000;
+/** So many are told apart, and as many again: 6 MB. */
+const CHANGES_MAX = 20_000;
 
 /**
  * Which paths something became of lately, for what is remembered of them. A subject is `cache id/path hash`, a cache's
- * id and a slash, or empty for everything.
+ * id and a slash, or empty for everything. After 40 000 changes of others a path counts as changed, too.
  */
 export class PathChanges {
   #count = 0;

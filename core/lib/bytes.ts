@@ -54,6 +54,11 @@ export function textOfCodes(codes: readonly number[]): string {
   return parts.join("");
 }
 
+/** The same text in memory of its own: a part of another text keeps the whole of that one. */
+export function ownText(text: string): string {
+  return textOfCodes(Array.from(text, (character) => character.charCodeAt(0)));
+}
+
 export function toHex(bytes: Uint8Array): string {
   const codes: number[] = [];
   for (const byte of bytes) codes.push(HEX_CODES[byte >> 4] as number, HEX_CODES[byte & 15] as number);

@@ -53,6 +53,8 @@ export interface CommitResult {
 
 const SIGNATURES_MAX = 32;
 const ONE_LINE = /^[!-~]{1,1000}$/;
+/** As narinfos are read. */
+const SIGNATURE = /^[^:]+:./;
 
 /**
  * Offers paths in caches: one signed row a cache, once the NAR is stored and every reference is in that cache, among
@@ -145,7 +147,7 @@ function requirePrintable({ storePath, ca, signatures = [] }: CommittedPath): vo
     throw new DomainError("validation", `${storePath} has more than ${SIGNATURES_MAX} signatures`);
   }
   for (const signature of signatures) {
-    if (ONE_LINE.test(signature) && signature.indexOf(":") > 0) continue;
+    if (ONE_LINE.test(signature) && SIGNATURE.test(signature)) continue;
     throw new DomainError("validation", `a signature of ${storePath} is not of the form name:base64`);
   }
 }

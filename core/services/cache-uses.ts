@@ -40,88 +40,116 @@ const KEPT_MAX: number = USES_MAX / 2;
 const KEPT_MS: number = 10 * MINUTE;
 const CHUNK = 200;
 /** After each chunk it pauses for as long as the chunk took, times this. */
-const PAUSES = 4;
-/** With more than these it does not pause: what comes meanwhile needs room. */
-const PAUSED_MAX: number = (KEPT_MAX + USES_MAX) / 2;
-/** Nor after so long: a sweep may wait for it, and the next one begins a minute after this one. */
+const PAUSE_FACTOR = 4;
+/** However long the database took: something else may have held it up. */
+const PAUSE_MS_MAX: number = SECOND;
+/** After so long it pauses no more: a sweep may wait for it, and the next flush begins a minute after this one. */
 const PAUSED_MS_MAX: number = 30 * SECOND;
+/** With so many that came meanwhile neither: they need room. */
+const CROWDED: number = (KEPT_MAX + USES_MAX) / 2;
 
-export function createPathUses({
-  db,
-  clock,
-  log,
-}: {
+interface PathUsesDeps {
   readonly db: Kysely<Database>;
   readonly clock: Clock;
   readonly log: Logger;
-}): PathUses {
-  let used = new Map<string, Use>();
-  let flushing: Promise<void> | null = null;
+}
 
-  async function write({ counts, hurry }: FlushOptions): Promise<void> {
-    const taken = used;
-    used = new Map();
+export function createPathUses(deps: PathUsesDeps): PathUses {
+  return new GatheredUses(deps);
+}
+
+class GatheredUses implements PathUses {
+  readonly #deps: PathUsesDeps;
+  #used = new Map<string, Use>();
+  #running: { readonly ended: Promise<void>; readonly hurry: AbortController } | null = null;
+
+  constructor(deps: PathUsesDeps) {
+    this.#deps = deps;
+  }
+
+  touch(subject: string): void {
+    const { clock, log } = this.#deps;
+    const use = this.#used.get(subject);
+    if (use) {
+      use.count++;
+      return;
+    }
+    if (this.#used.size >= CROWDED) this.#hurryOn();
+    if (this.#used.size >= USES_MAX) {
+      if (this.#running) return;
+      this.#begin(false).catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
+    }
+    this.#used.set(subject, { count: 1, sinceMs: clock.monotonic() });
+  }
+
+  async flush({ counts = false, hurry }: FlushOptions = {}): Promise<void> {
+    const hurryOn = () => this.#hurryOn();
+    hurry?.addEventListener("abort", hurryOn);
+    const isHurried = () => counts || hurry?.aborted === true;
+    try {
+      if (isHurried()) hurryOn();
+      // One that runs already may have missed what was touched since it began. Whoever began it hears how it ended.
+      await this.#running?.ended.catch(() => {});
+      // Nor does another's write every count.
+      while (counts && this.#running) await this.#running.ended.catch(() => {});
+      const ended = this.#running?.ended ?? this.#begin(counts);
+      if (isHurried()) hurryOn();
+      await ended;
+    } finally {
+      hurry?.removeEventListener("abort", hurryOn);
+    }
+  }
+
+  #hurryOn(): void {
+    this.#running?.hurry.abort();
+  }
+
+  #begin(counts: boolean): Promise<void> {
+    const hurry = new AbortController();
+    const ended = this.#write(counts, hurry.signal).finally(() => {
+      this.#running = null;
+    });
+    this.#running = { ended, hurry };
+    return ended;
+  }
+
+  async #write(counts: boolean, hurry: AbortSignal): Promise<void> {
+    const { clock } = this.#deps;
+    const taken = this.#used;
+    this.#used = new Map();
     const nowMs = clock.monotonic();
     const dueMs = counts ? nowMs : Math.max(nowMs - KEPT_MS, crowdedSince(taken));
-    const pausedUntilMs = counts ? nowMs : nowMs + PAUSED_MS_MAX;
     try {
       for (const chunk of chunksOf(taken, CHUNK)) {
         const startedMs = clock.monotonic();
-        await writeChunk(chunk, dueMs);
+        await this.#writeChunk(chunk, dueMs);
         for (const [subject] of chunk) taken.delete(subject);
         const endedMs = clock.monotonic();
-        const mayPause = taken.size > 0 && used.size < PAUSED_MAX && endedMs < pausedUntilMs;
-        if (mayPause) await sleep(clock, PAUSES * (endedMs - startedMs), hurry);
+        const pauseMs = Math.min(PAUSE_FACTOR * (endedMs - startedMs), PAUSE_MS_MAX);
+        if (taken.size > 0 && endedMs - nowMs < PAUSED_MS_MAX) await sleep(clock, pauseMs, hurry);
       }
     } finally {
-      for (const [subject, use] of taken) keep(subject, use);
+      for (const [subject, use] of taken) this.#keep(subject, use);
     }
   }
 
   /** Keeps those that were not due. */
-  async function writeChunk(chunk: readonly (readonly [subject: string, use: Use])[], dueMs: number): Promise<void> {
+  async #writeChunk(chunk: readonly (readonly [subject: string, use: Use])[], dueMs: number): Promise<void> {
     // In one order, so that two servers never wait for each other in a ring.
     const uses = chunk.toSorted(bySubject).map(([subject, { count, sinceMs }]) => {
       const [cacheId = "", hash = ""] = subject.split("/");
       return { cacheId, hash, count, isDue: sinceMs <= dueMs };
     });
-    const kept = await touchPaths(db, uses);
+    const kept = await touchPaths(this.#deps.db, uses);
     const isKept = new Set(kept.map(({ cache_id, hash }) => `${cache_id}/${hash}`));
-    for (const [subject, use] of chunk) if (isKept.has(subject)) keep(subject, use);
+    for (const [subject, use] of chunk) if (isKept.has(subject)) this.#keep(subject, use);
   }
 
-  function keep(subject: string, use: Use): void {
-    const since = used.get(subject);
+  #keep(subject: string, use: Use): void {
+    const since = this.#used.get(subject);
     if (since) use.count += since.count;
-    if (since || used.size < USES_MAX) used.set(subject, use);
+    if (since || this.#used.size < USES_MAX) this.#used.set(subject, use);
   }
-
-  function flush(options: FlushOptions): Promise<void> {
-    flushing ??= write(options).finally(() => {
-      flushing = null;
-    });
-    return flushing;
-  }
-
-  return {
-    touch(subject) {
-      const use = used.get(subject);
-      if (use) {
-        use.count++;
-        return;
-      }
-      if (used.size >= USES_MAX) {
-        flush({}).catch((error: unknown) => log.warn("uses of cached paths could not be recorded", { error }));
-        if (used.size >= USES_MAX) return;
-      }
-      used.set(subject, { count: 1, sinceMs: clock.monotonic() });
-    },
-    async flush(options = {}) {
-      // One that runs already may have missed what was touched since it began.
-      if (flushing) await flushing;
-      await flush(options);
-    },
-  };
 }
 
 /** Since when the oldest are known that are more than are kept; before all time when there are none. */

@@ -43,6 +43,8 @@ interface Target extends Signer {
 }
 
 /** Eight parameters a row; PostgreSQL takes 65 535 a statement. */
+/** Of one path, however often it is pushed: narinfos of ours are read with 64 at most, and keys of ours may come. */
+const SIGNATURES_MAX = 48;
 const CHUNK = 500;
 /** Rounds of insert and lock: each one lost means that a row came and went in between. */
 const ROUNDS_MAX = 5;
@@ -112,7 +114,9 @@ async function completedSignatures(target: Target, { row, path }: Meeting): Prom
   const lacking = target.keys.filter(({ name }) => !row.signatures.some((text) => isNamed(text, name)));
   for (const signature of await signWith(lacking, { ...path, references })) signatures.add(signature);
   const sameReferences = baseNames(path.references).join(" ") === row.references.join(" ");
-  if (sameReferences) for (const signature of ofOthers(target, path.signatures)) signatures.add(signature);
+  for (const signature of sameReferences ? ofOthers(target, path.signatures) : []) {
+    if (signatures.size < SIGNATURES_MAX) signatures.add(signature);
+  }
   return [...signatures];
 }
 

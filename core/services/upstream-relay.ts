@@ -48,8 +48,8 @@ const PLACE_WAIT_MS = 30 * SECOND;
 const READER_IDLE_MS = MINUTE;
 /** Look-ups at a time; whoever comes on top of them is told that there is nothing, at once. */
 const LOOKING_MAX = 2_000;
-/** Paths of one cache of which is asked together whether they are blocked, and how many may wait for that. */
-const BLOCKED_TOGETHER = { groupMax: 500, waitingMax: 10_000 };
+/** So many paths of one cache are asked about together. */
+const GROUP_MAX = 500;
 /** Each round takes one upstream away. */
 const ROUNDS_MAX = 16;
 
@@ -72,7 +72,8 @@ export class UpstreamRelay {
         return hashes.map((hash) => blocked.has(hash));
       },
       concernsAll: () => true,
-      ...BLOCKED_TOGETHER,
+      groupMax: GROUP_MAX,
+      waitingMax: LOOKING_MAX,
     });
     this.#misses = new RememberedMisses(deps);
   }
@@ -80,8 +81,8 @@ export class UpstreamRelay {
   /** A narinfo's text. Null when no upstream has the path, or none says so in the time that one look-up may take. */
   async narInfo({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<string | null> {
     const key = `${cacheId}/${hash}`;
-    if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key) || this.#looking >= LOOKING_MAX) return null;
-    if (!(await this.#deps.upstreams.hasAny(cacheId)) || (await this.#isBlocked(cacheId, hash))) return null;
+    if (isRoundTrip(this.#deps.viaName, via) || this.#misses.has(key)) return null;
+    if (!(await this.#deps.upstreams.hasAny(cacheId))) return null;
     const noteMiss = this.#misses.begin(key);
     const finding = await this.#soon(this.#lookUp({ cacheId, via, hash }));
     if (finding === null) noteMiss();
@@ -134,18 +135,12 @@ export class UpstreamRelay {
 
   async #find(question: RelayQuestion & { readonly name: UpstreamNarName }): Promise<UpstreamPath | null> {
     const { cacheId, via, name } = question;
-    if (await this.#isBlocked(cacheId, name.hash)) return null;
     const finding = await this.#soon(this.#lookUp({ cacheId, via, hash: name.hash }));
     if (finding === null || finding === "unknown") return null;
     const { info } = finding;
     return equalBytes(info.narHash.digest, name.narHash) && canPassOn(info.compression, name.compression)
       ? finding
       : null;
-  }
-
-  /** What a cache does not take it does not vouch for either. */
-  async #isBlocked(cacheId: string, hash: string): Promise<boolean> {
-    return await this.#blocked.add(cacheId, hash);
   }
 
   async #open(
@@ -222,9 +217,12 @@ export class UpstreamRelay {
     return await signWith(await Promise.all(cache.keys.map(this.#deps.secretKeyOf)), info);
   }
 
+  /** What a cache does not take it does not vouch for either: that is unknown, so that it is not remembered. */
   async #lookUp({ cacheId, via, hash }: RelayQuestion & { readonly hash: string }): Promise<UpstreamFinding> {
+    if (this.#looking >= LOOKING_MAX) return "unknown";
     this.#looking++;
     try {
+      if (await this.#blocked.add(cacheId, hash)) return "unknown";
       return await this.#deps.upstreams.findOne(cacheId, { hash, path: null, via });
     } finally {
       this.#looking--;

@@ -1,4 +1,5 @@
 import { recordUpstreamAnswers, type UpstreamAnswer } from "../db/upstream-paths.ts";
+import { AssertionError } from "../lib/assert.ts";
 import { chunksOf } from "../lib/chunks.ts";
 import { SECOND } from "../lib/clock.ts";
 import { GroupQueues } from "../lib/group-queue.ts";
@@ -32,7 +33,7 @@ export interface UpstreamFindings {
 export type UpstreamFinding = UpstreamPath | "unknown" | null;
 
 const CHUNK = 1_000;
-/** Of one cache. Whoever asks bounds how many look-ups are under way. */
+/** Of one cache; `findOne` throws `QueueFullError` beyond. */
 const WAITING_MAX = 10_000;
 /** A look-up that waited longer for its turn counts as failed. */
 const QUEUED_MS_MAX = 30 * SECOND;
@@ -62,7 +63,8 @@ export class Upstreams {
     this.#hashes = new NarHashResolver(deps);
     this.#heardOfOne = new GroupQueues({
       handle: async (cacheId, questions) => await this.#heard([cacheId], questions),
-      concernsAll: () => true,
+      // What is recorded of one path and cannot be read spoils nobody else's answer.
+      concernsAll: (error) => !(error instanceof AssertionError),
       groupMax: CHUNK,
       waitingMax: WAITING_MAX,
     });

@@ -46,7 +46,7 @@ export function createHttpServer(
   const listener = getRequestListener(answer as Parameters<typeof getRequestListener>[0]);
   const connections = new StalledConnections();
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
-    const plain = answerFromMemory(fromMemory, request, response);
+    const plain = answerFromMemory({ fromMemory, log }, request, response);
     if (plain) return memoryAnswers?.count(plain);
     connections.began(response);
     cutIdleBody(request);
@@ -77,9 +77,9 @@ function observed({ fetch, front }: HttpServerDeps): Composition["fetch"] {
   };
 }
 
-/** What was answered; null where memory holds no answer. */
+/** What was answered; null where memory holds no answer, or fails: nobody would catch that here. */
 function answerFromMemory(
-  fromMemory: Composition["fromMemory"],
+  { fromMemory, log }: Pick<Composition, "fromMemory"> & { readonly log: Logger },
   request: IncomingMessage,
   response: ServerResponse,
 ): PlainAnswer | null {
@@ -91,7 +91,12 @@ function answerFromMemory(
     range: rawHeader(rawHeaders, RANGE),
     sendfileType: rawHeader(rawHeaders, PROXY_HEADER),
   };
-  const answer = fromMemory(asked);
+  let answer: PlainAnswer | null = null;
+  try {
+    answer = fromMemory(asked);
+  } catch (error) {
+    log.error("a request could not be answered of memory", { error, target });
+  }
   if (!answer) return null;
   response.writeHead(answer.status, answer.headers);
   // A narinfo is ASCII, and so it is copied and not encoded.

@@ -125,6 +125,20 @@ test("a row without the cache's signature gets it, over the references the row h
   expect(row?.signatures).toHaveLength(1);
 });
 
+test("however often a path is pushed with other signatures, its narinfo can be read", async () => {
+  await using bench = await withCacheBench();
+  const cache = await bench.makeCache();
+  const path = await storeFile(bench, "path");
+  for (const push of ["first", "second", "third"]) {
+    const signatures = Array.from({ length: 32 }, (_, index) => `${push}-${index}:AAAA`);
+    await bench.commit([cache.id], [{ ...path, signatures }]);
+  }
+  const [row] = await rowsOf(bench, cache.id);
+  expect(row?.signatures).toHaveLength(48);
+  expect(row?.signatures).toContain("first-31:AAAA");
+  await expectSignedBy(bench, cache);
+});
+
 test("references that only another store of the organization holds come along with their closure", async () => {
   await using bench = await withCacheBench();
   const organization = await bench.makeOrganization();
@@ -288,8 +302,9 @@ test("what could end a line of a narinfo is refused", async () => {
   await using bench = await withCacheBench();
   const cache = await bench.makeCache();
   const path = await storeFile(bench, "path");
-  for (const wrong of [{ ca: "fixed:x\nSig: a:b" }, { signatures: ["a:b\nCA: c"] }, { signatures: [":nameless"] }]) {
-    await expect(bench.commit([cache.id], [{ ...path, ...wrong }])).rejects.toMatchObject({ code: "validation" });
+  const wrong = ["a:b\nCA: c", ":nameless", "bodiless:", "a b:c", "neither", ""];
+  for (const fields of [{ ca: "fixed:x\nSig: a:b" }, ...wrong.map((signature) => ({ signatures: [signature] }))]) {
+    await expect(bench.commit([cache.id], [{ ...path, ...fields }])).rejects.toMatchObject({ code: "validation" });
   }
   await expect(bench.commit([cache.id], [path, path])).rejects.toMatchObject({ code: "validation" });
   await expect(bench.commit([newId()], [path])).rejects.toMatchObject({ code: "not_found" });

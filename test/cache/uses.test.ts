@@ -106,47 +106,123 @@ test("uses that the database could not take are kept for the next flush", async 
   expect(row.fetch_count).toBe(2);
 });
 
-test("a flush pauses between its pieces until it is hurried, and never when all counts are wanted", async () => {
-  await using bench = await withCacheBench();
-  const { db, log } = bench.deps;
-  const { cache, path } = await withPath(bench);
+/** Its pauses end when they are told to. It moves on by a second whenever it is looked at. */
+function pausingClock() {
   let now = 0;
   const pauses: { ms: number; end: () => void }[] = [];
   const clock: Clock = {
     now: () => now,
-    monotonic: () => now++,
+    monotonic: () => now++ * 1_000,
     schedule(ms, end) {
       pauses.push({ ms, end });
       return () => {};
     },
   };
+  return { clock, pauses };
+}
+
+async function withUses() {
+  const bench = await withCacheBench();
+  const { db, log } = bench.deps;
+  const { cache, path } = await withPath(bench);
+  const { clock, pauses } = pausingClock();
   const uses = createPathUses({ db, log, clock });
-  const last = `${cache.id}/${storePathHash(path.storePath)}`;
-  const counted = async () =>
-    (await db.selectFrom("cache_path").select("fetch_count").executeTakeFirstOrThrow()).fetch_count;
-  const touch = async () => {
+  const touch = (count: number, name: string) => {
+    for (let i = 0; i < count; i++) uses.touch(`${cache.id}/${name}${i}`);
+  };
+  const touchPath = async () => {
     await db
       .updateTable("cache_path")
       .set({ last_used_at: new Date(0) })
       .execute();
-    for (let i = 0; i < 500; i++) uses.touch(`${cache.id}/${String(i).padStart(32, "0")}`);
-    uses.touch(last);
+    uses.touch(`${cache.id}/${storePathHash(path.storePath)}`);
   };
+  const counted = async () =>
+    (await db.selectFrom("cache_path").select("fetch_count").executeTakeFirstOrThrow()).fetch_count;
+  return {
+    bench,
+    db,
+    uses,
+    pauses,
+    touch,
+    touchPath,
+    counted,
+    [Symbol.asyncDispose]: () => bench[Symbol.asyncDispose](),
+  };
+}
 
-  await touch();
+test("a flush pauses between its pieces until it is hurried, and never when all counts are wanted", async () => {
+  await using used = await withUses();
+  const { uses, pauses, touch, touchPath, counted } = used;
+  touch(500, "a");
+  await touchPath();
   const hurry = new AbortController();
   const hurried = uses.flush({ hurry: hurry.signal });
   await expect.poll(() => pauses.length).toBe(1);
-  expect(pauses[0]?.ms).toBeGreaterThan(0);
   pauses[0]?.end();
   await expect.poll(() => pauses.length).toBe(2);
+  expect(pauses.map(({ ms }) => ms)).toEqual([1_000, 1_000]);
   expect(await counted()).toBe(0);
   hurry.abort();
   await hurried;
   expect(await counted()).toBe(1);
 
-  await touch();
+  touch(500, "a");
+  await touchPath();
   await uses.flush({ counts: true });
   expect(await counted()).toBe(2);
   expect(pauses).toHaveLength(2);
+});
+
+test("who hurries hurries what runs already, whoever began it, and writes what came since", async () => {
+  await using used = await withUses();
+  const { uses, pauses, touch, touchPath, counted } = used;
+  touch(500, "a");
+  const first = uses.flush();
+  await expect.poll(() => pauses.length).toBe(1);
+  await touchPath();
+  await uses.flush({ counts: true });
+  expect(await counted()).toBe(1);
+  await first;
+
+  touch(500, "b");
+  const second = uses.flush();
+  await expect.poll(() => pauses.length).toBe(2);
+  await touchPath();
+  const hurry = new AbortController();
+  const third = uses.flush({ hurry: hurry.signal });
+  hurry.abort();
+  await Promise.all([second, third]);
+  expect(await counted()).toBe(2);
+  expect(pauses).toHaveLength(2);
+});
+
+test("a flush pauses no more when there is no room for what comes meanwhile", { timeout: 60_000 }, async () => {
+  await using used = await withUses();
+  const { uses, pauses, touch, touchPath, counted } = used;
+  touch(500, "a");
+  await touchPath();
+  const flushed = uses.flush();
+  await expect.poll(() => pauses.length).toBe(1);
+  touch(75_001, "b");
+  await flushed;
+  expect(await counted()).toBe(1);
+  expect(pauses).toHaveLength(1);
+});
+
+test("a flush that fails on its way loses nothing, and counts nothing twice", async () => {
+  await using used = await withUses();
+  const { db, uses, pauses, touch, touchPath, counted } = used;
+  await touchPath();
+  touch(500, "a");
+  const failed = uses.flush();
+  await expect.poll(() => pauses.length).toBe(1);
+  expect(await counted()).toBe(1);
+  await touchPath();
+  await sql`alter table cache_path rename to away`.execute(db);
+  pauses[0]?.end();
+  await expect(failed).rejects.toThrow();
+  await sql`alter table away rename to cache_path`.execute(db);
+  await uses.flush({ counts: true });
+  expect(await counted()).toBe(2);
 });
