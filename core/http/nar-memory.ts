@@ -8,9 +8,9 @@ import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memor
 import { PathChanges } from "./path-changes.ts";
 
 /** Of a map's entry, its key, the NAR's hashes, texts and its file's place, measured as for narinfos. */
-const ENTRY_BYTES = 1_850;
+const ENTRY_BYTES = 1_300;
 /** Of one that nobody asked for yet, beside its narinfo's text. */
-const UNREAD_BYTES = 320;
+const UNREAD_BYTES = 410;
 /** How long a file is not looked for again: nginx keeps it open for as long, and remembers its place for a second. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
