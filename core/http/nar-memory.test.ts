@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { heapBytesOfEach } from "#test/support/heap.ts";
 import { encodeBase32 } from "../nix/base32.ts";
 import { type NarInfo, printNarInfo } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
@@ -108,6 +109,24 @@ test("what a narinfo told of its NAR is known as if it had been looked up, and f
   expect(isKnown()).toBe(true);
   pass(1);
   expect(isKnown()).toBe(false);
+});
+
+test("a NAR that was read keeps nothing of its narinfo's text", () => {
+  const references = Array.from(
+    { length: 200 },
+    (_, index) => `/nix/store/${"b".repeat(32)}-lib-${index}` as StorePath,
+  );
+  const each = heapBytesOfEach(2_000, () => {
+    const { memory } = withMemory({ entriesMax: 10_000, bytesMax: 100_000_000 });
+    for (let i = 0; i < 2_000; i++) {
+      const narInfo = printNarInfo({ ...NARINFO, narSize: i + 1, references });
+      memory.putUnread({ cacheId: "c1", name: `${NAME}${i}` }, { narInfo, objectKey: "nar/aa/1" }, memory.generation);
+      expect(memory.get("c1", `${NAME}${i}`)?.nar.narSize).toBe(i + 1);
+    }
+    return memory;
+  });
+  // The text has 8,500.
+  expect(each).toBeLessThan(3_000);
 });
 
 test("a narinfo that cannot be read is none, and is forgotten", () => {

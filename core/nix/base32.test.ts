@@ -1,9 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { fromHex } from "../lib/bytes.ts";
+import { heapBytesOfEach } from "#test/support/heap.ts";
+import { fromHex, toHex } from "../lib/bytes.ts";
 import { decodeBase32, encodeBase32 } from "./base32.ts";
 
 describe("Nix's base 32", () => {
+  test("a hash is one string in memory, in base 16 too", () => {
+    const digests = Array.from({ length: 20_000 }, (_, index) => new Uint8Array(32).fill(index));
+    for (const write of [encodeBase32, toHex]) {
+      // 1,600 where it is a tree of its characters.
+      expect(heapBytesOfEach(digests.length, () => digests.map((digest) => write(digest)))).toBeLessThan(300);
+    }
+  });
+
   test("writes what nix-hash writes", () => {
     const digest = fromHex("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
     expect(encodeBase32(digest as Uint8Array)).toBe("094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic");

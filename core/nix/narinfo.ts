@@ -150,8 +150,13 @@ function readDeriver(value: string | undefined): StorePath | null {
   return parseStorePathBaseName(value) ?? fail("Deriver is no store path's base name");
 }
 
+/** Whether it has the form `name:base64` of a signature that `parseNarInfo` takes. Says nothing of its validity. */
+export function isSignatureText(text: string): boolean {
+  return /^[^\s:]+:\S+$/.test(text);
+}
+
 function readSignature(value: string): string {
-  return /^[^\s:]+:\S+$/.test(value) ? value : fail("a signature is not of the form name:base64");
+  return isSignatureText(value) ? value : fail("a signature is not of the form name:base64");
 }
 
 function readContentAddress(value: string | undefined): string | null {

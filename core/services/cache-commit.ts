@@ -5,6 +5,7 @@ import type { Database } from "../db/schema.ts";
 import { DomainError } from "../errors.ts";
 import { toHex } from "../lib/bytes.ts";
 import type { Hash } from "../nix/hash.ts";
+import { isSignatureText } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Notifier } from "../ports/notifier.ts";
 import { refuseBlocked } from "./cache-blocks.ts";
@@ -53,8 +54,6 @@ export interface CommitResult {
 
 const SIGNATURES_MAX = 32;
 const ONE_LINE = /^[!-~]{1,1000}$/;
-/** As narinfos are read. */
-const SIGNATURE = /^[^:]+:./;
 
 /**
  * Offers paths in caches: one signed row a cache, once the NAR is stored and every reference is in that cache, among
@@ -147,7 +146,7 @@ function requirePrintable({ storePath, ca, signatures = [] }: CommittedPath): vo
     throw new DomainError("validation", `${storePath} has more than ${SIGNATURES_MAX} signatures`);
   }
   for (const signature of signatures) {
-    if (ONE_LINE.test(signature) && SIGNATURE.test(signature)) continue;
+    if (ONE_LINE.test(signature) && isSignatureText(signature)) continue;
     throw new DomainError("validation", `a signature of ${storePath} is not of the form name:base64`);
   }
 }

@@ -1,16 +1,17 @@
 import { type Clock, HOUR } from "../lib/clock.ts";
+import { RecentMap } from "../lib/recent-map.ts";
 import type { Notifier } from "../ports/notifier.ts";
 
 /** How long it counts that no upstream has a path. As long as Nix itself remembers it. */
 const MISSED_MS = HOUR;
-/** About 15 MB. Anybody may ask for anything, so these are in memory alone. */
+/** About 20 MB. Anybody may ask for anything, so these are in memory alone. */
 const MISSES_MAX = 100_000;
 
 /** What no upstream of a cache has, by `cache id/hash`. */
 export class RememberedMisses {
   readonly #clock: Clock;
-  /** Until when each counts; the oldest first. */
-  readonly #until = new Map<string, number>();
+  /** Until when each counts. */
+  readonly #until = new RecentMap<number>({ entriesMax: MISSES_MAX, bytesMax: MISSES_MAX }, () => 1);
   /** Counts changes of caches and upstreams: what was asked before one is not remembered after it. */
   #changes = 0;
 
@@ -19,11 +20,11 @@ export class RememberedMisses {
     notifier.subscribe("path", (subject) => {
       if (!subject.endsWith("/")) return void this.#until.delete(subject);
       this.#changes++;
-      for (const key of this.#until.keys()) if (key.startsWith(subject)) this.#until.delete(key);
+      this.#forgetAll(subject);
     });
     notifier.subscribe("missed", () => {
       this.#changes++;
-      this.#until.clear();
+      this.#forgetAll("");
     });
   }
 
@@ -40,12 +41,11 @@ export class RememberedMisses {
     const changes = this.#changes;
     return () => {
       if (changes !== this.#changes) return;
-      this.#until.delete(key);
       this.#until.set(key, this.#clock.monotonic() + MISSED_MS);
-      for (const oldest of this.#until.keys()) {
-        if (this.#until.size <= MISSES_MAX) break;
-        this.#until.delete(oldest);
-      }
     };
+  }
+
+  #forgetAll(prefix: string): void {
+    for (const key of this.#until.keys()) if (key.startsWith(prefix)) this.#until.delete(key);
   }
 }
