@@ -14,7 +14,7 @@ import { findKnownNar } from "./known-nar.ts";
 import { PLACE_ALSO, PLACE_ONLY, PROXY_HEADER, placeHeaders } from "./nar-elsewhere.ts";
 import type { NarMemory } from "./nar-memory.ts";
 import type { NarPlaces } from "./nar-places.ts";
-import type { NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
+import type { FreshNarInfo, NarInfoMemory, RenderedNarInfo } from "./narinfo-memory.ts";
 import { CACHE_PREFIX, type PlainAnswer, type PlainRequest } from "./plain-answer.ts";
 
 export interface NarInfoDeps extends CacheLookupDeps {
@@ -142,27 +142,18 @@ export class NarInfoAnswers {
     return known && path !== null ? withPlace(narInfo, hash, placeHeaders(cache, { ...known, path })) : narInfo;
   }
 
-  async #render(asked: NarInfoAsked): Promise<RenderedNarInfo | null> {
-    const { cache, hash: pathHash, via } = asked;
-    const own = await this.#findOwn(asked);
-    const text = own ?? (await this.#deps.relay?.narInfo(cache, pathHash, via)) ?? null;
+  async #render({ cache, hash, via }: NarInfoAsked): Promise<FreshNarInfo | null> {
+    const { generation } = this.#deps.nars;
+    const own = await this.#stored.find({ cacheId: cache.id, hash });
+    const text = own?.text ?? (await this.#deps.relay?.narInfo(cache, hash, via)) ?? null;
     if (text === null) return null;
     const bytes = utf8(text);
-    const hash = this.#deps.hasher.sha256();
-    hash.update(bytes);
-    const etag = `"${encodeBase32(hash.digest()).slice(0, ETAG_LENGTH)}"`;
-    return { text, etag, contentLength: String(bytes.length) };
-  }
-
-  /** Whoever asks for a narinfo mostly asks for its NAR next: what is known of it is kept for that. */
-  async #findOwn({ cache, hash: pathHash }: NarInfoAsked): Promise<string | null> {
-    const { nars } = this.#deps;
-    const { generation } = nars;
-    const found = await this.#stored.find({ cacheId: cache.id, hash: pathHash });
-    if (!found) return null;
-    const { text, fileHash, objectKey } = found;
-    nars.putUnread({ cacheId: cache.id, name: encodeBase32(fileHash) }, { narInfo: text, objectKey }, generation);
-    return text;
+    const hasher = this.#deps.hasher.sha256();
+    hasher.update(bytes);
+    const etag = `"${encodeBase32(hasher.digest()).slice(0, ETAG_LENGTH)}"`;
+    // Whoever asks for a narinfo mostly asks for its NAR next.
+    const nar = own && { name: encodeBase32(own.fileHash), objectKey: own.objectKey, generation };
+    return { text, etag, contentLength: String(bytes.length), nar };
   }
 }
 

@@ -14,7 +14,7 @@ import { type CacheRoute, isCachePath, parseCacheRoute, type RouteKind, splitUrl
 import { NarFiles } from "./nar-files.ts";
 import { NarMemory } from "./nar-memory.ts";
 import { NarPlaces } from "./nar-places.ts";
-import { NarInfoMemory } from "./narinfo-memory.ts";
+import { NARINFO_MEMORY_LIMITS, NarInfoMemory } from "./narinfo-memory.ts";
 import type { PlainAnswer, PlainRequest } from "./plain-answer.ts";
 
 export interface CacheSurfaceDeps
@@ -24,8 +24,8 @@ export interface CacheSurfaceDeps
     CacheServeDeps,
     CacheLogDeps {
   readonly notifier: Notifier;
-  /** False where it lives for one request only: small NARs are sent while they are read, like large ones. */
-  readonly keepsFiles?: boolean;
+  /** False where it lives for one request only: narinfos are not kept, and small NARs are sent like large ones. */
+  readonly remembers?: boolean;
   /** Answers what is not GET, and the HEAD of what was put and waits; null for the rest. It decides itself who may. */
   write?(request: Request): Promise<Response | null>;
   /** The signed JSON of what an output of a derivation without a path of its own became. */
@@ -57,8 +57,9 @@ const ABSENT_ON_DOUBT: ReadonlySet<RouteKind> = new Set<RouteKind>([
  */
 export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   const door = new CacheDoor(deps);
-  const memory = new NarInfoMemory(deps.clock);
-  const nars = new NarMemory(deps.clock);
+  const { remembers = true } = deps;
+  const memory = new NarInfoMemory(deps.clock, { ...NARINFO_MEMORY_LIMITS, ...(!remembers && { blocksMax: 0 }) });
+  const nars = new NarMemory(deps.clock, memory);
   const forgetAll = (prefix: string) => {
     memory.forgetAll(prefix);
     nars.forgetAll(prefix);
@@ -86,7 +87,7 @@ export function createCacheSurface(deps: CacheSurfaceDeps): CacheSurface {
   };
   const narInfos = new NarInfoAnswers({ ...deps, nars, places: new NarPlaces({ ...deps, nars }) }, door, memory);
   const own = { ...deps, notifier, nars };
-  const files = deps.keepsFiles === false ? null : new NarFiles(own);
+  const files = remembers ? new NarFiles(own) : null;
   const context: Context = { deps: { ...own, files }, door, narInfos };
   return Object.assign((request: Request) => handle(context, request), {
     fromMemory: (request: PlainRequest) => narInfos.fromMemory(request) ?? narFromMemory(context.deps, door, request),

@@ -5,6 +5,7 @@ import { type NarInfo, printNarInfo } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Nar } from "../services/nar.ts";
 import { NarMemory } from "./nar-memory.ts";
+import type { ToldNar } from "./narinfo-memory.ts";
 
 const HASH = { algorithm: "sha256", digest: new Uint8Array(32) } as const;
 const NAR: Nar = { narHash: HASH, narSize: 9, fileHash: HASH, fileSize: 9, compression: "zstd", objectKey: "nar/aa/1" };
@@ -27,7 +28,20 @@ const LIMITS = { entriesMax: 10, bytesMax: 40_000, ageMsMax: 1_000 };
 function withMemory(limits: Partial<typeof LIMITS> = {}) {
   let now = 0;
   const clock = { now: () => now, monotonic: () => now, schedule: () => () => {} };
-  const memory = new NarMemory(clock, { ...LIMITS, ...limits });
+  const told = new Map<string, ToldNar>();
+  const memory = new NarMemory(
+    clock,
+    { ofNar: (cacheId, name) => told.get(`${cacheId}/${name}`) },
+    { ...LIMITS, ...limits },
+  );
+  /** As a narinfo does. */
+  const tell = (narInfo: NarInfo, { name = NAME, generation = memory.generation } = {}) =>
+    told.set(`c1/${name}`, {
+      narInfo: printNarInfo(narInfo),
+      objectKey: "nar/aa/1",
+      generation,
+      expiresAt: now + LIMITS.ageMsMax,
+    });
   const put = (cacheId: string, name: string, { pathHash = `path-${name}`, bytes = 0 } = {}) =>
     memory.put(
       { cacheId, name },
@@ -38,7 +52,7 @@ function withMemory(limits: Partial<typeof LIMITS> = {}) {
   const pass = (ms: number) => {
     now += ms;
   };
-  return { memory, put, known, pass };
+  return { memory, put, tell, known, pass };
 }
 
 test("what is put is known under its own cache, and for so long only", () => {
@@ -83,32 +97,30 @@ test("what was looked up before its path was forgotten is not kept, whatever bec
 });
 
 test("what a narinfo told of its NAR is known as if it had been looked up, and forgotten with its path", () => {
-  const { memory, pass } = withMemory();
-  const narInfo = printNarInfo(NARINFO);
-  const tell = (generation = memory.generation) =>
-    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, generation);
+  const { memory, tell, pass } = withMemory();
   const isKnown = () => memory.get("c1", NAME) !== undefined;
-  tell();
+  tell(NARINFO);
   const pathHash = "a".repeat(32);
   expect(memory.get("c1", NAME)).toMatchObject({ nar: { ...NAR, narSize: 8 }, pathHash, name: NAME, file: null });
   memory.forget(`c1/${pathHash}`);
   expect(isKnown()).toBe(false);
 
   const before = memory.generation;
-  tell();
+  tell(NARINFO);
   memory.forget("c1/other");
   expect(isKnown()).toBe(true);
   memory.forget(`c1/${pathHash}`);
-  tell(before);
+  tell(NARINFO, { generation: before });
   expect(isKnown()).toBe(false);
 
-  tell();
-  pass(500);
-  tell();
+  tell(NARINFO);
   pass(999);
   expect(isKnown()).toBe(true);
+  // It is as old as the narinfo that told of it.
   pass(1);
-  expect(isKnown()).toBe(false);
+  tell(NARINFO);
+  pass(999);
+  expect(isKnown()).toBe(true);
 });
 
 test("a NAR that was read keeps nothing of its narinfo's text", () => {
@@ -117,10 +129,13 @@ test("a NAR that was read keeps nothing of its narinfo's text", () => {
     (_, index) => `/nix/store/${"b".repeat(32)}-lib-${index}` as StorePath,
   );
   const each = heapBytesOfEach(2_000, () => {
-    const { memory } = withMemory({ entriesMax: 10_000, bytesMax: 100_000_000 });
+    let narInfo = "";
+    const memory = new NarMemory(
+      { now: () => 0, monotonic: () => 0, schedule: () => () => {} },
+      { ofNar: () => ({ narInfo, objectKey: narInfo.slice(-20), generation: 0, expiresAt: 1 }) },
+    );
     for (let i = 0; i < 2_000; i++) {
-      const narInfo = printNarInfo({ ...NARINFO, narSize: i + 1, references });
-      memory.putUnread({ cacheId: "c1", name: `${NAME}${i}` }, { narInfo, objectKey: "nar/aa/1" }, memory.generation);
+      narInfo = printNarInfo({ ...NARINFO, narSize: i + 1, references });
       expect(memory.get("c1", `${NAME}${i}`)?.nar.narSize).toBe(i + 1);
     }
     return memory;
@@ -129,42 +144,24 @@ test("a NAR that was read keeps nothing of its narinfo's text", () => {
   expect(each).toBeLessThan(3_000);
 });
 
-test("a narinfo that cannot be read is none, and is forgotten", () => {
-  const { memory } = withMemory();
+test("a narinfo that cannot be read is none", () => {
+  const { memory, tell } = withMemory();
   for (const wrong of [{ signatures: ["bodiless:"] }, { fileHash: null }, { fileSize: null }]) {
-    const narInfo = printNarInfo({ ...NARINFO, ...wrong });
-    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo, objectKey: "nar/aa/1" }, memory.generation);
+    tell({ ...NARINFO, ...wrong });
     expect(memory.get("c1", NAME)).toBeUndefined();
     expect(memory.pathOf("c1", NAME)).toBeNull();
   }
 });
 
-test("of two narinfos the one that was looked up later counts, whichever came later", () => {
-  const { memory } = withMemory();
-  const put = (objectKey: string, generation: number) =>
-    memory.putUnread({ cacheId: "c1", name: NAME }, { narInfo: printNarInfo(NARINFO), objectKey }, generation);
-  const before = memory.generation;
-  memory.forget(`c1/${"a".repeat(32)}`);
-  put("later", memory.generation);
-  put("earlier", before);
-  expect(memory.get("c1", NAME)?.nar.objectKey).toBe("later");
-});
-
 test("what is known of a NAR outlives what its narinfo tells again, unless its path was forgotten", () => {
-  const { memory } = withMemory();
+  const { memory, tell } = withMemory();
   const pathHash = "a".repeat(32);
   const file = new Uint8Array(9);
-  const tell = () =>
-    memory.putUnread(
-      { cacheId: "c1", name: NAME },
-      { narInfo: printNarInfo(NARINFO), objectKey: "1" },
-      memory.generation,
-    );
   memory.put({ cacheId: "c1", name: NAME }, { nar: NAR, name: NAME, pathHash, file }, memory.generation);
-  tell();
+  tell(NARINFO);
   expect(memory.get("c1", NAME)?.file).toBe(file);
   memory.forget(`c1/${pathHash}`);
-  tell();
+  tell(NARINFO);
   expect(memory.get("c1", NAME)?.file).toBeNull();
 });
 

@@ -1,16 +1,25 @@
 import { ownText } from "../lib/bytes.ts";
-import { type Clock, SECOND } from "../lib/clock.ts";
-import { RecentMap } from "../lib/recent-map.ts";
+import { type Clock, MINUTE, SECOND } from "../lib/clock.ts";
+import { RecentMap, type RecentMapLimits } from "../lib/recent-map.ts";
 import { NarInfoParseError, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathHash } from "../nix/store-path.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
-import { NARINFO_MEMORY_LIMITS, type NarInfoMemoryLimits } from "./narinfo-memory.ts";
+import type { NarInfoMemory, ToldNar } from "./narinfo-memory.ts";
 import { PathChanges } from "./path-changes.ts";
 
-/** Of a map's entry, its key, the NAR's hashes, texts and its file's place, measured as for narinfos. */
+export interface NarMemoryLimits extends RecentMapLimits {
+  /** How long a lost wake-up can go unnoticed. */
+  readonly ageMsMax: number;
+}
+
+export const NAR_MEMORY_LIMITS: NarMemoryLimits = {
+  entriesMax: 100_000,
+  bytesMax: 64 * 1024 * 1024,
+  ageMsMax: MINUTE,
+};
+
+/** Of a map's entry, its key, the NAR's hashes, texts and its file's place: the heap's growth on a 64-bit runtime. */
 const ENTRY_BYTES = 1_300;
-/** Of one that nobody asked for yet, beside its narinfo's text. */
-const UNREAD_BYTES = 410;
 /** How long a file is not looked for again: nginx keeps it open for as long, and remembers its place for a second. */
 const PLACE_MS_MAX: number = 10 * SECOND;
 
@@ -30,17 +39,6 @@ interface Entry extends KnownNar {
   place: { readonly path: string; readonly expiresAt: number } | null;
 }
 
-/** What a narinfo says of its NAR, which is read when somebody asks for that. */
-export interface UnreadNar {
-  readonly narInfo: string;
-  readonly objectKey: string;
-}
-
-interface UnreadEntry extends UnreadNar {
-  readonly expiresAt: number;
-  readonly generation: number;
-}
-
 /** A file name of a cache, which need not be the one that the file has now. */
 export interface NarAsked {
   readonly cacheId: string;
@@ -48,17 +46,19 @@ export interface NarAsked {
 }
 
 /**
- * The NARs asked for last, and those whose narinfos were, by `cache id/file hash`, with the bytes of small ones. Each
- * is forgotten with the path that its cache serves it for, as a narinfo is.
+ * The NARs asked for last, by `cache id/file hash`, with the bytes of small ones, and those whose narinfos are known.
+ * Each is forgotten with the path that its cache serves it for, as a narinfo is.
  */
 export class NarMemory {
   readonly #clock: Clock;
   readonly #ageMsMax: number;
-  readonly #entries: RecentMap<Entry | UnreadEntry>;
+  readonly #narInfos: Pick<NarInfoMemory, "ofNar">;
+  readonly #entries: RecentMap<Entry>;
   readonly #changes = new PathChanges();
 
-  constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
+  constructor(clock: Clock, narInfos: Pick<NarInfoMemory, "ofNar">, limits: NarMemoryLimits = NAR_MEMORY_LIMITS) {
     this.#clock = clock;
+    this.#narInfos = narInfos;
     this.#ageMsMax = limits.ageMsMax;
     this.#entries = new RecentMap(limits, bytesOf);
   }
@@ -93,14 +93,6 @@ export class NarMemory {
     this.#entries.set(keyOf(asked), entry);
   }
 
-  /** Of a NAR whose file has this name now. What was known of it stays, while it is as it was. */
-  putUnread(asked: NarAsked, { narInfo, objectKey }: UnreadNar, generation: number): void {
-    const key = keyOf(asked);
-    const known = this.#entries.peek(key);
-    if (known && ("nar" in known ? this.#find(asked) : known.generation > generation)) return;
-    this.#entries.set(key, { narInfo, objectKey, expiresAt: this.#expiresAt(), generation });
-  }
-
   forget(pathKey: string): void {
     this.#changes.add(pathKey);
   }
@@ -112,15 +104,20 @@ export class NarMemory {
 
   #find(asked: NarAsked): Entry | undefined {
     const key = keyOf(asked);
-    const found = this.#entries.get(key);
-    const entry = found && found.expiresAt > this.#clock.monotonic() ? read(found, asked.name) : null;
-    if (!entry || this.#isChanged(asked.cacheId, entry, entry.generation)) {
-      this.#entries.delete(key);
-      return undefined;
-    }
-    entry.generation = this.generation;
-    if (entry !== found) this.#entries.set(key, entry);
+    const known = this.#entries.get(key);
+    if (known && this.#holds(asked, known)) return known;
+    this.#entries.delete(key);
+    const told = this.#narInfos.ofNar(asked.cacheId, asked.name);
+    const entry = told && read(told, asked.name);
+    if (!entry || !this.#holds(asked, entry)) return undefined;
+    this.#entries.set(key, entry);
     return entry;
+  }
+
+  #holds({ cacheId }: NarAsked, entry: Entry): boolean {
+    if (entry.expiresAt <= this.#clock.monotonic() || this.#isChanged(cacheId, entry, entry.generation)) return false;
+    entry.generation = this.generation;
+    return true;
   }
 
   #isChanged(cacheId: string, { pathHash }: Pick<KnownNar, "pathHash">, generation: number): boolean {
@@ -137,21 +134,19 @@ function keyOf({ cacheId, name }: NarAsked): string {
 }
 
 /** Null for a narinfo that cannot be read: what older versions took may be in one. */
-function read(entry: Entry | UnreadEntry, name: string): Entry | null {
-  if ("nar" in entry) return entry;
-  const { narInfo, objectKey, expiresAt, generation } = entry;
+function read({ narInfo, objectKey, expiresAt, generation }: ToldNar, name: string): Entry | null {
   try {
     const { storePath, narHash, narSize, fileHash, fileSize, compression } = parseNarInfo(narInfo);
     if (fileHash === null || fileSize === null) return null;
-    const nar = { narHash, narSize, fileHash, fileSize, compression, objectKey };
-    const pathHash = ownText(storePathHash(storePath));
-    return { nar, pathHash, file: null, name, expiresAt, place: null, generation };
+    // A part of the text would keep all of it.
+    const nar = { narHash, narSize, fileHash, fileSize, compression, objectKey: ownText(objectKey) };
+    return { nar, pathHash: ownText(storePathHash(storePath)), file: null, name, expiresAt, place: null, generation };
   } catch (error) {
     if (error instanceof NarInfoParseError) return null;
     throw error;
   }
 }
 
-function bytesOf(entry: Entry | UnreadEntry): number {
-  return "nar" in entry ? ENTRY_BYTES + (entry.file?.length ?? 0) : UNREAD_BYTES + entry.narInfo.length;
+function bytesOf({ file }: Entry): number {
+  return ENTRY_BYTES + (file?.length ?? 0);
 }

@@ -16,7 +16,7 @@ function withPlaces(elsewhere: { readonly movingTo?: string; readonly proxyPath?
     due.push(action);
     return () => void due.splice(due.indexOf(action), 1);
   };
-  const nars = new NarMemory(clock);
+  const nars = new NarMemory(clock, { ofNar: () => undefined });
   const put = () => nars.put({ cacheId: "c1", name: "a" }, KNOWN, nars.generation);
   put();
   const asked: PromiseWithResolvers<ObjectLocation | null>[] = [];

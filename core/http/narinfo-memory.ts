@@ -1,60 +1,85 @@
 import type { Clock } from "../lib/clock.ts";
-import { RecentMap, type RecentMapLimits } from "../lib/recent-map.ts";
+import { RecentTexts, type RecentTextsLimits } from "../lib/recent-texts.ts";
 
 /** A narinfo as it goes out. */
 export interface RenderedNarInfo {
+  /** ASCII. */
   readonly text: string;
   readonly etag: string;
-  /** In bytes; a narinfo is ASCII. */
+  /** In bytes. */
   readonly contentLength: string;
 }
 
-export interface NarInfoMemoryLimits extends RecentMapLimits {
+/** What the row that a narinfo is made of says of its NAR beside that. */
+export interface NarOfNarInfo {
+  /** The name of the NAR's file, without its ending. */
+  readonly name: string;
+  readonly objectKey: string;
+  /** `NarMemory.generation` from before the row was read. */
+  readonly generation: number;
+}
+
+export interface FreshNarInfo extends RenderedNarInfo {
+  /** Null for one of an upstream. */
+  readonly nar: NarOfNarInfo | null;
+}
+
+/** What a narinfo tells of its NAR. */
+export interface ToldNar extends Omit<NarOfNarInfo, "name"> {
+  readonly narInfo: string;
+  readonly expiresAt: number;
+}
+
+export interface NarInfoMemoryLimits extends RecentTextsLimits {
   /** How long a lost wake-up can go unnoticed. */
   readonly ageMsMax: number;
 }
 
-/** 64 MiB hold about 57 000 narinfos of 600 bytes. */
+/** 64 MiB hold about 70 000 narinfos of 600 bytes. */
 export const NARINFO_MEMORY_LIMITS: NarInfoMemoryLimits = {
-  entriesMax: 100_000,
-  bytesMax: 64 * 1024 * 1024,
+  blockBytes: 1024 * 1024,
+  blocksMax: 64,
   ageMsMax: 60_000,
 };
 
-/** Of a map's entry, its key, two strings' heads and the ETag, measured as heap growth on a 64-bit runtime. */
-const ENTRY_BYTES = 570;
-
-interface Entry extends RenderedNarInfo {
-  readonly expiresAt: number;
-}
-
 interface Flight {
   readonly audience: string | null;
-  readonly value: Promise<RenderedNarInfo | null>;
+  readonly value: Promise<FreshNarInfo | null>;
   /** The path changed while it was looked up: what was read may be from before. */
   stale: boolean;
 }
 
-/** The narinfos used last, by `cache id/hash`. Only what exists is kept: a path that is pushed is there at once. */
+/**
+ * The narinfos used last, by `cache id/hash` and by `cache id/file hash` of their NARs. Only what exists is kept: a
+ * path that is pushed is there at once.
+ */
 export class NarInfoMemory {
   readonly #clock: Clock;
   readonly #ageMsMax: number;
-  readonly #entries: RecentMap<Entry>;
+  readonly #texts: RecentTexts;
   readonly #flights = new Map<string, Set<Flight>>();
 
   constructor(clock: Clock, limits: NarInfoMemoryLimits = NARINFO_MEMORY_LIMITS) {
     this.#clock = clock;
     this.#ageMsMax = limits.ageMsMax;
-    this.#entries = new RecentMap(limits, bytesOf);
+    this.#texts = new RecentTexts(limits);
   }
 
   get size(): number {
-    return this.#entries.size;
+    return this.#texts.size;
   }
 
   get(key: string): RenderedNarInfo | undefined {
-    const entry = this.#entries.get(key);
-    return entry && entry.expiresAt > this.#clock.monotonic() ? entry : undefined;
+    const kept = this.#texts.get(key);
+    return kept && kept.number > this.#clock.monotonic() ? parseRecord(kept.text).narInfo : undefined;
+  }
+
+  /** What the narinfo told of the NAR whose file has this name in the cache. */
+  ofNar(cacheId: string, name: string): ToldNar | undefined {
+    const kept = this.#texts.getByAlias(`${cacheId}/${name}`);
+    if (!kept || kept.number <= this.#clock.monotonic()) return undefined;
+    const { narInfo, objectKey, generation } = parseRecord(kept.text);
+    return { narInfo: narInfo.text, objectKey, generation: Number(generation), expiresAt: kept.number };
   }
 
   /**
@@ -63,9 +88,9 @@ export class NarInfoMemory {
    */
   load(
     key: string,
-    lookUp: () => Promise<RenderedNarInfo | null>,
+    lookUp: () => Promise<FreshNarInfo | null>,
     audience: string | null = null,
-  ): Promise<RenderedNarInfo | null> {
+  ): Promise<FreshNarInfo | null> {
     for (const running of this.#flights.get(key) ?? []) {
       if (running.audience === audience && !running.stale) return running.value;
     }
@@ -82,17 +107,20 @@ export class NarInfoMemory {
   }
 
   forget(key: string): void {
-    this.#entries.delete(key);
+    this.#texts.delete(key);
     for (const flight of this.#flights.get(key) ?? []) flight.stale = true;
   }
 
   /** Everything whose key starts so. Walks all entries: for what happens rarely. */
   forgetAll(prefix: string): void {
-    for (const key of [...this.#entries.keys(), ...this.#flights.keys()]) if (key.startsWith(prefix)) this.forget(key);
+    for (const key of [...this.#texts.keys(), ...this.#flights.keys()]) if (key.startsWith(prefix)) this.forget(key);
   }
 
-  #put(key: string, { text, etag, contentLength }: RenderedNarInfo): void {
-    this.#entries.set(key, { text, etag, contentLength, expiresAt: this.#clock.monotonic() + this.#ageMsMax });
+  #put(key: string, narInfo: FreshNarInfo): void {
+    const { nar } = narInfo;
+    const cache = key.slice(0, key.indexOf("/") + 1);
+    const number = this.#clock.monotonic() + this.#ageMsMax;
+    this.#texts.set({ key, alias: nar && cache + nar.name, text: printRecord(narInfo), number });
   }
 
   #land(key: string, flight: Flight): void {
@@ -102,6 +130,23 @@ export class NarInfoMemory {
   }
 }
 
-function bytesOf({ text }: Entry): number {
-  return ENTRY_BYTES + text.length;
+/** ETag, generation and object key in a line each, then the narinfo. */
+function printRecord({ etag, nar, text }: FreshNarInfo): string {
+  return `${etag}\n${nar?.generation ?? ""}\n${nar?.objectKey ?? ""}\n${text}`;
+}
+
+function parseRecord(record: string): {
+  readonly narInfo: RenderedNarInfo;
+  readonly generation: string;
+  readonly objectKey: string;
+} {
+  const etag = record.indexOf("\n");
+  const generation = record.indexOf("\n", etag + 1);
+  const objectKey = record.indexOf("\n", generation + 1);
+  const text = record.slice(objectKey + 1);
+  return {
+    narInfo: { text, etag: record.slice(0, etag), contentLength: String(text.length) },
+    generation: record.slice(etag + 1, generation),
+    objectKey: record.slice(generation + 1, objectKey),
+  };
 }

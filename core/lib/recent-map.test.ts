@@ -5,13 +5,10 @@ test("what was used last stays, in the order of use", () => {
   const map = new RecentMap<string>({ entriesMax: 3, bytesMax: 1_000 }, () => 1);
   for (const key of ["a", "b", "c"]) map.set(key, key);
   expect(map.get("a")).toBe("a");
-  expect(map.peek("b")).toBe("b");
   map.set("d", "d");
-  expect([...map.keys()].toSorted()).toEqual(["a", "c", "d"]);
   map.set("c", "again");
   map.set("e", "e");
-  expect([...map.keys()].toSorted()).toEqual(["c", "d", "e"]);
-  expect(map.get("c")).toBe("again");
+  expect(["a", "b", "c", "d", "e"].map((key) => map.get(key))).toEqual([undefined, undefined, "again", "d", "e"]);
   expect(map.size).toBe(3);
 });
 
@@ -41,6 +38,5 @@ test("it does what a list in the order of use does", () => {
       list = others;
     }
     expect(map.size).toBe(list.length);
-    expect(list.every(([of, bytes]) => map.peek(of) === bytes)).toBe(true);
   }
 });

@@ -48,11 +48,6 @@ export class RecentMap<Value> {
     return link.value;
   }
 
-  /** Without counting as use. */
-  peek(key: string): Value | undefined {
-    return this.#links.get(key)?.value;
-  }
-
   /** In place of what the key had. A value of more than all of the bytes is not kept. */
   set(key: string, value: Value): void {
     this.delete(key);

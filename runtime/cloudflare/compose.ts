@@ -53,7 +53,7 @@ export async function compose(settings: Settings, log: Logger): Promise<Composit
     ...common,
     ...createCacheActors(common, addressOf),
     uses,
-    keepsFiles: false,
+    remembers: false,
     listings: new NarListings(common),
     instance: common.settings,
     ...(secretKeyOf && {

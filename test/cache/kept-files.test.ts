@@ -51,7 +51,7 @@ test("a file of less than 1 MiB is read once for a crowd, and is in memory then;
 test("what lives for one request keeps nothing", async () => {
   await using bench = await withCacheBench();
   const { opened, blobs } = opening(bench);
-  const surface = bench.surface({ blobs, keepsFiles: false });
+  const surface = bench.surface({ blobs, remembers: false });
   const { cache, path } = await withPath(bench);
   for (let i = 0; i < 2; i++)
     expect((await bodyOf((await surface(new Request(narUrl(cache, path)))) as Response)).length).toBe(
