@@ -7,7 +7,7 @@ import { startPostgres } from "#runtime/node/postgres/start.ts";
 import { type Gradient, withGradient } from "#test/e2e/gradient.ts";
 import { quietLogger } from "#test/support/quiet-logger.ts";
 import { withMemoryFolder } from "./memory-folder.ts";
-import { pinServer } from "./processes.ts";
+import { pinBesideClients, pinMainThread, pinServer } from "./processes.ts";
 
 /** Of the one with a million paths, with what PostgreSQL writes ahead. */
 const DATABASE_BYTES_MAX = 4 * 1024 ** 3;
@@ -17,6 +17,8 @@ export interface FilledInstallation extends AsyncDisposable {
   readonly gradient: Gradient;
   /** From now on the server and PostgreSQL stay on the servers' CPU. Until then they have all of them. */
   pin(): Promise<void>;
+  /** From now on the server's main thread has the servers' CPU, and PostgreSQL and all else share the clients'. */
+  pinMainThread(): Promise<void>;
 }
 
 /** Starts server and worker, runs `prepare`, ends the worker and fills the database, which is in memory. */
@@ -47,6 +49,10 @@ export async function withFilledDatabase(
   const pin = async () => {
     for (const pid of [gradient.server.pid, postgres.pid]) await pinServer(pid);
   };
+  const pinMain = async () => {
+    await pinMainThread(gradient.server.pid);
+    await pinBesideClients(postgres.pid);
+  };
   const running = stack.move();
-  return { gradient, pin, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return { gradient, pin, pinMainThread: pinMain, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }

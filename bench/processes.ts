@@ -14,16 +14,38 @@ export const PINNING: { readonly server: number; readonly client: number } | nul
 
 /** Keeps the process, its threads and its descendants on the servers' CPU from now on. */
 export async function pinServer(pid: number): Promise<void> {
+  if (PINNING) await pinTo(PINNING.server, pid);
+}
+
+/** Keeps the main thread of the process on the servers' CPU, and the threads that it has beside it on the clients'. */
+export async function pinMainThread(pid: number): Promise<void> {
   if (!PINNING) return;
-  for (const process of [pid, ...(await descendantsOf(pid))]) {
-    // One that has just ended needs no CPU.
-    await run("taskset", ["-a", "-c", "-p", String(PINNING.server), String(process)]).catch(() => {});
-  }
+  await pinBesideClients(pid);
+  await run("taskset", ["-c", "-p", String(PINNING.server), String(pid)]);
+}
+
+/** Keeps the process, its threads and its descendants on the clients' CPU from now on. */
+export async function pinBesideClients(pid: number): Promise<void> {
+  if (PINNING) await pinTo(PINNING.client, pid);
 }
 
 /** The command line that runs a client on the clients' CPU. */
 export function asClient(command: string, args: readonly string[]): [command: string, args: string[]] {
   return PINNING ? ["taskset", ["-c", String(PINNING.client), command, ...args]] : [command, [...args]];
+}
+
+/** As `asClient`, ahead of whatever else wants that CPU. Throws where the machine does not allow it (root does). */
+export async function asFirstClient(
+  command: string,
+  args: readonly string[],
+): Promise<[command: string, args: string[]]> {
+  const first = ["-f", "1"];
+  await run("chrt", [...first, "true"]).catch((error: unknown) => {
+    throw new Error("the client must be allowed to go first (chrt, as root), or it waits for what it measures", {
+      cause: error,
+    });
+  });
+  return asClient("chrt", [...first, command, ...args]);
 }
 
 /** The command line that runs a server on the servers' CPU. */
@@ -54,6 +76,13 @@ export async function cpuMs(pid: number): Promise<number> {
     ticks += fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
   }
   return ticks * MS_A_TICK;
+}
+
+async function pinTo(cpu: number, pid: number): Promise<void> {
+  for (const process of [pid, ...(await descendantsOf(pid))]) {
+    // One that has just ended needs no CPU.
+    await run("taskset", ["-a", "-c", "-p", String(cpu), String(process)]).catch(() => {});
+  }
 }
 
 async function descendantsOf(pid: number): Promise<number[]> {
