@@ -156,6 +156,7 @@ async function findNar(
   const isWanted = withFile && isWhole(request) && isKept(deps, request, known.nar);
   const file = isWanted ? await deps.files?.read(known.nar) : null;
   if (file === "gone") {
+    // That it is damaged is reported of all paths that have it: no narinfo tells of it any more.
     nars.forget(`${cache.id}/${known.pathHash}`);
     return file;
   }

@@ -10,8 +10,8 @@ import type { RelayedFile } from "./cache-route.ts";
  */
 export interface CacheRelay {
   /**
-   * A narinfo's text as it goes out. Remembered like the cache's own, for a minute. `via` is the request's `Via`: two
-   * caches that rest on each other must not ask each other for ever.
+   * A narinfo's text as it goes out. Remembered like the cache's own, for a minute, where it is ASCII. `via` is the
+   * request's `Via`: two caches that rest on each other must not ask each other for ever.
    */
   narInfo(cache: ServedCache, hash: string, via: string | null): Promise<string | null>;
   /** To a GET or HEAD for a NAR file, by the hash of the file or by the name that an upstream gave it. */

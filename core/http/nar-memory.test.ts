@@ -5,7 +5,7 @@ import { type NarInfo, printNarInfo } from "../nix/narinfo.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import type { Nar } from "../services/nar.ts";
 import { NarMemory } from "./nar-memory.ts";
-import type { ToldNar } from "./narinfo-memory.ts";
+import type { NarHint } from "./narinfo-memory.ts";
 
 const HASH = { algorithm: "sha256", digest: new Uint8Array(32) } as const;
 const NAR: Nar = { narHash: HASH, narSize: 9, fileHash: HASH, fileSize: 9, compression: "zstd", objectKey: "nar/aa/1" };
@@ -28,7 +28,7 @@ const LIMITS = { entriesMax: 10, bytesMax: 40_000, ageMsMax: 1_000 };
 function withMemory(limits: Partial<typeof LIMITS> = {}) {
   let now = 0;
   const clock = { now: () => now, monotonic: () => now, schedule: () => () => {} };
-  const told = new Map<string, ToldNar>();
+  const told = new Map<string, NarHint>();
   const memory = new NarMemory(
     clock,
     { ofNar: (cacheId, name) => told.get(`${cacheId}/${name}`) },

@@ -4,7 +4,7 @@ import { RecentMap, type RecentMapLimits } from "../lib/recent-map.ts";
 import { NarInfoParseError, parseNarInfo } from "../nix/narinfo.ts";
 import { storePathHash } from "../nix/store-path.ts";
 import type { ServedNar } from "../services/cache-lookup.ts";
-import type { NarInfoMemory, ToldNar } from "./narinfo-memory.ts";
+import type { NarHint, NarInfoMemory } from "./narinfo-memory.ts";
 import { PathChanges } from "./path-changes.ts";
 
 export interface NarMemoryLimits extends RecentMapLimits {
@@ -107,8 +107,8 @@ export class NarMemory {
     const known = this.#entries.get(key);
     if (known && this.#holds(asked, known)) return known;
     this.#entries.delete(key);
-    const told = this.#narInfos.ofNar(asked.cacheId, asked.name);
-    const entry = told && read(told, asked.name);
+    const hint = this.#narInfos.ofNar(asked.cacheId, asked.name);
+    const entry = hint && read(hint, asked.name);
     if (!entry || !this.#holds(asked, entry)) return undefined;
     this.#entries.set(key, entry);
     return entry;
@@ -134,7 +134,7 @@ function keyOf({ cacheId, name }: NarAsked): string {
 }
 
 /** Null for a narinfo that cannot be read: what older versions took may be in one. */
-function read({ narInfo, objectKey, expiresAt, generation }: ToldNar, name: string): Entry | null {
+function read({ narInfo, objectKey, expiresAt, generation }: NarHint, name: string): Entry | null {
   try {
     const { storePath, narHash, narSize, fileHash, fileSize, compression } = parseNarInfo(narInfo);
     if (fileHash === null || fileSize === null) return null;

@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.ts";
+import { type Clock, MINUTE } from "../lib/clock.ts";
 import { RecentTexts, type RecentTextsLimits } from "../lib/recent-texts.ts";
 
 /** A narinfo as it goes out. */
@@ -24,8 +24,8 @@ export interface FreshNarInfo extends RenderedNarInfo {
   readonly nar: NarOfNarInfo | null;
 }
 
-/** What a narinfo tells of its NAR. */
-export interface ToldNar extends Omit<NarOfNarInfo, "name"> {
+/** What is known of a NAR by its narinfo. */
+export interface NarHint extends Omit<NarOfNarInfo, "name"> {
   readonly narInfo: string;
   readonly expiresAt: number;
 }
@@ -35,11 +35,12 @@ export interface NarInfoMemoryLimits extends RecentTextsLimits {
   readonly ageMsMax: number;
 }
 
-/** 64 MiB hold about 70 000 narinfos of 600 bytes. */
+/** 64 MiB hold 70 000 narinfos of 600 bytes at the most, and half of as many that were used last for certain. */
 export const NARINFO_MEMORY_LIMITS: NarInfoMemoryLimits = {
-  blockBytes: 1024 * 1024,
-  blocksMax: 64,
-  ageMsMax: 60_000,
+  // Of a narinfo there are up to 2 MiB.
+  blockBytes: 4 * 1024 * 1024,
+  blocksMax: 16,
+  ageMsMax: MINUTE,
 };
 
 interface Flight {
@@ -70,16 +71,16 @@ export class NarInfoMemory {
   }
 
   get(key: string): RenderedNarInfo | undefined {
-    const kept = this.#texts.get(key);
-    return kept && kept.number > this.#clock.monotonic() ? parseRecord(kept.text).narInfo : undefined;
+    const kept = this.#texts.get(key, this.#clock.monotonic());
+    return kept && parseRecord(kept.text).narInfo;
   }
 
   /** What the narinfo told of the NAR whose file has this name in the cache. */
-  ofNar(cacheId: string, name: string): ToldNar | undefined {
-    const kept = this.#texts.getByAlias(`${cacheId}/${name}`);
-    if (!kept || kept.number <= this.#clock.monotonic()) return undefined;
+  ofNar(cacheId: string, name: string): NarHint | undefined {
+    const kept = this.#texts.getByAlias(`${cacheId}/${name}`, this.#clock.monotonic());
+    if (!kept) return undefined;
     const { narInfo, objectKey, generation } = parseRecord(kept.text);
-    return { narInfo: narInfo.text, objectKey, generation: Number(generation), expiresAt: kept.number };
+    return { narInfo: narInfo.text, objectKey, generation: Number(generation), expiresAt: kept.expiresAt };
   }
 
   /**
@@ -113,14 +114,15 @@ export class NarInfoMemory {
 
   /** Everything whose key starts so. Walks all entries: for what happens rarely. */
   forgetAll(prefix: string): void {
-    for (const key of [...this.#texts.keys(), ...this.#flights.keys()]) if (key.startsWith(prefix)) this.forget(key);
+    this.#texts.deleteAll(prefix);
+    for (const key of this.#flights.keys()) if (key.startsWith(prefix)) this.forget(key);
   }
 
   #put(key: string, narInfo: FreshNarInfo): void {
     const { nar } = narInfo;
     const cache = key.slice(0, key.indexOf("/") + 1);
-    const number = this.#clock.monotonic() + this.#ageMsMax;
-    this.#texts.set({ key, alias: nar && cache + nar.name, text: printRecord(narInfo), number });
+    const expiresAt = this.#clock.monotonic() + this.#ageMsMax;
+    this.#texts.set({ key, alias: nar ? cache + nar.name : "", text: printRecord(narInfo), expiresAt });
   }
 
   #land(key: string, flight: Flight): void {

@@ -9,6 +9,7 @@ test("what was used last stays, in the order of use", () => {
   map.set("c", "again");
   map.set("e", "e");
   expect(["a", "b", "c", "d", "e"].map((key) => map.get(key))).toEqual([undefined, undefined, "again", "d", "e"]);
+  expect([...map.keys()].toSorted()).toEqual(["c", "d", "e"]);
   expect(map.size).toBe(3);
 });
 
