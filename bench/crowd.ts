@@ -14,7 +14,7 @@ const CONNECTIONS = 32;
 /** So many that the rate does not depend on how fast each answer comes. */
 const PACED_CONNECTIONS = 256;
 const MIXED = new URL("mixed.lua", import.meta.url).pathname;
-
+/** As in mixed.lua. */
 const HOT_PATHS = 1_000;
 
 const NOTES = [
@@ -24,8 +24,8 @@ const NOTES = [
     "their requests so that together they make half of it. The server's main thread has a CPU for itself; its other " +
     "threads, PostgreSQL and the client share another, of which the client gets what it wants (`chrt`), as if it " +
     "were on another machine. Left to itself the kernel puts the server's thread behind the client on one CPU while " +
-    "the other has nothing to do: there a bare node:http took 1.2 to 6.8 ms. That is what stands beside ours, with " +
-    "the thousand narinfos alone, from a Map, at the same rate and in the same place. On one CPU: the server and " +
+    "the other has nothing to do. Beside ours stands a bare node:http with the thousand narinfos alone, from a Map, " +
+    "at the same rate and in the same place. On one CPU: the server and " +
     "PostgreSQL share one, where a thread that is behind another one waits for a tick of the kernel's clock (4 ms " +
     "with 250 Hz), and the client has the other. The database's files are in memory.",
 ];

@@ -118,6 +118,7 @@ test("what a narinfo told of its NAR is known as if it had been looked up, and f
   expect(isKnown()).toBe(true);
   // It is as old as the narinfo that told of it.
   pass(1);
+  expect(isKnown()).toBe(false);
   tell(NARINFO);
   pass(999);
   expect(isKnown()).toBe(true);

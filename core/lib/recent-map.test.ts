@@ -39,5 +39,6 @@ test("it does what a list in the order of use does", () => {
       list = others;
     }
     expect(map.size).toBe(list.length);
+    expect([...map.keys()].toSorted()).toEqual(list.map(([of]) => of).toSorted());
   }
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { storePathHash } from "#core/nix/store-path.ts";
 import type { BlobStore } from "#core/ports/blob-store.ts";
 import { createNarProofs } from "#core/services/nar-proofs.ts";
 import { bodyOf, type CacheBench, randomContent, withCacheBench } from "./support.ts";
@@ -59,6 +60,9 @@ test("what lives for one request keeps nothing", async () => {
     );
   expect(opened).toEqual(["all", "all"]);
   expect(fromMemory(surface, narUrl(cache, path))).toBeNull();
+  const narInfo = new URL(`../${storePathHash(path.storePath)}.narinfo`, narUrl(cache, path)).href;
+  expect((await surface(new Request(narInfo)))?.status).toBe(200);
+  expect(fromMemory(surface, narInfo)).toBeNull();
 });
 
 test("a range is read by itself, and of what is in memory it is a part", async () => {
