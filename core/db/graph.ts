@@ -1,5 +1,6 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { BuildStatus } from "../domain/states.ts";
+import { byteaArray } from "./bytea-array.ts";
 import type { Database } from "./schema.ts";
 
 /** A build as ingest sees it. */
@@ -126,7 +127,7 @@ export async function insertBuildParts(
   await sql`
     insert into build_derivation (build_id, aterm)
     select * from unnest(${parts.derivations.map((d) => d.build_id)}::uuid[],
-      ${parts.derivations.map((d) => d.aterm)}::bytea[])`.execute(trx);
+      ${byteaArray(parts.derivations.map((d) => d.aterm))}::bytea[])`.execute(trx);
   await sql`
     insert into build_output (build_id, name, store_path, available)
     select * from unnest(${parts.outputs.map((o) => o.build_id)}::uuid[], ${parts.outputs.map((o) => o.name)}::text[],

@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from "kysely";
+import { byteaArray } from "./bytea-array.ts";
 import type { Database } from "./schema.ts";
 
 /** `build.resolution`. */
@@ -75,7 +76,7 @@ export async function recordResolutions(
   await sql`
     insert into build_resolution (build_id, drv_path, realisation_hash, aterm)
     select * from unnest(${resolutions.map((r) => r.build_id)}::uuid[], ${resolutions.map((r) => r.drv_path)}::text[],
-      ${resolutions.map((r) => r.realisation_hash)}::bytea[], ${resolutions.map((r) => r.aterm)}::bytea[])
+      ${resolutions.map((r) => r.realisation_hash)}::bytea[], ${byteaArray(resolutions.map((r) => r.aterm))}::bytea[])
     on conflict (build_id) do update set drv_path = excluded.drv_path,
       realisation_hash = excluded.realisation_hash, aterm = excluded.aterm`.execute(trx);
   await sql`

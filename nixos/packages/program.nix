@@ -15,7 +15,7 @@
   # What it calls, unless its PATH has another one.
   tools ? [ ],
   # As in scripts/node-options.ts.
-  nodeOptions ? "--max-semi-space-size=4 --max-old-space-size=1000 --v8-pool-size=1",
+  nodeOptions ? "--max-semi-space-size=4 --max-old-space-size=1000 --v8-pool-size=1 --no-allocation-site-pretenuring",
 }:
 stdenvNoCC.mkDerivation {
   pname = name;
