@@ -3,6 +3,7 @@ import { toHex } from "../lib/bytes.ts";
 import { type SigningCache, withKeys } from "./cache-keys.ts";
 import type { CachePathRow, CacheRow, Database, NarRow } from "./schema.ts";
 import { databaseNow } from "./time.ts";
+import { commitsLater } from "./transaction.ts";
 
 /** What the cache surface decides with. */
 export type ServedCache = Pick<
@@ -245,15 +246,17 @@ export interface PathUse {
 
 /**
  * Rows that went meanwhile are passed over, and so are those that were used some minutes ago and are not due: nobody
- * looks closer than hours, and each write is a new row. Answers the latter.
+ * looks closer than hours, and each write is a new row. Answers the latter. Durable a moment later (`commitsLater`),
+ * and with whatever is waited for after it.
  */
 export async function touchPaths(
   db: Kysely<Database>,
   uses: readonly PathUse[],
 ): Promise<{ readonly cache_id: string; readonly hash: string }[]> {
   const result = await sql<{ cache_id: string; hash: string }>`
-    with used as (
-      select * from unnest(${uses.map(({ cacheId }) => cacheId)}::uuid[], ${uses.map(({ hash }) => hash)}::text[],
+    with later as materialized (select ${commitsLater}), used as (
+      select used.* from later, unnest(
+        ${uses.map(({ cacheId }) => cacheId)}::uuid[], ${uses.map(({ hash }) => hash)}::text[],
         ${uses.map(({ count }) => count)}::bigint[], ${uses.map(({ isDue }) => isDue)}::boolean[]
       ) as used (cache_id, hash, count, is_due)
     ), written as (

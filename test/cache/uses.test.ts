@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { expect, test } from "vitest";
+import { touchPaths } from "#core/db/cache-paths.ts";
 import type { Clock } from "#core/lib/clock.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import { createPathUses } from "#core/services/cache-uses.ts";
@@ -104,6 +105,19 @@ test("uses that the database could not take are kept for the next flush", async 
   const row = await db.selectFrom("cache_path").select(["last_used_at", "fetch_count"]).executeTakeFirstOrThrow();
   expect(row.last_used_at.getTime()).toBeGreaterThan(0);
   expect(row.fetch_count).toBe(2);
+});
+
+test("nobody waits for the disk when uses are written", async () => {
+  await using bench = await withCacheBench();
+  const { cache, path } = await withPath(bench);
+  const use = { cacheId: cache.id, hash: storePathHash(path.storePath), count: 1, isDue: true };
+
+  const waits = await bench.deps.db.transaction().execute(async (trx) => {
+    await touchPaths(trx, [use]);
+    return (await sql`show synchronous_commit`.execute(trx)).rows;
+  });
+
+  expect(waits).toEqual([{ synchronous_commit: "off" }]);
 });
 
 /** Its pauses end when they are told to. It moves on by a second whenever it is looked at. */
