@@ -14,14 +14,12 @@
  * four, as by itself, on a machine with one processor they took four fifths of it for as long as they looked, and a
  * narinfo in a hundred waited for 7 to 34 ms instead of 5 to 14.
  *
- * No object starts in the old generation (allocation sites, what V8 thinks the objects of one line of code live for).
- * When the first clients come many at once, their requests live longer than others, V8 takes that for how requests
- * are, and a process is slow for the rest of its life: 33,000 to 36,000 narinfos a second instead of 43,000 to 48,000,
- * and its garbage waits for collections of the whole heap.
+ * No object starts in the old generation because others of its line of code have lived long (allocation sites). When
+ * the first clients come many at once, their requests live longer than others, V8 takes that for how requests are, and
+ * a process is slow for the rest of its life: 33,000 to 36,000 narinfos a second instead of 43,000 to 48,000.
  *
- * Not taken: `--heap-growing-percent=50`, with which a server that answers 20,000 requests for narinfos a second is
- * collected every 5 s and not every 1.5 to 2 s (V8 settles for a fifth where little becomes garbage). A derivation of
- * 16 million escapes, which a hostile worker may send, then takes 608 to 628 MiB instead of less than 608.
+ * Not taken: `--heap-growing-percent=50`. Beside the last option a narinfo in a hundred waits as long with it (twelve
+ * runs of each, in turn), and what a hostile worker makes grow takes more.
  */
 export const SERVICE_OPTIONS: readonly string[] = [
   "--max-semi-space-size=4",

@@ -52,7 +52,7 @@ export async function claimBuilds(
   leaseMs: number,
 ): Promise<ClaimedBuilds> {
   const { rows } = await sql<ClaimedBuild & { readonly evaluation_ids: readonly string[] | null }>`
-    with hurry as materialized (select ${commitsLater}), chosen as (
+    with later as materialized (select ${commitsLater}), chosen as (
       select * from jsonb_to_recordset(${JSON.stringify(claims)}::jsonb)
         as c("buildId" uuid, "attemptId" uuid, "workerId" uuid, "deadlineMs" float8, score jsonb)
     ), free as (
@@ -96,7 +96,7 @@ export async function claimBuilds(
       -- Said once.
       case when row_number() over () = 1 then (select array_agg(above.id order by above.id) from above) end
         as evaluation_ids
-    from hurry cross join taken t join chosen c on c."buildId" = t.id
+    from later cross join taken t join chosen c on c."buildId" = t.id
     join lateral (select aterm from build_derivation where build_id = t.id offset 0) d on true
     left join build_resolution r on r.build_id = t.id and t.resolution = 2`.execute(db);
   return {

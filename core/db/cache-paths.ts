@@ -247,7 +247,7 @@ export interface PathUse {
 /**
  * Rows that went meanwhile are passed over, and so are those that were used some minutes ago and are not due: nobody
  * looks closer than hours, and each write is a new row. Answers the latter. Durable a moment later (`commitsLater`),
- * and with whatever is waited for after it.
+ * and with whatever is waited for after it; in a transaction this goes for all of it.
  */
 export async function touchPaths(
   db: Kysely<Database>,

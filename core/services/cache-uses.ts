@@ -7,7 +7,8 @@ import type { Logger } from "../ports/logger.ts";
 
 /**
  * Which paths were asked for, gathered in memory so that serving one writes nothing. Retention counts on it: every
- * server flushes before a sweep and from time to time, and a crash loses what was gathered since.
+ * server flushes before a sweep and from time to time, and a crash loses what was gathered since; one of the database
+ * also what was written in the moment before, unless something later was waited for.
  */
 export interface PathUses {
   /** `cache id/hash`. */
@@ -38,9 +39,11 @@ const USES_MAX = 100_000;
 /** More than these are not kept for their counts, the oldest go: there has to be room for what comes. */
 const KEPT_MAX: number = USES_MAX / 2;
 const KEPT_MS: number = 10 * MINUTE;
-/** A millisecond of PostgreSQL's time. On one processor everybody waits for a chunk: with 200 it was nine. */
-const CHUNK = 25;
-/** After each chunk it pauses for as long as the chunk took, times this. */
+/** A millisecond of PostgreSQL's time, which everybody waits for who shares a processor with it. */
+const PACED_CHUNK = 25;
+/** Without pauses: fewer turns, since each may have a way to go. */
+const CHUNK = 200;
+/** After each paced chunk it pauses for as long as the chunk took, times this. */
 const PAUSE_FACTOR = 4;
 /** However long the database took: something else may have held it up. */
 const PAUSE_MS_MAX: number = SECOND;
@@ -120,14 +123,14 @@ class GatheredUses implements PathUses {
     this.#used = new Map();
     const nowMs = clock.monotonic();
     const dueMs = counts ? nowMs : Math.max(nowMs - KEPT_MS, crowdedSince(taken));
+    const isPaced = () => !hurry.aborted && clock.monotonic() - nowMs < PAUSED_MS_MAX;
     try {
-      for (const chunk of chunksOf(taken, CHUNK)) {
+      for (const chunk of chunksOf(taken, () => (isPaced() ? PACED_CHUNK : CHUNK))) {
         const startedMs = clock.monotonic();
         await this.#writeChunk(chunk, dueMs);
         for (const [subject] of chunk) taken.delete(subject);
-        const endedMs = clock.monotonic();
-        const pauseMs = Math.min(PAUSE_FACTOR * (endedMs - startedMs), PAUSE_MS_MAX);
-        if (taken.size > 0 && endedMs - nowMs < PAUSED_MS_MAX) await sleep(clock, pauseMs, hurry);
+        const pauseMs = Math.min(PAUSE_FACTOR * (clock.monotonic() - startedMs), PAUSE_MS_MAX);
+        if (taken.size > 0 && isPaced()) await sleep(clock, pauseMs, hurry);
       }
     } finally {
       for (const [subject, use] of taken) this.#keep(subject, use);

@@ -1,5 +1,4 @@
 import { StateError } from "#core/services/state-apply.ts";
-import { lowerCollectorThreads } from "./collector-threads.ts";
 import { processEnvironment } from "./config/environment.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 import type { Loggers } from "./logger.ts";
@@ -44,9 +43,6 @@ async function main(): Promise<void> {
     const { loggers, flush } = await openLoggers(config);
     for (const warning of warnings) loggers.main.warn(warning);
     if (command === "migrate-storage") return await migrateStorage(config, loggers, stop.promise);
-    await lowerCollectorThreads().catch((error: unknown) => {
-      loggers.main.warn("V8's threads could not be made to give way to requests", { error });
-    });
     const manager = openServiceManager(processEnvironment(), loggers.main);
     const server = await startServer(config, loggers, manager);
     loggers.main.info("the server is ready", { url: server.url, folder: config.basePath });

@@ -113,6 +113,7 @@ test("nobody waits for the disk when uses are written", async () => {
   const use = { cacheId: cache.id, hash: storePathHash(path.storePath), count: 1, isDue: true };
 
   const waits = await bench.deps.db.transaction().execute(async (trx) => {
+    await sql`set local synchronous_commit = on`.execute(trx);
     await touchPaths(trx, [use]);
     return (await sql`show synchronous_commit`.execute(trx)).rows;
   });

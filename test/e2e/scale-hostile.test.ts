@@ -22,6 +22,9 @@ const HANDSHAKES_BYTES_MAX = 32 * MIB;
 const GROWTH_BYTES_MAX =
   UNREAD_BYTES_MAX + WAITING_LENGTH_MAX + CONTROL_QUEUE_LENGTH_MAX + HANDSHAKES_BYTES_MAX + 128 * MIB;
 
+/** For a derivation of 32 MiB: its pieces, the whole, its texts, and twice what the database is sent. */
+const DERIVATION_GROWTH_BYTES_MAX = 240 * MIB;
+
 let folder: TemporaryFolder;
 let server: Service;
 let api: Api;
@@ -119,8 +122,12 @@ async function holder(): Promise<RawWorker> {
   return worker;
 }
 
-/** Runs an attack. The server lives, answers, keeps the honest worker, and holds no more than its limits say. */
-async function survives(name: string, attack: () => Promise<void>): Promise<void> {
+/**
+ * Runs an attack. The server lives, answers, keeps the honest worker, and holds no more than its limits say, and
+ * never more than `ownBytesMax` above what it had before this attack.
+ */
+async function survives(name: string, attack: () => Promise<void>, ownBytesMax = GROWTH_BYTES_MAX): Promise<void> {
+  const resident = await residentBytes("VmRSS");
   await writeFile(`/proc/${server.pid}/clear_refs`, "5");
   let slowestMs = 0;
   let attacking = true;
@@ -143,10 +150,11 @@ async function survives(name: string, attack: () => Promise<void>): Promise<void
   expect([...statuses]).toEqual([200]);
   peaks[name] = await residentBytes("VmHWM");
   if (process.env.GRADIENT_TEST_FIGURES) {
-    const [base, peak] = [before, peaks[name]].map((bytes) => Math.round(bytes / MIB));
-    console.log(`${name}: from ${base} to ${peak} MiB, slowest answer ${Math.round(slowestMs)} ms`);
+    const [base, own, peak] = [before, resident, peaks[name]].map((bytes) => Math.round(bytes / MIB));
+    console.log(`${name}: from ${base}, ${own} to ${peak} MiB, slowest answer ${Math.round(slowestMs)} ms`);
   }
   expect(peaks[name] - before).toBeLessThan(GROWTH_BYTES_MAX);
+  expect(peaks[name] - resident).toBeLessThan(ownBytesMax);
   expect(honest.closed).toBeNull();
 }
 
@@ -243,30 +251,34 @@ test("floods of everything that needs no answer", async () => {
 });
 
 test("derivations that take seconds and gigabytes to read", async () => {
-  await survives("large derivations", async () => {
-    using worker = await holder();
-    const escapes = "\\n".repeat(16 * MIB);
-    const text = `Derive([("out","${output}","","")],[],[],"x86_64-linux","/bin/sh",["${escapes}"],[("name","a")])`;
-    const aterm = utf8(text);
-    const path = await makeTextPath("a.drv", aterm, []);
-    await worker.send({
-      type: "eval_batch",
-      attempt: attempts.evaluation,
-      sequence: 1,
-      nodes: [{ drv_path: path, size: aterm.length, pruned: false }],
-      entry_points: [],
-      content: { stream: 1, size: aterm.length },
-    });
-    let granted = MIB;
-    for (let offset = 0; offset < aterm.length; offset += 65_536) {
-      const body = aterm.subarray(offset, offset + 65_536);
-      while (offset + body.length > granted) {
-        granted = (await worker.next("credit", ({ stream }) => stream === 1)).offset;
+  await survives(
+    "large derivations",
+    async () => {
+      using worker = await holder();
+      const escapes = "\\n".repeat(16 * MIB);
+      const text = `Derive([("out","${output}","","")],[],[],"x86_64-linux","/bin/sh",["${escapes}"],[("name","a")])`;
+      const aterm = utf8(text);
+      const path = await makeTextPath("a.drv", aterm, []);
+      await worker.send({
+        type: "eval_batch",
+        attempt: attempts.evaluation,
+        sequence: 1,
+        nodes: [{ drv_path: path, size: aterm.length, pruned: false }],
+        entry_points: [],
+        content: { stream: 1, size: aterm.length },
+      });
+      let granted = MIB;
+      for (let offset = 0; offset < aterm.length; offset += 65_536) {
+        const body = aterm.subarray(offset, offset + 65_536);
+        while (offset + body.length > granted) {
+          granted = (await worker.next("credit", ({ stream }) => stream === 1)).offset;
+        }
+        await worker.send(frame(1, offset, body, offset + body.length === aterm.length));
       }
-      await worker.send(frame(1, offset, body, offset + body.length === aterm.length));
-    }
-    expect((await worker.next("eval_batch_ack")).error).toBeNull();
-  });
+      expect((await worker.next("eval_batch_ack")).error).toBeNull();
+    },
+    DERIVATION_GROWTH_BYTES_MAX,
+  );
 });
 
 async function upgraded() {

@@ -134,6 +134,8 @@ describe("the packages", () => {
   test("server and worker run with the options of Node that they were measured with", () => {
     const [, options] = /nodeOptions \? "([^"]+)"/.exec(packageText("program")) ?? [];
     expect(options?.split(" ")).toEqual(SERVICE_OPTIONS);
+    const { start, worker } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).scripts;
+    for (const script of [start, worker]) expect(script).toContain(` ${SERVICE_OPTIONS.join(" ")} `);
   });
 
   test("npm's hashes are of this lock file, and there is one for each system of the flake", () => {
