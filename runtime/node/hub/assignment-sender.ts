@@ -8,6 +8,8 @@ import { type LeasedAttempt, NO_OUTPUTS, outputsOf } from "./leased-attempts.ts"
 import type { WorkerConnection } from "./session.ts";
 
 const SENDING_MAX = 32;
+/** Of all derivations that are under way to one worker but the last. They are in memory until it has taken them. */
+const SENDING_BYTES_MAX: number = 16 * 1024 * 1024;
 
 /** Sends what was assigned, and says what the worker may do under each lease. */
 export class AssignmentSender {
@@ -15,6 +17,7 @@ export class AssignmentSender {
   readonly #connection: WorkerConnection;
   readonly #onRoom: () => void;
   #sending = 0;
+  #sendingBytes = 0;
 
   /** `onRoom` is called when there is room again. */
   constructor(deps: HubDeps, connection: WorkerConnection, onRoom: () => void) {
@@ -25,7 +28,7 @@ export class AssignmentSender {
 
   /** How many builds may be sent now: derivations that pile up on a slow line would use up the worker's streams. */
   get room(): number {
-    return Math.max(0, SENDING_MAX - this.#sending);
+    return this.#sendingBytes < SENDING_BYTES_MAX ? Math.max(0, SENDING_MAX - this.#sending) : 0;
   }
 
   sendBuild(build: AssignedBuild, group: number): LeasedAttempt {
@@ -45,6 +48,7 @@ export class AssignmentSender {
       },
     });
     this.#sending++;
+    this.#sendingBytes += build.aterm.length;
     stream
       .sendWhole(build.aterm)
       .catch(() => {
@@ -53,6 +57,7 @@ export class AssignmentSender {
       .finally(() => {
         const wasFull = this.room === 0;
         this.#sending--;
+        this.#sendingBytes -= build.aterm.length;
         if (wasFull) this.#onRoom();
       });
     return {
