@@ -37,9 +37,8 @@ export interface ClaimedBuilds {
 
 /**
  * Gives all of these builds out, each with a lease, and answers what their workers need. Left out is what another
- * server has taken, or somebody has locked, since it was looked at: it is skipped and not waited for. So is what comes
- * when the derivations before it have `bytesMax` together. Evaluations that waited for nothing but a worker for these
- * builds go on building.
+ * server has taken, or somebody has locked, since it was looked at: it is skipped and not waited for. Evaluations that
+ * waited for nothing but a worker for these builds go on building.
  *
  * All in one statement, which needs no transaction around it: assigning a build costs little else. `offset 0` keeps the
  * planner from joining whole tables while it has no statistics of a graph that has just been reported.
@@ -50,19 +49,14 @@ export interface ClaimedBuilds {
 export async function claimBuilds(
   db: Kysely<Database>,
   claims: readonly BuildClaim[],
-  { leaseMs, bytesMax }: { readonly leaseMs: number; readonly bytesMax: number },
+  leaseMs: number,
 ): Promise<ClaimedBuilds> {
   const { rows } = await sql<ClaimedBuild & { readonly evaluation_ids: readonly string[] | null }>`
     with later as materialized (select ${commitsLater}), chosen as (
-      select c.*, d.aterm, coalesce(sum(octet_length(d.aterm)) over (
-        order by c.place rows between unbounded preceding and 1 preceding), 0) as before
-      from rows from (jsonb_to_recordset(${JSON.stringify(claims)}::jsonb)
-          as ("buildId" uuid, "attemptId" uuid, "workerId" uuid, "deadlineMs" float8, score jsonb)
-        ) with ordinality as c("buildId", "attemptId", "workerId", "deadlineMs", score, place)
-      join lateral (select aterm from build_derivation where build_id = c."buildId" offset 0) d on true
+      select * from jsonb_to_recordset(${JSON.stringify(claims)}::jsonb)
+        as c("buildId" uuid, "attemptId" uuid, "workerId" uuid, "deadlineMs" float8, score jsonb)
     ), free as (
-      select id from build where status = 1 and resolution <> 1
-        and id in (select "buildId" from chosen where before < ${bytesMax})
+      select id from build where status = 1 and resolution <> 1 and id in (select "buildId" from chosen)
       order by id for no key update skip locked
     ), taken as (
       update build set status = 2, updated_at = gradient_now()
@@ -90,7 +84,7 @@ export async function claimBuilds(
       where e.id = locked.id
     )
     select t.id, t.organization_id, t.drv_path, t.timeout_seconds, t.max_silent_seconds, c."attemptId", c."workerId",
-      coalesce(r.aterm, c.aterm) as aterm, coalesce(r.drv_path, t.drv_path) as built_drv_path,
+      coalesce(r.aterm, d.aterm) as aterm, coalesce(r.drv_path, t.drv_path) as built_drv_path,
       array(
         select o.store_path
         from build_edge e cross join lateral (
@@ -103,6 +97,7 @@ export async function claimBuilds(
       case when row_number() over () = 1 then (select array_agg(above.id order by above.id) from above) end
         as evaluation_ids
     from later cross join taken t join chosen c on c."buildId" = t.id
+    join lateral (select aterm from build_derivation where build_id = t.id offset 0) d on true
     left join build_resolution r on r.build_id = t.id and t.resolution = 2`.execute(db);
   return {
     builds: rows.map(({ evaluation_ids: _, ...build }) => build),

@@ -7,12 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { utf8 } from "#core/lib/bytes.ts";
 import { makeTextPath, type StorePath } from "#core/nix/store-path.ts";
 import { encodeFrame } from "#core/protocol/frame.ts";
-import {
-  CONTROL_QUEUE_LENGTH_MAX,
-  EVAL_BATCH_BYTES_MAX,
-  UNREAD_BYTES_MAX,
-  WAITING_LENGTH_MAX,
-} from "#core/protocol/limits.ts";
+import { CONTROL_QUEUE_LENGTH_MAX, UNREAD_BYTES_MAX, WAITING_LENGTH_MAX } from "#core/protocol/limits.ts";
 import { RawWorker } from "#test/hostile/raw-worker.ts";
 import { type TemporaryFolder, withTemporaryFolder } from "../support/temporary-folder.ts";
 import { Api } from "./api.ts";
@@ -25,12 +20,7 @@ const MIB = 2 ** 20;
 const HANDSHAKES_BYTES_MAX = 32 * MIB;
 /** What the limits of one session add up to, and what a server without work may grow to by itself. */
 const GROWTH_BYTES_MAX =
-  UNREAD_BYTES_MAX +
-  WAITING_LENGTH_MAX +
-  CONTROL_QUEUE_LENGTH_MAX +
-  EVAL_BATCH_BYTES_MAX +
-  HANDSHAKES_BYTES_MAX +
-  128 * MIB;
+  UNREAD_BYTES_MAX + WAITING_LENGTH_MAX + CONTROL_QUEUE_LENGTH_MAX + HANDSHAKES_BYTES_MAX + 128 * MIB;
 
 /** For a derivation of 32 MiB: its pieces, the whole, its texts, and twice what the database is sent. */
 const DERIVATION_GROWTH_BYTES_MAX = 240 * MIB;
@@ -265,63 +255,31 @@ test("derivations that take seconds and gigabytes to read", async () => {
     "large derivations",
     async () => {
       using worker = await holder();
-      await report(worker, { sequence: 1, arg: "\\n".repeat(16 * MIB), output });
-    },
-    DERIVATION_GROWTH_BYTES_MAX,
-  );
-});
-
-test("large derivations for builds that it takes all at once, and reads nothing of", async () => {
-  await survives(
-    "large builds",
-    async () => {
-      using worker = await holder();
-      for (let n = 0; n < 16; n++) {
-        const path = `/nix/store/${String(n).padStart(32, "4")}-thing`;
-        await report(worker, { sequence: 2 + n, arg: "x".repeat(16 * MIB), output: path, entryPoint: `thing${n}` });
+      const escapes = "\\n".repeat(16 * MIB);
+      const text = `Derive([("out","${output}","","")],[],[],"x86_64-linux","/bin/sh",["${escapes}"],[("name","a")])`;
+      const aterm = utf8(text);
+      const path = await makeTextPath("a.drv", aterm, []);
+      await worker.send({
+        type: "eval_batch",
+        attempt: attempts.evaluation,
+        sequence: 1,
+        nodes: [{ drv_path: path, size: aterm.length, pruned: false }],
+        entry_points: [],
+        content: { stream: 1, size: aterm.length },
+      });
+      let granted = MIB;
+      for (let offset = 0; offset < aterm.length; offset += 65_536) {
+        const body = aterm.subarray(offset, offset + 65_536);
+        while (offset + body.length > granted) {
+          granted = (await worker.next("credit", ({ stream }) => stream === 1)).offset;
+        }
+        await worker.send(frame(1, offset, body, offset + body.length === aterm.length));
       }
-      await worker.send({ type: "request_job", kind: "build", free: 32 });
-      const { job } = await worker.next("assign_job");
-      expect(job).toMatchObject({ kind: "build", drv: { size: expect.any(Number) } });
-      await sleep(1_000);
+      expect((await worker.next("eval_batch_ack")).error).toBeNull();
     },
     DERIVATION_GROWTH_BYTES_MAX,
   );
 });
-
-interface Reported {
-  readonly sequence: number;
-  readonly arg: string;
-  readonly output: string;
-  readonly entryPoint?: string;
-}
-
-/** A derivation with one argument, in a batch of its own, which the server takes. */
-async function report(worker: RawWorker, { sequence, arg, output: path, entryPoint }: Reported): Promise<void> {
-  const name = entryPoint ?? "a";
-  const aterm = utf8(
-    `Derive([("out","${path}","","")],[],[],"x86_64-linux","/bin/sh",["${arg}"],[("name","${name}")])`,
-  );
-  const drv = await makeTextPath(`${name}.drv`, aterm, []);
-  const stream = sequence;
-  await worker.send({
-    type: "eval_batch",
-    attempt: attempts.evaluation,
-    sequence,
-    nodes: [{ drv_path: drv, size: aterm.length, pruned: false }],
-    entry_points: entryPoint === undefined ? [] : [{ attribute: [entryPoint], drv_path: drv }],
-    content: { stream, size: aterm.length },
-  });
-  let granted = MIB;
-  for (let offset = 0; offset < aterm.length; offset += 65_536) {
-    const body = aterm.subarray(offset, offset + 65_536);
-    while (offset + body.length > granted) {
-      granted = (await worker.next("credit", (message) => message.stream === stream)).offset;
-    }
-    await worker.send(frame(stream, offset, body, offset + body.length === aterm.length));
-  }
-  expect((await worker.next("eval_batch_ack")).error).toBeNull();
-}
 
 async function upgraded() {
   const socket = connect(port, "127.0.0.1");

@@ -165,22 +165,6 @@ test("what somebody holds locked is left out, and counted as chosen", async () =
   expect((await dispatch(worker(4))).names).toEqual(["a"]);
 });
 
-test("derivations that are large together are given out in several passes", async () => {
-  await evaluate(world, [node("a"), node("b"), node("c")]);
-  await sql`update build_derivation set aterm = convert_to(repeat('x', 9000000), 'UTF8')`.execute(world.db);
-  const free = worker(3);
-
-  const first = await dispatch(free);
-  const second = await dispatch(free);
-
-  expect([first, second].map(({ names, chosen }) => ({ given: names.length, chosen }))).toEqual([
-    { given: 2, chosen: 3 },
-    { given: 1, chosen: 1 },
-  ]);
-  expect(first.assigned.map(({ aterm }) => aterm.length)).toEqual([9_000_000, 9_000_000]);
-  await checkInvariants(world.db);
-});
-
 test("an attempt has until its own time limit and some hours to end; without a limit, for ever", async () => {
   await evaluate(world, [node("limited"), node("free")]);
   await sql`update build set timeout_seconds = 600 where name = 'limited'`.execute(world.db);

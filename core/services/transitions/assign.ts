@@ -5,15 +5,12 @@ import { uuidV7 } from "../../lib/ids.ts";
 import { type TransitionDeps, transition } from "./deps.ts";
 import { Wakeups } from "./wakeups.ts";
 
-/** Of all derivations that are given out at a time but the last: each may have 64 MiB, and most have some KiB. */
-const DERIVATIONS_BYTES_MAX: number = 16 * 1024 * 1024;
-
 export type AssignedBuild = ClaimedBuild;
 export type AssignedEvaluation = ClaimedEvaluation;
 
 /**
  * Gives builds to workers, all at once. What it returns is leased: if a worker never hears of it, the lease runs out.
- * What somebody else has taken since it was chosen is left out, and so is what would be too much at a time.
+ * What somebody else has taken since it was chosen is left out.
  */
 export async function assignBuilds(
   deps: TransitionDeps,
@@ -22,7 +19,7 @@ export async function assignBuilds(
   if (choices.length === 0) return [];
   const { builds, evaluationIds } = await withRetries(() => {
     const claims = choices.map((choice) => ({ ...choice, attemptId: uuidV7(deps.clock.now(), deps.random) }));
-    return claimBuilds(deps.db, claims, { leaseMs: deps.leaseMs, bytesMax: DERIVATIONS_BYTES_MAX });
+    return claimBuilds(deps.db, claims, deps.leaseMs);
   }, deps);
   const wakeups = new Wakeups();
   wakeups.evaluations(evaluationIds);

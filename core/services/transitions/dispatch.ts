@@ -44,8 +44,8 @@ export interface DispatchedBuild extends AssignedBuild {
 
 /**
  * One pass: fills free places of these workers with what is ready. `chosen` says for how many places something was
- * found; fewer are given out when others took some of it meanwhile, or when it is much at a time, and then another pass
- * may find more. `resolve` may be false when no build has become ready since the last pass.
+ * found; fewer are given out when others took some of it meanwhile, and then another pass may find more. `resolve` may
+ * be false when no build has become ready since the last pass.
  */
 export async function dispatchBuilds(
   deps: DispatchDeps,

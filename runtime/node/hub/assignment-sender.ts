@@ -8,8 +8,6 @@ import { type LeasedAttempt, NO_OUTPUTS, outputsOf } from "./leased-attempts.ts"
 import type { WorkerConnection } from "./session.ts";
 
 const SENDING_MAX = 32;
-/** Of all derivations that are under way to one worker but the last. They are in memory until it has taken them. */
-const SENDING_BYTES_MAX: number = 16 * 1024 * 1024;
 
 /** Sends what was assigned, and says what the worker may do under each lease. */
 export class AssignmentSender {
@@ -17,7 +15,6 @@ export class AssignmentSender {
   readonly #connection: WorkerConnection;
   readonly #onRoom: () => void;
   #sending = 0;
-  #sendingBytes = 0;
 
   /** `onRoom` is called when there is room again. */
   constructor(deps: HubDeps, connection: WorkerConnection, onRoom: () => void) {
@@ -28,7 +25,7 @@ export class AssignmentSender {
 
   /** How many builds may be sent now: derivations that pile up on a slow line would use up the worker's streams. */
   get room(): number {
-    return this.#sendingBytes < SENDING_BYTES_MAX ? Math.max(0, SENDING_MAX - this.#sending) : 0;
+    return Math.max(0, SENDING_MAX - this.#sending);
   }
 
   sendBuild(build: AssignedBuild, group: number): LeasedAttempt {
@@ -48,7 +45,6 @@ export class AssignmentSender {
       },
     });
     this.#sending++;
-    this.#sendingBytes += build.aterm.length;
     stream
       .sendWhole(build.aterm)
       .catch(() => {
@@ -57,7 +53,6 @@ export class AssignmentSender {
       .finally(() => {
         const wasFull = this.room === 0;
         this.#sending--;
-        this.#sendingBytes -= build.aterm.length;
         if (wasFull) this.#onRoom();
       });
     return {
