@@ -18,8 +18,8 @@
  * the first clients come many at once, their requests live longer than others, V8 takes that for how requests are, and
  * a process is slow for the rest of its life: 33,000 to 36,000 narinfos a second instead of 43,000 to 48,000.
  *
- * Not taken: `--heap-growing-percent=50`. Beside the last option a narinfo in a hundred waits as long with it (twelve
- * runs of each, in turn), and what a hostile worker makes grow takes more.
+ * Not taken: `--heap-growing-percent=50`. Beside the last option a narinfo in a hundred waited as long with it (twelve
+ * runs of each in turn, on one processor), and without that a hostile derivation took more (608 to 628 MiB).
  */
 export const SERVICE_OPTIONS: readonly string[] = [
   "--max-semi-space-size=4",

@@ -5,15 +5,19 @@ import { assert } from "./assert.ts";
  * chunk when it begins.
  */
 export function* chunksOf<T>(items: Iterable<T>, size: number | (() => number)): Generator<T[]> {
+  const nextSize = () => {
+    const next = typeof size === "number" ? size : size();
+    assert(next > 0, "a chunk holds at least one item");
+    return next;
+  };
   let chunk: T[] = [];
-  let sizeMax = 0;
+  let sizeMax = nextSize();
   for (const item of items) {
-    if (chunk.length === 0) sizeMax = typeof size === "number" ? size : size();
-    assert(sizeMax > 0, "a chunk holds at least one item");
     chunk.push(item);
     if (chunk.length < sizeMax) continue;
     yield chunk;
     chunk = [];
+    sizeMax = nextSize();
   }
   if (chunk.length > 0) yield chunk;
 }

@@ -4,6 +4,7 @@ import { touchPaths } from "#core/db/cache-paths.ts";
 import type { Clock } from "#core/lib/clock.ts";
 import { storePathHash } from "#core/nix/store-path.ts";
 import { createPathUses } from "#core/services/cache-uses.ts";
+import { countedQueries } from "./counted-queries.ts";
 import { type StoredPath, storeFile, withCacheBench } from "./support.ts";
 import { asking, narInfoUrl, withPath } from "./surface-support.ts";
 
@@ -156,6 +157,7 @@ async function withUses() {
     (await db.selectFrom("cache_path").select("fetch_count").executeTakeFirstOrThrow()).fetch_count;
   return {
     bench,
+    cacheId: cache.id,
     db,
     uses,
     pauses,
@@ -187,6 +189,26 @@ test("a flush pauses between its pieces until it is hurried, and never when all 
   await uses.flush({ counts: true });
   expect(await counted()).toBe(2);
   expect(pauses).toHaveLength(2);
+});
+
+test("a flush is in pieces of 25 while it pauses, and in larger ones when it is hurried", async () => {
+  await using used = await withUses();
+  const { db, uses, pauses, touch } = used;
+  touch(60, "a");
+  const flushed = uses.flush();
+  await expect.poll(() => pauses.length).toBe(1);
+  pauses[0]?.end();
+  await expect.poll(() => pauses.length).toBe(2);
+  pauses[1]?.end();
+  await flushed;
+  expect(pauses).toHaveLength(2);
+
+  const counted = countedQueries(db);
+  const hurried = createPathUses({ ...used.bench.deps, db: counted.db });
+  for (let i = 0; i < 300; i++) hurried.touch(`${used.cacheId}/b${i}`);
+  await hurried.flush({ counts: true });
+  // 25, 200 and 75: it is hurried when it has begun.
+  expect(counted.count()).toBe(3);
 });
 
 test("who hurries hurries what runs already, whoever began it, and writes what came since", async () => {
